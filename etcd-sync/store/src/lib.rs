@@ -1,0 +1,1 @@
+//! The only crate of etcd-sync that talks to etcd.

@@ -1,0 +1,1 @@
+//! Harness: real etcds and the real program, each in its own folder on free loopback ports.
