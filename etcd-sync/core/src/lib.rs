@@ -1,4 +1,7 @@
 //! The pure part of etcd-sync: no I/O, no clock, no async, no etcd or Kubernetes types.
 
 pub mod kv;
+pub mod object_key;
+pub mod policy;
 pub mod request;
+pub mod scope;
