@@ -1,1 +1,13 @@
-//! Harness: real etcds and the real program, each in its own folder on free loopback ports.
+//! Runs the real programs against real etcds: clusters with faults, the daemon as a process, data as a management
+//! cluster holds it, and exact comparisons. Values of keys never reach a message of this crate.
+
+pub mod certs;
+pub mod compare;
+pub mod daemon;
+pub mod data;
+pub mod etcd;
+pub mod http;
+pub mod load;
+pub mod ports;
+pub mod process;
+pub mod tools;

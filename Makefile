@@ -1,0 +1,63 @@
+# Entry points. Each one checks for what it needs; scripts/require installs what apt-get has, or says what is missing.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# rustup's directory is not on the PATH of every shell.
+export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+
+# Programs that are built once, outside the tree; tools/build.sh uses the same place.
+CACHE := $(or $(ETCD_SYNC_TOOLS_DIR),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/etcd-sync/tools)
+DENY_VERSION := 0.20.2
+DENY := $(CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
+SCRIPTS := .ci/run scripts/require tools/build.sh
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: build
+build: require-rust ## Build the release programs into target/release
+	cargo build --locked --release --workspace --bins
+
+.PHONY: demo
+demo: tools require-rust ## Two clusters, a first sync, faults and a failover, on this machine
+	cargo build --locked --release -p etcd-sync
+	cargo run --locked --release -p etcd-sync-integration --bin demo
+
+.PHONY: test
+test: tools require-rust ## All tests, also those against real etcds
+	cargo build --locked -p etcd-sync
+	cargo test --locked --workspace
+
+.PHONY: bench
+bench: tools require-rust ## Measure against etcdctl make-mirror
+	cargo build --locked --release -p etcd-sync
+	cargo run --locked --release -p etcd-sync-benches
+
+# The advisories are left out: their database is on GitHub, which not every build machine reaches. Where it is
+# reachable, run `cargo deny check advisories`.
+.PHONY: lint
+lint: require-rust $(DENY) ## Formatting, clippy, licences and banned crates
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	$(DENY) --locked --log-level error check --hide-inclusion-graph licenses bans sources
+	for script in $(SCRIPTS); do bash -n "$$script"; done
+	if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); fi
+
+.PHONY: tools
+tools: ## Build the pinned etcds that tests run against (once, minutes)
+	scripts/require go
+	tools/build.sh
+
+.PHONY: clean
+clean: ## Remove target/; the tools' cache outside the tree stays
+	cargo clean
+
+# aws-lc-sys needs a C compiler; it needs no cmake on x86_64 and aarch64 Linux.
+.PHONY: require-rust
+require-rust:
+	@scripts/require cargo cc
+
+$(DENY): | require-rust
+	cargo install --locked --root $(CACHE)/cargo-deny-$(DENY_VERSION) cargo-deny@$(DENY_VERSION)

@@ -1,0 +1,71 @@
+//! A throw-away certificate authority for one cluster.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+};
+
+/// PEM files of one cluster.
+#[derive(Clone, Debug)]
+pub struct Certs {
+    /// The authority's certificate.
+    pub ca: PathBuf,
+    /// The members' certificate, for clients and peers: names `localhost` and 127.0.0.1.
+    pub server_cert: PathBuf,
+    /// The members' key.
+    pub server_key: PathBuf,
+    /// A client's certificate.
+    pub client_cert: PathBuf,
+    /// A client's key.
+    pub client_key: PathBuf,
+}
+
+impl Certs {
+    /// Makes an authority and its certificates in `folder`, which must exist.
+    pub fn create(folder: &Path) -> Result<Certs> {
+        let certs = Certs {
+            ca: folder.join("ca.crt"),
+            server_cert: folder.join("server.crt"),
+            server_key: folder.join("server.key"),
+            client_cert: folder.join("client.crt"),
+            client_key: folder.join("client.key"),
+        };
+        let issuer = authority(&certs.ca)?;
+        issue(&issuer, "etcd", &certs.server_cert, &certs.server_key)?;
+        // Not an etcd user's name: with authentication on, etcd would else take the certificate's name for a login.
+        issue(&issuer, "etcd-sync-client", &certs.client_cert, &certs.client_key)?;
+        Ok(certs)
+    }
+}
+
+fn authority(file: &Path) -> Result<Issuer<'static, KeyPair>> {
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, "etcd-sync test CA");
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let key = KeyPair::generate().context("make the authority's key")?;
+    let certificate = params.self_signed(&key).context("sign the authority's certificate")?;
+    write(file, &certificate.pem())?;
+    Ok(Issuer::new(params, key))
+}
+
+fn issue(issuer: &Issuer<'static, KeyPair>, name: &str, cert_file: &Path, key_file: &Path) -> Result<()> {
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()])?;
+    params.subject_alt_names.push(SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.use_authority_key_identifier_extension = true;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    // A member is its own gateway's client, and every peer is both.
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    let key = KeyPair::generate().with_context(|| format!("make the key of {name}"))?;
+    let certificate = params.signed_by(&key, issuer).with_context(|| format!("sign the certificate of {name}"))?;
+    write(cert_file, &certificate.pem())?;
+    write(key_file, &key.serialize_pem())
+}
+
+fn write(file: &Path, text: &str) -> Result<()> {
+    std::fs::write(file, text).with_context(|| format!("write {file:?}"))
+}

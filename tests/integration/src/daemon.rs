@@ -1,0 +1,244 @@
+//! The real `etcd-sync` as a process.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+use crate::http::{self, Response};
+use crate::process::Process;
+use crate::{ports, tools};
+
+/// Longest wait for an answer of the daemon's own HTTP server.
+const HTTP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest run of a command, unless a test says otherwise.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// A running `etcd-sync run`. Dropping it kills it; a panicking test then also shows its last log lines.
+#[derive(Debug)]
+pub struct Daemon {
+    process: Mutex<Process>,
+    lines: Arc<Mutex<Vec<String>>>,
+    port: u16,
+    folder: TempDir,
+}
+
+impl Daemon {
+    /// Starts `etcd-sync run --listen 127.0.0.1:<free port> <args>` and returns at once. Variables of this process do
+    /// not reach it, apart from `PATH` and `RUST_BACKTRACE`; `env` is added.
+    pub fn start(args: &[String], env: &[(&str, &str)]) -> Result<Daemon> {
+        let port = ports::free(1)?[0];
+        let folder = tempfile::Builder::new().prefix("etcd-sync-daemon-").tempdir().context("make a folder")?;
+        let mut command = program(env)?;
+        command.arg("run").arg(format!("--listen=127.0.0.1:{port}")).args(args).current_dir(folder.path());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut process = Process::spawn("etcd-sync run", command)?;
+        let stderr = process.child().stderr.take().context("the standard error was asked for")?;
+        let mut copy = File::create(folder.path().join("stderr.log")).context("make the log file")?;
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&lines);
+        // Ends with the process: then the pipe does.
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).split(b'\n').map_while(|line| line.ok()) {
+                let line = String::from_utf8_lossy(&line).into_owned();
+                let _ = writeln!(copy, "{line}");
+                lock(&sink).push(line);
+            }
+        });
+        Ok(Daemon { process: Mutex::new(process), lines, port, folder })
+    }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        lock(&self.process).id()
+    }
+
+    /// The file with a copy of the standard error.
+    pub fn log_file(&self) -> std::path::PathBuf {
+        self.folder.path().join("stderr.log")
+    }
+
+    /// All lines of standard error so far.
+    pub fn lines(&self) -> Vec<String> {
+        lock(&self.lines).clone()
+    }
+
+    /// How many lines there are: a mark for [`Daemon::wait_line_from`].
+    pub fn mark(&self) -> usize {
+        lock(&self.lines).len()
+    }
+
+    /// Waits for a line that holds `text`, old lines included; returns it.
+    pub async fn wait_line(&self, text: &str, timeout: Duration) -> Result<String> {
+        self.wait_line_from(0, text, timeout).await
+    }
+
+    /// Waits for a line that holds `text` and was written after `mark`. Fails early when the process ends.
+    pub async fn wait_line_from(&self, mark: usize, text: &str, timeout: Duration) -> Result<String> {
+        let deadline = Instant::now() + timeout;
+        let mut grace = 5;
+        loop {
+            // Before the search: a last line written in between must still be found.
+            let ended = self.exited()?;
+            if let Some(line) = lock(&self.lines)[mark..].iter().find(|line| line.contains(text)) {
+                return Ok(line.clone());
+            }
+            if let Some(status) = ended {
+                // The reading thread may lag behind the end of the process.
+                if grace == 0 {
+                    bail!("etcd-sync ended ({status}) without the line {text:?}:\n{}", self.tail());
+                }
+                grace -= 1;
+            }
+            if Instant::now() >= deadline {
+                bail!("no line {text:?} within {timeout:?}:\n{}", self.tail());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The last 30 lines, for messages.
+    pub fn tail(&self) -> String {
+        let lines = lock(&self.lines);
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+
+    /// How the process ended; `None` while it runs.
+    pub fn exited(&self) -> Result<Option<ExitStatus>> {
+        lock(&self.process).exited()
+    }
+
+    /// Waits for the process to end by itself.
+    pub async fn wait(&self, timeout: Duration) -> Result<ExitStatus> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            if let Some(status) = self.exited()? {
+                return Ok(status);
+            }
+            if Instant::now() >= deadline {
+                bail!("etcd-sync still runs after {timeout:?}:\n{}", self.tail());
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// SIGKILL, and waits for the end.
+    pub fn kill(&self) -> Result<()> {
+        lock(&self.process).kill().map(drop)
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub async fn terminate(&self, timeout: Duration) -> Result<ExitStatus> {
+        lock(&self.process).signal(Signal::SIGTERM)?;
+        self.wait(timeout).await
+    }
+
+    /// SIGSTOP: it holds its connections and leases, and does nothing.
+    pub fn pause(&self) -> Result<()> {
+        lock(&self.process).signal(Signal::SIGSTOP)
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) -> Result<()> {
+        lock(&self.process).signal(Signal::SIGCONT)
+    }
+
+    /// The port of its HTTP server.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// `GET path`: the status and the body.
+    pub async fn http(&self, path: &str) -> Result<(u16, String)> {
+        let Response { status, body } = http::get(self.port, path, &[], HTTP_TIMEOUT).await?;
+        Ok((status, body))
+    }
+
+    /// A metric's value now. A bare name is the sum over all its labels; `name{label="x"}` is that series alone.
+    /// `None` when there is none, or the daemon does not answer.
+    pub async fn metric(&self, name: &str) -> Option<f64> {
+        let (_, text) = self.http("/metrics").await.ok()?;
+        metric_in(&text, name)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- last lines of etcd-sync ---\n{}", self.tail());
+        }
+        ports::release([self.port]);
+    }
+}
+
+/// How a command ended and what it printed.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// The exit code; `None` when a signal ended it.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+/// Runs any `etcd-sync` command to its end, for at most two minutes.
+pub async fn run_command(args: &[String]) -> Result<Output> {
+    run_command_with(args, &[], COMMAND_TIMEOUT).await
+}
+
+/// [`run_command`] with variables and a time limit of its own.
+pub async fn run_command_with(args: &[String], env: &[(&str, &str)], timeout: Duration) -> Result<Output> {
+    let mut command = tokio::process::Command::from(program(env)?);
+    command.args(args).stdin(Stdio::null()).kill_on_drop(true);
+    let shown = args.first().map_or("", String::as_str);
+    let output = tokio::time::timeout(timeout, command.output()).await;
+    let output = output.with_context(|| format!("etcd-sync {shown} took longer than {timeout:?}"))?;
+    let output = output.with_context(|| format!("start etcd-sync {shown}"))?;
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Ok(Output { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) })
+}
+
+fn program(env: &[(&str, &str)]) -> Result<Command> {
+    let mut command = Command::new(tools::etcd_sync()?);
+    command.env_clear();
+    for name in ["PATH", "RUST_BACKTRACE"] {
+        command.envs(std::env::var_os(name).map(|value| (name, value)));
+    }
+    command.envs(env.iter().copied());
+    Ok(command)
+}
+
+fn metric_in(text: &str, name: &str) -> Option<f64> {
+    let series = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| {
+        let rest = line.strip_prefix(name)?;
+        // Behind the name: the value, or the labels of one of its series.
+        let rest = if rest.starts_with('{') { rest.rsplit_once("} ")?.1 } else { rest.strip_prefix(' ')? };
+        rest.split(' ').next()?.parse::<f64>().ok()
+    });
+    series.reduce(|sum, value| sum + value)
+}
+
+/// A test that panicked while holding the lock has done its harm already.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_are_summed_over_labels_or_picked_by_them() {
+        let text = "# TYPE a counter\na{kind=\"x\"} 2\na{kind=\"y z\"} 3\nab 7\nb 1.5e3 1700000000\n";
+        assert_eq!(metric_in(text, "a"), Some(5.0));
+        assert_eq!(metric_in(text, "a{kind=\"y z\"}"), Some(3.0));
+        assert_eq!(metric_in(text, "b"), Some(1500.0));
+        assert_eq!(metric_in(text, "c"), None);
+    }
+}

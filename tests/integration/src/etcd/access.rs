@@ -1,0 +1,159 @@
+//! How tests and programs reach a cluster: the tools, the flags, a client.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use etcd_sync_core::kv::{KeyValue, Revision};
+use etcd_sync_core::request::{Op, Txn};
+use etcd_sync_store::{Auth, Etcd, Options, Side, TlsFiles};
+use tokio::process::Command;
+
+use super::{Cluster, PASSWORD, USER};
+
+/// Longest run of an etcd tool: a snapshot of a full cluster on a busy machine.
+const TOOL_TIMEOUT: Duration = Duration::from_secs(120);
+
+impl Cluster {
+    /// The client URL of every member, running or not.
+    pub fn endpoints(&self) -> Vec<String> {
+        (0..self.members.len()).map(|index| self.endpoint(index)).collect()
+    }
+
+    /// The client URL of one member.
+    pub fn endpoint(&self, index: usize) -> String {
+        format!("{}://127.0.0.1:{}", self.plan.scheme(), self.members[index].client_port)
+    }
+
+    /// The flags that make `etcd-sync` use this cluster as its primary or its standby.
+    pub fn flags(&self, side: Side) -> Vec<String> {
+        let mut flags = vec![format!("--{side}-endpoints={}", self.endpoints().join(","))];
+        if let Some(certs) = &self.plan.certs {
+            flags.push(format!("--{side}-cacert={}", certs.ca.display()));
+            flags.push(format!("--{side}-cert={}", certs.client_cert.display()));
+            flags.push(format!("--{side}-key={}", certs.client_key.display()));
+        }
+        if self.plan.options.auth {
+            flags.push(format!("--{side}-user={USER}"));
+            flags.push(format!("--{side}-password-file={}", self.password_file().display()));
+        }
+        flags
+    }
+
+    /// The options of a client of this cluster.
+    pub fn store_options(&self, side: Side) -> Options {
+        let tls = self.plan.certs.as_ref().map(|certs| TlsFiles {
+            ca: Some(certs.ca.clone()),
+            cert: Some(certs.client_cert.clone()),
+            key: Some(certs.client_key.clone()),
+        });
+        let auth = self.plan.options.auth;
+        let auth = auth.then(|| Auth { user: USER.to_owned(), password_file: self.password_file() });
+        // The default 10 s can be short on a test machine that builds something else.
+        Options { tls, auth, request_timeout: Duration::from_secs(30), ..Options::new(side, self.endpoints()) }
+    }
+
+    /// A new client of this cluster, with connections of its own.
+    pub async fn store(&self, side: Side) -> Result<Etcd> {
+        Etcd::new(self.store_options(side)).await.context("make a client of the cluster")
+    }
+
+    /// Runs `etcdctl` against all members and returns its standard output. etcdctl fails over between endpoints.
+    pub async fn etcdctl(&self, args: &[&str]) -> Result<String> {
+        self.etcdctl_with(&self.endpoints().join(","), args, self.plan.options.auth).await
+    }
+
+    /// Runs `etcdctl` against one member.
+    pub async fn etcdctl_at(&self, index: usize, args: &[&str]) -> Result<String> {
+        self.etcdctl_with(&self.endpoint(index), args, self.plan.options.auth).await
+    }
+
+    /// Runs `etcdutl`, which works on files.
+    pub async fn etcdutl(&self, args: &[&str]) -> Result<String> {
+        let mut command = Command::new(self.plan.options.version.program("etcdutl")?);
+        command.env_clear().args(args);
+        run_tool("etcdutl", command, args).await
+    }
+
+    async fn etcdctl_with(&self, endpoints: &str, args: &[&str], login: bool) -> Result<String> {
+        let mut command = Command::new(self.plan.options.version.program("etcdctl")?);
+        command.env_clear().env("ETCDCTL_ENDPOINTS", endpoints);
+        if let Some(certs) = &self.plan.certs {
+            command.env("ETCDCTL_CACERT", &certs.ca).env("ETCDCTL_CERT", &certs.client_cert);
+            command.env("ETCDCTL_KEY", &certs.client_key);
+        }
+        if login {
+            command.env("ETCDCTL_USER", USER).env("ETCDCTL_PASSWORD", PASSWORD);
+        }
+        command.arg("--command-timeout=60s").args(args);
+        run_tool("etcdctl", command, args).await
+    }
+
+    pub(super) async fn enable_auth(&self) -> Result<()> {
+        let endpoints = self.endpoints().join(",");
+        let add = format!("{USER}:{PASSWORD}");
+        for args in [&["user", "add", &add][..], &["user", "grant-role", USER, "root"], &["auth", "enable"]] {
+            self.etcdctl_with(&endpoints, args, false).await.context("switch authentication on")?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn write_password(folder: &Path) -> Result<()> {
+        // With the line end that every editor leaves: programs must not take it for a part of the password.
+        std::fs::write(folder.join("password"), format!("{PASSWORD}\n")).context("write the password file")
+    }
+
+    fn password_file(&self) -> std::path::PathBuf {
+        self.plan.folder.join("password")
+    }
+
+    /// Compacts the history up to and including `revision`, and waits until it is physically gone.
+    pub async fn compact(&self, revision: Revision) -> Result<()> {
+        self.etcdctl(&["compaction", "--physical=true", &revision.to_string()]).await.map(drop)
+    }
+
+    async fn client(&self) -> Result<&Etcd> {
+        self.client.get_or_try_init(|| self.store(Side::Primary)).await
+    }
+
+    async fn write(&self, op: Op) -> Result<Revision> {
+        let txn = Txn { success: vec![op], ..Txn::default() };
+        Ok(self.client().await?.txn(txn).await?.revision)
+    }
+
+    /// Writes one key; returns its revision.
+    pub async fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<Revision> {
+        let (key, value) = (Bytes::copy_from_slice(key.as_ref()), Bytes::copy_from_slice(value.as_ref()));
+        self.write(Op::Put { key, value, lease: 0 }).await
+    }
+
+    /// Deletes one key; returns the revision after it.
+    pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<Revision> {
+        self.write(Op::Delete { key: Bytes::copy_from_slice(key.as_ref()) }).await
+    }
+
+    /// Reads one key.
+    pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<KeyValue>> {
+        Ok(self.client().await?.get(key.as_ref()).await?.0)
+    }
+
+    /// The cluster's revision now.
+    pub async fn revision(&self) -> Result<Revision> {
+        Ok(self.client().await?.get(b"\0").await?.1)
+    }
+}
+
+async fn run_tool(name: &str, mut command: Command, args: &[&str]) -> Result<String> {
+    // Only the leading words: what follows may be a value or a password.
+    let shown = args.iter().take(2).copied().collect::<Vec<_>>().join(" ");
+    command.kill_on_drop(true).stdin(Stdio::null());
+    let output = tokio::time::timeout(TOOL_TIMEOUT, command.output()).await;
+    let output = output.with_context(|| format!("{name} {shown} took longer than {TOOL_TIMEOUT:?}"))?;
+    let output = output.with_context(|| format!("start {name}"))?;
+    if !output.status.success() {
+        bail!("{name} {shown} failed ({}): {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+    }
+    String::from_utf8(output.stdout).with_context(|| format!("{name} {shown} printed bytes that are not UTF-8"))
+}

@@ -1,0 +1,50 @@
+//! Snapshots, and clusters made from them.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::{Cluster, ClusterOptions};
+
+impl Cluster {
+    /// Saves a snapshot of the first running member.
+    pub async fn snapshot_save(&self, path: &Path) -> Result<()> {
+        let running = self.members.iter().position(|member| member.running()).context("no member runs")?;
+        let path = path.to_str().context("the snapshot's path is not UTF-8")?;
+        self.etcdctl_at(running, &["snapshot", "save", path]).await.map(drop)
+    }
+
+    /// Starts a new cluster (another cluster id) from a snapshot. Authentication is part of a snapshot:
+    /// `options.auth` must say whether it was on.
+    pub async fn restore(snapshot: &Path, options: ClusterOptions) -> Result<Cluster> {
+        Cluster::retry_start(&options, Some(snapshot)).await
+    }
+
+    /// Puts this cluster back to a snapshot, the way an operator does it: same addresses, same cluster id, and a
+    /// history that goes back. All members are killed and start again.
+    pub async fn restore_in_place(&self, snapshot: &Path) -> Result<()> {
+        self.kill_all()?;
+        for member in &self.members {
+            std::fs::remove_dir_all(member.data_dir(&self.plan)).context("remove a member's data")?;
+        }
+        self.restore_data(snapshot).await?;
+        self.start_members().await.context("start the restored members")
+    }
+
+    pub(super) async fn restore_data(&self, snapshot: &Path) -> Result<()> {
+        for member in &self.members {
+            let args = [
+                "snapshot".to_owned(),
+                "restore".to_owned(),
+                snapshot.display().to_string(),
+                format!("--name={}", member.name),
+                format!("--data-dir={}", member.data_dir(&self.plan).display()),
+                format!("--initial-cluster={}", self.plan.initial_cluster),
+                format!("--initial-cluster-token={}", self.plan.token),
+                format!("--initial-advertise-peer-urls={}", member.peer_url(self.plan.scheme())),
+            ];
+            self.etcdutl(&args.each_ref().map(String::as_str)).await.context("restore a member's data")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,74 @@
+//! Finds the programs: the pinned etcd tools and the `etcd-sync` under test.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+
+/// An etcd release line that the product supports; each is pinned to one release under `tools/`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EtcdVersion {
+    /// The newest line, used by default.
+    #[default]
+    V3_6,
+    /// The line before it, which most clusters still run.
+    V3_5,
+}
+
+impl EtcdVersion {
+    /// The release line as `tools/build.sh` prints it.
+    pub fn line(self) -> &'static str {
+        match self {
+            EtcdVersion::V3_6 => "3.6",
+            EtcdVersion::V3_5 => "3.5",
+        }
+    }
+
+    /// The directory with `etcd`, `etcdctl` and `etcdutl`: `ETCD_SYNC_ETCD_3_6` (or `_3_5`) when set, else what
+    /// `tools/build.sh` prints. That script runs at most once per process; its first run ever takes minutes.
+    pub fn directory(self) -> Result<PathBuf> {
+        let variable = format!("ETCD_SYNC_ETCD_{}", self.line().replace('.', "_"));
+        if let Some(directory) = std::env::var_os(&variable) {
+            let directory = PathBuf::from(directory);
+            ensure!(directory.join("etcd").is_file(), "{variable} is set, but {directory:?} holds no etcd");
+            return Ok(directory);
+        }
+        static BUILT: OnceLock<Result<String, String>> = OnceLock::new();
+        let printed = BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}")));
+        let printed = printed.as_ref().map_err(|error| anyhow!("{error}"))?;
+        let found = printed.lines().find_map(|line| line.strip_prefix(self.line())?.strip_prefix(' '));
+        found.map(PathBuf::from).with_context(|| format!("tools/build.sh printed no line for {}", self.line()))
+    }
+
+    /// One of the programs of this release.
+    pub fn program(self, name: &str) -> Result<PathBuf> {
+        Ok(self.directory()?.join(name))
+    }
+}
+
+/// The `etcd-sync` under test: `ETCD_SYNC_BIN` when set, else the one in the profile directory (`target/debug`) that
+/// the running program was built into.
+pub fn etcd_sync() -> Result<PathBuf> {
+    if let Some(program) = std::env::var_os("ETCD_SYNC_BIN") {
+        let program = PathBuf::from(program);
+        ensure!(program.is_file(), "ETCD_SYNC_BIN is set, but {program:?} is no file");
+        return Ok(program);
+    }
+    let running = std::env::current_exe().context("find the path of the running test")?;
+    // A test lies in target/<profile>/deps, a binary in target/<profile>, an example in target/<profile>/examples.
+    let candidates = running.ancestors().skip(1).take(2).map(|directory| directory.join("etcd-sync"));
+    candidates.into_iter().find(|program| program.is_file()).with_context(|| {
+        let profile = if cfg!(debug_assertions) { "" } else { " --release" };
+        format!("no etcd-sync program beside {running:?}: run `cargo build -p etcd-sync{profile}` first")
+    })
+}
+
+fn build() -> Result<String> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tools/build.sh");
+    let output = Command::new(&script).output().with_context(|| format!("run {script:?}"))?;
+    if !output.status.success() {
+        bail!("{script:?} failed ({}): {}", output.status, String::from_utf8_lossy(&output.stderr));
+    }
+    String::from_utf8(output.stdout).context("tools/build.sh printed a path that is not UTF-8")
+}
