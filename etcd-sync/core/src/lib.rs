@@ -1,7 +1,13 @@
 //! The pure part of etcd-sync: no I/O, no clock, no async, no etcd or Kubernetes types.
 
+pub mod batch;
+pub mod fence;
 pub mod kv;
+pub mod provenance;
 pub mod object_key;
 pub mod policy;
 pub mod request;
 pub mod scope;
+pub mod session;
+pub mod state;
+pub mod walk;

@@ -1,0 +1,218 @@
+//! What a session asks of the world, and what the world tells it.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::start::Refusal;
+use crate::fence::Fenced;
+use crate::kv::{Event, KeyRange, Revision};
+use crate::request::{Page, ReadRange, Txn, TxnReply};
+use crate::walk::Side;
+
+/// Names one request so that its answer can be told from others.
+pub type RequestId = u64;
+
+/// Something to do. Reads and commits run concurrently; their answers may come in any order.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Read a range.
+    Read {
+        /// Comes back with the answer.
+        id: RequestId,
+        /// From which cluster.
+        side: Side,
+        /// What to read.
+        request: ReadRange,
+    },
+    /// Watch a range from a revision on, in place of any earlier watch of that side.
+    Watch {
+        /// Of which cluster.
+        side: Side,
+        /// Which keys.
+        range: KeyRange,
+        /// First revision to be told of.
+        from: Revision,
+    },
+    /// Commit a transaction on the standby. Never to be retried.
+    Commit {
+        /// Comes back with the answer.
+        id: RequestId,
+        /// The transaction.
+        txn: Txn,
+    },
+    /// Tell people.
+    Note(Note),
+}
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// The answer to a read.
+    Read {
+        /// Of this request.
+        id: RequestId,
+        /// What was read.
+        result: Result<Page, ReadFailure>,
+    },
+    /// A watch stands.
+    Opened {
+        /// Of which cluster.
+        side: Side,
+    },
+    /// Changes, in order.
+    Events {
+        /// Of which cluster.
+        side: Side,
+        /// The changes.
+        events: Vec<Event>,
+        /// False when the last revision goes on in the next input.
+        complete: bool,
+    },
+    /// Every change up to this revision has been told.
+    Progress {
+        /// Of which cluster.
+        side: Side,
+        /// That revision.
+        revision: Revision,
+    },
+    /// The revisions asked for are compacted.
+    WatchCompacted {
+        /// Of which cluster.
+        side: Side,
+        /// Up to here.
+        compact_revision: Revision,
+    },
+    /// The stream broke, for a reason other than compaction.
+    WatchClosed {
+        /// Of which cluster.
+        side: Side,
+    },
+    /// The answer to a commit.
+    Committed {
+        /// Of this request.
+        id: RequestId,
+        /// The answer; it may say that a compare failed.
+        reply: TxnReply,
+    },
+    /// The standby refused a commit for its size; nothing of it was applied.
+    CommitTooLarge {
+        /// Of this request.
+        id: RequestId,
+    },
+    /// Time has passed; send at least every 200 ms.
+    Tick,
+}
+
+/// Why a read gave no page. Every other failure ends the session, outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadFailure {
+    /// The revision is compacted.
+    Compacted,
+    /// The answer is larger than may be received.
+    TooLarge,
+}
+
+/// Why a session is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// A write was refused by its fence.
+    Fenced(Fenced),
+    /// It will not go on.
+    Refused(Refusal),
+    /// The standby takes only smaller transactions than these: begin again with half the bytes.
+    ShrinkTransactions,
+    /// Begin again from the record in the standby.
+    Again {
+        /// By a copy, even if the checkpoint could be resumed.
+        force_copy: bool,
+        /// For the log.
+        why: &'static str,
+    },
+}
+
+/// What people are told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// A copy begins.
+    CopyBegan {
+        /// Whether it is the first.
+        first: bool,
+    },
+    /// The resync's deletions were counted, before anything was written.
+    Planned {
+        /// Keys it would delete.
+        deletions: u64,
+        /// Mirrored keys on the standby.
+        scope: u64,
+    },
+    /// All values are copied; what is surplus is looked at next.
+    Copied {
+        /// Keys written.
+        written: u64,
+        /// Keys that were equal already.
+        equal: u64,
+    },
+    /// Live updates from here on.
+    Streaming {
+        /// The primary's revision the standby stands for.
+        revision: Revision,
+    },
+    /// One key was written (only when details are asked for).
+    Wrote {
+        /// The key.
+        key: Bytes,
+        /// Deleted rather than put.
+        deleted: bool,
+        /// The primary's revision it came with; 0 while copying.
+        revision: Revision,
+    },
+    /// The value does not fit a transaction of the standby: the key is missed.
+    TooLarge {
+        /// The key.
+        key: Bytes,
+        /// Its value's length.
+        bytes: usize,
+    },
+    /// The primary deleted a key that is local on the standby; it stays.
+    KeptLocal {
+        /// The key.
+        key: Bytes,
+    },
+    /// Only the standby has it, and whether it is local can no longer be told; it stays.
+    UnknownOrigin {
+        /// The key.
+        key: Bytes,
+    },
+}
+
+/// Counters and positions of one session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Changes of the primary seen.
+    pub events: u64,
+    /// Those left out, by reason.
+    pub skipped: BTreeMap<&'static str, u64>,
+    /// Transactions committed.
+    pub transactions: u64,
+    /// Keys put.
+    pub puts: u64,
+    /// Keys deleted.
+    pub deletes: u64,
+    /// Bytes of keys and values written.
+    pub bytes: u64,
+    /// Keys found equal while copying.
+    pub equal: u64,
+    /// Keys too large for a transaction.
+    pub too_large: u64,
+    /// Local keys kept although the primary deleted theirs.
+    pub kept_local: u64,
+    /// Keys of unknown origin kept.
+    pub unknown_origin: u64,
+    /// Keys of the copy under way: done, and in all.
+    pub copied: (u64, u64),
+    /// Local keys on record.
+    pub local_keys: u64,
+    /// The primary's revision up to which everything was heard.
+    pub heard: Revision,
+}

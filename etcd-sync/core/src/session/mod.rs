@@ -1,0 +1,416 @@
+//! One leader's work on one link, as a state machine without I/O, clock or threads: feed it what happened with
+//! [`Session::handle`], do what [`Session::poll`] asks for. The daemon and the simulation drive the same machine.
+//!
+//! A session is cheap to end: whenever something is unclear (an unknown outcome, a broken stream) the driver drops it,
+//! reads the record from the standby again and begins another.
+
+mod copy;
+mod effect;
+mod start;
+mod stream;
+mod sweep;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+pub use effect::{Effect, Ended, Input, Note, ReadFailure, RequestId, Stats};
+pub use start::{DeletionGuard, Opening, Refusal, SessionConfig, Start, init_role, open};
+
+use self::copy::Copy;
+use self::sweep::{Plan, Sweep};
+use crate::batch::{Batcher, Write};
+use crate::fence::{Fence, Fenced};
+use crate::kv::{Event, KeyRange, Revision, printable};
+use crate::provenance::{LOCAL_KEYS_MAX, Ledger, Moments, Tracker};
+use crate::request::{Compare, Op, ReadRange, Txn, TxnReply};
+use crate::scope::{Decision, Reason, Scope};
+use crate::state::{Checkpoint, Phase, ROLE_STANDBY};
+use crate::walk::Side;
+
+/// Changes of the primary held in memory at most: by bytes, and by number.
+const QUEUED_BYTES_MAX: usize = 4 * 1024 * 1024;
+const QUEUED_EVENTS_MAX: usize = 20_000;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Session {
+    config: SessionConfig,
+    scope: Arc<Scope>,
+    fence: Fence,
+    /// The record as the standby holds it, and its value there.
+    checkpoint: Checkpoint,
+    checkpoint_value: Option<Bytes>,
+    ledger: Ledger,
+    moments: Moments,
+    primary_revision: Revision,
+    batcher: Batcher,
+    stage: Stage,
+    in_flight: HashMap<RequestId, Flight>,
+    reads: HashMap<RequestId, ReadFor>,
+    effects: VecDeque<Effect>,
+    next_id: RequestId,
+    now_ms: u64,
+    last_commit_ms: u64,
+    last_commit_revision: Revision,
+    stats: Stats,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// The first record of a copy is being written.
+    Opening {
+        virgin: bool,
+    },
+    /// Counting what a resync would delete, before anything is written.
+    Planning(Plan),
+    /// Copying values, the primary's watch running beside.
+    Copying(Copy),
+    /// Looking at what only the standby has.
+    Sweeping(Sweep),
+    Streaming(Tracker),
+}
+
+/// A commit under way.
+#[derive(Debug)]
+enum Flight {
+    /// A part of a copy: does not move the checkpoint.
+    Puts(Vec<Write>),
+    /// Everything that moves the checkpoint.
+    Batch { checkpoint: Checkpoint, value: Bytes, writes: Vec<Write>, sweep: bool },
+}
+
+#[derive(Clone, Copy, Debug)]
+enum ReadFor {
+    Walk(Side),
+    Marks(Revision),
+}
+
+impl Session {
+    /// Begins, or says why not.
+    pub fn begin(config: SessionConfig, scope: Arc<Scope>, start: Start) -> Result<Session, Refusal> {
+        let opening = open(&start, &config, &scope.fingerprint())?;
+        let (checkpoint, stage) = match &opening {
+            Opening::Resume(checkpoint) => (checkpoint.clone(), Stage::Streaming(Tracker::new(checkpoint.seen))),
+            Opening::Copy { begin, virgin } => (begin.clone(), Stage::Opening { virgin: *virgin }),
+        };
+        let moments = Moments {
+            base: checkpoint.base,
+            seen: checkpoint.seen,
+            last_write: start.last_write,
+            began: start.standby_revision,
+        };
+        let mut session = Session {
+            batcher: Batcher::resume(checkpoint.revision, checkpoint.offset),
+            checkpoint_value: start.checkpoint,
+            ledger: Ledger::new(start.local_keys),
+            in_flight: HashMap::new(),
+            reads: HashMap::new(),
+            effects: VecDeque::new(),
+            next_id: 0,
+            now_ms: start.now_ms,
+            last_commit_ms: 0,
+            last_commit_revision: start.standby_revision,
+            stats: Stats::default(),
+            primary_revision: start.primary_revision,
+            fence: start.fence,
+            config,
+            scope,
+            checkpoint,
+            moments,
+            stage,
+        };
+        match opening {
+            Opening::Resume(checkpoint) => session.open_streams(&checkpoint),
+            Opening::Copy { begin, .. } => {
+                session.note(Note::CopyBegan { first: begin.phase == Phase::FirstSync });
+                session.commit_checkpoint(begin, vec![], vec![], vec![], false);
+            }
+        }
+        session.refresh_stats();
+        Ok(session)
+    }
+
+    /// Takes what happened; `now_ms` in Unix milliseconds never goes back.
+    pub fn handle(&mut self, now_ms: u64, input: Input) -> Result<(), Ended> {
+        self.now_ms = self.now_ms.max(now_ms);
+        match input {
+            Input::Read { id, result } => match self.reads.remove(&id) {
+                Some(ReadFor::Walk(side)) => self.walked(side, result)?,
+                Some(ReadFor::Marks(revision)) => self.asked_history(revision, result),
+                None => {}
+            },
+            Input::Opened { side: Side::Primary } => self.primary_opened(),
+            Input::Opened { side: Side::Standby } | Input::Tick => {}
+            Input::Events { side: Side::Primary, events, complete } => self.primary_changed(events, complete),
+            Input::Events { side: Side::Standby, events, complete } => self.standby_changed(&events, complete)?,
+            Input::Progress { side: Side::Primary, revision } => self.heard(revision),
+            Input::Progress { side: Side::Standby, revision } => {
+                if let Stage::Streaming(tracker) = &mut self.stage {
+                    tracker.progress(revision);
+                }
+            }
+            Input::WatchCompacted { side, compact_revision } => self.watch_compacted(side, compact_revision)?,
+            Input::WatchClosed { side } => self.watch_closed(side)?,
+            Input::Committed { id, reply } => self.committed(id, &reply)?,
+            Input::CommitTooLarge { id } => self.commit_too_large(id)?,
+        }
+        self.advance()?;
+        self.refresh_stats();
+        Ok(())
+    }
+
+    /// The next thing to do.
+    pub fn poll(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// Whether changes of that side may be given now. While it says no, leave them in the stream.
+    pub fn wants(&self, side: Side) -> bool {
+        match (side, &self.stage) {
+            (Side::Standby, _) => self.ledger.unwritten() < QUEUED_EVENTS_MAX,
+            (Side::Primary, Stage::Copying(copy)) => copy.wants_events(),
+            (Side::Primary, _) => {
+                self.batcher.queued_bytes() < QUEUED_BYTES_MAX && self.batcher.len() < QUEUED_EVENTS_MAX
+            }
+        }
+    }
+
+    /// The record as the standby holds it.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    /// Counters and positions.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    fn advance(&mut self) -> Result<(), Ended> {
+        match self.stage {
+            Stage::Opening { .. } => Ok(()),
+            Stage::Planning(_) => self.advance_plan(),
+            Stage::Copying(_) => self.advance_copy(),
+            Stage::Sweeping(_) => self.advance_sweep(),
+            Stage::Streaming(_) => {
+                self.advance_stream();
+                Ok(())
+            }
+        }
+    }
+
+    fn refresh_stats(&mut self) {
+        self.stats.local_keys = self.ledger.len() as u64;
+    }
+
+    fn note(&mut self, note: Note) {
+        self.effects.push_back(Effect::Note(note));
+    }
+
+    fn read(&mut self, side: Side, request: ReadRange, purpose: ReadFor) {
+        self.next_id += 1;
+        self.reads.insert(self.next_id, purpose);
+        self.effects.push_back(Effect::Read { id: self.next_id, side, request });
+    }
+
+    fn watch(&mut self, side: Side, from: Revision) {
+        let range = match side {
+            Side::Primary => self.scope.covering_range(),
+            // Our own marks tell our revisions from others', so the state directory must be in it.
+            Side::Standby => {
+                let covering = self.scope.covering_range();
+                let root = KeyRange::prefix(&self.fence.keys.root);
+                let end = if covering.end.is_empty() { covering.end } else { covering.end.max(root.end) };
+                KeyRange { start: covering.start.min(root.start), end }
+            }
+        };
+        self.effects.push_back(Effect::Watch { side, range, from });
+    }
+
+    fn send(&mut self, txn: Txn, flight: Flight) {
+        self.next_id += 1;
+        self.in_flight.insert(self.next_id, flight);
+        self.last_commit_ms = self.now_ms;
+        self.effects.push_back(Effect::Commit { id: self.next_id, txn });
+    }
+
+    /// Sends a transaction that moves the checkpoint. `ops` are the data and ledger operations, `writes` what of them is data.
+    fn commit_checkpoint(
+        &mut self,
+        mut checkpoint: Checkpoint,
+        writes: Vec<Write>,
+        mut ops: Vec<Op>,
+        compares: Vec<Compare>,
+        sweep: bool,
+    ) {
+        debug_assert!(self.in_flight.is_empty(), "the checkpoint moves alone");
+        checkpoint.epoch = self.fence.epoch;
+        checkpoint.writes = self.checkpoint.writes + 1;
+        checkpoint.at_ms = self.now_ms;
+        let value = checkpoint.encode();
+        ops.push(Op::Put { key: self.fence.keys.checkpoint.clone(), value: value.clone(), lease: 0 });
+        let mut txn = self.fence.txn(self.checkpoint_value.as_ref(), ops);
+        txn.compares.extend(compares);
+        self.send(txn, Flight::Batch { checkpoint, value, writes, sweep });
+    }
+
+    fn committed(&mut self, id: RequestId, reply: &TxnReply) -> Result<(), Ended> {
+        let Some(flight) = self.in_flight.remove(&id) else { return Ok(()) };
+        if !reply.succeeded {
+            return match (self.fence.diagnose(reply), flight) {
+                (Fenced::Checkpoint, Flight::Batch { sweep: true, .. }) => self.sweep_again(),
+                (Fenced::Checkpoint, _) => Err(Ended::Again { force_copy: false, why: "the checkpoint moved under us" }),
+                (fenced, _) => Err(Ended::Fenced(fenced)),
+            };
+        }
+        self.last_commit_revision = self.last_commit_revision.max(reply.revision);
+        self.stats.transactions += 1;
+        match flight {
+            Flight::Puts(writes) => self.count(&writes, 0),
+            Flight::Batch { checkpoint, value, writes, .. } => {
+                self.count(&writes, checkpoint.revision);
+                (self.checkpoint, self.checkpoint_value) = (checkpoint, Some(value));
+                self.checkpoint_moved();
+            }
+        }
+        Ok(())
+    }
+
+    /// The record was written: the stages that wait for that go on.
+    fn checkpoint_moved(&mut self) {
+        match (&self.stage, self.checkpoint.phase) {
+            (Stage::Opening { virgin: true }, _) => self.start_copy(),
+            (Stage::Opening { virgin: false }, _) => self.stage = Stage::Planning(Plan::new(self.scope.ranges())),
+            (Stage::Sweeping(_), Phase::Streaming) => self.start_streaming(),
+            _ => {}
+        }
+    }
+
+    fn count(&mut self, writes: &[Write], revision: Revision) {
+        for write in writes {
+            let deleted = matches!(write, Write::Delete { .. });
+            // Written by us, so no longer local; its entry went in the same transaction.
+            self.ledger.overwrite(write.key());
+            if deleted {
+                self.stats.deletes += 1;
+            } else {
+                self.stats.puts += 1;
+            }
+            self.stats.bytes += write.size_bytes() as u64;
+            if self.config.detail {
+                self.note(Note::Wrote { key: write.key().clone(), deleted, revision });
+            }
+        }
+    }
+
+    fn commit_too_large(&mut self, id: RequestId) -> Result<(), Ended> {
+        let (writes, moved) = match self.in_flight.remove(&id) {
+            Some(Flight::Puts(writes)) => (writes, None),
+            Some(Flight::Batch { checkpoint, writes, .. }) => (writes, Some(checkpoint)),
+            None => return Ok(()),
+        };
+        let [write] = &writes[..] else { return Err(Ended::ShrinkTransactions) };
+        self.stats.too_large += 1;
+        self.note(Note::TooLarge { key: write.key().clone(), bytes: write.size_bytes() });
+        if let Some(checkpoint) = moved {
+            self.commit_checkpoint(checkpoint, vec![], vec![], vec![], false);
+        }
+        Ok(())
+    }
+
+    /// The primary's watch is complete up to `revision`.
+    fn heard(&mut self, revision: Revision) {
+        self.stats.heard = self.stats.heard.max(revision);
+    }
+
+    fn primary_changed(&mut self, events: Vec<Event>, complete: bool) {
+        self.stats.events += events.len() as u64;
+        if let Some(last) = events.last() {
+            self.heard(if complete { last.revision() } else { last.revision() - 1 });
+        }
+        if let Stage::Copying(copy) = &mut self.stage {
+            copy.keep_events(events, complete, self.now_ms);
+            return;
+        }
+        for event in events {
+            let (revision, write) = (event.revision(), self.write_for(event));
+            self.batcher.push(revision, write);
+        }
+        if complete {
+            self.batcher.end_revision();
+        }
+    }
+
+    /// What a change of the primary means for the standby; `None` when it is left out.
+    fn write_for(&mut self, event: Event) -> Option<Write> {
+        let decision = match &event {
+            Event::Put(kv) => self.scope.decide_kv(kv),
+            Event::Delete { key, .. } => self.scope.decide(key),
+        };
+        let reason = match decision {
+            Decision::Out(reason) => reason,
+            Decision::InScope => {
+                return Some(match event {
+                    Event::Put(kv) => Write::Put { key: kv.key, value: kv.value },
+                    Event::Delete { key, .. } => Write::Delete { key },
+                });
+            }
+        };
+        *self.stats.skipped.entry(reason.label()).or_default() += 1;
+        // A key that came to hang on a lease has left the scope: what was mirrored of it must go.
+        (reason == Reason::LeaseBound).then(|| Write::Delete { key: event.key().clone() })
+    }
+
+    fn standby_changed(&mut self, events: &[Event], complete: bool) -> Result<(), Ended> {
+        for event in events.iter().filter(|event| *event.key() == self.fence.keys.role) {
+            match event {
+                Event::Put(kv) if kv.value == ROLE_STANDBY => {}
+                Event::Put(kv) => {
+                    let found = format!("\"{}\"", printable(&kv.value));
+                    return Err(Ended::Fenced(Fenced::Role { found }));
+                }
+                Event::Delete { .. } => return Err(Ended::Fenced(Fenced::Role { found: "no role at all".into() })),
+            }
+        }
+        if let Stage::Streaming(tracker) = &mut self.stage {
+            tracker.observe(events, complete, &self.scope, &self.fence.keys, &mut self.ledger);
+        }
+        self.guard_ledger()
+    }
+
+    fn guard_ledger(&self) -> Result<(), Ended> {
+        if self.ledger.len() > LOCAL_KEYS_MAX {
+            return Err(Ended::Refused(Refusal::TooManyLocalKeys { limit: LOCAL_KEYS_MAX }));
+        }
+        Ok(())
+    }
+
+    fn watch_compacted(&mut self, side: Side, compact_revision: Revision) -> Result<(), Ended> {
+        match (&self.stage, side) {
+            // Nothing is read before the watch stands, so any newer revision serves as well.
+            (Stage::Copying(copy), Side::Primary) if !copy.is_reading() => {
+                self.primary_revision = compact_revision;
+                self.start_copy();
+                Ok(())
+            }
+            (_, Side::Primary) => {
+                Err(Ended::Again { force_copy: true, why: "the primary compacted its history before it was read" })
+            }
+            (_, Side::Standby) => {
+                Err(Ended::Again { force_copy: true, why: "the standby compacted its history before it was read" })
+            }
+        }
+    }
+
+    fn watch_closed(&mut self, side: Side) -> Result<(), Ended> {
+        // A copy is dear to repeat, so its watch goes on where it broke; everything else just resumes from the record.
+        if let (Stage::Copying(copy), Side::Primary) = (&mut self.stage, side)
+            && copy.forget_partial_revision()
+        {
+            self.watch(Side::Primary, self.stats.heard + 1);
+            return Ok(());
+        }
+        Err(Ended::Again { force_copy: false, why: "a watch broke" })
+    }
+}

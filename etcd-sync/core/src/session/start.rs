@@ -1,0 +1,244 @@
+//! What a session must know before it begins, and the reasons not to begin.
+
+use bytes::Bytes;
+
+use crate::batch::BatchLimits;
+use crate::fence::Fence;
+use crate::kv::{Revision, printable};
+use crate::request::{Compare, Op, Txn};
+use crate::state::{BadCheckpoint, Checkpoint, Phase, ROLE_STANDBY, StateKeys, cluster_id_text};
+
+/// What the operator decides about a link.
+#[derive(Clone, Debug)]
+pub struct SessionConfig {
+    /// Size of a transaction.
+    pub limits: BatchLimits,
+    /// Most transactions under way at once while copying.
+    pub in_flight_max: usize,
+    /// How often the checkpoint of an idle link is moved, in milliseconds.
+    pub checkpoint_interval_ms: u64,
+    /// When a resync must stop and ask.
+    pub deletion_guard: DeletionGuard,
+    /// Begin although the primary holds nothing in scope.
+    pub accept_empty_primary: bool,
+    /// Take the primary with this cluster id (hexadecimal) although the record names another, or a longer history.
+    pub accept_new_primary: Option<String>,
+    /// Tell of every key written.
+    pub detail: bool,
+}
+
+/// The limit on deletions of one resync.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeletionGuard {
+    /// So many deletions are always allowed.
+    pub count: u64,
+    /// And so many percent of the mirrored keys.
+    pub percent: u64,
+    /// The operator's word: up to so many.
+    pub accepted: Option<u64>,
+}
+
+impl DeletionGuard {
+    /// Whether `deletions` out of `scope` keys may be done without a further word.
+    pub fn allows(&self, deletions: u64, scope: u64) -> bool {
+        deletions <= self.count.max(scope * self.percent / 100).max(self.accepted.unwrap_or(0))
+    }
+}
+
+/// Everything read from both clusters before a session, after leadership was won.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// The leader's fence.
+    pub fence: Fence,
+    /// Value of the role key.
+    pub role: Option<Bytes>,
+    /// Value of the checkpoint key.
+    pub checkpoint: Option<Bytes>,
+    /// The latest modification revision of the marks (checkpoint and copied); 0 when there are none.
+    pub last_write: Revision,
+    /// The ledger of local keys.
+    pub local_keys: Vec<Bytes>,
+    /// The standby's revision when all this was read.
+    pub standby_revision: Revision,
+    /// The standby's cluster id.
+    pub standby_cluster: u64,
+    /// The primary's cluster id.
+    pub primary_cluster: u64,
+    /// The primary's newest revision.
+    pub primary_revision: Revision,
+    /// How many keys the primary has below the synchronized prefixes.
+    pub primary_keys: u64,
+    /// Links whose role on the *primary* says standby.
+    pub primary_standby_links: Vec<String>,
+    /// Copy by difference even if the checkpoint could be resumed: history before it is gone on one side.
+    pub force_copy: bool,
+    /// Now, in Unix milliseconds.
+    pub now_ms: u64,
+}
+
+/// Creates the role of a link that has never run. Does nothing when there is a role or a checkpoint.
+pub fn init_role(keys: &StateKeys) -> Txn {
+    Txn {
+        compares: vec![
+            Compare::CreateRevision { key: keys.role.clone(), revision: 0 },
+            Compare::CreateRevision { key: keys.checkpoint.clone(), revision: 0 },
+        ],
+        success: vec![Op::Put { key: keys.role.clone(), value: Bytes::from_static(ROLE_STANDBY), lease: 0 }],
+        failure: vec![],
+    }
+}
+
+/// Why a synchronizer will not go on. It stays harmless and asks again later; each text says what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The standby's role forbids writing.
+    #[error("the role of this standby is {found}, not \"standby\": it was promoted and serves users now; uninstall this synchronizer (roles are changed by the failover and rejoin commands only)")]
+    Promoted {
+        /// What the role key holds, for people.
+        found: String,
+    },
+    /// The role was removed by hand.
+    #[error("the role of this standby is missing although the link has run before: somebody deleted {key}; find out who promoted or cleaned this cluster, then put \"standby\" there to go on")]
+    RoleMissing {
+        /// The role's key.
+        key: String,
+    },
+    /// Both sides are one cluster.
+    #[error("primary and standby are the same etcd cluster (id {cluster}): check --primary-endpoints and --standby-endpoints")]
+    SameCluster {
+        /// Its id.
+        cluster: String,
+    },
+    /// The primary is itself a standby.
+    #[error("the primary is itself a standby (link {links}): synchronizing from it would be backwards; check --primary-endpoints")]
+    PrimaryIsStandby {
+        /// The links that say so.
+        links: String,
+    },
+    /// Another cluster than the recorded one.
+    #[error("the primary is cluster {found}, but this link was made with cluster {recorded}: wrong endpoints, or the primary was rebuilt; if it is the right one, give --accept-new-primary {found}")]
+    OtherPrimary {
+        /// Recorded id.
+        recorded: String,
+        /// Id found.
+        found: String,
+    },
+    /// The primary is older than what was already taken from it.
+    #[error("the primary's history went back: it is at revision {revision}, but revision {checkpoint} of it was already applied here; it was restored from an older snapshot; if the standby should follow it, give --accept-new-primary {cluster}")]
+    HistoryWentBack {
+        /// The primary's revision.
+        revision: Revision,
+        /// The checkpoint's.
+        checkpoint: Revision,
+        /// The primary's id.
+        cluster: String,
+    },
+    /// Nothing to take.
+    #[error("the primary holds no key below the synchronized prefixes: wrong endpoints or wrong --prefix; if it is really empty, give --accept-empty-primary")]
+    EmptyPrimary,
+    /// The deletion guard.
+    #[error("this resync would delete {deletions} of {scope} mirrored keys on the standby, more than the limit; nothing was changed; look at `etcd-sync plan`, and if it is right, give --accept-deletions {deletions}")]
+    Deletions {
+        /// How many.
+        deletions: u64,
+        /// Out of how many.
+        scope: u64,
+    },
+    /// The standby has a life of its own.
+    #[error("the standby holds more than {limit} keys in scope that the primary does not have: it looks like a cluster in use; check --standby-endpoints, or narrow the scope")]
+    TooManyLocalKeys {
+        /// The limit.
+        limit: usize,
+    },
+    /// The record cannot be used.
+    #[error(transparent)]
+    Checkpoint(#[from] BadCheckpoint),
+}
+
+impl Refusal {
+    /// A short name for metrics and JSON.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Refusal::Promoted { .. } => "promoted",
+            Refusal::RoleMissing { .. } => "role_missing",
+            Refusal::SameCluster { .. } => "same_cluster",
+            Refusal::PrimaryIsStandby { .. } => "primary_is_standby",
+            Refusal::OtherPrimary { .. } => "other_primary",
+            Refusal::HistoryWentBack { .. } => "history_went_back",
+            Refusal::EmptyPrimary => "empty_primary",
+            Refusal::Deletions { .. } => "deletion_guard",
+            Refusal::TooManyLocalKeys { .. } => "too_many_local_keys",
+            Refusal::Checkpoint(_) => "bad_checkpoint",
+        }
+    }
+}
+
+/// How a session begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// Go on behind the checkpoint.
+    Resume(Checkpoint),
+    /// Copy by difference; the record to write first.
+    Copy {
+        /// The first record of this copy.
+        begin: Checkpoint,
+        /// No synchronizer has ever written here.
+        virgin: bool,
+    },
+}
+
+/// Judges the facts.
+pub fn open(start: &Start, config: &SessionConfig, scope_fingerprint: &str) -> Result<Opening, Refusal> {
+    let cluster = cluster_id_text(start.primary_cluster);
+    if start.primary_cluster == start.standby_cluster {
+        return Err(Refusal::SameCluster { cluster });
+    }
+    match &start.role {
+        Some(role) if role == ROLE_STANDBY => {}
+        Some(role) => return Err(Refusal::Promoted { found: format!("\"{}\"", printable(role)) }),
+        None => return Err(Refusal::RoleMissing { key: printable(&start.fence.keys.role) }),
+    }
+    if !start.primary_standby_links.is_empty() {
+        return Err(Refusal::PrimaryIsStandby { links: start.primary_standby_links.join(", ") });
+    }
+    let recorded = start.checkpoint.as_deref().map(Checkpoint::decode).transpose()?;
+    let accepted = config.accept_new_primary.as_ref() == Some(&cluster);
+    let mut known_history = true;
+    if let Some(recorded) = &recorded {
+        let (same, older) = (recorded.primary == cluster, start.primary_revision < recorded.revision);
+        known_history = same && !older;
+        if !same && !accepted {
+            return Err(Refusal::OtherPrimary { recorded: recorded.primary.clone(), found: cluster });
+        }
+        if same && older && !accepted {
+            let (revision, checkpoint) = (start.primary_revision, recorded.revision);
+            return Err(Refusal::HistoryWentBack { revision, checkpoint, cluster });
+        }
+    }
+    if let Some(recorded) = &recorded
+        && recorded.phase == Phase::Streaming
+        && recorded.scope == scope_fingerprint
+        && known_history
+        && !start.force_copy
+    {
+        return Ok(Opening::Resume(recorded.clone()));
+    }
+    if start.primary_keys == 0 && !config.accept_empty_primary {
+        return Err(Refusal::EmptyPrimary);
+    }
+    let first = recorded.as_ref().is_none_or(|recorded| recorded.phase == Phase::FirstSync);
+    let begin = Checkpoint {
+        format: Checkpoint::FORMAT,
+        primary: cluster,
+        phase: if first { Phase::FirstSync } else { Phase::Resync },
+        revision: recorded.as_ref().filter(|_| known_history).map_or(0, |recorded| recorded.revision),
+        offset: 0,
+        epoch: start.fence.epoch,
+        writes: recorded.as_ref().map_or(0, |recorded| recorded.writes) + 1,
+        scope: scope_fingerprint.into(),
+        seen: recorded.as_ref().map_or(0, |recorded| recorded.seen),
+        base: recorded.as_ref().map_or(start.standby_revision, |recorded| recorded.base),
+        at_ms: start.now_ms,
+    };
+    Ok(Opening::Copy { begin, virgin: recorded.is_none() })
+}

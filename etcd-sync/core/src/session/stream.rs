@@ -1,0 +1,114 @@
+//! Steady state: the primary's changes in their order, one transaction under way, the checkpoint moving with each.
+
+use bytes::Bytes;
+
+use super::copy::op;
+use super::{Note, Session, Stage};
+use crate::batch::Write;
+use crate::kv::Revision;
+use crate::provenance::Tracker;
+use crate::request::Op;
+use crate::state::{Checkpoint, Phase};
+use crate::walk::Side;
+
+/// Ledger changes written with one transaction at most.
+const LEDGER_OPS_MAX: usize = 32;
+
+/// How often the record follows the standby's own life when the primary is quiet.
+const SEEN_INTERVAL_MS: u64 = 60_000;
+
+impl Session {
+    /// Opens both watches behind a record.
+    pub(super) fn open_streams(&mut self, checkpoint: &Checkpoint) {
+        let (revision, offset) = (checkpoint.revision, checkpoint.offset);
+        self.stats.heard = if offset > 0 { revision - 1 } else { revision };
+        self.watch(Side::Primary, if offset > 0 { revision } else { revision + 1 });
+        self.watch(Side::Standby, checkpoint.seen + 1);
+        self.note(Note::Streaming { revision });
+    }
+
+    /// The copy is complete and its record written; the primary's watch goes on as it is.
+    pub(super) fn start_streaming(&mut self) {
+        let (seen, revision) = (self.checkpoint.seen, self.checkpoint.revision);
+        self.stage = Stage::Streaming(Tracker::new(seen));
+        self.watch(Side::Standby, seen + 1);
+        self.note(Note::Streaming { revision });
+    }
+
+    pub(super) fn advance_stream(&mut self) {
+        if !self.in_flight.is_empty() || self.commit_batch() {
+            return;
+        }
+        let Stage::Streaming(tracker) = &self.stage else { return };
+        let idle_ms = self.now_ms - self.last_commit_ms.min(self.now_ms);
+        let primary_moved = self.stats.heard > self.checkpoint.revision && idle_ms >= self.config.checkpoint_interval_ms;
+        // Our own last write is no reason for another: a quiet pair must come to rest.
+        let standby_moved = tracker.seen() > self.last_commit_revision && idle_ms >= SEEN_INTERVAL_MS;
+        if self.batcher.is_empty() && (primary_moved || standby_moved) {
+            let (revision, seen) = (self.stats.heard.max(self.checkpoint.revision), tracker.seen());
+            let checkpoint = Checkpoint { revision, offset: 0, seen, ..self.checkpoint.clone() };
+            self.commit_checkpoint(checkpoint, vec![], vec![], vec![], false);
+        }
+    }
+
+    /// Sends the next transaction's worth of changes and ledger entries, if there is any. Only while nothing is under way.
+    pub(super) fn commit_batch(&mut self) -> bool {
+        let seen = match &self.stage {
+            Stage::Streaming(tracker) => tracker.seen(),
+            // While copying, the record's own claim stands until the sweep has looked at everything.
+            _ => self.checkpoint.seen,
+        };
+        let (patch, covered) = self.ledger.take(LEDGER_OPS_MAX, seen);
+        let seen = covered.max(self.checkpoint.seen);
+        if !patch.is_empty() {
+            // On its own, so that a large change of the primary still has the whole transaction for itself.
+            let entry = |(key, added): (Bytes, bool)| self.ledger_op(&key, added);
+            let ops = patch.into_iter().map(entry).collect();
+            self.commit_checkpoint(Checkpoint { seen, ..self.checkpoint.clone() }, vec![], ops, vec![], false);
+            return true;
+        }
+        let ledger = &self.ledger;
+        let cost = |write: &Write| match write {
+            Write::Put { key, .. } if ledger.holds(key) => 2,
+            _ => 1,
+        };
+        let Some(batch) = self.batcher.next(self.config.limits, cost) else { return false };
+        let (revision, offset) = (batch.revision, batch.offset);
+        let (mut writes, mut ops) = (Vec::new(), Vec::new());
+        for write in batch.writes {
+            let local = self.ledger.holds(write.key());
+            match &write {
+                Write::Delete { key } if local => {
+                    self.stats.kept_local += 1;
+                    self.note(Note::KeptLocal { key: key.clone() });
+                    continue;
+                }
+                Write::Put { key, .. } if local => ops.push(self.ledger_op(key, false)),
+                _ => {}
+            }
+            ops.push(op(&write));
+            writes.push(write);
+        }
+        let checkpoint = Checkpoint { revision, offset, seen, ..self.checkpoint.clone() };
+        self.commit_checkpoint(checkpoint, writes, ops, vec![], false);
+        true
+    }
+
+    /// The operation that puts a key on the written record of local keys, or takes it off.
+    pub(super) fn ledger_op(&self, key: &Bytes, local: bool) -> Op {
+        let key = self.fence.keys.local_entry(key);
+        if local { Op::Put { key, value: Bytes::new(), lease: 0 } } else { Op::Delete { key } }
+    }
+
+    /// The record that ends a copy.
+    pub(super) fn streaming_checkpoint(&self, seen: Revision) -> Checkpoint {
+        Checkpoint {
+            phase: Phase::Streaming,
+            revision: self.stats.heard,
+            offset: 0,
+            seen,
+            base: 0,
+            ..self.checkpoint.clone()
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! What only the standby has: counted before a resync writes anything, and dealt with after everything is copied. A key we
+//! mirrored and the primary no longer has is deleted; a local one is put on record; one that cannot be told stays.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::{Ended, Note, ReadFailure, ReadFor, Refusal, Session, Stage};
+use crate::batch::Write;
+use crate::kv::{KeyRange, KeyValue, Revision, successor};
+use crate::provenance::{Origin, revision_is_ours};
+use crate::request::{Compare, Op, Page, ReadRange};
+use crate::walk::{Chunk, Joined, Side, Walk, WalkOptions, join};
+
+/// Deletions in one transaction: each has a compare of its own, and the fence has three.
+const DELETES_MAX: usize = 120;
+
+/// A sweep begun again so often because keys kept changing under it ends the session.
+const ROUNDS_MAX: u32 = 5;
+
+/// The standby is read first, the primary after: a key the primary does not have then was deleted, not just late.
+fn walk(ranges: &[KeyRange]) -> Walk {
+    let options =
+        WalkOptions { lead: Side::Standby, keys_only: true, lead_revision: 0, follow_revision: 0, prefetch: false };
+    Walk::new(ranges, options)
+}
+
+/// Counts, before a resync.
+#[derive(Debug)]
+pub(super) struct Plan {
+    walk: Walk,
+    deletions: u64,
+    mirrored: u64,
+}
+
+impl Plan {
+    pub(super) fn new(ranges: &[KeyRange]) -> Self {
+        Plan { walk: walk(ranges), deletions: 0, mirrored: 0 }
+    }
+
+    pub(super) fn walk(&mut self) -> &mut Walk {
+        &mut self.walk
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Sweep {
+    walk: Walk,
+    round: u32,
+    /// The standby's revision at the first page: everything created before it is looked at.
+    seen: Option<Revision>,
+    mirrored: u64,
+    deleted: u64,
+    deletes: Vec<(Bytes, Revision)>,
+    /// Keys whose origin lies in the standby's history, by creation revision.
+    asking: BTreeMap<Revision, Vec<(Bytes, Revision)>>,
+}
+
+impl Sweep {
+    pub(super) fn walk(&mut self) -> &mut Walk {
+        &mut self.walk
+    }
+}
+
+impl Session {
+    pub(super) fn plan_chunk(&mut self, chunk: Chunk) {
+        let Stage::Planning(plan) = &mut self.stage else { return };
+        for joined in join(chunk) {
+            match joined {
+                Joined::Both(..) => plan.mirrored += 1,
+                Joined::Lead(kv) => {
+                    if self.moments.origin(self.ledger.holds(&kv.key), kv.create_revision) != Origin::Local {
+                        plan.mirrored += 1;
+                        plan.deletions += 1;
+                    }
+                }
+                Joined::Follow(_) => {}
+            }
+        }
+    }
+
+    pub(super) fn advance_plan(&mut self) -> Result<(), Ended> {
+        let Stage::Planning(plan) = &mut self.stage else { return Ok(()) };
+        if plan.walk.finished() {
+            let (deletions, scope) = (plan.deletions, plan.mirrored);
+            self.note(Note::Planned { deletions, scope });
+            self.guard_deletions(deletions, scope)?;
+            self.start_copy();
+            return Ok(());
+        }
+        while let Some((side, request)) = self.next_walk_read() {
+            self.read(side, request, ReadFor::Walk(side));
+        }
+        Ok(())
+    }
+
+    fn next_walk_read(&mut self) -> Option<(Side, ReadRange)> {
+        match &mut self.stage {
+            Stage::Planning(plan) => plan.walk.next_read(),
+            Stage::Sweeping(sweep) => sweep.walk.next_read(),
+            _ => None,
+        }
+    }
+
+    fn guard_deletions(&self, deletions: u64, scope: u64) -> Result<(), Ended> {
+        if self.config.deletion_guard.allows(deletions, scope) {
+            return Ok(());
+        }
+        Err(Ended::Refused(Refusal::Deletions { deletions, scope }))
+    }
+
+    pub(super) fn start_sweep(&mut self) {
+        self.begin_sweep(0, 0);
+    }
+
+    fn begin_sweep(&mut self, round: u32, deleted: u64) {
+        self.stage = Stage::Sweeping(Sweep {
+            walk: walk(self.scope.ranges()),
+            round,
+            seen: None,
+            mirrored: 0,
+            deleted,
+            deletes: Vec::new(),
+            asking: BTreeMap::new(),
+        });
+    }
+
+    /// A key changed between its page and its deletion: everything is looked at again.
+    pub(super) fn sweep_again(&mut self) -> Result<(), Ended> {
+        let Stage::Sweeping(sweep) = &self.stage else { return Ok(()) };
+        let (round, deleted) = (sweep.round + 1, sweep.deleted);
+        if round == ROUNDS_MAX {
+            return Err(Ended::Again { force_copy: true, why: "surplus keys kept changing while they were deleted" });
+        }
+        self.reads.clear();
+        self.begin_sweep(round, deleted);
+        Ok(())
+    }
+
+    pub(super) fn sweep_chunk(&mut self, chunk: Chunk) -> Result<(), Ended> {
+        let Stage::Sweeping(sweep) = &mut self.stage else { return Ok(()) };
+        sweep.seen.get_or_insert(chunk.lead_revision);
+        for joined in join(chunk) {
+            match joined {
+                Joined::Both(..) => sweep.mirrored += 1,
+                Joined::Follow(_) => {}
+                Joined::Lead(KeyValue { key, create_revision, mod_revision, .. }) => {
+                    match self.moments.origin(self.ledger.holds(&key), create_revision) {
+                        Origin::Local => self.ledger.add(key, 0),
+                        Origin::Mirrored => sweep.deletes.push((key, mod_revision)),
+                        Origin::AskHistory => {
+                            sweep.asking.entry(create_revision).or_default().push((key, mod_revision));
+                        }
+                    }
+                }
+            }
+        }
+        self.guard_ledger()
+    }
+
+    /// The marks at a past revision of the standby, or the news that it is compacted.
+    pub(super) fn asked_history(&mut self, revision: Revision, result: Result<Page, ReadFailure>) {
+        let Stage::Sweeping(sweep) = &mut self.stage else { return };
+        let Some(keys) = sweep.asking.remove(&revision) else { return };
+        match result {
+            Ok(page) => {
+                let marks: Vec<_> = page.kvs.iter().map(|kv| kv.mod_revision).collect();
+                if revision_is_ours(revision, &marks) {
+                    sweep.deletes.extend(keys);
+                } else {
+                    keys.into_iter().for_each(|(key, _)| self.ledger.add(key, 0));
+                }
+            }
+            Err(_) => {
+                self.stats.unknown_origin += keys.len() as u64;
+                keys.into_iter().for_each(|(key, _)| self.note(Note::UnknownOrigin { key }));
+            }
+        }
+    }
+
+    pub(super) fn advance_sweep(&mut self) -> Result<(), Ended> {
+        // Changes of the primary and entries of the ledger go first; each commit comes back here.
+        if !self.in_flight.is_empty() || self.commit_batch() {
+            return Ok(());
+        }
+        let Stage::Sweeping(sweep) = &mut self.stage else { return Ok(()) };
+        if !sweep.deletes.is_empty() {
+            return self.commit_deletes();
+        }
+        if let Some(&revision) = sweep.asking.keys().next() {
+            if self.reads.is_empty() {
+                self.ask_history(revision);
+            }
+            return Ok(());
+        }
+        if !sweep.walk.finished() {
+            while let Some((side, request)) = self.next_walk_read() {
+                self.read(side, request, ReadFor::Walk(side));
+            }
+            return Ok(());
+        }
+        if self.batcher.is_empty() {
+            let seen = sweep.seen.unwrap_or(self.moments.began);
+            self.commit_checkpoint(self.streaming_checkpoint(seen), vec![], vec![], vec![], false);
+        }
+        Ok(())
+    }
+
+    fn ask_history(&mut self, revision: Revision) {
+        let keys = &self.fence.keys;
+        let (first, last) = (keys.checkpoint.clone().min(keys.copied.clone()), keys.checkpoint.clone().max(keys.copied.clone()));
+        let range = KeyRange { start: first, end: successor(&last) };
+        let request = ReadRange { range, limit: 0, keys_only: true, revision };
+        self.read(Side::Standby, request, ReadFor::Marks(revision));
+    }
+
+    fn commit_deletes(&mut self) -> Result<(), Ended> {
+        let copied = self.stats.copied.0;
+        let Stage::Sweeping(sweep) = &mut self.stage else { return Ok(()) };
+        let count = sweep.deletes.len().min(DELETES_MAX).min(self.config.limits.ops);
+        let (deletions, scope) = (sweep.deleted + sweep.deletes.len() as u64, copied.max(sweep.mirrored));
+        let deletes: Vec<_> = sweep.deletes.drain(..count).collect();
+        sweep.deleted += count as u64;
+        self.guard_deletions(deletions, scope)?;
+        let compares = deletes.iter().map(|(key, mod_revision)| Compare::ModRevision {
+            key: key.clone(),
+            revision: *mod_revision,
+        });
+        let ops = deletes.iter().map(|(key, _)| Op::Delete { key: key.clone() }).collect();
+        let writes = deletes.iter().map(|(key, _)| Write::Delete { key: key.clone() }).collect();
+        self.commit_checkpoint(self.checkpoint.clone(), writes, ops, compares.collect(), true);
+        Ok(())
+    }
+}

@@ -1,0 +1,210 @@
+//! What the synchronizer keeps in the standby's etcd, under `/etcd-sync/<link>/`, outside every synchronized prefix.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::kv::Revision;
+
+/// Everything the synchronizer owns in an etcd lies below this prefix.
+pub const STATE_ROOT: &[u8] = b"/etcd-sync/";
+
+/// `role` of a cluster that receives: the only role under which a synchronizer may write.
+pub const ROLE_STANDBY: &[u8] = b"standby";
+
+/// `role` of a cluster that serves users: every transaction of every synchronizer is refused.
+pub const ROLE_PRIMARY: &[u8] = b"primary";
+
+/// The names of one link's state keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateKeys {
+    /// `standby` or `primary`.
+    pub role: Bytes,
+    /// The [`Checkpoint`].
+    pub checkpoint: Bytes,
+    /// Written by every transaction of a copy: marks its revision as ours, shows progress to `status`.
+    pub copied: Bytes,
+    /// Why the link is held, for people ([`Condition`]); absent when it is not.
+    pub condition: Bytes,
+    /// Prefix of the election's keys.
+    pub leader_prefix: Bytes,
+    /// Prefix of the ledger of local keys: one empty key for each.
+    pub local_prefix: Bytes,
+    /// Prefix of all of them.
+    pub root: Bytes,
+}
+
+impl StateKeys {
+    /// The names for the link called `link`.
+    pub fn new(link: &str) -> Self {
+        let name = |suffix: &str| Bytes::from(format!("/etcd-sync/{link}/{suffix}"));
+        StateKeys {
+            role: name("role"),
+            checkpoint: name("checkpoint"),
+            copied: name("copied"),
+            condition: name("condition"),
+            leader_prefix: name("leader/"),
+            local_prefix: name("local/"),
+            root: name(""),
+        }
+    }
+
+    /// The ledger's entry for a local key.
+    pub fn local_entry(&self, key: &[u8]) -> Bytes {
+        [&self.local_prefix[..], key].concat().into()
+    }
+
+    /// The local key that a ledger entry stands for.
+    pub fn local_key(&self, entry: &Bytes) -> Option<Bytes> {
+        entry.starts_with(&self.local_prefix).then(|| entry.slice(self.local_prefix.len()..))
+    }
+
+    /// Whether a change of `key` proves that the transaction it came in was a synchronizer's.
+    pub fn marks_own_revision(&self, key: &[u8]) -> bool {
+        key == &self.checkpoint[..] || key == &self.copied[..]
+    }
+}
+
+/// How far the link has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// The first copy is not complete: the standby stands for no revision of the primary yet.
+    FirstSync,
+    /// A later copy by difference is under way: the standby stands for no single revision just now.
+    Resync,
+    /// The standby stands for exactly the checkpoint's revision.
+    Streaming,
+}
+
+impl Phase {
+    /// The name shown to people and in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::FirstSync => "first-sync",
+            Phase::Resync => "resync",
+            Phase::Streaming => "streaming",
+        }
+    }
+}
+
+/// The record that moves only in the transaction that carries its data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Checkpoint {
+    /// Format of this record: [`Checkpoint::FORMAT`].
+    pub format: u32,
+    /// The primary's cluster id, in hexadecimal.
+    pub primary: String,
+    /// Phase of the link.
+    pub phase: Phase,
+    /// Everything up to this revision of the primary is applied (all of it when `offset` is 0).
+    pub revision: Revision,
+    /// When not 0: only the first `offset` changes of `revision` are applied.
+    pub offset: u64,
+    /// Epoch of the leader that wrote it.
+    pub epoch: Revision,
+    /// Counted up by every write of this record, so that no two of its values are ever equal: the fence compares values.
+    pub writes: u64,
+    /// Fingerprint of the scope it was written under.
+    pub scope: String,
+    /// Every foreign creation on the standby up to this revision of the standby is in the ledger of local keys.
+    pub seen: Revision,
+    /// The standby's revision before this link wrote anything: what is older was never ours.
+    pub base: Revision,
+    /// When it was written, in Unix milliseconds, by the writer's clock.
+    pub at_ms: u64,
+}
+
+impl Checkpoint {
+    /// The format this program reads and writes.
+    pub const FORMAT: u32 = 1;
+
+    /// The value written to etcd.
+    pub fn encode(&self) -> Bytes {
+        serde_json::to_vec(self).expect("a checkpoint has only plain fields").into()
+    }
+
+    /// Reads a value from etcd.
+    pub fn decode(value: &[u8]) -> Result<Self, BadCheckpoint> {
+        #[derive(Deserialize)]
+        struct Format {
+            format: u32,
+        }
+        let format = serde_json::from_slice::<Format>(value).map_err(|e| BadCheckpoint::Unreadable(e.to_string()))?;
+        if format.format != Self::FORMAT {
+            return Err(BadCheckpoint::OtherFormat { found: format.format });
+        }
+        serde_json::from_slice(value).map_err(|e| BadCheckpoint::Unreadable(e.to_string()))
+    }
+}
+
+/// A checkpoint that cannot be used. Nothing is written while it stands.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadCheckpoint {
+    /// Written by another version.
+    #[error("the checkpoint has format {found}, this program knows only {known}: run the version that wrote it", known = Checkpoint::FORMAT)]
+    OtherFormat {
+        /// The format found.
+        found: u32,
+    },
+    /// Not a checkpoint.
+    #[error("the checkpoint cannot be read ({0}): something else wrote to the link's state directory")]
+    Unreadable(String),
+}
+
+/// Why a link stands still, as `status` shows it while nobody else can say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Condition {
+    /// The refusal, in words, with what to do.
+    pub held: String,
+    /// Since when, in Unix milliseconds.
+    pub since_ms: u64,
+    /// Who says so.
+    pub holder: String,
+}
+
+/// Shows a cluster id the way etcd's own tools do in JSON-free output: hexadecimal.
+pub fn cluster_id_text(id: u64) -> String {
+    format!("{id:x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checkpoint() -> Checkpoint {
+        Checkpoint {
+            format: Checkpoint::FORMAT,
+            primary: cluster_id_text(0xcdf8_18a1_94e3_a8f1),
+            phase: Phase::Streaming,
+            revision: 12,
+            offset: 3,
+            epoch: 7,
+            writes: 1,
+            scope: "00".into(),
+            seen: 9,
+            base: 1,
+            at_ms: 1,
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_survives_the_round_trip() {
+        assert_eq!(Checkpoint::decode(&checkpoint().encode()), Ok(checkpoint()));
+    }
+
+    #[test]
+    fn another_format_and_garbage_are_told_apart() {
+        let newer = String::from_utf8(checkpoint().encode().to_vec()).unwrap().replace("\"format\":1", "\"format\":2");
+        assert_eq!(Checkpoint::decode(newer.as_bytes()), Err(BadCheckpoint::OtherFormat { found: 2 }));
+        assert!(matches!(Checkpoint::decode(b"rubbish"), Err(BadCheckpoint::Unreadable(_))));
+    }
+
+    #[test]
+    fn a_ledger_entry_names_its_key() {
+        let keys = StateKeys::new("default");
+        let entry = keys.local_entry(b"/registry/\xff");
+        assert_eq!(keys.local_key(&entry), Some(Bytes::from_static(b"/registry/\xff")));
+        assert_eq!(keys.local_key(&keys.role), None);
+    }
+}

@@ -1,0 +1,363 @@
+//! Walks the same key ranges of two clusters in lockstep, a page at a time: the leading side sets the pace, the other is
+//! read over exactly the range each leading page covers. Memory holds a few pages, whatever the number of keys.
+
+use std::cmp::Ordering;
+use std::collections::VecDeque;
+
+use crate::kv::{KeyRange, KeyValue, Revision, successor};
+use crate::request::{Page, ReadRange};
+
+/// Which of the two clusters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The cluster that serves users.
+    Primary,
+    /// The cluster that is kept ready.
+    Standby,
+}
+
+/// How a walk reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WalkOptions {
+    /// The side whose pages set the pace.
+    pub lead: Side,
+    /// Leave the values out on both sides.
+    pub keys_only: bool,
+    /// Revision to read the leading side at; 0 is the newest at each page.
+    pub lead_revision: Revision,
+    /// The same for the other side.
+    pub follow_revision: Revision,
+    /// Ask for the next leading page while this one is worked on.
+    pub prefetch: bool,
+}
+
+/// What both sides hold between `range.start` and `range.end`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// The keys covered.
+    pub range: KeyRange,
+    /// The leading side's keys.
+    pub lead: Vec<KeyValue>,
+    /// The other side's keys.
+    pub follow: Vec<KeyValue>,
+    /// Revision the leading page was read at.
+    pub lead_revision: Revision,
+    /// Revision the other page was read at.
+    pub follow_revision: Revision,
+}
+
+/// The state of a walk. Ask [`Walk::next_read`] until it gives nothing, feed each answer to [`Walk::page`].
+#[derive(Debug)]
+pub struct Walk {
+    options: WalkOptions,
+    /// Ranges (or rests of ranges) the leading side still has to be asked for.
+    todo: Vec<KeyRange>,
+    lead_asked: bool,
+    lead_pages: VecDeque<LeadPage>,
+    follow_asked: bool,
+    lead_size: PageSizer,
+    follow_size: PageSizer,
+    paused: bool,
+    /// Keys the leading side has in all, as far as known.
+    expected: u64,
+    walked: u64,
+}
+
+#[derive(Debug)]
+struct LeadPage {
+    range: KeyRange,
+    kvs: std::vec::IntoIter<KeyValue>,
+    revision: Revision,
+}
+
+impl Walk {
+    /// A walk over sorted, disjoint ranges.
+    pub fn new(ranges: &[KeyRange], options: WalkOptions) -> Self {
+        Walk {
+            options,
+            todo: ranges.iter().rev().cloned().collect(),
+            lead_asked: false,
+            lead_pages: VecDeque::new(),
+            follow_asked: false,
+            lead_size: PageSizer::new(options.keys_only),
+            follow_size: PageSizer::new(options.keys_only),
+            paused: false,
+            expected: 0,
+            walked: 0,
+        }
+    }
+
+    /// The next read to make, if any; at most one is under way for each side.
+    pub fn next_read(&mut self) -> Option<(Side, ReadRange)> {
+        if !self.follow_asked
+            && let Some(page) = self.lead_pages.front()
+        {
+            self.follow_asked = true;
+            return Some((self.follow(), self.read(page.range.clone(), self.options.follow_revision, &self.follow_size)));
+        }
+        let ahead = self.lead_pages.len() < if self.options.prefetch { 2 } else { 1 };
+        if !self.paused
+            && !self.lead_asked
+            && ahead
+            && let Some(range) = self.todo.last()
+        {
+            self.lead_asked = true;
+            let read = self.read(range.clone(), self.options.lead_revision, &self.lead_size);
+            return Some((self.options.lead, read));
+        }
+        None
+    }
+
+    /// Takes the answer to a read. Gives the chunk that is now known on both sides.
+    pub fn page(&mut self, side: Side, page: Page) -> Option<Chunk> {
+        if side == self.options.lead {
+            self.lead_page(page);
+            return None;
+        }
+        self.follow_asked = false;
+        self.follow_size.learn(&page);
+        let lead = self.lead_pages.front_mut()?;
+        let end = match page.kvs.last() {
+            Some(last) if page.more => successor(&last.key),
+            _ => lead.range.end.clone(),
+        };
+        let range = KeyRange { start: lead.range.start.clone(), end: end.clone() };
+        let count = lead.kvs.as_slice().iter().take_while(|kv| range.contains(&kv.key)).count();
+        let kvs: Vec<_> = lead.kvs.by_ref().take(count).collect();
+        self.walked += kvs.len() as u64;
+        let lead_revision = lead.revision;
+        if page.more {
+            lead.range.start = end;
+        } else {
+            self.lead_pages.pop_front();
+        }
+        let follow_revision = read_at(self.options.follow_revision, &page);
+        Some(Chunk { range, lead: kvs, follow: page.kvs, lead_revision, follow_revision })
+    }
+
+    /// An answer was larger than may be received: the same is asked again with fewer keys.
+    pub fn too_large(&mut self, side: Side) {
+        if side == self.options.lead {
+            self.lead_asked = false;
+            self.lead_size.shrink();
+        } else {
+            self.follow_asked = false;
+            self.follow_size.shrink();
+        }
+    }
+
+    /// Stops asking for new leading pages until [`Walk::resume`]; what is under way comes to its end.
+    pub fn pause(&mut self) {
+        self.paused = true;
+    }
+
+    /// Whether [`Walk::pause`] is in force.
+    pub fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// Goes on after [`Walk::pause`].
+    pub fn resume(&mut self) {
+        self.paused = false;
+    }
+
+    /// Nothing is under way and no page is held: everything asked for has been given out as chunks.
+    pub fn at_rest(&self) -> bool {
+        !self.lead_asked && !self.follow_asked && self.lead_pages.is_empty()
+    }
+
+    /// Everything has been walked.
+    pub fn finished(&self) -> bool {
+        self.todo.is_empty() && self.at_rest()
+    }
+
+    /// Whether the leading side has not been asked about `key` yet.
+    pub fn is_ahead(&self, key: &[u8]) -> bool {
+        self.todo.iter().any(|range| range.contains(key))
+    }
+
+    /// (keys of the leading side walked, keys it has in all as far as known)
+    pub fn progress(&self) -> (u64, u64) {
+        (self.walked, self.expected.max(self.walked))
+    }
+
+    /// Goes on at other revisions from here (the old ones were compacted); pages held are asked for again.
+    pub fn rebase(&mut self, lead_revision: Revision, follow_revision: Revision) {
+        (self.options.lead_revision, self.options.follow_revision) = (lead_revision, follow_revision);
+        (self.lead_asked, self.follow_asked) = (false, false);
+        self.todo.extend(self.lead_pages.drain(..).rev().map(|page| page.range));
+    }
+
+    fn follow(&self) -> Side {
+        match self.options.lead {
+            Side::Primary => Side::Standby,
+            Side::Standby => Side::Primary,
+        }
+    }
+
+    fn read(&self, range: KeyRange, revision: Revision, size: &PageSizer) -> ReadRange {
+        ReadRange { range, limit: size.limit, keys_only: self.options.keys_only, revision }
+    }
+
+    fn lead_page(&mut self, page: Page) {
+        self.lead_asked = false;
+        self.lead_size.learn(&page);
+        let Some(rest) = self.todo.last_mut() else { return };
+        let held: u64 = self.lead_pages.iter().map(|page| page.kvs.len() as u64).sum();
+        self.expected = self.walked + held + page.count as u64;
+        let range = match page.kvs.last() {
+            Some(last) if page.more => {
+                let end = successor(&last.key);
+                let range = KeyRange { start: rest.start.clone(), end: end.clone() };
+                rest.start = end;
+                range
+            }
+            _ => self.todo.pop().expect("looked at just now"),
+        };
+        let revision = read_at(self.options.lead_revision, &page);
+        self.lead_pages.push_back(LeadPage { range, kvs: page.kvs.into_iter(), revision });
+    }
+}
+
+fn read_at(asked: Revision, page: &Page) -> Revision {
+    if asked == 0 { page.revision } else { asked }
+}
+
+/// One key of a [`Chunk`], seen from both sides.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Joined {
+    /// Only the leading side has it.
+    Lead(KeyValue),
+    /// Only the other side has it.
+    Follow(KeyValue),
+    /// Both have it: leading side first.
+    Both(KeyValue, KeyValue),
+}
+
+/// Puts the two sides of a chunk together, in key order.
+pub fn join(chunk: Chunk) -> impl Iterator<Item = Joined> {
+    let (mut lead, mut follow) = (chunk.lead.into_iter().peekable(), chunk.follow.into_iter().peekable());
+    std::iter::from_fn(move || match (lead.peek(), follow.peek()) {
+        (None, None) => None,
+        (Some(_), None) => lead.next().map(Joined::Lead),
+        (None, Some(_)) => follow.next().map(Joined::Follow),
+        (Some(a), Some(b)) => match a.key.cmp(&b.key) {
+            Ordering::Less => lead.next().map(Joined::Lead),
+            Ordering::Greater => follow.next().map(Joined::Follow),
+            Ordering::Equal => lead.next().zip(follow.next()).map(|(a, b)| Joined::Both(a, b)),
+        },
+    })
+}
+
+/// Finds the number of keys that makes a page of about [`PageSizer::TARGET_BYTES`].
+#[derive(Debug)]
+struct PageSizer {
+    limit: i64,
+    most: i64,
+}
+
+impl PageSizer {
+    const TARGET_BYTES: usize = 1024 * 1024;
+    const FIRST: i64 = 100;
+    /// Cap for pages with values: a run of 1 MiB values behind small ones must not make the server build gigabytes.
+    const MOST_VALUES: i64 = 1_000;
+    const MOST_KEYS: i64 = 10_000;
+
+    fn new(keys_only: bool) -> Self {
+        PageSizer { limit: Self::FIRST, most: if keys_only { Self::MOST_KEYS } else { Self::MOST_VALUES } }
+    }
+
+    fn learn(&mut self, page: &Page) {
+        if page.kvs.is_empty() {
+            return;
+        }
+        let bytes: usize = page.kvs.iter().map(|kv| kv.key.len() + kv.value.len() + 32).sum();
+        let fitting = (Self::TARGET_BYTES * page.kvs.len() / bytes).max(1) as i64;
+        self.limit = fitting.min(self.limit * 4).min(self.most);
+    }
+
+    fn shrink(&mut self) {
+        self.limit = (self.limit / 4).max(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    type Model = BTreeMap<Bytes, Bytes>;
+
+    fn serve(model: &Model, read: &ReadRange, page_limit: i64) -> Page {
+        let inside: Vec<_> = model.iter().filter(|(key, _)| read.range.contains(key)).collect();
+        let limit = read.limit.min(page_limit) as usize;
+        let kvs = inside.iter().take(limit).map(|(key, value)| KeyValue {
+            key: (*key).clone(),
+            value: if read.keys_only { Bytes::new() } else { (*value).clone() },
+            create_revision: 1,
+            mod_revision: 1,
+            lease: 0,
+        });
+        Page { kvs: kvs.collect(), more: inside.len() > limit, count: inside.len() as i64, revision: 1 }
+    }
+
+    fn model(keys: &[u16]) -> Model {
+        keys.iter().map(|key| (Bytes::from(format!("/r/{key:05}")), Bytes::from(key.to_string()))).collect()
+    }
+
+    proptest! {
+        /// Whatever the keys, page limits and a rebase in the middle, every key of both sides comes out exactly once, in order.
+        #[test]
+        fn a_walk_sees_every_key_once(
+            lead in prop::collection::vec(0u16..300, 0..120),
+            follow in prop::collection::vec(0u16..300, 0..120),
+            lead_limit in 1i64..40,
+            follow_limit in 1i64..40,
+            rebase_after in 0usize..40,
+            prefetch: bool,
+        ) {
+            let (lead, follow) = (model(&lead), model(&follow));
+            let ranges = [KeyRange::prefix(b"/r/000"), KeyRange::prefix(b"/r/001"), KeyRange::prefix(b"/r/002")];
+            let options =
+                WalkOptions { lead: Side::Primary, keys_only: false, lead_revision: 0, follow_revision: 0, prefetch };
+            let mut walk = Walk::new(&ranges, options);
+            let (mut seen_lead, mut seen_follow, mut steps) = (Vec::new(), Vec::new(), 0);
+            let mut asked = VecDeque::new();
+            loop {
+                while let Some(read) = walk.next_read() {
+                    asked.push_back(read);
+                }
+                let Some((side, read)) = asked.pop_front() else { break };
+                steps += 1;
+                if steps == rebase_after {
+                    asked.clear();
+                    walk.rebase(0, 0);
+                    continue;
+                }
+                let page = match side {
+                    Side::Primary => serve(&lead, &read, lead_limit),
+                    Side::Standby => serve(&follow, &read, follow_limit),
+                };
+                let Some(chunk) = walk.page(side, page) else { continue };
+                for joined in join(chunk) {
+                    match joined {
+                        Joined::Lead(a) => seen_lead.push(a.key),
+                        Joined::Follow(b) => seen_follow.push(b.key),
+                        Joined::Both(a, b) => {
+                            prop_assert_eq!(&a.key, &b.key);
+                            seen_lead.push(a.key);
+                            seen_follow.push(b.key);
+                        }
+                    }
+                }
+            }
+            prop_assert!(walk.finished());
+            prop_assert_eq!(seen_lead, lead.into_keys().collect::<Vec<_>>());
+            prop_assert_eq!(seen_follow, follow.into_keys().collect::<Vec<_>>());
+        }
+    }
+}

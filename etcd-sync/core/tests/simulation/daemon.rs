@@ -1,0 +1,174 @@
+//! One synchronizer of the simulation: a session and everything it has under way.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use etcd_sync_core::batch::BatchLimits;
+use etcd_sync_core::fence::Fence;
+use etcd_sync_core::kv::{Event, KeyRange, Revision};
+use etcd_sync_core::request::{Op, Page, ReadRange, Txn, TxnReply};
+use etcd_sync_core::scope::Scope;
+use etcd_sync_core::session::{
+    DeletionGuard, Effect, Ended, Input, ReadFailure, Refusal, RequestId, Session, SessionConfig, Start, init_role,
+};
+use etcd_sync_core::state::StateKeys;
+use etcd_sync_core::walk::Side;
+
+use crate::model::Model;
+
+/// A read, before and after the cluster has answered it.
+#[derive(Debug)]
+pub enum Read {
+    Asked(Side, ReadRange),
+    Answered(Result<Page, ReadFailure>),
+}
+
+/// A commit, before and after the cluster has applied it.
+#[derive(Debug)]
+pub enum Commit {
+    Asked(Txn),
+    Answered(TxnReply),
+}
+
+#[derive(Debug)]
+pub struct Watch {
+    pub range: KeyRange,
+    pub next: Revision,
+    pub opened: bool,
+    /// The rest of a revision told in parts.
+    pub rest: Vec<Event>,
+}
+
+pub struct Daemon {
+    pub name: usize,
+    pub keys: StateKeys,
+    pub scope: Arc<Scope>,
+    pub session: Option<Session>,
+    pub leader: Option<(Bytes, Revision)>,
+    pub force_copy: bool,
+    pub reads: Vec<(RequestId, Read)>,
+    pub commits: Vec<(RequestId, Commit)>,
+    pub watches: [Option<Watch>; 2],
+    pub refused: Option<Refusal>,
+    pub unknown_origin: u64,
+    terms: usize,
+}
+
+impl Daemon {
+    pub fn new(name: usize, scope: Arc<Scope>) -> Self {
+        Daemon {
+            name,
+            keys: StateKeys::new("sim"),
+            scope,
+            session: None,
+            leader: None,
+            force_copy: false,
+            reads: Vec::new(),
+            commits: Vec::new(),
+            watches: [None, None],
+            refused: None,
+            unknown_origin: 0,
+            terms: 0,
+        }
+    }
+
+    /// Wins the election when nobody holds it.
+    pub fn campaign(&mut self, standby: &mut Model) -> bool {
+        let range = KeyRange::prefix(&self.keys.leader_prefix);
+        if !standby.state(&range, Revision::MAX).is_empty() {
+            return false;
+        }
+        self.terms += 1;
+        let key: Bytes = [&self.keys.leader_prefix[..], format!("{}-{}", self.name, self.terms).as_bytes()].concat().into();
+        standby.write(vec![Op::Put { key: key.clone(), value: Bytes::new(), lease: 7 }]);
+        self.leader = Some((key, standby.revision));
+        true
+    }
+
+    /// Reads the record and begins a session, as the driver does.
+    pub fn begin(&mut self, primary: &Model, standby: &mut Model, now_ms: u64, in_flight_max: usize) {
+        let Some((leader_key, epoch)) = self.leader.clone() else { return };
+        standby.txn(&init_role(&self.keys));
+        let record = |key: &Bytes| standby.get(key).cloned();
+        let marks = [record(&self.keys.checkpoint), record(&self.keys.copied)];
+        let local = standby.state(&KeyRange::prefix(&self.keys.local_prefix), Revision::MAX);
+        let keys = |range: &KeyRange| primary.state(range, Revision::MAX).len() as u64;
+        let start = Start {
+            fence: Fence { keys: self.keys.clone(), leader_key, epoch },
+            role: record(&self.keys.role).map(|kv| kv.value),
+            checkpoint: marks[0].as_ref().map(|kv| kv.value.clone()),
+            last_write: marks.iter().flatten().map(|kv| kv.mod_revision).max().unwrap_or(0),
+            local_keys: local.keys().filter_map(|entry| self.keys.local_key(entry)).collect(),
+            standby_revision: standby.revision,
+            standby_cluster: standby.cluster,
+            primary_cluster: primary.cluster,
+            primary_revision: primary.revision,
+            primary_keys: self.scope.ranges().iter().map(keys).sum(),
+            primary_standby_links: vec![],
+            force_copy: self.force_copy,
+            now_ms,
+        };
+        let config = SessionConfig {
+            limits: BatchLimits { ops: 5, bytes: 200 },
+            in_flight_max,
+            checkpoint_interval_ms: 2_000,
+            deletion_guard: DeletionGuard { count: 1_000, percent: 10, accepted: None },
+            accept_empty_primary: true,
+            accept_new_primary: None,
+            detail: false,
+        };
+        match Session::begin(config, Arc::clone(&self.scope), start) {
+            Ok(session) => {
+                self.session = Some(session);
+                self.force_copy = false;
+                self.drain();
+            }
+            Err(refusal) => self.refused = Some(refusal),
+        }
+    }
+
+    /// Takes over what the session asks for.
+    fn drain(&mut self) {
+        while let Some(effect) = self.session.as_mut().and_then(Session::poll) {
+            match effect {
+                Effect::Read { id, side, request } => self.reads.push((id, Read::Asked(side, request))),
+                Effect::Commit { id, txn } => self.commits.push((id, Commit::Asked(txn))),
+                Effect::Watch { side, range, from } => {
+                    self.watches[side as usize] = Some(Watch { range, next: from, opened: false, rest: vec![] });
+                }
+                Effect::Note(_) => {}
+            }
+        }
+    }
+
+    pub fn handle(&mut self, now_ms: u64, input: Input) {
+        let Some(session) = &mut self.session else { return };
+        let before = session.stats().unknown_origin;
+        let result = session.handle(now_ms, input);
+        self.unknown_origin += session.stats().unknown_origin - before;
+        match result {
+            Ok(()) => self.drain(),
+            Err(ended) => {
+                self.drop_session();
+                match ended {
+                    Ended::Fenced(_) => self.leader = None,
+                    Ended::Refused(refusal) => self.refused = Some(refusal),
+                    Ended::Again { force_copy, .. } => self.force_copy |= force_copy,
+                    Ended::ShrinkTransactions => unreachable!("the model takes every size"),
+                }
+            }
+        }
+    }
+
+    /// Forgets everything but what is on its way to the standby already: that may still arrive.
+    pub fn drop_session(&mut self) -> Vec<Txn> {
+        self.session = None;
+        self.reads.clear();
+        self.watches = [None, None];
+        let asked = |(_, commit)| match commit {
+            Commit::Asked(txn) => Some(txn),
+            Commit::Answered(_) => None,
+        };
+        self.commits.drain(..).filter_map(asked).collect()
+    }
+}

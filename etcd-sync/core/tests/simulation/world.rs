@@ -1,0 +1,451 @@
+//! The world around the synchronizers: a seeded scheduler that picks what happens next, and the checks after each commit.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use etcd_sync_core::kv::{Event, Revision};
+use etcd_sync_core::request::{Op, Txn};
+use etcd_sync_core::scope::{Scope, ScopeConfig};
+use etcd_sync_core::session::{Input, ReadFailure};
+use etcd_sync_core::state::{Checkpoint, Phase};
+use etcd_sync_core::walk::Side;
+
+use crate::daemon::{Commit, Daemon, Read};
+use crate::model::Model;
+
+/// Names of keys the primary writes, local names only the standby uses, and how long the chaos lasts.
+const NAMES: u64 = 40;
+const LOCAL_NAMES: u64 = 6;
+const STEPS: u64 = 600;
+
+/// How often each kind of trouble happened, over all seeds.
+#[derive(Clone, Debug, Default)]
+pub struct Counts(BTreeMap<&'static str, u64>);
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Counts) {
+        for (name, count) in other.0 {
+            *self.0.entry(name).or_default() += count;
+        }
+    }
+}
+
+impl Counts {
+    fn hit(&mut self, name: &'static str) {
+        *self.0.entry(name).or_default() += 1;
+    }
+
+    /// A simulation that no longer reaches its faults proves nothing.
+    pub fn must_have_tried_everything(&self) {
+        for name in [
+            "crash", "unknown commit", "stale commit", "stale commit refused", "two leaders", "compaction",
+            "standby compaction", "broken watch", "reordered replies", "local key", "large revision",
+            "commit while streaming", "commit while copying", "swept",
+        ] {
+            assert!(self.0.get(name).is_some_and(|count| *count > 0), "no seed tried: {name}");
+        }
+    }
+}
+
+pub struct World {
+    random: Random,
+    now_ms: u64,
+    primary: Model,
+    standby: Model,
+    daemons: Vec<Daemon>,
+    /// Commits whose senders are gone: they may arrive at any time, or never.
+    stale: Vec<Txn>,
+    scope: Arc<Scope>,
+    local: BTreeSet<Bytes>,
+    /// Every (key, value) a synchronizer has written: values are unique, so none may come twice.
+    written: HashSet<(Bytes, Bytes)>,
+    in_flight_max: usize,
+    serial: u64,
+    calm: bool,
+    counts: Counts,
+}
+
+fn data_key(name: u64) -> Bytes {
+    // Some names lie outside the scope.
+    match name % 8 {
+        0 => format!("/registry/configmaps/kube-system/{name:02}"),
+        1 => format!("/registry/leases/apps/{name:02}"),
+        _ => format!("/registry/configmaps/apps/{name:02}"),
+    }
+    .into()
+}
+
+fn local_key(name: u64) -> Bytes {
+    format!("/registry/configmaps/apps/{}-local", name * 7).into()
+}
+
+impl World {
+    pub fn new(seed: u64) -> Self {
+        let mut random = Random(seed);
+        let scope = Arc::new(Scope::new(&ScopeConfig::default()).expect("the default scope is valid"));
+        let mut world = World {
+            in_flight_max: 1 + random.below(4) as usize,
+            random,
+            now_ms: 1_000,
+            primary: Model::new(1),
+            standby: Model::new(2),
+            daemons: (0..2).map(|name| Daemon::new(name, Arc::clone(&scope))).collect(),
+            stale: vec![],
+            scope,
+            local: BTreeSet::new(),
+            written: HashSet::new(),
+            serial: 0,
+            calm: false,
+            counts: Counts::default(),
+        };
+        for _ in 0..world.random.below(NAMES) {
+            world.primary_writes();
+        }
+        for _ in 0..world.random.below(4) {
+            world.standby_writes();
+        }
+        world
+    }
+
+    pub fn run(mut self) -> Counts {
+        for _ in 0..STEPS {
+            self.step();
+        }
+        self.settle();
+        self.counts
+    }
+
+    fn step(&mut self) {
+        self.now_ms += self.random.below(100);
+        match self.random.below(100) {
+            0..14 => self.primary_writes(),
+            14 => self.standby_writes(),
+            15 => self.compact(),
+            16 => self.crash(),
+            17 => self.lose_leadership(),
+            18 => self.break_watch(),
+            19..22 => self.stale_commit(),
+            _ => self.work(),
+        }
+    }
+
+    /// Something a synchronizer does.
+    fn work(&mut self) {
+        let index = self.random.below(self.daemons.len() as u64) as usize;
+        if self.daemons[index].leader.is_none() && !self.daemons[index].campaign(&mut self.standby) {
+            return;
+        }
+        if self.daemons[index].session.is_none() {
+            let daemon = &mut self.daemons[index];
+            daemon.begin(&self.primary, &mut self.standby, self.now_ms, self.in_flight_max);
+            assert_eq!(daemon.refused, None);
+            return;
+        }
+        match self.random.below(6) {
+            0 | 1 => self.read(index),
+            2 | 3 => self.commit(index),
+            4 => self.watch(index, Side::Primary),
+            _ if self.random.below(4) == 0 => self.daemons[index].handle(self.now_ms, Input::Tick),
+            _ => self.watch(index, Side::Standby),
+        }
+    }
+
+    fn read(&mut self, index: usize) {
+        let daemon = &mut self.daemons[index];
+        if daemon.reads.is_empty() {
+            return;
+        }
+        let at = self.random.below(daemon.reads.len() as u64) as usize;
+        if let Read::Asked(side, request) = &daemon.reads[at].1 {
+            let model = if *side == Side::Primary { &self.primary } else { &self.standby };
+            // Small pages, so that a copy has many.
+            let mut request = request.clone();
+            request.limit = if request.limit == 0 { 0 } else { request.limit.min(1 + self.random.below(8) as i64) };
+            let answer = if self.random.below(50) == 0 { Err(ReadFailure::TooLarge) } else { Ok(model.read(&request)) };
+            let pinned = request.revision != 0;
+            daemon.reads[at].1 = Read::Answered(match answer {
+                Ok(Some(page)) => Ok(page),
+                Err(failure) if !pinned => Err(failure),
+                _ => model.read(&request).ok_or(ReadFailure::Compacted),
+            });
+            return;
+        }
+        let (id, read) = daemon.reads.remove(at);
+        let Read::Answered(result) = read else { unreachable!("looked at just now") };
+        daemon.handle(self.now_ms, Input::Read { id, result });
+    }
+
+    fn commit(&mut self, index: usize) {
+        if self.daemons[index].commits.is_empty() {
+            return;
+        }
+        let at = self.random.below(self.daemons[index].commits.len() as u64) as usize;
+        if at > 0 {
+            self.counts.hit("reordered replies");
+        }
+        if let Commit::Asked(txn) = &self.daemons[index].commits[at].1 {
+            let txn = txn.clone();
+            if !self.calm && self.random.below(60) == 0 {
+                // The answer never comes: the driver begins again, the transaction may still arrive.
+                self.counts.hit("unknown commit");
+                let lost = self.daemons[index].drop_session();
+                self.stale.extend(lost);
+                return;
+            }
+            let reply = self.apply(&txn);
+            self.daemons[index].commits[at].1 = Commit::Answered(reply);
+            if !self.calm && self.random.below(60) == 0 {
+                self.counts.hit("unknown commit");
+                let lost = self.daemons[index].drop_session();
+                self.stale.extend(lost);
+            }
+            return;
+        }
+        let (id, commit) = self.daemons[index].commits.remove(at);
+        let Commit::Answered(reply) = commit else { unreachable!("looked at just now") };
+        self.daemons[index].handle(self.now_ms, Input::Committed { id, reply });
+    }
+
+    fn watch(&mut self, index: usize, side: Side) {
+        let model = if side == Side::Primary { &self.primary } else { &self.standby };
+        let daemon = &mut self.daemons[index];
+        let Some(watch) = &mut daemon.watches[side as usize] else { return };
+        if !watch.opened {
+            watch.opened = true;
+            let input = if watch.next <= model.compacted {
+                let compact_revision = model.compacted;
+                daemon.watches[side as usize] = None;
+                Input::WatchCompacted { side, compact_revision }
+            } else {
+                Input::Opened { side }
+            };
+            return daemon.handle(self.now_ms, input);
+        }
+        if !daemon.session.as_ref().is_some_and(|session| session.wants(side)) {
+            return;
+        }
+        if !watch.rest.is_empty() {
+            let take = 1 + self.random.below(watch.rest.len() as u64) as usize;
+            let events: Vec<Event> = watch.rest.drain(..take).collect();
+            let complete = watch.rest.is_empty();
+            return daemon.handle(self.now_ms, Input::Events { side, events, complete });
+        }
+        match model.next_change(watch.next, &watch.range) {
+            Some((revision, mut events)) => {
+                watch.next = revision + 1;
+                if events.len() > 1 && self.random.below(2) == 0 {
+                    watch.rest = events.split_off(1);
+                }
+                let complete = watch.rest.is_empty();
+                daemon.handle(self.now_ms, Input::Events { side, events, complete });
+            }
+            None => {
+                let revision = model.revision;
+                watch.next = revision + 1;
+                daemon.handle(self.now_ms, Input::Progress { side, revision });
+            }
+        }
+    }
+
+    fn apply(&mut self, txn: &Txn) -> etcd_sync_core::request::TxnReply {
+        let local: Vec<Bytes> = self.local.iter().cloned().collect();
+        let before = self.record();
+        let reply = self.standby.txn(txn);
+        if !reply.succeeded {
+            return reply;
+        }
+        for op in &txn.success {
+            if let Op::Put { key, value, .. } = op
+                && self.scope.in_scope(key)
+            {
+                assert!(self.written.insert((key.clone(), value.clone())), "{key:?} was written twice");
+            }
+        }
+        for key in local {
+            assert!(self.standby.get(&key).is_some(), "the local key {key:?} was deleted");
+        }
+        let after = self.record().expect("a commit leaves a checkpoint");
+        if let Some(before) = before
+            && before.phase == Phase::Streaming
+            && after.phase == Phase::Streaming
+        {
+            assert!((before.revision, before.offset.wrapping_sub(1)) <= (after.revision, after.offset.wrapping_sub(1)));
+        }
+        self.counts.hit(match after.phase {
+            Phase::Streaming => "commit while streaming",
+            _ => "commit while copying",
+        });
+        if txn.compares.len() > 3 {
+            self.counts.hit("swept");
+        }
+        self.must_be_exact(&after);
+        reply
+    }
+
+    fn record(&self) -> Option<Checkpoint> {
+        let value = &self.standby.get(&self.daemons[0].keys.checkpoint)?.value;
+        Some(Checkpoint::decode(value).expect("the checkpoint is readable"))
+    }
+
+    /// The claim of invariants 1, 3 and 10: at any moment the standby is the primary's scope at the checkpoint's revision.
+    fn must_be_exact(&self, record: &Checkpoint) {
+        if record.phase != Phase::Streaming || record.offset != 0 {
+            return;
+        }
+        let expected = self.mirrored(&self.primary, record.revision);
+        let found = self.mirrored(&self.standby, Revision::MAX);
+        if self.unknown_origin() == 0 {
+            assert_eq!(found, expected, "at revision {}", record.revision);
+        } else {
+            for (key, value) in &expected {
+                assert_eq!(found.get(key), Some(value), "{key:?} at revision {}", record.revision);
+            }
+        }
+    }
+
+    fn unknown_origin(&self) -> u64 {
+        self.daemons.iter().map(|daemon| daemon.unknown_origin).sum()
+    }
+
+    fn mirrored(&self, model: &Model, revision: Revision) -> BTreeMap<Bytes, Bytes> {
+        let state = model.state(&self.scope.covering_range(), revision);
+        let wanted = |key: &Bytes| self.scope.in_scope(key) && !key.ends_with(b"-local");
+        state.into_iter().filter(|(key, kv)| wanted(key) && kv.lease == 0).map(|(key, kv)| (key, kv.value)).collect()
+    }
+
+    fn primary_writes(&mut self) {
+        let large = self.random.below(12) == 0;
+        let count = if large { 6 + self.random.below(8) } else { 1 + self.random.below(2) };
+        if large {
+            self.counts.hit("large revision");
+        }
+        let mut ops: BTreeMap<Bytes, Op> = BTreeMap::new();
+        for _ in 0..count {
+            let key = data_key(self.random.below(NAMES));
+            self.serial += 1;
+            let value = Bytes::from(format!("{:0width$}", self.serial, width = 8 + self.random.below(60) as usize));
+            let op = match self.random.below(10) {
+                0..6 => Op::Put { key: key.clone(), value, lease: 0 },
+                6 => Op::Put { key: key.clone(), value, lease: 9 },
+                _ => Op::Delete { key: key.clone() },
+            };
+            ops.insert(key, op);
+        }
+        self.primary.write(ops.into_values().collect());
+    }
+
+    fn standby_writes(&mut self) {
+        let key = local_key(self.random.below(LOCAL_NAMES));
+        self.serial += 1;
+        if self.local.contains(&key) && self.random.below(2) == 0 {
+            self.standby.write(vec![Op::Delete { key: key.clone() }]);
+            self.local.remove(&key);
+            return;
+        }
+        self.counts.hit("local key");
+        self.standby.write(vec![Op::Put { key: key.clone(), value: self.serial.to_string().into(), lease: 0 }]);
+        self.local.insert(key);
+    }
+
+    fn compact(&mut self) {
+        if self.random.below(12) == 0 {
+            self.counts.hit("standby compaction");
+            self.standby.compact(self.standby.revision - self.random.below(10) as i64);
+        } else {
+            self.counts.hit("compaction");
+            self.primary.compact(self.primary.revision - self.random.below(10) as i64);
+        }
+    }
+
+    fn crash(&mut self) {
+        let index = self.random.below(self.daemons.len() as u64) as usize;
+        self.counts.hit("crash");
+        let lost = self.daemons[index].drop_session();
+        self.stale.extend(lost);
+        self.daemons[index].force_copy = false;
+        self.expire(index);
+    }
+
+    /// The lease of a leader runs out; it does not notice, and goes on as before.
+    fn lose_leadership(&mut self) {
+        let index = self.random.below(self.daemons.len() as u64) as usize;
+        let Some((key, _)) = self.daemons[index].leader.clone() else { return };
+        if self.daemons[index].session.is_some() {
+            self.counts.hit("two leaders");
+        }
+        self.standby.write(vec![Op::Delete { key }]);
+    }
+
+    fn expire(&mut self, index: usize) {
+        if let Some((key, _)) = self.daemons[index].leader.take() {
+            self.standby.write(vec![Op::Delete { key }]);
+        }
+    }
+
+    fn break_watch(&mut self) {
+        let index = self.random.below(self.daemons.len() as u64) as usize;
+        let side = if self.random.below(2) == 0 { Side::Primary } else { Side::Standby };
+        if self.daemons[index].watches[side as usize].take().is_some() {
+            self.counts.hit("broken watch");
+            self.daemons[index].handle(self.now_ms, Input::WatchClosed { side });
+        }
+    }
+
+    fn stale_commit(&mut self) {
+        if self.stale.is_empty() {
+            return;
+        }
+        let txn = self.stale.swap_remove(self.random.below(self.stale.len() as u64) as usize);
+        let reply = self.apply(&txn);
+        self.counts.hit(if reply.succeeded { "stale commit" } else { "stale commit refused" });
+    }
+
+    /// No more trouble: one synchronizer works until the standby is what the primary is.
+    fn settle(&mut self) {
+        self.calm = true;
+        self.lose_stale();
+        let last = self.daemons.len() - 1;
+        for index in 0..last {
+            self.daemons[index].drop_session();
+            self.expire(index);
+        }
+        self.daemons.drain(..last);
+        for _ in 0..40_000 {
+            self.now_ms += 50;
+            if self.random.below(5) == 0 {
+                self.daemons[0].handle(self.now_ms, Input::Tick);
+            }
+            self.work();
+            let record = self.record();
+            if record.is_some_and(|record| record.phase == Phase::Streaming && record.revision == self.primary.revision) {
+                let found = self.mirrored(&self.standby, Revision::MAX);
+                let missed: Vec<_> = self
+                    .mirrored(&self.primary, Revision::MAX)
+                    .into_iter()
+                    .filter(|(key, value)| found.get(key) != Some(value))
+                    .collect();
+                assert!(missed.is_empty(), "missed: {missed:?}");
+                return;
+            }
+        }
+        panic!("the standby did not catch up: {:?}, primary at {}", self.record(), self.primary.revision);
+    }
+
+    fn lose_stale(&mut self) {
+        self.stale.clear();
+    }
+}
+
+/// SplitMix64: the same numbers for a seed on every machine and for ever.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        if end == 0 { 0 } else { (z ^ (z >> 31)) % end }
+    }
+}
