@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -32,9 +33,14 @@ impl Daemon {
     /// Starts `etcd-sync run --listen 127.0.0.1:<free port> <args>` and returns at once. Variables of this process do
     /// not reach it, apart from `PATH` and `RUST_BACKTRACE`; `env` is added.
     pub fn start(args: &[String], env: &[(&str, &str)]) -> Result<Daemon> {
+        Daemon::start_program(&tools::etcd_sync()?, args, env)
+    }
+
+    /// [`Daemon::start`] with another program in its place.
+    pub fn start_program(program: &Path, args: &[String], env: &[(&str, &str)]) -> Result<Daemon> {
         let port = ports::free(1)?[0];
         let folder = tempfile::Builder::new().prefix("etcd-sync-daemon-").tempdir().context("make a folder")?;
-        let mut command = program(env)?;
+        let mut command = clean_command(program, env);
         command.arg("run").arg(format!("--listen=127.0.0.1:{port}")).args(args).current_dir(folder.path());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut process = Process::spawn("etcd-sync run", command)?;
@@ -59,7 +65,7 @@ impl Daemon {
     }
 
     /// The file with a copy of the standard error.
-    pub fn log_file(&self) -> std::path::PathBuf {
+    pub fn log_file(&self) -> PathBuf {
         self.folder.path().join("stderr.log")
     }
 
@@ -194,7 +200,7 @@ pub async fn run_command(args: &[String]) -> Result<Output> {
 
 /// [`run_command`] with variables and a time limit of its own.
 pub async fn run_command_with(args: &[String], env: &[(&str, &str)], timeout: Duration) -> Result<Output> {
-    let mut command = tokio::process::Command::from(program(env)?);
+    let mut command = tokio::process::Command::from(clean_command(&tools::etcd_sync()?, env));
     command.args(args).stdin(Stdio::null()).kill_on_drop(true);
     let shown = args.first().map_or("", String::as_str);
     let output = tokio::time::timeout(timeout, command.output()).await;
@@ -204,14 +210,14 @@ pub async fn run_command_with(args: &[String], env: &[(&str, &str)], timeout: Du
     Ok(Output { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) })
 }
 
-fn program(env: &[(&str, &str)]) -> Result<Command> {
-    let mut command = Command::new(tools::etcd_sync()?);
+fn clean_command(program: &Path, env: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(program);
     command.env_clear();
     for name in ["PATH", "RUST_BACKTRACE"] {
         command.envs(std::env::var_os(name).map(|value| (name, value)));
     }
     command.envs(env.iter().copied());
-    Ok(command)
+    command
 }
 
 fn metric_in(text: &str, name: &str) -> Option<f64> {

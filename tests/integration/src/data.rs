@@ -65,11 +65,30 @@ mod tests {
     fn six_hundred_keys_hold_every_kind() {
         let items = kubernetes(1, 600);
         let kinds = [
-            "namespaces/team-", "namespaces/kube-system", "configmaps/", "secrets/", "serviceaccounts/", "deployments/",
-            "replicasets/", "pods/", "leases/", "events/", "minions/", "services/specs/", "services/endpoints/",
-            "endpointslices/", "ranges/serviceips", "masterleases/", "apiextensions.k8s.io/customresourcedefinitions/",
-            "apiregistration.k8s.io/apiservices/", "platform.tkestack.io/machines/", "app.alauda.io/applications/team-",
-            "clusterroles/system:", "clusterrolebindings/", "persistentvolumes/", "jobs/",
+            "namespaces/team-",
+            "namespaces/kube-system",
+            "configmaps/",
+            "secrets/",
+            "serviceaccounts/",
+            "deployments/",
+            "replicasets/",
+            "pods/",
+            "leases/",
+            "events/",
+            "minions/",
+            "services/specs/",
+            "services/endpoints/",
+            "endpointslices/",
+            "ranges/serviceips",
+            "masterleases/",
+            "apiextensions.k8s.io/customresourcedefinitions/",
+            "apiregistration.k8s.io/apiservices/",
+            "platform.tkestack.io/machines/",
+            "app.alauda.io/applications/team-",
+            "clusterroles/system:",
+            "clusterrolebindings/",
+            "persistentvolumes/",
+            "jobs/",
         ];
         for kind in kinds {
             let prefix = format!("/registry/{kind}").into_bytes();

@@ -22,7 +22,8 @@ pub async fn get(port: u16, path: &str, headers: &[(&str, &str)], timeout: Durat
 }
 
 async fn exchange(port: u16, path: &str, headers: &[(&str, &str)]) -> Result<Response> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.with_context(|| format!("connect to port {port}"))?;
+    let mut stream =
+        TcpStream::connect(("127.0.0.1", port)).await.with_context(|| format!("connect to port {port}"))?;
     let mut request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n");
     for (name, value) in headers {
         request.push_str(&format!("{name}: {value}\r\n"));
@@ -70,7 +71,8 @@ mod tests {
     fn reads_a_plain_and_a_chunked_body() {
         let plain = parse(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 3\r\n\r\nlag").unwrap();
         assert_eq!((plain.status, plain.body.as_str()), (503, "lag"));
-        let chunked = parse(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n").unwrap();
+        let chunked =
+            parse(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n").unwrap();
         assert_eq!((chunked.status, chunked.body.as_str()), (200, "abc"));
     }
 }

@@ -74,7 +74,9 @@ impl Family<'_> {
 
     fn workload(&mut self) {
         let name = format!("web-{}", self.number);
-        for (resource, kind) in [("serviceaccounts", "ServiceAccount"), ("configmaps", "ConfigMap"), ("secrets", "Secret")] {
+        for (resource, kind) in
+            [("serviceaccounts", "ServiceAccount"), ("configmaps", "ConfigMap"), ("secrets", "Secret")]
+        {
             let object = self.object("v1", kind, &name);
             self.put(resource, &object);
         }

@@ -88,7 +88,11 @@ fn nodes(random: &mut Random, items: &mut Vec<Item>) {
             ("leases", "coordination.k8s.io/v1", "Lease", "kube-node-lease", 60),
         ] {
             let object = Object::new(random, version, kind, namespace, &name);
-            let key = if namespace.is_empty() { format!("{resource}/{name}") } else { format!("{resource}/{namespace}/{name}") };
+            let key = if namespace.is_empty() {
+                format!("{resource}/{name}")
+            } else {
+                format!("{resource}/{namespace}/{name}")
+            };
             items.push(item(key, object.protobuf(random, bytes)));
         }
         let object = Object::new(random, "v1", "Endpoints", "", "");
@@ -113,7 +117,8 @@ fn kubernetes_service(random: &mut Random, items: &mut Vec<Item>) {
 
 fn access_rules(random: &mut Random, items: &mut Vec<Item>) {
     const RBAC: &str = "rbac.authorization.k8s.io/v1";
-    for name in ["system:node", "system:kube-scheduler", "system:coredns", "cluster-admin", "platform-admin", "auditor"] {
+    for name in ["system:node", "system:kube-scheduler", "system:coredns", "cluster-admin", "platform-admin", "auditor"]
+    {
         let role = Object::new(random, RBAC, "ClusterRole", "", name);
         items.push(item(format!("clusterroles/{name}"), role.protobuf(random, 700)));
         let binding = Object::new(random, RBAC, "ClusterRoleBinding", "", name);

@@ -56,8 +56,8 @@ impl Cluster {
     }
 
     /// A new client of this cluster, with connections of its own.
-    pub async fn store(&self, side: Side) -> Result<Etcd> {
-        Etcd::new(self.store_options(side)).await.context("make a client of the cluster")
+    pub fn store(&self, side: Side) -> Result<Etcd> {
+        Etcd::new(self.store_options(side)).context("make a client of the cluster")
     }
 
     /// Runs `etcdctl` against all members and returns its standard output. etcdctl fails over between endpoints.
@@ -115,7 +115,7 @@ impl Cluster {
     }
 
     async fn client(&self) -> Result<&Etcd> {
-        self.client.get_or_try_init(|| self.store(Side::Primary)).await
+        self.client.get_or_try_init(|| async { self.store(Side::Primary) }).await
     }
 
     async fn write(&self, op: Op) -> Result<Revision> {
@@ -123,7 +123,7 @@ impl Cluster {
         Ok(self.client().await?.txn(txn).await?.revision)
     }
 
-    /// Writes one key; returns its revision.
+    /// Writes one key; returns its revision. Sent once: while members fail, the answer may be an error.
     pub async fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<Revision> {
         let (key, value) = (Bytes::copy_from_slice(key.as_ref()), Bytes::copy_from_slice(value.as_ref()));
         self.write(Op::Put { key, value, lease: 0 }).await

@@ -77,7 +77,8 @@ impl Member {
 
     /// Starts the process, without waiting until it serves.
     pub fn spawn(&self, plan: &Plan) -> Result<()> {
-        let log = File::options().create(true).append(true).open(self.log_file(&plan.folder)).context("open the log")?;
+        let log =
+            File::options().create(true).append(true).open(self.log_file(&plan.folder)).context("open the log")?;
         let mut command = Command::new(plan.options.version.program("etcd")?);
         // Neither this machine's proxies nor ETCD_* variables may reach it.
         command.env_clear().args(self.args(plan)).current_dir(&plan.folder);
