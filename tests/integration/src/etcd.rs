@@ -8,13 +8,13 @@ mod options;
 mod restore;
 
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use etcd_sync_store::Etcd;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
-use tokio::sync::OnceCell;
 
 use crate::certs::Certs;
 use crate::ports;
@@ -33,7 +33,8 @@ const START_ATTEMPTS: usize = 5;
 pub struct Cluster {
     members: Vec<Member>,
     plan: Plan,
-    client: OnceCell<Etcd>,
+    /// For the harness's own reads and writes; made at the first one.
+    client: Mutex<Option<Etcd>>,
     // Last: it goes after the processes that write into it.
     folder: Option<TempDir>,
 }
@@ -81,7 +82,7 @@ impl Cluster {
         let mut plan = Plan { options, folder: path, certs, token, initial_cluster: String::new() };
         let peers = members.iter().map(|member| format!("{}={}", member.name, member.peer_url(plan.scheme())));
         plan.initial_cluster = peers.collect::<Vec<_>>().join(",");
-        Ok(Cluster { members, plan, client: OnceCell::new(), folder: Some(folder) })
+        Ok(Cluster { members, plan, client: Mutex::default(), folder: Some(folder) })
     }
 
     async fn start_members(&self) -> Result<()> {

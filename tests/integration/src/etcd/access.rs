@@ -114,13 +114,22 @@ impl Cluster {
         self.etcdctl(&["compaction", "--physical=true", &revision.to_string()]).await.map(drop)
     }
 
-    async fn client(&self) -> Result<&Etcd> {
-        self.client.get_or_try_init(|| async { self.store(Side::Primary) }).await
+    fn client(&self) -> Result<Etcd> {
+        let mut client = self.client.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if client.is_none() {
+            *client = Some(self.store(Side::Primary)?);
+        }
+        client.clone().context("it was just made")
+    }
+
+    /// The next use makes a new client.
+    pub(super) fn forget_client(&self) {
+        *self.client.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = None;
     }
 
     async fn write(&self, op: Op) -> Result<Revision> {
         let txn = Txn { success: vec![op], ..Txn::default() };
-        Ok(self.client().await?.txn(txn).await?.revision)
+        Ok(self.client()?.txn(txn).await?.revision)
     }
 
     /// Writes one key; returns its revision. Sent once: while members fail, the answer may be an error.
@@ -136,12 +145,12 @@ impl Cluster {
 
     /// Reads one key.
     pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<KeyValue>> {
-        Ok(self.client().await?.get(key.as_ref()).await?.0)
+        Ok(self.client()?.get(key.as_ref()).await?.0)
     }
 
     /// The cluster's revision now.
     pub async fn revision(&self) -> Result<Revision> {
-        Ok(self.client().await?.get(b"\0").await?.1)
+        Ok(self.client()?.get(b"\0").await?.1)
     }
 }
 
