@@ -49,6 +49,8 @@ pub(super) struct Sweep {
     round: u32,
     /// The standby's revision at the first page: everything created before it is looked at.
     seen: Option<Revision>,
+    /// The newest revision of the primary a page was read at: deletions may be ahead of the watch up to there.
+    newest_page: Revision,
     mirrored: u64,
     deleted: u64,
     deletes: Vec<(Bytes, Revision)>,
@@ -118,6 +120,7 @@ impl Session {
             walk: walk(self.scope.ranges()),
             round,
             seen: None,
+            newest_page: 0,
             mirrored: 0,
             deleted,
             deletes: Vec::new(),
@@ -140,6 +143,7 @@ impl Session {
     pub(super) fn sweep_chunk(&mut self, chunk: Chunk) -> Result<(), Ended> {
         let Stage::Sweeping(sweep) = &mut self.stage else { return Ok(()) };
         sweep.seen.get_or_insert(chunk.lead_revision);
+        sweep.newest_page = sweep.newest_page.max(chunk.follow_revision);
         for joined in join(chunk) {
             match joined {
                 Joined::Both(..) => sweep.mirrored += 1,
@@ -199,7 +203,7 @@ impl Session {
             }
             return Ok(());
         }
-        if self.batcher.is_empty() {
+        if self.batcher.is_empty() && self.stats.heard >= sweep.newest_page {
             let seen = sweep.seen.unwrap_or(self.moments.began);
             self.commit_checkpoint(self.streaming_checkpoint(seen), vec![], vec![], vec![], false);
         }

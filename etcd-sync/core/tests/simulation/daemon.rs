@@ -23,10 +23,17 @@ pub enum Read {
     Answered(Result<Page, ReadFailure>),
 }
 
+/// A transaction and the leadership it was sent under.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    pub txn: Txn,
+    pub leader: (Bytes, Revision),
+}
+
 /// A commit, before and after the cluster has applied it.
 #[derive(Debug)]
 pub enum Commit {
-    Asked(Txn),
+    Asked(Sent),
     Answered(TxnReply),
 }
 
@@ -132,7 +139,10 @@ impl Daemon {
         while let Some(effect) = self.session.as_mut().and_then(Session::poll) {
             match effect {
                 Effect::Read { id, side, request } => self.reads.push((id, Read::Asked(side, request))),
-                Effect::Commit { id, txn } => self.commits.push((id, Commit::Asked(txn))),
+                Effect::Commit { id, txn } => {
+                    let leader = self.leader.clone().expect("only a leader has a session");
+                    self.commits.push((id, Commit::Asked(Sent { txn, leader })));
+                }
                 Effect::Watch { side, range, from } => {
                     self.watches[side as usize] = Some(Watch { range, next: from, opened: false, rest: vec![] });
                 }
@@ -161,12 +171,12 @@ impl Daemon {
     }
 
     /// Forgets everything but what is on its way to the standby already: that may still arrive.
-    pub fn drop_session(&mut self) -> Vec<Txn> {
+    pub fn drop_session(&mut self) -> Vec<Sent> {
         self.session = None;
         self.reads.clear();
         self.watches = [None, None];
         let asked = |(_, commit)| match commit {
-            Commit::Asked(txn) => Some(txn),
+            Commit::Asked(sent) => Some(sent),
             Commit::Answered(_) => None,
         };
         self.commits.drain(..).filter_map(asked).collect()

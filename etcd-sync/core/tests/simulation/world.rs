@@ -5,19 +5,19 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use etcd_sync_core::kv::{Event, Revision};
-use etcd_sync_core::request::{Op, Txn};
+use etcd_sync_core::request::{Op, TxnReply};
 use etcd_sync_core::scope::{Scope, ScopeConfig};
 use etcd_sync_core::session::{Input, ReadFailure};
 use etcd_sync_core::state::{Checkpoint, Phase};
 use etcd_sync_core::walk::Side;
 
-use crate::daemon::{Commit, Daemon, Read};
+use crate::daemon::{Commit, Daemon, Read, Sent};
 use crate::model::Model;
 
 /// Names of keys the primary writes, local names only the standby uses, and how long the chaos lasts.
 const NAMES: u64 = 40;
 const LOCAL_NAMES: u64 = 6;
-const STEPS: u64 = 600;
+const STEPS: u64 = 1_500;
 
 /// How often each kind of trouble happened, over all seeds.
 #[derive(Clone, Debug, Default)]
@@ -55,12 +55,14 @@ pub struct World {
     standby: Model,
     daemons: Vec<Daemon>,
     /// Commits whose senders are gone: they may arrive at any time, or never.
-    stale: Vec<Txn>,
+    stale: Vec<Sent>,
     scope: Arc<Scope>,
     local: BTreeSet<Bytes>,
     /// Every (key, value) a synchronizer has written: values are unique, so none may come twice.
     written: HashSet<(Bytes, Bytes)>,
     in_flight_max: usize,
+    /// One step in so many is trouble: some seeds are quiet enough to stream for long, others never finish a copy in peace.
+    trouble_in: u64,
     serial: u64,
     calm: bool,
     counts: Counts,
@@ -86,6 +88,7 @@ impl World {
         let scope = Arc::new(Scope::new(&ScopeConfig::default()).expect("the default scope is valid"));
         let mut world = World {
             in_flight_max: 1 + random.below(4) as usize,
+            trouble_in: [25, 100, 400][random.below(3) as usize],
             random,
             now_ms: 1_000,
             primary: Model::new(1),
@@ -118,14 +121,20 @@ impl World {
 
     fn step(&mut self) {
         self.now_ms += self.random.below(100);
-        match self.random.below(100) {
-            0..14 => self.primary_writes(),
-            14 => self.standby_writes(),
-            15 => self.compact(),
-            16 => self.crash(),
-            17 => self.lose_leadership(),
-            18 => self.break_watch(),
-            19..22 => self.stale_commit(),
+        if self.random.below(self.trouble_in) == 0 {
+            match self.random.below(5) {
+                0 => self.compact(),
+                1 => self.crash(),
+                2 => self.lose_leadership(),
+                3 => self.break_watch(),
+                _ => self.stale_commit(),
+            }
+            return;
+        }
+        match self.random.below(60) {
+            0..4 => self.primary_writes(),
+            4 => self.standby_writes(),
+            5 => self.stale_commit(),
             _ => self.work(),
         }
     }
@@ -184,18 +193,18 @@ impl World {
         if at > 0 {
             self.counts.hit("reordered replies");
         }
-        if let Commit::Asked(txn) = &self.daemons[index].commits[at].1 {
-            let txn = txn.clone();
-            if !self.calm && self.random.below(60) == 0 {
+        if let Commit::Asked(sent) = &self.daemons[index].commits[at].1 {
+            let sent = sent.clone();
+            if !self.calm && self.random.below(4 * self.trouble_in) == 0 {
                 // The answer never comes: the driver begins again, the transaction may still arrive.
                 self.counts.hit("unknown commit");
                 let lost = self.daemons[index].drop_session();
                 self.stale.extend(lost);
                 return;
             }
-            let reply = self.apply(&txn);
+            let reply = self.apply(&sent);
             self.daemons[index].commits[at].1 = Commit::Answered(reply);
-            if !self.calm && self.random.below(60) == 0 {
+            if !self.calm && self.random.below(4 * self.trouble_in) == 0 {
                 self.counts.hit("unknown commit");
                 let lost = self.daemons[index].drop_session();
                 self.stale.extend(lost);
@@ -248,13 +257,16 @@ impl World {
         }
     }
 
-    fn apply(&mut self, txn: &Txn) -> etcd_sync_core::request::TxnReply {
+    fn apply(&mut self, sent: &Sent) -> TxnReply {
+        let txn = &sent.txn;
+        let leads = self.standby.get(&sent.leader.0).is_some_and(|kv| kv.create_revision == sent.leader.1);
         let local: Vec<Bytes> = self.local.iter().cloned().collect();
         let before = self.record();
         let reply = self.standby.txn(txn);
         if !reply.succeeded {
             return reply;
         }
+        assert!(leads, "a synchronizer that no longer leads has written");
         for op in &txn.success {
             if let Op::Put { key, value, .. } = op
                 && self.scope.in_scope(key)
@@ -396,8 +408,8 @@ impl World {
         if self.stale.is_empty() {
             return;
         }
-        let txn = self.stale.swap_remove(self.random.below(self.stale.len() as u64) as usize);
-        let reply = self.apply(&txn);
+        let sent = self.stale.swap_remove(self.random.below(self.stale.len() as u64) as usize);
+        let reply = self.apply(&sent);
         self.counts.hit(if reply.succeeded { "stale commit" } else { "stale commit refused" });
     }
 
@@ -418,7 +430,7 @@ impl World {
             }
             self.work();
             let record = self.record();
-            if record.is_some_and(|record| record.phase == Phase::Streaming && record.revision == self.primary.revision) {
+            if record.is_some_and(|record| record.phase == Phase::Streaming && (record.revision, record.offset) == (self.primary.revision, 0)) {
                 let found = self.mirrored(&self.standby, Revision::MAX);
                 let missed: Vec<_> = self
                     .mirrored(&self.primary, Revision::MAX)
