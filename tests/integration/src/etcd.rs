@@ -178,3 +178,20 @@ impl Drop for Cluster {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tools::EtcdVersion;
+
+    #[tokio::test]
+    async fn a_lost_port_is_noticed() -> Result<()> {
+        for version in [EtcdVersion::V3_5, EtcdVersion::V3_6] {
+            let cluster = Cluster::lay_out(ClusterOptions { version, ..ClusterOptions::three() })?;
+            let _thief = std::net::TcpListener::bind(("127.0.0.1", cluster.members[1].client_port))?;
+            assert!(cluster.start_members().await.is_err());
+            assert!(cluster.lost_a_port());
+        }
+        Ok(())
+    }
+}
