@@ -1,0 +1,146 @@
+//! The command line. Every flag has an environment variable (`ETCD_SYNC_` and the flag in capitals) and a key in the
+//! YAML file of `--config` (the flag without its dashes); flag wins over environment, environment over file, file over
+//! the default.
+
+mod commands;
+mod connection;
+mod error;
+mod file;
+mod scope;
+mod sources;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+pub use commands::{CheckArgs, CheckOutput, PlanArgs, RunArgs, StatusArgs, TableOutput};
+pub use connection::{ConnectionArgs, PrimaryArgs, StandbyArgs};
+pub use error::ArgsError;
+pub use scope::ScopeArgs;
+
+use values::{boolean, link};
+
+/// Keeps a standby Kubernetes cluster's etcd in step with its primary's.
+///
+/// Every flag may also be given in the environment or in the file of --config, where its key is the flag without the
+/// dashes in front. The flag wins over the environment, the environment over the file. An empty environment variable
+/// counts as not given; in the environment, a list that cannot be written with commas takes one entry a line.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "etcd-sync", version, max_term_width = 120, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What every command needs.
+    #[command(flatten)]
+    pub global: GlobalArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: CommandArgs,
+}
+
+/// The flags of every command; they may stand before or after its name.
+#[derive(Clone, Debug, clap::Args)]
+pub struct GlobalArgs {
+    /// YAML file with flags: a mapping from the flag without its dashes to its value or list of values
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Name of this link, 1 to 40 lower-case letters, digits and dashes: its state lies in the standby's etcd below
+    /// /etcd-sync/<link>/
+    #[arg(long, global = true, value_name = "NAME", default_value = "default", value_parser = link)]
+    pub link: String,
+
+    /// Form of the log lines on stderr
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text", help_heading = "Logging")]
+    pub log_format: LogFormat,
+
+    /// Least important lines to log
+    #[arg(long, global = true, value_name = "LEVEL", default_value = "info", help_heading = "Logging")]
+    pub log_level: LogLevel,
+
+    /// Log a line for every key that is written, deleted or held back (never its value)
+    #[arg(
+        long, global = true, value_name = "BOOL", default_value = "false", value_parser = boolean,
+        num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Logging",
+        action = clap::ArgAction::Set
+    )]
+    pub detail: bool,
+
+    /// The cluster that is read.
+    #[command(flatten)]
+    pub primary: PrimaryArgs,
+
+    /// The cluster that is written.
+    #[command(flatten)]
+    pub standby: StandbyArgs,
+
+    /// What is synchronized.
+    #[command(flatten)]
+    pub scope: ScopeArgs,
+}
+
+/// The commands.
+#[derive(Clone, Debug, Subcommand)]
+pub enum CommandArgs {
+    /// Synchronize: copy the primary into the standby and keep it in step, until stopped
+    Run(RunArgs),
+    /// Show how far the standby is, who leads and what holds the link up
+    Status(StatusArgs),
+    /// Show what a synchronization would create, overwrite, delete and leave alone, writing nothing
+    Plan(PlanArgs),
+    /// Compare both clusters key by key; exit code 0: consistent, 1: they differ, 2: could not tell
+    Check(CheckArgs),
+}
+
+/// Form of the log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Least important lines to log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// What failed.
+    Error,
+    /// What needs a look.
+    Warn,
+    /// What happened.
+    Info,
+    /// How it happened.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// The environment variables that matter: ours, and those that name this replica.
+pub type Environment = BTreeMap<String, OsString>;
+
+/// Reads the variables of [`Environment`] from this process.
+pub fn environment() -> Environment {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
+        .filter(|(name, _)| name.starts_with("ETCD_SYNC_") || matches!(name.as_str(), "POD_NAME" | "HOSTNAME"))
+        .collect()
+}
+
+/// Reads the command line, environment and file of this process. The caller prints an error with
+/// [`ArgsError::report`], which gives the exit code too (help and version are errors in this sense, with code 0).
+pub fn parse() -> Result<Cli, ArgsError> {
+    parse_from(std::env::args_os(), &environment())
+}
+
+/// As [`parse`], with everything given. The first argument is the program's name.
+pub fn parse_from<I>(args: I, environment: &Environment) -> Result<Cli, ArgsError>
+where
+    I: IntoIterator,
+    I::Item: AsRef<OsStr>,
+{
+    sources::parse(args.into_iter().map(|arg| arg.as_ref().to_owned()).collect(), environment)
+}

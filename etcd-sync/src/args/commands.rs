@@ -1,0 +1,134 @@
+//! The flags of each command.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, ValueEnum};
+
+use super::values::{boolean, cluster_id, duration, listen, number, some_text};
+
+/// `etcd-sync run`.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Synchronization")]
+pub struct RunArgs {
+    /// Address and port of /healthz, /readyz and /metrics
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:8080", value_parser = listen)]
+    pub listen: SocketAddr,
+
+    /// Identity of this replica in the election; default: the environment's POD_NAME, else host name and process id
+    #[arg(long, value_name = "NAME", value_parser = some_text)]
+    pub holder: Option<String>,
+
+    /// How long a leader that vanished blocks the next one (5s to 60s)
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration("5s", "60s"))]
+    pub leader_ttl: Duration,
+
+    /// Transactions under way to the standby at once (1 to 64)
+    #[arg(long, value_name = "N", default_value = "8", value_parser = number(1, 64))]
+    pub transactions_in_flight: u64,
+
+    /// How often the checkpoint of an idle link is moved (100ms to 10m)
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration("100ms", "10m"))]
+    pub checkpoint_interval: Duration,
+
+    /// Lag above which /readyz fails (1s to 1d)
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration("1s", "1d"))]
+    pub ready_lag: Duration,
+
+    /// A resync that would delete more than this part of the scope, in percent, AND more than --deletion-limit-count keys
+    /// stops and asks
+    #[arg(
+        long, value_name = "PERCENT", default_value = "10", value_parser = number(0, 100),
+        help_heading = "Guards"
+    )]
+    pub deletion_limit_percent: u64,
+
+    /// See --deletion-limit-percent
+    #[arg(
+        long, value_name = "KEYS", default_value = "100", value_parser = number(0, u64::MAX),
+        help_heading = "Guards"
+    )]
+    pub deletion_limit_count: u64,
+
+    /// Let a resync that these limits stopped delete up to this many keys; default: none
+    #[arg(long, value_name = "KEYS", value_parser = number(1, u64::MAX), help_heading = "Guards")]
+    pub accept_deletions: Option<u64>,
+
+    /// Go on although the primary holds no key in scope
+    #[arg(
+        long, value_name = "BOOL", default_value = "false", value_parser = boolean, num_args = 0..=1,
+        require_equals = true, default_missing_value = "true", action = ArgAction::Set, help_heading = "Guards"
+    )]
+    pub accept_empty_primary: bool,
+
+    /// Take the cluster with this id (hexadecimal) as the link's new primary
+    #[arg(long, value_name = "CLUSTER_ID", value_parser = cluster_id, help_heading = "Guards")]
+    pub accept_new_primary: Option<u64>,
+}
+
+/// `etcd-sync status`.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub struct StatusArgs {
+    /// Form of the output on stdout
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub output: TableOutput,
+}
+
+/// `etcd-sync plan`.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub struct PlanArgs {
+    /// Form of the output on stdout
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub output: TableOutput,
+
+    /// How many keys of each outcome are shown, the first ones; 0: all
+    #[arg(long, value_name = "KEYS", default_value = "10", value_parser = number(0, u64::MAX))]
+    pub limit: u64,
+}
+
+/// `etcd-sync check`.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub struct CheckArgs {
+    /// Form of the output on stdout
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub output: CheckOutput,
+
+    /// How many keys of each difference are shown, the first ones; 0: all
+    #[arg(long, value_name = "KEYS", default_value = "100", value_parser = number(0, u64::MAX))]
+    pub limit: u64,
+
+    /// Compare values too, not only the presence of keys
+    #[arg(
+        long, value_name = "BOOL", default_value = "false", value_parser = boolean, num_args = 0..=1,
+        require_equals = true, default_missing_value = "true", action = ArgAction::Set, help_heading = "Check"
+    )]
+    pub deep: bool,
+
+    /// How long the check may take before it gives up with exit code 2 (1s to 1d)
+    #[arg(
+        long, value_name = "DURATION", default_value = "60s", value_parser = duration("1s", "1d"),
+        help_heading = "Check"
+    )]
+    pub timeout: Duration,
+}
+
+/// Form of a table's output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TableOutput {
+    /// For people.
+    Table,
+    /// One JSON document.
+    Json,
+}
+
+/// Form of a check's output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CheckOutput {
+    /// The report as `/check` gives it to people.
+    Text,
+    /// One JSON document.
+    Json,
+}

@@ -1,0 +1,145 @@
+//! Brings command line, environment and file together: what the command line leaves open is added to it from the other
+//! two, so that one set of value parsers judges all three.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches};
+
+use super::file::{self, Settings};
+use super::{ArgsError, Cli, Environment};
+
+/// Reads a command line whose first argument is the program's name.
+pub fn parse(mut args: Vec<OsString>, environment: &Environment) -> Result<Cli, ArgsError> {
+    let command = command();
+    let matches = command.clone().try_get_matches_from(&args)?;
+    // There are no positional arguments, so what was accepted has at most nothing behind it.
+    args.retain(|arg| arg != "--");
+
+    let file = match matches.get_one::<std::path::PathBuf>("config").cloned() {
+        Some(file) => Some(file),
+        None => environment.get(&variable("config")).filter(|value| !value.is_empty()).map(Into::into),
+    };
+    let settings = match &file {
+        Some(file) => known(file::read(file)?, file, &command)?,
+        None => Settings::new(),
+    };
+
+    let (name, of_command) = matches.subcommand().expect("clap asks for a command");
+    let open = |arg: &&Arg| {
+        let id = arg.get_id().as_str();
+        let source = |matches: &ArgMatches| matches.try_contains_id(id).is_ok().then(|| matches.value_source(id));
+        source(of_command).or_else(|| source(&matches)).flatten() != Some(ValueSource::CommandLine)
+    };
+    let subcommand = command.find_subcommand(name).expect("clap has found it");
+    let mut added = Vec::new();
+    for arg in command.get_arguments().chain(subcommand.get_arguments()).filter(open) {
+        let Some(flag) = flag(arg) else { continue };
+        let Some((origin, values)) = given(arg, flag, environment, &settings, file.as_deref()) else { continue };
+        let values: Vec<OsString> = values.into_iter().map(|value| joined(flag, &value)).collect();
+        judge(&command, &args[0], name, &values, origin)?;
+        added.extend(values);
+    }
+    args.extend(added);
+    Ok(Cli::from_arg_matches(&command.try_get_matches_from(args)?)?)
+}
+
+/// The environment variable of a flag (without its dashes).
+pub fn variable(flag: &str) -> String {
+    format!("ETCD_SYNC_{}", flag.to_ascii_uppercase().replace('-', "_"))
+}
+
+/// The command line, its help naming the environment variables.
+pub fn command() -> Command {
+    fn documented(command: Command) -> Command {
+        let command = command.mut_args(|arg| {
+            let Some(variable) = flag(&arg).map(variable) else { return arg };
+            let with_variable = |text: String| format!("{text} [env: {variable}]");
+            let help = arg.get_help().map(|help| with_variable(help.to_string())).unwrap_or_default();
+            match arg.get_long_help().map(|help| with_variable(help.to_string())) {
+                Some(long) => arg.help(help).long_help(long),
+                None => arg.help(help),
+            }
+        });
+        command.mut_subcommands(documented)
+    }
+    documented(Cli::command())
+}
+
+/// The name that a flag has in files. `config` has none: it says which file.
+fn flag(arg: &Arg) -> Option<&str> {
+    arg.get_long().filter(|long| !matches!(*long, "help" | "version"))
+}
+
+/// What environment or file say about a flag, and where.
+fn given(
+    arg: &Arg,
+    flag: &str,
+    environment: &Environment,
+    settings: &Settings,
+    file: Option<&Path>,
+) -> Option<(String, Vec<OsString>)> {
+    let variable = variable(flag);
+    let list = matches!(arg.get_action(), clap::ArgAction::Append);
+    // Charts leave variables empty that they do not mean to set.
+    if let Some(value) = environment.get(&variable).filter(|value| !value.is_empty()) {
+        let values = match value.to_str() {
+            Some(text) if list => text.lines().filter(|line| !line.is_empty()).map(OsString::from).collect(),
+            _ => vec![value.clone()],
+        };
+        return Some((variable, values));
+    }
+    let values = settings.get(flag)?;
+    let origin = format!("{}, key '{flag}'", file.unwrap_or(Path::new("")).display());
+    let values = match values.is_empty() {
+        // Only a list with a default has a word for being empty; the others are already.
+        true if list && arg.get_default_values().is_empty() => return None,
+        true if list => vec!["none".into()],
+        true => vec![OsString::new()],
+        false => values.iter().map(OsString::from).collect(),
+    };
+    Some((origin, values))
+}
+
+/// `--flag=value`: only so may a value begin with a dash.
+fn joined(flag: &str, value: &OsString) -> OsString {
+    let mut whole = OsString::from(format!("--{flag}="));
+    whole.push(value);
+    whole
+}
+
+/// Tries the values of one flag alone, so that an error can say where they come from.
+fn judge(
+    command: &Command,
+    program: &OsString,
+    subcommand: &str,
+    values: &[OsString],
+    origin: String,
+) -> Result<(), ArgsError> {
+    let line = [program.clone(), subcommand.into()].into_iter().chain(values.iter().cloned());
+    match command.clone().try_get_matches_from(line) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::ArgumentConflict => {
+            Err(ArgsError::Value { origin, problem: "expected one value, a list is given".to_owned() })
+        }
+        Err(error) => {
+            let text = error.render().to_string();
+            let text = text.strip_prefix("error: ").unwrap_or(&text);
+            let problem = text.split("\n\n").next().unwrap_or(text).to_owned();
+            Err(ArgsError::Value { origin, problem })
+        }
+    }
+}
+
+/// Refuses keys that are no flag of any command; a flag of another command than this one's is fine.
+fn known(settings: Settings, file: &Path, command: &Command) -> Result<Settings, ArgsError> {
+    let all = std::iter::once(command).chain(command.get_subcommands()).flat_map(Command::get_arguments);
+    let flags: Vec<&str> = all.filter_map(flag).filter(|flag| *flag != "config").collect();
+    let Some(key) = settings.keys().find(|key| !flags.contains(&key.as_str())) else { return Ok(settings) };
+    let scored = flags.iter().map(|flag| (strsim::jaro_winkler(key, flag), *flag));
+    let near = scored.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score > 0.75);
+    let near = near.map(|(_, flag)| flag.to_owned());
+    Err(ArgsError::FileUnknownKey { file: file.to_owned(), key: key.clone(), near })
+}

@@ -1,0 +1,69 @@
+//! How values are read. Every error says what was expected; clap puts the flag and what was given in front.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// A duration within bounds, written like `10s` or `1m30s`.
+pub fn duration(least: &'static str, most: &'static str) -> impl Fn(&str) -> Result<Duration, String> + Clone {
+    move |text| {
+        let bound = |text| humantime::parse_duration(text).expect("bounds are written in the source");
+        match humantime::parse_duration(text) {
+            Ok(value) if (bound(least)..=bound(most)).contains(&value) => Ok(value),
+            Ok(_) => Err(format!("expected a duration from {least} to {most}")),
+            Err(_) => Err(format!("expected a duration from {least} to {most}, like 500ms, 10s or 1m30s")),
+        }
+    }
+}
+
+/// A whole number within bounds.
+pub fn number(least: u64, most: u64) -> impl Fn(&str) -> Result<u64, String> + Clone {
+    move |text| match text.parse() {
+        Ok(value) if (least..=most).contains(&value) => Ok(value),
+        _ if most == u64::MAX => Err(format!("expected a whole number, {least} or more")),
+        _ => Err(format!("expected a whole number from {least} to {most}")),
+    }
+}
+
+/// The name of a link.
+pub fn link(text: &str) -> Result<String, String> {
+    let allowed = |byte: u8| byte == b'-' || byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    if (1..=40).contains(&text.len()) && text.bytes().all(allowed) {
+        return Ok(text.to_owned());
+    }
+    Err("expected 1 to 40 lower-case letters, digits and dashes".to_owned())
+}
+
+/// A switch, as people write it in environments and files.
+pub fn boolean(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" | "1" => Ok(true),
+        "false" | "no" | "off" | "0" => Ok(false),
+        _ => Err("expected true or false".to_owned()),
+    }
+}
+
+/// An address to listen on.
+pub fn listen(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "expected ADDR:PORT with an IP address, like 0.0.0.0:8080 or [::]:8080".to_owned())
+}
+
+/// The id of an etcd cluster.
+pub fn cluster_id(text: &str) -> Result<u64, String> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    // The standard library would take a sign as well.
+    if digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+        && let Ok(id) = u64::from_str_radix(digits, 16)
+        && id != 0
+    {
+        return Ok(id);
+    }
+    Err("expected a cluster id of 1 to 16 hexadecimal digits, as the refusal of the new primary names it".to_owned())
+}
+
+/// A text that is not empty.
+pub fn some_text(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("expected a value that is not empty".to_owned()),
+        _ => Ok(text.to_owned()),
+    }
+}

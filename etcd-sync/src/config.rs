@@ -1,0 +1,249 @@
+//! What a command works with: the command line, validated once and turned into plain values.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use etcd_sync_core::scope::{Scope, ScopeConfig, ScopeError};
+use etcd_sync_store::{Auth, Etcd, Options, Side, TlsFiles};
+
+use crate::args::{
+    ArgsError, CheckOutput, Cli, CommandArgs, ConnectionArgs, Environment, LogFormat, LogLevel, RunArgs, TableOutput,
+};
+
+/// One run of the program.
+#[derive(Debug)]
+pub struct Config {
+    /// Name of the link; its state lies below `/etcd-sync/<link>/`.
+    pub link: String,
+    /// What is logged, and how.
+    pub log: LogConfig,
+    /// The cluster that is read.
+    pub primary: Connection,
+    /// The cluster that is written.
+    pub standby: Connection,
+    /// What is synchronized.
+    pub scope: Scope,
+    /// What to do.
+    pub command: CommandConfig,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// Form of the lines.
+    pub format: LogFormat,
+    /// Least important lines to log.
+    pub level: LogLevel,
+    /// Whether to log a line for every key.
+    pub detail: bool,
+}
+
+/// How to reach one cluster.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    side: Side,
+    flags: ConnectionArgs,
+}
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub enum CommandConfig {
+    /// `run`
+    Run(RunConfig),
+    /// `status`
+    Status(StatusConfig),
+    /// `plan`
+    Plan(PlanConfig),
+    /// `check`
+    Check(CheckConfig),
+}
+
+/// `run`.
+#[derive(Clone, Debug)]
+pub struct RunConfig {
+    /// Address of the HTTP server.
+    pub listen: std::net::SocketAddr,
+    /// Identity of this replica in the election.
+    pub holder: String,
+    /// How long a leader that vanished blocks the next one.
+    pub leader_ttl: Duration,
+    /// Transactions under way at once.
+    pub transactions_in_flight: usize,
+    /// How often the checkpoint of an idle link is moved.
+    pub checkpoint_interval: Duration,
+    /// Lag above which the replica is not ready.
+    pub ready_lag: Duration,
+    /// When a resync has to ask.
+    pub deletions: DeletionLimits,
+    /// Go on although the primary holds no key in scope.
+    pub accept_empty_primary: bool,
+    /// Id of the cluster to take as the new primary.
+    pub accept_new_primary: Option<u64>,
+}
+
+/// When a resync has to ask: it would delete more than both limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeletionLimits {
+    /// Part of the scope, in percent.
+    pub percent: u64,
+    /// Number of keys.
+    pub count: u64,
+    /// Deletions that were allowed beforehand.
+    pub accepted: Option<u64>,
+}
+
+/// `status`.
+#[derive(Clone, Copy, Debug)]
+pub struct StatusConfig {
+    /// Form of the output.
+    pub output: TableOutput,
+}
+
+/// `plan`.
+#[derive(Clone, Copy, Debug)]
+pub struct PlanConfig {
+    /// Form of the output.
+    pub output: TableOutput,
+    /// Keys shown of each outcome; `None`: all.
+    pub limit: Option<usize>,
+}
+
+/// `check`.
+#[derive(Clone, Copy, Debug)]
+pub struct CheckConfig {
+    /// Form of the output.
+    pub output: CheckOutput,
+    /// Keys shown of each difference; `None`: all.
+    pub limit: Option<usize>,
+    /// Compare values too.
+    pub deep: bool,
+    /// How long the check may take.
+    pub timeout: Duration,
+}
+
+impl Config {
+    /// Reads and validates the command line, environment and file of this process.
+    pub fn load() -> Result<Config, ArgsError> {
+        Config::new(crate::args::parse()?, &crate::args::environment())
+    }
+
+    /// Validates what the flags say together. `environment` names this replica.
+    pub fn new(cli: Cli, environment: &Environment) -> Result<Config, ArgsError> {
+        let global = cli.global;
+        let scope = ScopeConfig::from(global.scope);
+        let scope = Scope::new(&scope).map_err(|source| ArgsError::Scope { flags: scope_flags(&source), source })?;
+        let command = match cli.command {
+            CommandArgs::Run(args) => CommandConfig::Run(RunConfig::new(args, environment)),
+            CommandArgs::Status(args) => CommandConfig::Status(StatusConfig { output: args.output }),
+            CommandArgs::Plan(args) => {
+                CommandConfig::Plan(PlanConfig { output: args.output, limit: limit(args.limit) })
+            }
+            CommandArgs::Check(args) => CommandConfig::Check(CheckConfig {
+                output: args.output,
+                limit: limit(args.limit),
+                deep: args.deep,
+                timeout: args.timeout,
+            }),
+        };
+        Ok(Config {
+            link: global.link,
+            log: LogConfig { format: global.log_format, level: global.log_level, detail: global.detail },
+            primary: Connection::new(Side::Primary, global.primary.into())?,
+            standby: Connection::new(Side::Standby, global.standby.into())?,
+            scope,
+            command,
+        })
+    }
+}
+
+impl Connection {
+    fn new(side: Side, flags: ConnectionArgs) -> Result<Connection, ArgsError> {
+        let flag = |name: &str| format!("{side}-{name}");
+        if flags.endpoints.is_empty() {
+            let what = "the client URLs of the etcd members, like https://10.0.0.1:2379,https://10.0.0.2:2379";
+            return Err(ArgsError::Missing { flag: flag("endpoints"), what });
+        }
+        let pairs = [
+            ("cert", flags.cert.is_some(), "key", flags.key.is_some()),
+            ("user", flags.user.is_some(), "password-file", flags.password_file.is_some()),
+        ];
+        for (one, has_one, other, has_other) in pairs {
+            match (has_one, has_other) {
+                (true, false) => return Err(ArgsError::Alone { given: flag(one), missing: flag(other) }),
+                (false, true) => return Err(ArgsError::Alone { given: flag(other), missing: flag(one) }),
+                _ => {}
+            }
+        }
+        Ok(Connection { side, flags })
+    }
+
+    /// The same in the words of the store.
+    pub fn options(&self) -> Options {
+        let ConnectionArgs { endpoints, cacert, cert, key, user, password_file, server_name } = self.flags.clone();
+        let mut options = Options::new(self.side, endpoints);
+        if cacert.is_some() || cert.is_some() {
+            options.tls = Some(TlsFiles { ca: cacert, cert, key });
+        }
+        options.auth = user.zip(password_file).map(|(user, password_file)| Auth { user, password_file });
+        options.server_name = server_name;
+        options
+    }
+
+    /// The cluster's client; nothing is sent yet.
+    pub fn etcd(&self) -> Result<Etcd, etcd_sync_store::Error> {
+        Etcd::new(self.options())
+    }
+}
+
+impl RunConfig {
+    fn new(args: RunArgs, environment: &Environment) -> RunConfig {
+        RunConfig {
+            listen: args.listen,
+            holder: args.holder.unwrap_or_else(|| holder(environment)),
+            leader_ttl: args.leader_ttl,
+            transactions_in_flight: usize::try_from(args.transactions_in_flight).unwrap_or(usize::MAX),
+            checkpoint_interval: args.checkpoint_interval,
+            ready_lag: args.ready_lag,
+            deletions: DeletionLimits {
+                percent: args.deletion_limit_percent,
+                count: args.deletion_limit_count,
+                accepted: args.accept_deletions,
+            },
+            accept_empty_primary: args.accept_empty_primary,
+            accept_new_primary: args.accept_new_primary,
+        }
+    }
+}
+
+/// In Kubernetes the pod's name; elsewhere the process id keeps two replicas on one host apart.
+fn holder(environment: &Environment) -> String {
+    let variable = |name: &str| {
+        let value = environment.get(name)?.to_str()?.trim();
+        (!value.is_empty()).then(|| value.to_owned())
+    };
+    variable("POD_NAME").unwrap_or_else(|| {
+        let kernel = || std::fs::read_to_string(PathBuf::from("/proc/sys/kernel/hostname")).ok();
+        let host = variable("HOSTNAME").or_else(kernel).unwrap_or_else(|| "unknown-host".to_owned());
+        format!("{}-{}", host.trim(), std::process::id())
+    })
+}
+
+/// 0 on the command line means all.
+fn limit(keys: u64) -> Option<usize> {
+    (keys != 0).then(|| usize::try_from(keys).unwrap_or(usize::MAX))
+}
+
+/// The flags that a mistake in the scope comes from.
+fn scope_flags(error: &ScopeError) -> &'static str {
+    match error {
+        ScopeError::NoPrefix
+        | ScopeError::EmptyPrefix
+        | ScopeError::OverlappingPrefixes { .. }
+        | ScopeError::ForbiddenPrefix { .. } => "--prefix, --plain-prefix",
+        ScopeError::BadNamespace(_) => "--exclude-namespace",
+        ScopeError::BadPattern { .. } => "--cluster-local-add",
+        ScopeError::UnknownPattern { .. } => "--cluster-local-remove",
+        ScopeError::Contradiction(_) => "--include-key, --exclude-key",
+        ScopeError::IncludeOutsidePrefixes(_) => "--include-key",
+    }
+}
