@@ -112,7 +112,8 @@ impl Inner {
     {
         let mut tour = self.tour(per_member);
         while let Some((index, timeout)) = tour.next() {
-            match self.attempt(index, method, &request, timeout).await {
+            let attempt = tokio::time::timeout(timeout, self.attempt(index, method, &request, timeout)).await;
+            match attempt.unwrap_or_else(|_| Err(Fault::timeout(self.at(index, method.call), timeout))) {
                 Ok(answer) => {
                     self.pool.worked(index);
                     return Ok(answer);
@@ -144,11 +145,9 @@ impl Inner {
                 self.note(*index, &fault.error);
                 return Err(fault);
             }
-            // Nothing was applied: the connection had ended before, or our token was refused. Once more, same member.
+            // Nothing was applied: the connection had ended before, or our token was refused. Once more.
             again = false;
-            let link = self.verified_link(*index, method.call).await;
-            let link = link.map_err(|fault| Fault { no_effect: true, ..fault })?;
-            chosen = (*index, link);
+            chosen = self.any_link(method.call).await.map_err(Fault::unsent)?;
         }
     }
 
@@ -202,7 +201,7 @@ impl Inner {
     /// nothing else was sent over it.
     pub(crate) async fn verify(&self, index: usize, link: &Arc<Link>, call: &'static str) -> Result<(), Fault> {
         let ask = || async {
-            let timeout = self.connect_timeout + VERIFY_TIMEOUT;
+            let timeout = self.request_timeout.min(self.connect_timeout + VERIFY_TIMEOUT);
             // Failures are told in terms of the call that needs the connection.
             let method = Method { call, ..STATUS };
             let mut answer: Result<StatusResponse, Fault> =
@@ -217,7 +216,13 @@ impl Inner {
             }
             Ok(())
         };
-        link.verified.get_or_try_init(ask).await.copied()
+        // A failure is kept, so that requests waiting for the same connection fail with it instead of asking again one
+        // by one; the next request makes a new connection.
+        let verified = link.verified.get_or_init(ask).await.clone();
+        if verified.is_err() {
+            self.pool.members()[index].discard(link);
+        }
+        verified
     }
 
     /// Sends one request over one connection, with the token in use, and checks which cluster answers.

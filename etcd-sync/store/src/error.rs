@@ -85,7 +85,9 @@ pub enum Error {
         hint: String,
     },
     /// The connection broke, or the member went away, after the request was sent.
-    #[error("the connection to the {side} etcd at {endpoint} broke during {call}: {problem}; it is tried again")]
+    #[error(
+        "the connection to the {side} etcd at {endpoint} broke during {call}: {problem}; if this goes on, check that etcd runs and whether the endpoint is http or https"
+    )]
     Broken {
         /// Which cluster.
         side: Side,
@@ -158,7 +160,9 @@ pub enum Error {
         problem: String,
     },
     /// No answer in time.
-    #[error("the {side} etcd at {endpoint} did not answer {call} within {after:?}; it hangs, or the network drops packets")]
+    #[error(
+        "the {side} etcd at {endpoint} did not answer {call} within {after:?}; it hangs, or the network drops packets"
+    )]
     Timeout {
         /// Which cluster.
         side: Side,
@@ -189,7 +193,9 @@ pub enum Error {
         call: &'static str,
     },
     /// etcd refused a request as malformed: too many operations, a key twice, an empty key.
-    #[error("the {side} etcd refuses {call}: {problem}; lower the operations per transaction, or raise its --max-txn-ops")]
+    #[error(
+        "the {side} etcd refuses {call}: {problem}; if it holds too many operations, send fewer at once or raise its --max-txn-ops"
+    )]
     InvalidRequest {
         /// Which cluster.
         side: Side,

@@ -5,7 +5,6 @@
 //! `api/v3rpc/rpctypes/error.go`, the same in 3.4 to 3.6.
 
 use std::error::Error as _;
-use std::io;
 use std::time::Duration;
 
 use tonic::{Code, Status};
@@ -53,11 +52,12 @@ impl Fault {
     /// Reads a status: ours (connecting failed), the transport's, or etcd's.
     pub(crate) fn from_status(at: At<'_>, status: &Status) -> Self {
         if let Some(refused) = find_refused(status) {
-            let spent = matches!(refused, Refused::Spent);
-            return Fault { spent, ..Fault::unsent(refused.to_error(at)) };
-        }
-        if let Some(problem) = tls_alert(status) {
-            return Fault::unknown(handshake(at, problem));
+            let error = refused.to_error(at);
+            return match refused {
+                // It may come later than the first request.
+                Refused::Alert(_) => Fault::unknown(error),
+                refused => Fault { spent: matches!(refused, Refused::Spent), ..Fault::unsent(error) },
+            };
         }
         let message = status.message();
         let error = of_server(at, status.code(), message);
@@ -163,8 +163,11 @@ fn of_code(at: At<'_>, code: Code, problem: String) -> Error {
     }
 }
 
+/// The last one: authentication was switched on after we found it off.
 fn is_stale_token(message: &str) -> bool {
-    message.contains("invalid auth token") || message.contains("revision of auth store is old")
+    ["invalid auth token", "revision of auth store is old", "user name is empty"]
+        .iter()
+        .any(|text| message.contains(text))
 }
 
 fn words(code: Code) -> &'static str {
@@ -187,20 +190,6 @@ fn find_refused(status: &Status) -> Option<&Refused> {
     while let Some(error) = source {
         if let Some(refused) = error.downcast_ref::<Refused>() {
             return Some(refused);
-        }
-        source = error.source();
-    }
-    None
-}
-
-/// In TLS 1.3 a server refuses our certificate only after the handshake: the alert ends the first request.
-fn tls_alert(status: &Status) -> Option<String> {
-    let mut source = status.source();
-    while let Some(error) = source {
-        let inner = error.downcast_ref::<io::Error>().and_then(|error| error.get_ref());
-        let text = inner.map_or_else(|| error.to_string(), ToString::to_string);
-        if let Some(start) = text.find("received fatal alert") {
-            return Some(text[start..].to_owned());
         }
         source = error.source();
     }

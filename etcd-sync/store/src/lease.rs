@@ -15,7 +15,8 @@ use crate::proto::{
 };
 
 const GRANT: Method = Method { path: "/etcdserverpb.Lease/LeaseGrant", call: "a lease grant", needs_leader: true };
-const REVOKE: Method = Method { path: "/etcdserverpb.Lease/LeaseRevoke", call: "a lease revocation", needs_leader: true };
+const REVOKE: Method =
+    Method { path: "/etcdserverpb.Lease/LeaseRevoke", call: "a lease revocation", needs_leader: true };
 
 /// A stream on the server's side; one request and one answer fit a unary call.
 const KEEP_ALIVE: Method =
@@ -116,16 +117,15 @@ impl Keeper {
                     next = sent + self.ttl / 3;
                     self.belief.send_replace(Belief::Until(until));
                 }
-                Err(error @ Error::LeaseGone { .. }) => {
-                    tracing::warn!(%error, "lease lost");
-                    break;
-                }
+                Err(Error::LeaseGone { .. }) => break,
                 Err(error) => {
-                    tracing::warn!(%error, "lease keep-alive failed");
+                    // The member's failure is logged where it is put to rest.
+                    tracing::debug!(%error, "lease keep-alive failed");
                     next = Instant::now() + self.ttl / 20;
                 }
             }
         }
+        tracing::warn!(side = %self.etcd.side(), "the lease can no longer be believed");
         self.belief.send_replace(Belief::Gone);
     }
 }

@@ -4,6 +4,7 @@
 //! sent exactly once and say whether their outcome is known, a [`Watch`] has bounded memory and notices silence, and
 //! [`election`] holds the leader's lease. Values never reach an error or a log line of this crate.
 
+mod alert;
 mod auth;
 mod client;
 mod convert;

@@ -23,9 +23,10 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 
+use crate::alert::NoteAlert;
 use crate::endpoint::Address;
 use crate::error::Error;
-use crate::fault::{At, handshake};
+use crate::fault::{At, Fault, handshake};
 use crate::proto::Answer;
 use crate::{MAX_ANSWER_BYTES, tls};
 
@@ -67,8 +68,8 @@ pub(crate) struct Link {
     channel: Channel,
     dial: Dial,
     connected: Arc<Connected>,
-    /// Set when the member behind this very connection was found to be of the right cluster.
-    pub verified: OnceCell<()>,
+    /// Whether the member behind this very connection was found to be of the right cluster and able to serve.
+    pub verified: OnceCell<Result<(), Fault>>,
     times: Mutex<Times>,
 }
 
@@ -83,6 +84,8 @@ struct Connected {
     once: AtomicBool,
     /// Of the certificate files the connection was made with.
     fingerprint: OnceLock<u64>,
+    /// The TLS alert the server ended the connection with.
+    alert: Arc<OnceLock<String>>,
 }
 
 impl Link {
@@ -154,7 +157,8 @@ impl Link {
         grpc.ready().await.map_err(closed)?;
         let codec: ProstCodec<Q, A> = ProstCodec::default();
         let request = with_metadata(Request::new(request), method, token);
-        grpc.unary(request, PathAndQuery::from_static(method.path), codec).await.map(Response::into_inner)
+        let answer = grpc.unary(request, PathAndQuery::from_static(method.path), codec).await;
+        answer.map(Response::into_inner).map_err(|status| self.explain(status))
     }
 
     /// A stream of requests, a stream of answers.
@@ -173,7 +177,16 @@ impl Link {
         grpc.ready().await.map_err(closed)?;
         let codec: ProstCodec<Q, A> = ProstCodec::default();
         let request = with_metadata(Request::new(requests), method, token);
-        grpc.streaming(request, PathAndQuery::from_static(method.path), codec).await.map(Response::into_inner)
+        let answers = grpc.streaming(request, PathAndQuery::from_static(method.path), codec).await;
+        answers.map(Response::into_inner).map_err(|status| self.explain(status))
+    }
+
+    /// A request over a connection that ended with a TLS alert fails for that reason.
+    fn explain(&self, status: Status) -> Status {
+        match self.connected.alert.get() {
+            Some(alert) => Status::from_error(Box::new(Refused::Alert(alert.clone()))),
+            None => status,
+        }
     }
 
     fn grpc(&self) -> Grpc<Channel> {
@@ -194,6 +207,9 @@ pub(crate) enum Refused {
     Tcp(String),
     #[error("{0}")]
     Tls(String),
+    /// The server ended the connection with a TLS alert; in TLS 1.3 so it refuses our certificate.
+    #[error("{0}")]
+    Alert(String),
     #[error("no connection within {0:?}")]
     Slow(Duration),
     #[error("{0}")]
@@ -203,7 +219,7 @@ pub(crate) enum Refused {
 impl Refused {
     pub(crate) fn to_error(&self, at: At<'_>) -> Error {
         match self {
-            Refused::Tls(problem) => handshake(at, problem.clone()),
+            Refused::Tls(problem) | Refused::Alert(problem) => handshake(at, problem.clone()),
             Refused::Files(error) => (**error).clone(),
             Refused::Spent | Refused::Tcp(_) | Refused::Slow(_) => {
                 Error::Connect { side: at.side, endpoint: at.endpoint.to_owned(), problem: self.to_string() }
@@ -288,5 +304,5 @@ async fn connect(dial: &Dial, connected: &Connected) -> Result<Box<dyn Io>, Refu
         .await
         .map_err(|error| Refused::Tls(error.to_string()))?;
     let _ = connected.fingerprint.set(material.fingerprint);
-    Ok(Box::new(stream))
+    Ok(Box::new(NoteAlert::new(stream, Arc::clone(&connected.alert))))
 }

@@ -84,8 +84,10 @@ impl Pool {
             tracing::warn!(%error, rest_s = rest.as_secs(), "endpoint rests");
         }
         drop(health);
-        // What hangs or broke once is not trusted with the next request.
-        *lock(&member.link) = None;
+        // What hangs or broke once is not trusted with the next request. A member without a leader still answers.
+        if !matches!(error, Error::LostQuorum { .. }) {
+            *lock(&member.link) = None;
+        }
     }
 
     /// Why no member is left, when all belong to another cluster.
@@ -131,4 +133,71 @@ impl Member {
 /// A panic while one of these was held leaves nothing half done.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoint::parse_all;
+    use crate::options::{Options, Side};
+
+    fn pool(count: usize) -> Pool {
+        let endpoints = (0..count).map(|index| format!("member-{index}")).collect();
+        let addresses = parse_all(&Options::new(Side::Primary, endpoints)).unwrap();
+        let dial = |address| Dial { address: Arc::new(address), tls: None, timeout: Duration::from_secs(1) };
+        Pool::new(addresses.into_iter().map(dial).collect())
+    }
+
+    fn broken() -> Error {
+        Error::Connect { side: Side::Primary, endpoint: "http://member:2379".into(), problem: "refused".into() }
+    }
+
+    fn foreign() -> Error {
+        Error::ClusterChanged { side: Side::Primary, endpoint: "http://member:2379".into(), expected: 1, got: 2 }
+    }
+
+    #[test]
+    fn goes_on_with_the_member_that_works() {
+        let pool = pool(3);
+        assert_eq!(pool.pick(&[]), Some(0));
+        pool.failed(0, &broken());
+        assert_eq!(pool.pick(&[0]), Some(1));
+        pool.worked(1);
+        pool.worked(1);
+        assert_eq!(pool.pick(&[]), Some(1));
+        assert_eq!(pool.pick(&[1]), Some(2), "the resting one comes last");
+    }
+
+    #[test]
+    fn uses_a_resting_member_when_there_is_no_other() {
+        let pool = pool(2);
+        pool.failed(1, &broken());
+        pool.failed(0, &broken());
+        assert_eq!(pool.pick(&[]), Some(1), "it has rested longest");
+        assert_eq!(pool.pick(&[1]), Some(0));
+        assert_eq!(pool.pick(&[0, 1]), None);
+    }
+
+    #[test]
+    fn failures_at_the_same_time_count_once() {
+        let pool = pool(1);
+        for _ in 0..10 {
+            pool.failed(0, &broken());
+        }
+        assert_eq!(lock(&pool.members[0].health).failures, 1);
+        pool.worked(0);
+        assert_eq!(lock(&pool.members[0].health).failures, 0);
+    }
+
+    #[test]
+    fn a_member_of_another_cluster_is_never_used_again() {
+        let pool = pool(2);
+        pool.failed(0, &foreign());
+        pool.worked(0);
+        assert_eq!(pool.pick(&[]), Some(1));
+        assert_eq!(pool.pick(&[1]), None);
+        pool.failed(1, &foreign());
+        assert_eq!(pool.pick(&[]), None);
+        assert!(matches!(pool.foreign(), Some(Error::ClusterChanged { .. })));
+    }
 }

@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 
 use crate::error::Error;
-use crate::options::{Options, Side, TlsFiles};
+use crate::options::{Options, Side};
 
 /// Which files one cluster's connections are made with.
 #[derive(Debug)]
@@ -31,9 +31,10 @@ impl Settings {
     /// Checks that the files fit together; `endpoint` is an https one, for the error message. Does not read them.
     pub(crate) fn new(options: &Options, endpoint: &str) -> Result<Self, Error> {
         let side = options.side;
-        let files = options.tls.clone().unwrap_or_else(TlsFiles::default);
+        let files = options.tls.clone().unwrap_or_default();
         let ca = files.ca.ok_or_else(|| Error::MissingCa { side, endpoint: endpoint.to_owned() })?;
-        let alone = |what, flag, path, problem: &str| Error::TlsFile { side, what, flag, path, problem: problem.into() };
+        let alone =
+            |what, flag, path, problem: &str| Error::TlsFile { side, what, flag, path, problem: problem.into() };
         let pair = match (files.cert, files.key) {
             (Some(cert), Some(key)) => Some((cert, key)),
             (None, None) => None,
