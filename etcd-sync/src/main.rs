@@ -1,3 +1,41 @@
 //! The daemon and command line of etcd-sync.
 
-fn main() {}
+mod args;
+mod commands;
+mod config;
+mod daemon;
+mod logging;
+
+use std::process::ExitCode;
+
+use config::{CommandConfig, Config};
+
+/// Exit code of a command that could not do its work.
+const FAILED: u8 = 2;
+
+/// The work waits for the network and the disk; more threads only cost memory.
+const WORKER_THREADS: usize = 2;
+
+fn main() -> ExitCode {
+    let config = match Config::load() {
+        Ok(config) => config,
+        Err(error) => return error.report(),
+    };
+    logging::init(config.log.format, config.log.level, config.log.detail);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKER_THREADS).enable_all().build();
+    let outcome = runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(dispatch(config)));
+    match outcome {
+        Ok(outcome) => outcome.into(),
+        Err(error) => {
+            eprintln!("etcd-sync: {error:#}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+async fn dispatch(config: Config) -> anyhow::Result<commands::Outcome> {
+    match config.command.clone() {
+        CommandConfig::Run(run) => commands::run::run(config, run).await,
+        _ => anyhow::bail!("not built yet"),
+    }
+}

@@ -187,6 +187,11 @@ impl Session {
         &self.stats
     }
 
+    /// Everything heard of is applied and nothing is under way.
+    pub fn is_idle(&self) -> bool {
+        self.in_flight.is_empty() && self.batcher.is_empty()
+    }
+
     fn advance(&mut self) -> Result<(), Ended> {
         match self.stage {
             Stage::Opening { .. } => Ok(()),

@@ -1,0 +1,270 @@
+//! Drives one session: does what it asks for, tells it what happened, until it ends.
+
+use std::time::Duration;
+
+use etcd_sync_core::kv::{KeyRange, Revision, printable};
+use etcd_sync_core::request::{Page, TxnReply};
+use etcd_sync_core::session::{Effect, Ended, Input, Note, ReadFailure, RequestId, Session};
+use etcd_sync_core::walk::Side;
+use etcd_sync_store::election::Leadership;
+use etcd_sync_store::{Error, Etcd, Identity, Watch, WatchError, WatchMessage, WriteError};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tracing::{debug, error, info, warn};
+
+use super::headroom;
+use super::health::{Health, now_ms};
+use super::stop::Stop;
+use crate::logging::DETAIL;
+
+const TICK: Duration = Duration::from_millis(100);
+const HEAD_INTERVAL: Duration = Duration::from_secs(1);
+const HEADROOM_INTERVAL: Duration = Duration::from_secs(15);
+
+/// How long a broken watch is opened again before the session gives up.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(20);
+const OPEN_PAUSE: Duration = Duration::from_millis(500);
+
+/// Why a session is over.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The machine ended it.
+    Ended(Ended),
+    /// A request failed in a way the machine does not handle.
+    Failed(Error),
+    /// The lease is gone.
+    LeadershipLost,
+    /// We were asked to stop.
+    Stopped,
+}
+
+/// One leader's means.
+pub struct Driver<'a> {
+    pub primary: &'a Etcd,
+    pub standby: &'a Etcd,
+    pub leadership: &'a Leadership,
+    pub health: &'a Health,
+}
+
+/// The answer to something the session asked for, or to a probe.
+enum Answer {
+    Read(RequestId, Result<Page, Error>),
+    Commit(RequestId, Result<TxnReply, WriteError>),
+    Opened(Side, u64, Result<Watch, WatchError>),
+    Head(Result<Identity, Error>),
+    Headroom(Option<Revision>),
+}
+
+#[derive(Default)]
+struct Watches {
+    primary: Option<Watch>,
+    standby: Option<Watch>,
+    /// Counted up at each opening: an answer to an earlier one is dropped.
+    opening: u64,
+    wanted: [u64; 2],
+}
+
+impl Driver<'_> {
+    /// Works until the session ends. Transactions under way are abandoned then: whether they were applied is read from
+    /// the record when the next session begins.
+    pub async fn run(&self, mut session: Session, stop: &mut Stop) -> Outcome {
+        let mut answers = JoinSet::new();
+        let mut watches = Watches::default();
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut head_due, mut headroom_due) = (Instant::now(), Instant::now() + HEAD_INTERVAL);
+        loop {
+            while let Some(effect) = session.poll() {
+                self.perform(effect, &mut answers, &mut watches);
+            }
+            self.health.session(&session);
+            let handled = tokio::select! {
+                () = stop.wanted() => return Outcome::Stopped,
+                () = self.leadership.lost() => return Outcome::LeadershipLost,
+                Some(answer) = answers.join_next() => match answer {
+                    Ok(answer) => self.answered(answer, &mut session, &mut watches),
+                    Err(failed) => std::panic::resume_unwind(failed.into_panic()),
+                },
+                message = next(&mut watches.primary), if session.wants(Side::Primary) =>
+                    told(&mut session, Side::Primary, message, &mut watches.primary),
+                message = next(&mut watches.standby), if session.wants(Side::Standby) =>
+                    told(&mut session, Side::Standby, message, &mut watches.standby),
+                _ = tick.tick() => {
+                    let now = Instant::now();
+                    if now >= head_due {
+                        head_due = now + HEAD_INTERVAL;
+                        let primary = self.primary.clone();
+                        answers.spawn(async move { Answer::Head(primary.identity().await) });
+                    }
+                    if now >= headroom_due {
+                        headroom_due = now + HEADROOM_INTERVAL;
+                        let (primary, known) = (self.primary.clone(), self.health.compacted());
+                        let checkpoint = session.checkpoint().revision;
+                        answers.spawn(async move {
+                            Answer::Headroom(headroom::compacted(&primary, known, checkpoint).await)
+                        });
+                    }
+                    session.handle(now_ms(), Input::Tick).map_err(Outcome::Ended)
+                }
+            };
+            if let Err(outcome) = handled {
+                self.health.session(&session);
+                return outcome;
+            }
+        }
+    }
+
+    fn perform(&self, effect: Effect, answers: &mut JoinSet<Answer>, watches: &mut Watches) {
+        match effect {
+            Effect::Read { id, side, request } => {
+                let etcd = self.etcd(side).clone();
+                answers.spawn(async move { Answer::Read(id, etcd.read(request).await) });
+            }
+            Effect::Commit { id, txn } => {
+                let standby = self.standby.clone();
+                answers.spawn(async move { Answer::Commit(id, standby.txn(txn).await) });
+            }
+            Effect::Watch { side, range, from } => {
+                watches.opening += 1;
+                let number = watches.opening;
+                watches.wanted[side as usize] = number;
+                *watches.of(side) = None;
+                let etcd = self.etcd(side).clone();
+                answers.spawn(async move { Answer::Opened(side, number, open(&etcd, range, from).await) });
+            }
+            Effect::Note(note) => tell(&note),
+        }
+    }
+
+    fn etcd(&self, side: Side) -> &Etcd {
+        match side {
+            Side::Primary => self.primary,
+            Side::Standby => self.standby,
+        }
+    }
+
+    fn answered(&self, answer: Answer, session: &mut Session, watches: &mut Watches) -> Result<(), Outcome> {
+        let input = match answer {
+            Answer::Read(id, result) => {
+                let result = match result {
+                    Ok(page) => Ok(page),
+                    Err(Error::Compacted { .. }) => Err(ReadFailure::Compacted),
+                    Err(Error::MessageTooLarge { .. }) => Err(ReadFailure::TooLarge),
+                    Err(error) => return Err(Outcome::Failed(error)),
+                };
+                Input::Read { id, result }
+            }
+            Answer::Commit(id, Ok(reply)) => Input::Committed { id, reply },
+            Answer::Commit(id, Err(WriteError::NotApplied(Error::RequestTooLarge { .. }))) => {
+                Input::CommitTooLarge { id }
+            }
+            Answer::Commit(_, Err(WriteError::NotApplied(error) | WriteError::Unknown(error))) => {
+                return Err(Outcome::Failed(error));
+            }
+            Answer::Opened(side, number, _) if watches.wanted[side as usize] != number => return Ok(()),
+            Answer::Opened(side, _, Ok(watch)) => {
+                *watches.of(side) = Some(watch);
+                Input::Opened { side }
+            }
+            Answer::Opened(side, _, Err(WatchError::Compacted { compact_revision, .. })) => {
+                Input::WatchCompacted { side, compact_revision }
+            }
+            Answer::Opened(_, _, Err(WatchError::Store(error))) => return Err(Outcome::Failed(error)),
+            Answer::Opened(side, _, Err(error)) => {
+                warn!(%error, "the watch cannot be opened");
+                Input::WatchClosed { side }
+            }
+            Answer::Head(Ok(identity)) => {
+                self.health.head(identity.revision);
+                return Ok(());
+            }
+            Answer::Head(Err(error)) => {
+                debug!(%error, "the primary's revision is not known just now");
+                return Ok(());
+            }
+            Answer::Headroom(compacted) => {
+                self.health.headroom(compacted);
+                return Ok(());
+            }
+        };
+        session.handle(now_ms(), input).map_err(Outcome::Ended)
+    }
+}
+
+impl Watches {
+    fn of(&mut self, side: Side) -> &mut Option<Watch> {
+        match side {
+            Side::Primary => &mut self.primary,
+            Side::Standby => &mut self.standby,
+        }
+    }
+}
+
+async fn next(watch: &mut Option<Watch>) -> Result<WatchMessage, WatchError> {
+    match watch {
+        Some(watch) => watch.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn told(
+    session: &mut Session,
+    side: Side,
+    message: Result<WatchMessage, WatchError>,
+    watch: &mut Option<Watch>,
+) -> Result<(), Outcome> {
+    let input = match message {
+        Ok(WatchMessage::Events { events, complete }) => Input::Events { side, events, complete },
+        Ok(WatchMessage::Progress { revision }) => Input::Progress { side, revision },
+        Err(error) => {
+            *watch = None;
+            match error {
+                WatchError::Compacted { compact_revision, .. } => Input::WatchCompacted { side, compact_revision },
+                error => {
+                    warn!(%error, "a watch ended; it is opened again");
+                    Input::WatchClosed { side }
+                }
+            }
+        }
+    };
+    session.handle(now_ms(), input).map_err(Outcome::Ended)
+}
+
+async fn open(etcd: &Etcd, range: KeyRange, from: Revision) -> Result<Watch, WatchError> {
+    let deadline = Instant::now() + OPEN_TIMEOUT;
+    loop {
+        match etcd.watch(range.clone(), from).await {
+            Err(error) if error.is_transient() && Instant::now() < deadline => {
+                warn!(%error, "the watch cannot be opened yet");
+                sleep(OPEN_PAUSE).await;
+            }
+            opened => return opened,
+        }
+    }
+}
+
+/// What the session wants people to know.
+fn tell(note: &Note) {
+    match note {
+        Note::CopyBegan { first: true } => info!("first sync begins"),
+        Note::CopyBegan { first: false } => info!("resync by difference begins"),
+        Note::Planned { deletions, scope } => info!(deletions, scope, "counted what the resync would delete"),
+        Note::Copied { written, equal } => info!(written, equal, "all values are copied; looking at surplus keys"),
+        // Operators look for exactly these words.
+        Note::Streaming { revision } => info!(revision, "Start Sync update"),
+        Note::Wrote { key, deleted, revision } => {
+            let what = if *deleted { "deleted" } else { "put" };
+            info!(target: DETAIL, key = printable(key), revision, "{what}");
+        }
+        Note::TooLarge { key, bytes } => error!(
+            key = printable(key),
+            bytes,
+            "the value does not fit a transaction of the standby: this key is missed; raise the standby's --max-request-bytes"
+        ),
+        Note::KeptLocal { key } => warn!(key = printable(key), "deleted on the primary, but local here: it stays"),
+        Note::UnknownOrigin { key } => warn!(
+            key = printable(key),
+            "only the standby has it, and its history is compacted: it may be local, so it stays; see `etcd-sync check`"
+        ),
+    }
+}

@@ -1,0 +1,263 @@
+//! What this replica knows about itself and the link, for `/readyz`, `/metrics`, the progress display and the log.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use etcd_sync_core::kv::Revision;
+use etcd_sync_core::session::{Session, Stats};
+use etcd_sync_core::state::Phase;
+
+/// Probes of the primary's revision kept to tell the lag in seconds; one a second.
+const HEADS_MAX: usize = 3_600;
+
+/// Shared by everything in the process.
+#[derive(Debug)]
+pub struct Health {
+    state: Mutex<State>,
+    ready_lag: Duration,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    role: Role,
+    hold: Option<(&'static str, String)>,
+    phase: Option<Phase>,
+    checkpoint: Revision,
+    /// The primary's revision up to which everything it says was heard and applied.
+    applied: Revision,
+    head: Option<Revision>,
+    heads: VecDeque<(Instant, Revision)>,
+    caught_up: Option<Instant>,
+    compacted: Revision,
+    headroom_known: bool,
+    /// Sum over the sessions before this one, and this one's own.
+    past: Stats,
+    current: Stats,
+}
+
+/// What this replica does in the election.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// Connecting.
+    #[default]
+    Starting,
+    /// Waiting for its turn.
+    Candidate,
+    /// Writing.
+    Leader,
+}
+
+/// A consistent view of everything.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// In the election.
+    pub role: Role,
+    /// Why it stands still: short name, and words.
+    pub hold: Option<(&'static str, String)>,
+    /// Of the link; `None` before a session.
+    pub phase: Option<Phase>,
+    /// The record's revision.
+    pub checkpoint: Revision,
+    /// Revisions of the primary not applied yet; `None` while unknown.
+    pub lag_revisions: Option<u64>,
+    /// Age of the oldest of them.
+    pub lag: Option<Duration>,
+    /// (revisions, time at the primary's pace) until compaction passes the checkpoint; the time is `None` when the primary
+    /// is quiet.
+    pub headroom: Option<(u64, Option<Duration>)>,
+    /// Counters since the process began.
+    pub totals: Stats,
+    /// Keys of a copy under way: done, in all.
+    pub copied: (u64, u64),
+    /// `Ok`: ready. `Err`: why not.
+    pub ready: Result<&'static str, String>,
+}
+
+impl Health {
+    /// Ready means: caught up at most `ready_lag` ago.
+    pub fn new(ready_lag: Duration) -> Self {
+        Health { state: Mutex::default(), ready_lag }
+    }
+
+    /// The role changed.
+    pub fn role(&self, role: Role) {
+        let mut state = self.lock();
+        state.role = role;
+        if role != Role::Leader {
+            state.phase = None;
+            state.hold = None;
+            state.heads.clear();
+        }
+    }
+
+    /// The link stands still (`Some`) or goes on.
+    pub fn hold(&self, hold: Option<(&'static str, String)>) {
+        self.lock().hold = hold;
+    }
+
+    /// A session begins: its counters start at zero.
+    pub fn begin(&self) {
+        let mut state = self.lock();
+        let current = std::mem::take(&mut state.current);
+        add(&mut state.past, &current);
+        state.hold = None;
+    }
+
+    /// The session has moved.
+    pub fn session(&self, session: &Session) {
+        let mut state = self.lock();
+        let (checkpoint, stats) = (session.checkpoint(), session.stats());
+        state.phase = Some(checkpoint.phase);
+        state.checkpoint = checkpoint.revision;
+        state.applied = match checkpoint.phase {
+            Phase::Streaming if session.is_idle() => stats.heard.max(checkpoint.revision),
+            Phase::Streaming => checkpoint.revision,
+            Phase::FirstSync | Phase::Resync => 0,
+        };
+        state.current.clone_from(stats);
+        state.catch_up();
+    }
+
+    /// The primary is at this revision now.
+    pub fn head(&self, revision: Revision) {
+        let mut state = self.lock();
+        state.head = Some(revision);
+        if state.heads.len() == HEADS_MAX {
+            state.heads.pop_front();
+        }
+        state.heads.push_back((Instant::now(), revision));
+        state.catch_up();
+    }
+
+    /// The primary's compact revision, as far as it is known.
+    pub fn compacted(&self) -> Revision {
+        self.lock().compacted
+    }
+
+    /// It was looked up again.
+    pub fn headroom(&self, compacted: Option<Revision>) {
+        let mut state = self.lock();
+        state.headroom_known = compacted.is_some();
+        if let Some(compacted) = compacted {
+            state.compacted = compacted;
+        }
+    }
+
+    /// Everything at one moment.
+    pub fn snapshot(&self) -> Snapshot {
+        let state = self.lock();
+        let mut totals = state.past.clone();
+        add(&mut totals, &state.current);
+        totals.local_keys = state.current.local_keys;
+        totals.heard = state.current.heard;
+        let streaming = state.phase == Some(Phase::Streaming);
+        let known = streaming.then_some(state.head).flatten();
+        let lag = known.and_then(|_| state.lag());
+        Snapshot {
+            role: state.role,
+            hold: state.hold.clone(),
+            phase: state.phase,
+            checkpoint: state.checkpoint,
+            lag_revisions: known.map(|head| head.saturating_sub(state.applied).max(0) as u64),
+            lag,
+            headroom: (streaming && state.headroom_known).then(|| state.headroom()),
+            totals,
+            copied: state.current.copied,
+            ready: state.ready(lag, self.ready_lag),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it holds the lock, and a half-written gauge would do no harm.
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl State {
+    fn catch_up(&mut self) {
+        while self.heads.front().is_some_and(|(_, head)| *head <= self.applied) {
+            let seen = self.heads.pop_front().map(|(at, _)| at);
+            self.caught_up = self.caught_up.max(seen);
+        }
+    }
+
+    /// How long ago the standby was known to be where the primary was.
+    fn lag(&self) -> Option<Duration> {
+        match (self.heads.front(), self.caught_up) {
+            (Some((asked, _)), _) => Some(asked.elapsed()),
+            // The primary may have fallen silent since: then the lag grows with the time it is not heard of.
+            (None, Some(at)) if at.elapsed() > Duration::from_secs(5) => Some(at.elapsed()),
+            (None, Some(_)) => Some(Duration::ZERO),
+            (None, None) => None,
+        }
+    }
+
+    fn headroom(&self) -> (u64, Option<Duration>) {
+        let revisions = (self.checkpoint - self.compacted).max(0) as u64;
+        let pace = self.heads.front().zip(self.head).map(|((since, from), to)| {
+            (to - from) as f64 / since.elapsed().as_secs_f64().max(1.0)
+        });
+        let time = pace.filter(|pace| *pace > 0.0).map(|pace| Duration::from_secs_f64(revisions as f64 / pace));
+        (revisions, time)
+    }
+
+    fn ready(&self, lag: Option<Duration>, most: Duration) -> Result<&'static str, String> {
+        if let Some((_, why)) = &self.hold {
+            return Err(why.clone());
+        }
+        match (self.role, self.phase) {
+            (Role::Starting, _) => Err("connecting".into()),
+            (Role::Candidate, _) => Ok("standing by: another replica leads"),
+            (Role::Leader, None) => Err("about to begin".into()),
+            (Role::Leader, Some(Phase::Streaming)) => match lag {
+                None => Err("the primary has not been heard yet".into()),
+                Some(lag) if lag > most => Err(format!("{} s behind the primary", lag.as_secs())),
+                Some(_) => Ok("in step with the primary"),
+            },
+            (Role::Leader, Some(phase)) => {
+                let (done, total) = self.current.copied;
+                Err(format!("{} under way: {done} of {total} keys", phase.name()))
+            }
+        }
+    }
+}
+
+fn add(to: &mut Stats, from: &Stats) {
+    for (reason, count) in &from.skipped {
+        *to.skipped.entry(reason).or_default() += count;
+    }
+    let fields: [(&mut u64, u64); 8] = [
+        (&mut to.events, from.events),
+        (&mut to.transactions, from.transactions),
+        (&mut to.puts, from.puts),
+        (&mut to.deletes, from.deletes),
+        (&mut to.bytes, from.bytes),
+        (&mut to.too_large, from.too_large),
+        (&mut to.kept_local, from.kept_local),
+        (&mut to.unknown_origin, from.unknown_origin),
+    ];
+    for (to, from) in fields {
+        *to += from;
+    }
+}
+
+impl Role {
+    /// All of them, for metrics.
+    pub const ALL: [Role; 3] = [Role::Starting, Role::Candidate, Role::Leader];
+
+    /// The name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Starting => "starting",
+            Role::Candidate => "candidate",
+            Role::Leader => "leader",
+        }
+    }
+}
+
+/// The wall clock, in Unix milliseconds.
+pub fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+

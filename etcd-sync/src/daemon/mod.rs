@@ -1,0 +1,272 @@
+//! `etcd-sync run`: campaign, read the record, drive a session, and begin again whenever something is unclear.
+
+mod drive;
+pub mod facts;
+mod headroom;
+mod health;
+mod http;
+mod metrics;
+mod progress;
+mod stop;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use etcd_sync_core::batch::BatchLimits;
+use etcd_sync_core::fence::{Fence, Fenced};
+use etcd_sync_core::request::{Compare, Op, Txn};
+use etcd_sync_core::scope::Scope;
+use etcd_sync_core::session::{DeletionGuard, Ended, Session, SessionConfig};
+use etcd_sync_core::state::{Condition, ROLE_STANDBY, StateKeys, cluster_id_text};
+use etcd_sync_store::election::{Leadership, campaign};
+use etcd_sync_store::{Error, Etcd, version_warning};
+use tokio::time::{sleep, timeout};
+use tracing::{error, info, warn};
+
+use self::drive::{Driver, Outcome};
+pub use self::health::now_ms;
+use self::health::{Health, Role};
+use self::stop::Stop;
+use crate::config::{Config, Connection, RunConfig};
+
+/// How often a held link looks whether the reason is gone.
+const HOLD_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Pauses between attempts after failures: doubled from the first to the second.
+const RETRY_FIRST: Duration = Duration::from_millis(200);
+const RETRY_MOST: Duration = Duration::from_secs(5);
+
+/// A process that is asked to stop hands its leadership over within this time.
+const RESIGN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A transaction smaller than this is not made smaller.
+const TXN_BYTES_LEAST: usize = 16 * 1024;
+
+/// The daemon of one link.
+struct Daemon {
+    keys: StateKeys,
+    scope: Arc<Scope>,
+    session: SessionConfig,
+    run: RunConfig,
+    primary: Connection,
+    standby: Etcd,
+    health: Arc<Health>,
+    stop: Stop,
+}
+
+/// Why a term of leadership is over.
+enum Term {
+    Lost,
+    Stopped,
+}
+
+/// Synchronizes until SIGTERM or SIGINT.
+pub async fn run(config: Config, run: RunConfig) -> Result<()> {
+    let stop = Stop::on_signals().context("cannot listen for signals")?;
+    let health = Arc::new(Health::new(run.ready_lag));
+    http::serve(run.listen, Arc::clone(&health)).await?;
+    progress::show(Arc::clone(&health));
+    let session = SessionConfig {
+        limits: BatchLimits::DEFAULT,
+        in_flight_max: run.transactions_in_flight,
+        checkpoint_interval_ms: run.checkpoint_interval.as_millis() as u64,
+        deletion_guard: DeletionGuard {
+            count: run.deletions.count,
+            percent: run.deletions.percent,
+            accepted: run.deletions.accepted,
+        },
+        accept_empty_primary: run.accept_empty_primary,
+        accept_new_primary: run.accept_new_primary.map(cluster_id_text),
+        detail: config.log.detail,
+    };
+    // Both are made once here so that a bad file or endpoint ends the process at once.
+    let (primary, standby) = (config.primary.etcd()?, config.standby.etcd()?);
+    warn_of_versions(&primary, &standby).await;
+    let daemon = Daemon {
+        keys: StateKeys::new(&config.link),
+        scope: Arc::new(config.scope),
+        session,
+        run,
+        primary: config.primary,
+        standby,
+        health,
+        stop,
+    };
+    daemon.campaign_for_ever().await
+}
+
+async fn warn_of_versions(primary: &Etcd, standby: &Etcd) {
+    let (primary, standby) = tokio::join!(primary.member_statuses(), standby.member_statuses());
+    for (side, members) in [("primary", primary), ("standby", standby)] {
+        for (endpoint, status) in members {
+            match status {
+                Ok(status) if status.is_learner => {
+                    warn!(side, endpoint, "this member is a learner and is not used; promote it or leave it out");
+                }
+                Ok(status) => {
+                    if let Some(warning) = version_warning(&status.version) {
+                        warn!(side, endpoint, "{warning}");
+                    }
+                }
+                Err(error) => warn!(side, endpoint, %error, "this member does not answer"),
+            }
+        }
+    }
+}
+
+impl Daemon {
+    async fn campaign_for_ever(mut self) -> Result<()> {
+        let mut pause = RETRY_FIRST;
+        loop {
+            self.health.role(Role::Candidate);
+            let holder = self.run.holder.clone();
+            let elected = tokio::select! {
+                () = self.stop.wanted() => return Ok(()),
+                elected = campaign(&self.standby, &self.keys.leader_prefix, holder.as_bytes(), self.run.leader_ttl) => elected,
+            };
+            let leadership = match elected {
+                Ok(leadership) => leadership,
+                Err(error) => {
+                    self.health.role(Role::Starting);
+                    error!(%error, "cannot take part in the election yet");
+                    if self.wait(pause).await {
+                        return Ok(());
+                    }
+                    pause = (pause * 2).min(RETRY_MOST);
+                    continue;
+                }
+            };
+            pause = RETRY_FIRST;
+            self.health.role(Role::Leader);
+            // Operators and scripts look for exactly these words.
+            info!(holder, epoch = leadership.epoch(), "Acquired leader lease");
+            match self.lead(&leadership).await {
+                Term::Lost => warn!("this replica no longer leads"),
+                Term::Stopped => {
+                    if !matches!(timeout(RESIGN_TIMEOUT, leadership.resign()).await, Ok(Ok(()))) {
+                        warn!("the leadership could not be handed over: the next leader waits until the lease runs out");
+                    }
+                    info!("stopped");
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// One term: session after session.
+    async fn lead(&mut self, leadership: &Leadership) -> Term {
+        let fence = Fence { keys: self.keys.clone(), leader_key: leadership.key().clone(), epoch: leadership.epoch() };
+        let (mut force_copy, mut pause) = (false, RETRY_FIRST);
+        loop {
+            let outcome = self.session(leadership, &fence, force_copy).await;
+            let wait = match outcome {
+                Outcome::Stopped => return Term::Stopped,
+                Outcome::LeadershipLost | Outcome::Ended(Ended::Fenced(Fenced::Epoch)) => return Term::Lost,
+                Outcome::Ended(Ended::Again { force_copy: force, why }) => {
+                    info!(why, "beginning again from the checkpoint");
+                    force_copy = force;
+                    RETRY_FIRST
+                }
+                Outcome::Ended(Ended::ShrinkTransactions) => {
+                    let bytes = (self.session.limits.bytes / 2).max(TXN_BYTES_LEAST);
+                    warn!(bytes, "the standby takes only smaller transactions");
+                    self.session.limits.bytes = bytes;
+                    RETRY_FIRST
+                }
+                Outcome::Ended(Ended::Fenced(fenced)) => {
+                    self.hold(&fence, "promoted", &fenced.to_string()).await;
+                    HOLD_INTERVAL
+                }
+                Outcome::Ended(Ended::Refused(refusal)) => {
+                    self.hold(&fence, refusal.label(), &refusal.to_string()).await;
+                    HOLD_INTERVAL
+                }
+                Outcome::Failed(failure @ Error::NoSpace { .. }) => {
+                    self.hold(&fence, "no_space", &failure.to_string()).await;
+                    HOLD_INTERVAL
+                }
+                Outcome::Failed(failure) if failure.is_transient() => {
+                    warn!(error = %failure, "beginning again from the checkpoint");
+                    pause = (pause * 2).min(RETRY_MOST);
+                    pause
+                }
+                Outcome::Failed(failure) => {
+                    self.hold(&fence, "failed", &failure.to_string()).await;
+                    HOLD_INTERVAL
+                }
+            };
+            tokio::select! {
+                () = self.stop.wanted() => return Term::Stopped,
+                () = leadership.lost() => return Term::Lost,
+                () = sleep(wait) => {}
+            }
+        }
+    }
+
+    async fn session(&mut self, leadership: &Leadership, fence: &Fence, force_copy: bool) -> Outcome {
+        // A client takes the first cluster it meets for the right one, and a primary may be rebuilt behind its address:
+        // a new session looks again.
+        let primary = match self.primary.etcd() {
+            Ok(primary) => primary,
+            Err(error) => return Outcome::Failed(error),
+        };
+        let gathered = tokio::select! {
+            () = self.stop.wanted() => return Outcome::Stopped,
+            () = leadership.lost() => return Outcome::LeadershipLost,
+            gathered = facts::gather(&primary, &self.standby, &self.scope, fence.clone(), force_copy, now_ms()) => gathered,
+        };
+        let start = match gathered {
+            Ok(start) => start,
+            Err(error) => return Outcome::Failed(error),
+        };
+        let session = match Session::begin(self.session.clone(), Arc::clone(&self.scope), start) {
+            Ok(session) => session,
+            Err(refusal) => return Outcome::Ended(Ended::Refused(refusal)),
+        };
+        self.health.begin();
+        self.write_condition(fence, None).await;
+        let driver = Driver { primary: &primary, standby: &self.standby, leadership, health: &self.health };
+        driver.run(session, &mut self.stop).await
+    }
+
+    /// Stands still and says why, in the log, in `/readyz`, and in the standby for `status`.
+    async fn hold(&self, fence: &Fence, label: &'static str, why: &str) {
+        if self.health.snapshot().hold.as_ref().is_none_or(|(_, held)| held != why) {
+            error!(reason = label, "held: {why}");
+            self.write_condition(fence, Some(why)).await;
+        }
+        self.health.hold(Some((label, why.to_owned())));
+    }
+
+    /// Fenced like every write: on a promoted standby not even this is written.
+    async fn write_condition(&self, fence: &Fence, held: Option<&str>) {
+        let key = fence.keys.condition.clone();
+        let change = match held {
+            Some(held) => {
+                let condition =
+                    Condition { held: held.to_owned(), since_ms: now_ms(), holder: self.run.holder.clone() };
+                let value = serde_json::to_vec(&condition).unwrap_or_default().into();
+                Op::Put { key, value, lease: 0 }
+            }
+            None => Op::Delete { key },
+        };
+        let compares = vec![
+            Compare::Value { key: fence.keys.role.clone(), value: Bytes::from_static(ROLE_STANDBY) },
+            Compare::CreateRevision { key: fence.leader_key.clone(), revision: fence.epoch },
+        ];
+        let txn = Txn { compares, success: vec![change], failure: vec![] };
+        if let Err(failure) = self.standby.txn(txn).await {
+            warn!(error = %failure, "the condition could not be recorded in the standby");
+        }
+    }
+
+    /// True when the process should end.
+    async fn wait(&mut self, pause: Duration) -> bool {
+        tokio::select! {
+            () = self.stop.wanted() => true,
+            () = sleep(pause) => false,
+        }
+    }
+}
