@@ -26,8 +26,9 @@ demo: tools require-rust ## Two clusters, a first sync, faults and a failover, o
 	cargo run --locked --release -p etcd-sync-integration --bin demo
 
 .PHONY: test
+# One build of programs and tests together: `-p etcd-sync` alone would choose other features and build most crates twice.
 test: tools require-rust ## All tests, also those against real etcds
-	cargo build --locked -p etcd-sync
+	cargo build --locked --workspace --bins --tests
 	cargo test --locked --workspace
 
 .PHONY: bench
