@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use etcd_sync_core::scope::{Scope, ScopeConfig, ScopeError};
+use etcd_sync_core::state::StateKeys;
+use etcd_sync_store::pair::Pair;
 use etcd_sync_store::{Auth, Etcd, Options, Side, TlsFiles};
 
 use crate::args::{
@@ -153,6 +155,14 @@ impl Config {
             scope,
             command,
         })
+    }
+}
+
+impl Config {
+    /// The clients of both clusters; nothing is sent yet.
+    pub fn pair(&self) -> Result<Pair, etcd_sync_store::Error> {
+        let (primary, standby) = (self.primary.etcd()?, self.standby.etcd()?);
+        Ok(Pair { primary, standby, keys: StateKeys::new(&self.link) })
     }
 }
 

@@ -36,6 +36,8 @@ fn main() -> ExitCode {
 async fn dispatch(config: Config) -> anyhow::Result<commands::Outcome> {
     match config.command.clone() {
         CommandConfig::Run(run) => commands::run::run(config, run).await,
-        _ => anyhow::bail!("not built yet"),
+        CommandConfig::Status(status) => commands::status::run(config, status).await,
+        CommandConfig::Plan(plan) => commands::plan::run(config, plan).await,
+        CommandConfig::Check(check) => commands::check::run(config, check).await,
     }
 }

@@ -1,10 +1,12 @@
 //! The pure part of etcd-sync: no I/O, no clock, no async, no etcd or Kubernetes types.
 
 pub mod batch;
+pub mod check;
 pub mod fence;
 pub mod kv;
 pub mod provenance;
 pub mod object_key;
+pub mod plan;
 pub mod policy;
 pub mod request;
 pub mod scope;

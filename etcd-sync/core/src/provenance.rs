@@ -148,7 +148,7 @@ pub type LedgerPatch = BTreeMap<Bytes, bool>;
 impl Ledger {
     /// The ledger as the standby holds it.
     pub fn new(local: impl IntoIterator<Item = Bytes>) -> Self {
-        Ledger { local: local.into_iter().collect(), unwritten: VecDeque::new() }
+        Ledger { local: local.into_iter().map(own).collect(), unwritten: VecDeque::new() }
     }
 
     /// Whether the key is on record as local.
@@ -173,6 +173,7 @@ impl Ledger {
 
     /// Puts a key on record, learnt at `revision` of the standby.
     pub fn add(&mut self, key: Bytes, revision: Revision) {
+        let key = own(key);
         if self.local.insert(key.clone()) {
             self.unwritten.push_back(Entry { key, revision });
         }
@@ -199,6 +200,11 @@ impl Ledger {
         let covered = self.unwritten.front().map_or(seen, |next| seen.min(next.revision - 1));
         (patch, covered)
     }
+}
+
+/// A copy: a key from an answer is a slice that would keep the whole answer in memory.
+fn own(key: Bytes) -> Bytes {
+    Bytes::copy_from_slice(&key)
 }
 
 #[cfg(test)]

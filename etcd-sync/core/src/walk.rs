@@ -3,6 +3,7 @@
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;
+use std::fmt;
 
 use crate::kv::{KeyRange, KeyValue, Revision, successor};
 use crate::request::{Page, ReadRange};
@@ -14,6 +15,16 @@ pub enum Side {
     Primary,
     /// The cluster that is kept ready.
     Standby,
+}
+
+/// As the command line's flags name it.
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Side::Primary => "primary",
+            Side::Standby => "standby",
+        })
+    }
 }
 
 /// How a walk reads.

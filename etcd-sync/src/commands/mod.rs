@@ -1,7 +1,11 @@
 //! The commands, one file each. Data goes to stdout, the log to stderr.
 
+pub mod check;
+pub mod plan;
 pub mod run;
+pub mod status;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 /// How a command ended.
@@ -20,4 +24,15 @@ impl From<Outcome> for ExitCode {
             Outcome::Differences => ExitCode::from(1),
         }
     }
+}
+
+/// Writes a command's data to stdout. A reader that went away early is no error.
+fn print(data: &str) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_all(data.as_bytes()).and_then(|()| stdout.flush());
+}
+
+/// One JSON document, as `-o json` prints it.
+fn print_json(value: &serde_json::Value) {
+    print(&format!("{value:#}\n"));
 }

@@ -1,26 +1,9 @@
 //! How to reach one cluster.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Which of the two clusters; it names the command line flags in error messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Side {
-    /// The cluster that is read.
-    Primary,
-    /// The cluster that is written.
-    Standby,
-}
-
-impl fmt::Display for Side {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Side::Primary => "primary",
-            Side::Standby => "standby",
-        })
-    }
-}
+pub use etcd_sync_core::walk::Side;
 
 /// How to reach one cluster.
 #[derive(Clone, Debug)]

@@ -1,0 +1,28 @@
+//! `etcd-sync check`
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::{Outcome, print, print_json};
+use crate::args::CheckOutput;
+use crate::config::{CheckConfig, Config};
+
+/// Compares both clusters and prints the report.
+pub async fn run(config: Config, check: CheckConfig) -> Result<Outcome> {
+    let pair = config.pair()?;
+    let compared = tokio::time::timeout(check.timeout, pair.compare(&config.scope, check.deep, patience(check.timeout)))
+        .await
+        .with_context(|| format!("the check did not end within {:?}: give it more --timeout", check.timeout))?;
+    let report = compared.context("could not tell whether anything is missed")?;
+    match check.output {
+        CheckOutput::Text => print(&report.text(check.limit.unwrap_or(usize::MAX))),
+        CheckOutput::Json => print_json(&report.json()),
+    }
+    Ok(if report.consistent() { Outcome::Success } else { Outcome::Differences })
+}
+
+/// Waiting for a comparable moment may take half of the time, so that a reason is told before the time is up.
+fn patience(timeout: Duration) -> Duration {
+    timeout / 2
+}

@@ -1,0 +1,127 @@
+//! `etcd-sync status`: from the record in the standby, so it works while no daemon does.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use etcd_sync_core::kv::printable;
+use etcd_sync_core::state::Checkpoint;
+use etcd_sync_store::record::Record;
+use serde_json::{Value, json};
+
+use super::{Outcome, print, print_json};
+use crate::args::TableOutput;
+use crate::config::{Config, StatusConfig};
+use crate::daemon::now_ms;
+
+/// A primary that is away must not keep the operator from the rest.
+const PRIMARY_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Prints how far the link is. Exit code 1: it is held, promoted, or nobody leads.
+pub async fn run(config: Config, status: StatusConfig) -> Result<Outcome> {
+    let pair = config.pair()?;
+    let record = Record::read(&pair.standby, &pair.keys).await.context("the standby's record cannot be read")?;
+    let checkpoint = record.checkpoint()?;
+    let primary = tokio::time::timeout(PRIMARY_TIMEOUT, pair.primary.identity()).await;
+    let primary = match primary {
+        Ok(identity) => identity.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("the primary did not answer within {PRIMARY_TIMEOUT:?}")),
+    };
+    let role = record.role.as_deref().map(printable);
+    let lag = checkpoint.as_ref().zip(primary.as_ref().ok()).map(|(checkpoint, head)| head.revision - checkpoint.revision);
+    let copied: Option<Value> = record.copied.as_ref().and_then(|kv| serde_json::from_slice(&kv.value).ok());
+    let view = View { config: &config, record: &record, checkpoint: checkpoint.as_ref(), role, lag, copied, primary };
+    match status.output {
+        TableOutput::Json => print_json(&view.json()),
+        TableOutput::Table => print(&view.table()),
+    }
+    let moving = record.condition.is_none() && !record.candidates.is_empty() && view.role.as_deref() == Some("standby");
+    Ok(if moving { Outcome::Success } else { Outcome::Differences })
+}
+
+struct View<'a> {
+    config: &'a Config,
+    record: &'a Record,
+    checkpoint: Option<&'a Checkpoint>,
+    role: Option<String>,
+    lag: Option<i64>,
+    copied: Option<Value>,
+    primary: Result<etcd_sync_store::Identity, String>,
+}
+
+impl View<'_> {
+    fn json(&self) -> Value {
+        let leader = self.record.candidates.first();
+        json!({
+            "link": self.config.link,
+            "role": self.role,
+            "phase": self.checkpoint.map(|checkpoint| checkpoint.phase),
+            "leader": leader.map(|leader| &leader.holder),
+            "epoch": leader.map(|leader| leader.epoch),
+            "candidates": self.record.candidates.iter().skip(1).map(|other| &other.holder).collect::<Vec<_>>(),
+            "held": self.record.condition,
+            "checkpoint": self.checkpoint,
+            "copied": self.copied,
+            "lagRevisions": self.lag,
+            "primary": match &self.primary {
+                Ok(identity) => json!({
+                    "cluster": etcd_sync_core::state::cluster_id_text(identity.cluster_id),
+                    "revision": identity.revision,
+                }),
+                Err(error) => json!({ "error": error }),
+            },
+            "standbyRevision": self.record.revision,
+        })
+    }
+
+    fn table(&self) -> String {
+        let mut rows = vec![
+            ("Link", self.config.link.clone()),
+            ("Role of the standby", self.role.clone().unwrap_or_else(|| "none yet: nothing has run".into())),
+        ];
+        match self.record.candidates.split_first() {
+            None => rows.push(("Leader", "none: no synchronizer is running".into())),
+            Some((leader, others)) => {
+                rows.push(("Leader", format!("{} (epoch {})", leader.holder, leader.epoch)));
+                let others: Vec<&str> = others.iter().map(|other| other.holder.as_str()).collect();
+                rows.push(("Standing by", if others.is_empty() { "none".into() } else { others.join(", ") }));
+            }
+        }
+        if let Some(condition) = &self.record.condition {
+            rows.push(("HELD", format!("{} (for {}, says {})", condition.held, age(condition.since_ms), condition.holder)));
+        }
+        match self.checkpoint {
+            None => rows.push(("Phase", "nothing was ever synchronized".into())),
+            Some(checkpoint) => {
+                rows.push(("Phase", self.phase(checkpoint)));
+                let inside = if checkpoint.offset > 0 { format!(", {} changes into it", checkpoint.offset) } else { String::new() };
+                rows.push(("Checkpoint", format!("primary revision {}{inside}", checkpoint.revision)));
+                rows.push(("Last written", format!("{} ago", age(checkpoint.at_ms))));
+                rows.push(("Primary cluster", checkpoint.primary.clone()));
+            }
+        }
+        match (&self.primary, self.lag) {
+            (Ok(identity), Some(lag)) => {
+                rows.push(("Primary now", format!("revision {}, {lag} ahead of the checkpoint", identity.revision)));
+            }
+            (Ok(identity), None) => rows.push(("Primary now", format!("revision {}", identity.revision))),
+            (Err(error), _) => rows.push(("Primary now", format!("not known: {error}"))),
+        }
+        let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        rows.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
+    }
+
+    fn phase(&self, checkpoint: &Checkpoint) -> String {
+        let name = checkpoint.phase.name();
+        let part = |field: &str| self.copied.as_ref().and_then(|copied| copied[field].as_u64());
+        match (checkpoint.phase, part("done"), part("total")) {
+            (etcd_sync_core::state::Phase::Streaming, ..) => name.into(),
+            (_, Some(done), Some(total)) => format!("{name} ({done} of {total} keys)"),
+            _ => name.into(),
+        }
+    }
+}
+
+fn age(since_ms: u64) -> String {
+    let seconds = now_ms().saturating_sub(since_ms) / 1_000;
+    humantime::format_duration(Duration::from_secs(seconds)).to_string()
+}
