@@ -7,6 +7,7 @@ pub mod daemon;
 pub mod data;
 pub mod etcd;
 pub mod http;
+pub mod link;
 pub mod load;
 pub mod ports;
 pub mod process;

@@ -1,0 +1,162 @@
+//! A primary, a standby, and what a test wants to know about the link between them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use etcd_sync_core::kv::{Event, KeyRange, KeyValue, Revision};
+use etcd_sync_core::request::{Op, Txn};
+use etcd_sync_core::scope::{Scope, ScopeConfig};
+use etcd_sync_core::state::{Checkpoint, Phase, StateKeys};
+use etcd_sync_store::{Etcd, Side, WatchMessage};
+
+use crate::compare::{Difference, await_until, dump};
+use crate::daemon::Daemon;
+use crate::etcd::{Cluster, ClusterOptions};
+
+/// Everything Kubernetes keeps.
+pub fn registry() -> KeyRange {
+    KeyRange::prefix(b"/registry/")
+}
+
+/// Two clusters and the names of the default link between them.
+#[derive(Debug)]
+pub struct Link {
+    /// The cluster that is read.
+    pub primary: Cluster,
+    /// The cluster that is written.
+    pub standby: Cluster,
+    /// Where the link's state lies.
+    pub keys: StateKeys,
+}
+
+impl Link {
+    /// Starts both clusters.
+    pub async fn start(primary: ClusterOptions, standby: ClusterOptions) -> Result<Link> {
+        let (primary, standby) = tokio::try_join!(Cluster::start(primary), Cluster::start(standby))?;
+        Ok(Link { primary, standby, keys: StateKeys::new("default") })
+    }
+
+    /// The flags that name both clusters, and these.
+    pub fn flags(&self, more: &[&str]) -> Vec<String> {
+        let mut flags = self.primary.flags(Side::Primary);
+        flags.extend(self.standby.flags(Side::Standby));
+        flags.extend(more.iter().map(|&flag| flag.to_owned()));
+        flags
+    }
+
+    /// Starts a daemon for the link.
+    pub fn daemon(&self, more: &[&str]) -> Result<Daemon> {
+        Daemon::start(&self.flags(more), &[])
+    }
+
+    /// The record as it stands; `None` before the first one.
+    pub async fn checkpoint(&self) -> Result<Option<Checkpoint>> {
+        let found = self.standby.get(&self.keys.checkpoint).await?;
+        Ok(found.map(|kv| Checkpoint::decode(&kv.value)).transpose()?)
+    }
+
+    /// How the standby differs now from the primary's keys in scope. Meaningful only while nobody writes.
+    pub async fn difference(&self) -> Result<Difference> {
+        let scope = Scope::new(&ScopeConfig::default())?;
+        let (primary, standby) = (self.primary.store(Side::Primary)?, self.standby.store(Side::Standby)?);
+        let range = registry();
+        let (mut expected, mut actual) = tokio::try_join!(dump(&primary, &range, 0), dump(&standby, &range, 0))?;
+        for side in [&mut expected, &mut actual] {
+            side.retain(|key, _| scope.in_scope(key));
+        }
+        Ok(Difference::between(&expected, &actual))
+    }
+
+    /// Waits until the record says that the standby stands for the primary's present revision. Nobody may write.
+    pub async fn await_in_step(&self, timeout: Duration) -> Result<()> {
+        let head = self.primary.revision().await?;
+        await_until("the checkpoint reaches the primary", timeout, || async {
+            let Some(checkpoint) = self.checkpoint().await? else { return Ok(Some("no checkpoint".to_owned())) };
+            let reached = checkpoint.phase == Phase::Streaming && checkpoint.revision >= head;
+            let (phase, at) = (checkpoint.phase.name(), checkpoint.revision);
+            Ok((!reached).then(|| format!("{phase} at {at} of {head}")))
+        })
+        .await
+    }
+
+    /// Waits until the link is in step, then fails unless both sides hold the same. Nobody may write.
+    pub async fn await_equal(&self, timeout: Duration) -> Result<()> {
+        self.await_in_step(timeout).await?;
+        let difference = self.difference().await?;
+        if !difference.is_empty() {
+            bail!("the record says in step, but the standby differs:\n{difference}");
+        }
+        Ok(())
+    }
+
+    /// Everything synchronized, and the record: what must not move while a link is held.
+    pub async fn untouchable(&self) -> Result<BTreeMap<Bytes, KeyValue>> {
+        let store = self.standby.store(Side::Standby)?;
+        let mut all = dump(&store, &registry(), 0).await?;
+        for key in [&self.keys.checkpoint, &self.keys.copied] {
+            all.extend(self.standby.get(key).await?.map(|kv| (key.clone(), kv)));
+        }
+        Ok(all)
+    }
+
+    /// Every change of the standby from `from` on, as its history tells it.
+    pub async fn standby_history(&self, from: Revision) -> Result<Vec<Event>> {
+        history(&self.standby.store(Side::Standby)?, from).await
+    }
+
+    /// The records of a history, in their order, each with the revision that wrote it.
+    pub fn checkpoints(&self, history: &[Event]) -> Result<Vec<(Revision, Checkpoint)>> {
+        let puts = history.iter().filter_map(|event| match event {
+            Event::Put(kv) if kv.key == self.keys.checkpoint => Some(kv),
+            _ => None,
+        });
+        puts.map(|kv| Ok((kv.mod_revision, Checkpoint::decode(&kv.value)?))).collect()
+    }
+
+    /// The election's keys now, oldest first: the first one leads.
+    pub async fn candidates(&self) -> Result<Vec<KeyValue>> {
+        let store = self.standby.store(Side::Standby)?;
+        let found = dump(&store, &KeyRange::prefix(&self.keys.leader_prefix), 0).await?;
+        let mut found: Vec<KeyValue> = found.into_values().collect();
+        found.sort_by_key(|kv| kv.create_revision);
+        Ok(found)
+    }
+}
+
+/// Every change of a cluster from `from` on up to now. Writes one key outside of everything, as the end.
+pub async fn history(store: &Etcd, from: Revision) -> Result<Vec<Event>> {
+    let end = Bytes::from_static(b"end-of-history");
+    let mark = Op::Put { key: end.clone(), value: Bytes::new(), lease: 0 };
+    let last = store.txn(Txn { success: vec![mark], ..Txn::default() }).await?.revision;
+    let everything = KeyRange { start: Bytes::from_static(b"\0"), end: Bytes::new() };
+    let mut watch = store.watch(everything, from).await?;
+    let mut all = Vec::new();
+    loop {
+        let next = tokio::time::timeout(Duration::from_secs(30), watch.next()).await;
+        let WatchMessage::Events { events, .. } = next.context("the history does not end")?? else { continue };
+        for event in events {
+            if event.revision() >= last {
+                return Ok(all);
+            }
+            if event.key() != &end {
+                all.push(event);
+            }
+        }
+    }
+}
+
+/// Waits until `/readyz` answers with this status and a text that holds `text`.
+pub async fn await_ready(daemon: &Daemon, status: u16, text: &str, timeout: Duration) -> Result<()> {
+    await_until(&format!("/readyz is {status} with {text:?}"), timeout, || async {
+        let (got, body) = daemon.http("/readyz").await?;
+        Ok((got != status || !body.contains(text)).then(|| format!("{got}: {body}")))
+    })
+    .await
+}
+
+/// Keys like a team's ConfigMaps: in scope.
+pub fn config_keys(count: usize) -> Vec<Bytes> {
+    (0..count).map(|i| Bytes::from(format!("/registry/configmaps/team-a/settings-{i:04}"))).collect()
+}

@@ -1,0 +1,240 @@
+//! Only one synchronizer writes at a time, none writes to a promoted standby, and a leader that goes is replaced.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use etcd_sync_core::kv::{Event, Revision};
+use etcd_sync_core::state::{Checkpoint, ROLE_PRIMARY, STATE_ROOT};
+use etcd_sync_integration::compare::await_until;
+use etcd_sync_integration::daemon::Daemon;
+use etcd_sync_integration::etcd::ClusterOptions;
+use etcd_sync_integration::link::{Link, await_ready, config_keys};
+use etcd_sync_integration::load::{Writer, WriterOptions};
+use etcd_sync_store::Side;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const LEADS: &str = "Acquired leader lease";
+/// The shortest that the command line takes.
+const TTL: Duration = Duration::from_secs(5);
+const FLAGS: &[&str] = &["--leader-ttl=5s"];
+
+/// A link in use: some data, a writer on the primary, a leader in step, and a candidate that waits.
+struct Busy {
+    link: Link,
+    writer: Writer,
+    leader: Daemon,
+    candidate: Daemon,
+}
+
+impl Busy {
+    async fn start() -> Result<Busy> {
+        let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;
+        let keys = config_keys(40);
+        for key in &keys {
+            link.primary.put(key, "first").await?;
+        }
+        let writer = Writer::start(
+            link.primary.store(Side::Primary)?,
+            WriterOptions { per_second: 200.0, changes_per_txn: 3, ..WriterOptions::new(keys) },
+        );
+        let leader = link.daemon(FLAGS)?;
+        leader.wait_line(LEADS, PATIENCE).await?;
+        let candidate = link.daemon(FLAGS)?;
+        candidate.wait_line("waiting behind another leader", PATIENCE).await?;
+        leader.wait_line("Start Sync update", PATIENCE).await?;
+        Ok(Busy { link, writer, leader, candidate })
+    }
+
+    /// Waits until a record of this epoch stands.
+    async fn await_epoch(&self, epoch: Revision) -> Result<()> {
+        await_until("the new leader's epoch is in the checkpoint", PATIENCE, || async {
+            let found = self.link.checkpoint().await?.context("there is a checkpoint")?.epoch;
+            Ok((found != epoch).then(|| format!("epoch {found}, not {epoch}")))
+        })
+        .await
+    }
+
+    /// Stops writing, waits until both sides are equal, and reads every record there ever was.
+    async fn end(self) -> Result<Vec<(Revision, Checkpoint)>> {
+        ensure!(self.writer.stop().await?.errors == 0, "the writer had trouble");
+        self.link.await_equal(PATIENCE).await?;
+        let history = self.link.standby_history(1).await?;
+        let records = self.link.checkpoints(&history)?;
+        assert_one_writer(&records);
+        Ok(records)
+    }
+}
+
+/// Epochs never go back, and no record is skipped, repeated or forked.
+fn assert_one_writer(records: &[(Revision, Checkpoint)]) {
+    for [(_, before), (revision, after)] in records.array_windows() {
+        assert!(after.epoch >= before.epoch, "at {revision}: epoch {} after {}", after.epoch, before.epoch);
+        assert_eq!(after.writes, before.writes + 1, "at {revision}");
+        assert!(after.revision >= before.revision, "at {revision}: {after:?} after {before:?}");
+    }
+}
+
+fn epochs(records: &[(Revision, Checkpoint)]) -> Vec<Revision> {
+    let mut epochs: Vec<Revision> = records.iter().map(|(_, record)| record.epoch).collect();
+    epochs.dedup();
+    epochs
+}
+
+/// The epoch a daemon's log line of its election names.
+fn epoch_of(line: &str) -> Result<Revision> {
+    let text = line.split_once("epoch=").context("the line names an epoch")?.1;
+    Ok(text.split_whitespace().next().unwrap_or_default().parse()?)
+}
+
+#[tokio::test]
+async fn of_two_daemons_one_writes_and_the_other_takes_over_when_it_is_killed() -> Result<()> {
+    let busy = Busy::start().await?;
+    let first = epoch_of(&busy.leader.wait_line(LEADS, PATIENCE).await?)?;
+    let before = busy.writer.transactions();
+    await_until("the link works for a while", PATIENCE, || async {
+        Ok((busy.writer.transactions() < before + 200).then(|| "not enough written".to_owned()))
+    })
+    .await?;
+    assert!(!busy.candidate.lines().iter().any(|line| line.contains(LEADS)), "two leaders");
+    let candidates = busy.link.candidates().await?;
+    assert_eq!(candidates.len(), 2);
+    assert_eq!(candidates[0].create_revision, first);
+
+    let killed = Instant::now();
+    busy.leader.kill()?;
+    let second = epoch_of(&busy.candidate.wait_line(LEADS, PATIENCE).await?)?;
+    let waited = killed.elapsed();
+    println!("took over {waited:?} after SIGKILL");
+    // etcd looks for leases that ran out twice a second and lets a slow leader live on a little.
+    assert!(waited < TTL + Duration::from_secs(3), "{waited:?}");
+    assert!(second > first);
+    busy.await_epoch(second).await?;
+
+    let old = busy.link.daemon(FLAGS)?;
+    old.wait_line("waiting behind another leader", PATIENCE).await?;
+    let records = busy.end().await?;
+    assert_eq!(epochs(&records), [first, second]);
+    assert!(records.iter().filter(|(_, record)| record.epoch == first).count() > 20, "the first leader did little");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_leader_that_slept_commits_nothing_when_it_wakes() -> Result<()> {
+    let busy = Busy::start().await?;
+    let first = epoch_of(&busy.leader.wait_line(LEADS, PATIENCE).await?)?;
+    busy.leader.pause()?;
+    let second = epoch_of(&busy.candidate.wait_line(LEADS, PATIENCE).await?)?;
+    busy.await_epoch(second).await?;
+    let mark = busy.leader.mark();
+    busy.leader.resume()?;
+    busy.leader.wait_line_from(mark, "no longer leads", PATIENCE).await?;
+    busy.leader.wait_line_from(mark, "waiting behind another leader", PATIENCE).await?;
+    await_ready(&busy.leader, 200, "standing by", PATIENCE).await?;
+    assert_eq!(busy.leader.metric("etcd_sync_role{role=\"candidate\"}").await, Some(1.0));
+    // It is a candidate in earnest: it leads again when the other goes.
+    let mark = busy.leader.mark();
+    assert!(busy.candidate.terminate(PATIENCE).await?.success());
+    let third = epoch_of(&busy.leader.wait_line_from(mark, LEADS, PATIENCE).await?)?;
+    busy.await_epoch(third).await?;
+    assert_eq!(epochs(&busy.end().await?), [first, second, third]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_leader_asked_to_stop_hands_over_at_once() -> Result<()> {
+    let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;
+    let keys = config_keys(40);
+    link.primary.put(&keys[0], "first").await?;
+    let options = WriterOptions { per_second: 200.0, ..WriterOptions::new(keys) };
+    let writer = Writer::start(link.primary.store(Side::Primary)?, options);
+    // Long, so that waiting for it cannot pass for a hand-over.
+    let flags = &["--leader-ttl=60s"];
+    let leader = link.daemon(flags)?;
+    leader.wait_line("Start Sync update", PATIENCE).await?;
+    let candidate = link.daemon(flags)?;
+    candidate.wait_line("waiting behind another leader", PATIENCE).await?;
+    let leader_key = link.candidates().await?[0].key.clone();
+
+    let asked = Instant::now();
+    let status = leader.terminate(PATIENCE).await?;
+    let ended = asked.elapsed();
+    assert!(link.standby.get(&leader_key).await?.is_none(), "the leader's key is still there");
+    candidate.wait_line(LEADS, PATIENCE).await?;
+    let led = asked.elapsed();
+    println!("ended after {ended:?}, the other led after {led:?}");
+    assert_eq!(status.code(), Some(0), "{}", leader.tail());
+    assert!(ended < Duration::from_secs(5), "{ended:?}");
+    assert!(led < Duration::from_secs(2), "{led:?}");
+    assert!(leader.lines().last().is_some_and(|line| line.contains("stopped")), "{}", leader.tail());
+
+    writer.stop().await?;
+    link.await_equal(PATIENCE).await?;
+    let records = link.checkpoints(&link.standby_history(1).await?)?;
+    assert_one_writer(&records);
+    assert_eq!(epochs(&records).len(), 2);
+    Ok(())
+}
+
+/// Keys of a history that are neither the election's nor the role.
+fn written(link: &Link, history: &[Event]) -> Vec<String> {
+    let election = |event: &&Event| !event.key().starts_with(&link.keys.leader_prefix);
+    history.iter().filter(election).map(|event| etcd_sync_core::kv::printable(event.key())).collect()
+}
+
+#[tokio::test]
+async fn after_a_promotion_nothing_is_written_any_more() -> Result<()> {
+    let busy = Busy::start().await?;
+    let leader_mark = busy.leader.mark();
+    let promoted = busy.link.standby.put(&busy.link.keys.role, ROLE_PRIMARY).await?;
+    let line = busy.leader.wait_line_from(leader_mark, "it was promoted", PATIENCE).await?;
+    assert!(line.contains("ERROR") && line.contains("reason=\"promoted\""), "{line}");
+    await_ready(&busy.leader, 503, "it was promoted", PATIENCE).await?;
+    assert_eq!(busy.leader.metric("etcd_sync_held").await, Some(1.0));
+    // It tried once more, from a fresh look at the role, and was refused.
+    busy.leader.wait_line_from(leader_mark, "serves users now", PATIENCE).await?;
+    let (status, _) = busy.leader.http("/healthz").await?;
+    assert_eq!(status, 200);
+    // The candidate becomes leader, and is as harmless.
+    busy.leader.kill()?;
+    busy.candidate.wait_line(LEADS, PATIENCE).await?;
+    await_ready(&busy.candidate, 503, "it was promoted", PATIENCE).await?;
+    assert_eq!((busy.leader.exited()?.is_some(), busy.candidate.exited()?), (true, None));
+
+    assert!(busy.writer.stop().await?.transactions > 0);
+    let history = busy.link.standby_history(promoted + 1).await?;
+    assert_eq!(written(&busy.link, &history), Vec::<String>::new());
+    assert!(!busy.link.difference().await?.is_empty(), "the primary wrote nothing that could have been copied");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_daemon_started_against_a_promoted_standby_writes_nothing() -> Result<()> {
+    let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;
+    link.primary.put("/registry/configmaps/team-a/new", "1").await?;
+    let promoted = link.standby.put(&link.keys.role, ROLE_PRIMARY).await?;
+    let daemon = link.daemon(FLAGS)?;
+    await_ready(&daemon, 503, "it was promoted and serves users now", PATIENCE).await?;
+    daemon.wait_line("held: the role of this standby is", PATIENCE).await?;
+    assert!(daemon.terminate(PATIENCE).await?.success(), "{}", daemon.tail());
+    let history = link.standby_history(promoted + 1).await?;
+    assert_eq!(written(&link, &history), Vec::<String>::new());
+    assert!(!history.is_empty(), "it took part in no election");
+    Ok(())
+}
+
+#[tokio::test]
+async fn nothing_is_read_from_a_standby() -> Result<()> {
+    let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;
+    link.primary.put("/registry/configmaps/team-a/new", "1").await?;
+    link.primary.put("/etcd-sync/other/role", "standby").await?;
+    let daemon = link.daemon(FLAGS)?;
+    await_ready(&daemon, 503, "the primary is itself a standby (link other)", PATIENCE).await?;
+    let line = daemon.wait_line("itself a standby", PATIENCE).await?;
+    assert!(line.contains("--primary-endpoints") && line.contains("reason=\"primary_is_standby\""), "{line}");
+    let history = link.standby_history(1).await?;
+    let strangers = history.iter().filter(|event| !event.key().starts_with(STATE_ROOT)).count();
+    assert_eq!((strangers, link.checkpoint().await?), (0, None));
+    // The way out: it is a standby no longer.
+    link.primary.put("/etcd-sync/other/role", ROLE_PRIMARY).await?;
+    link.await_equal(PATIENCE).await
+}
