@@ -1,0 +1,261 @@
+//! A primary that is not the right one, or no longer what it was, is refused and destroys nothing; the way out that the
+//! refusal names works.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use etcd_sync_core::state::{Condition, STATE_ROOT, StateKeys};
+use etcd_sync_integration::compare::await_until;
+use etcd_sync_integration::daemon::Daemon;
+use etcd_sync_integration::etcd::{Cluster, ClusterOptions};
+use etcd_sync_integration::link::{Link, await_ready, config_keys, history};
+use etcd_sync_store::Side;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const LOCAL: &str = "/registry/configmaps/team-b/made-on-the-standby";
+
+/// A primary with these keys, and an empty standby.
+async fn link_with(keys: &[Bytes]) -> Result<Link> {
+    let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;
+    fill(&link.primary, keys, "first").await?;
+    Ok(link)
+}
+
+async fn fill(cluster: &Cluster, keys: &[Bytes], value: &str) -> Result<()> {
+    for key in keys {
+        cluster.put(key, value).await?;
+    }
+    Ok(())
+}
+
+/// Runs a daemon until the standby is in step.
+async fn synchronize(link: &Link) -> Result<()> {
+    let daemon = link.daemon(&[])?;
+    link.await_equal(PATIENCE).await?;
+    assert!(daemon.terminate(PATIENCE).await?.success(), "{}", daemon.tail());
+    Ok(())
+}
+
+/// Waits for a refusal in all its places: `/readyz`, the log, the metric, and the standby's condition for `status`.
+async fn await_refusal(link: &Link, daemon: &Daemon, label: &str, text: &str) -> Result<String> {
+    await_ready(daemon, 503, text, PATIENCE).await?;
+    let line = daemon.wait_line(text, PATIENCE).await?;
+    assert!(line.contains("ERROR") && line.contains(&format!("reason=\"{label}\"")), "{line}");
+    assert_eq!(daemon.metric("etcd_sync_held").await, Some(1.0));
+    await_until("the condition says so", PATIENCE, || async {
+        let Some(found) = link.standby.get(&link.keys.condition).await? else { return Ok(Some("none".to_owned())) };
+        let condition: Condition = serde_json::from_slice(&found.value)?;
+        Ok((!condition.held.contains(text)).then_some(condition.held))
+    })
+    .await?;
+    Ok(line)
+}
+
+/// The refusal is a state, not a moment: after another look of the daemon everything is as it was.
+async fn await_second_look(daemon: &Daemon, label: &str) -> Result<()> {
+    // The log tells once; a look at the primary's revision goes on all the time, so time is all there is to wait for.
+    tokio::time::sleep(Duration::from_millis(5500)).await;
+    let told = daemon.lines().iter().filter(|line| line.contains(&format!("reason=\"{label}\""))).count();
+    assert_eq!(told, 1, "the same refusal is logged once: {}", daemon.tail());
+    assert!(daemon.exited()?.is_none());
+    Ok(())
+}
+
+/// What the refusal's text asks to be given.
+fn flag_in(line: &str, flag: &str) -> Result<String> {
+    let rest = line.split_once(flag).with_context(|| format!("no {flag} in {line}"))?.1;
+    let value: String = rest.trim_start().chars().take_while(char::is_ascii_alphanumeric).collect();
+    Ok(format!("{flag}={value}"))
+}
+
+#[tokio::test]
+async fn the_same_cluster_on_both_sides() -> Result<()> {
+    let cluster = Cluster::start(ClusterOptions::default()).await?;
+    fill(&cluster, &config_keys(20), "first").await?;
+    let from = cluster.revision().await? + 1;
+    let flags = [cluster.flags(Side::Primary), cluster.flags(Side::Standby)].concat();
+    let daemon = Daemon::start(&flags, &[])?;
+    await_ready(&daemon, 503, "primary and standby are the same etcd cluster", PATIENCE).await?;
+    let line = daemon.wait_line("the same etcd cluster", PATIENCE).await?;
+    assert!(line.contains("--standby-endpoints") && line.contains("reason=\"same_cluster\""), "{line}");
+    await_second_look(&daemon, "same_cluster").await?;
+    assert!(daemon.terminate(PATIENCE).await?.success());
+    let changes = history(&cluster.store(Side::Standby)?, from).await?;
+    assert!(changes.iter().all(|event| event.key().starts_with(STATE_ROOT)), "something else was written");
+
+    // The way out: with the right standby the link works, although the wrong one was tried first.
+    let link = Link { primary: cluster, standby: Cluster::start(ClusterOptions::default()).await?, keys: StateKeys::new("default") };
+    let daemon = link.daemon(&[])?;
+    link.await_equal(PATIENCE).await.with_context(|| daemon.tail())
+}
+
+#[tokio::test]
+async fn the_sides_swapped_at_first() -> Result<()> {
+    let link = link_with(&config_keys(20)).await?;
+    let before = history(&link.primary.store(Side::Primary)?, 1).await?.len();
+    let swapped = [link.standby.flags(Side::Primary), link.primary.flags(Side::Standby)].concat();
+    let daemon = Daemon::start(&swapped, &[])?;
+    await_ready(&daemon, 503, "the primary holds no key below the synchronized prefixes", PATIENCE).await?;
+    assert!(daemon.terminate(PATIENCE).await?.success());
+    let changes = history(&link.primary.store(Side::Primary)?, 1).await?;
+    assert!(changes[before..].iter().all(|event| event.key().starts_with(STATE_ROOT)), "something else was written");
+    let daemon = link.daemon(&[])?;
+    link.await_equal(PATIENCE).await.with_context(|| daemon.tail())
+}
+
+#[tokio::test]
+async fn an_empty_primary_at_the_first_sync() -> Result<()> {
+    let link = link_with(&[]).await?;
+    link.standby.put(LOCAL, "local").await?;
+    let before = link.untouchable().await?;
+    let daemon = link.daemon(&[])?;
+    let line = await_refusal(&link, &daemon, "empty_primary", "the primary holds no key below").await?;
+    await_second_look(&daemon, "empty_primary").await?;
+    assert_eq!(link.untouchable().await?, before);
+    assert!(daemon.terminate(PATIENCE).await?.success());
+    assert!(line.contains("give --accept-empty-primary"), "{line}");
+
+    let daemon = link.daemon(&["--accept-empty-primary"])?;
+    daemon.wait_line("Start Sync update", PATIENCE).await?;
+    fill(&link.primary, &config_keys(5), "later").await?;
+    link.await_in_step(PATIENCE).await?;
+    assert!(link.standby.get(LOCAL).await?.is_some(), "a local key was deleted");
+    assert_eq!(link.difference().await?.surplus, [Bytes::from_static(LOCAL.as_bytes())]);
+    assert!(link.standby.get(&link.keys.condition).await?.is_none(), "the condition outlived its reason");
+    Ok(())
+}
+
+/// The primary was emptied, and compacted, while nobody looked.
+#[tokio::test]
+async fn an_empty_primary_of_a_standby_that_was_in_sync() -> Result<()> {
+    let keys = config_keys(50);
+    let link = link_with(&keys).await?;
+    synchronize(&link).await?;
+    link.standby.put(LOCAL, "local").await?;
+    link.primary.etcdctl(&["del", "--prefix", "/registry/"]).await?;
+    link.primary.put("elsewhere", "1").await?;
+    link.primary.compact(link.primary.revision().await?).await?;
+    let before = link.untouchable().await?;
+    assert_eq!(before.len(), keys.len() + 3);
+
+    let daemon = link.daemon(&[])?;
+    await_refusal(&link, &daemon, "empty_primary", "the primary holds no key below").await?;
+    await_second_look(&daemon, "empty_primary").await?;
+    assert_eq!(link.untouchable().await?, before);
+    assert!(daemon.terminate(PATIENCE).await?.success());
+
+    let daemon = link.daemon(&["--accept-empty-primary"])?;
+    daemon.wait_line("Start Sync update", PATIENCE).await?;
+    link.await_in_step(PATIENCE).await?;
+    assert_eq!(link.difference().await?.surplus, [Bytes::from_static(LOCAL.as_bytes())]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn another_cluster() -> Result<()> {
+    let keys = config_keys(300);
+    let mut link = link_with(&keys).await?;
+    synchronize(&link).await?;
+    // Another one, further on than the first, and with most of the keys missing.
+    let other = Cluster::start(ClusterOptions::default()).await?;
+    for round in 0..20 {
+        fill(&other, &keys[..20], &format!("other {round}")).await?;
+    }
+    link.primary = other;
+    let before = link.untouchable().await?;
+    let daemon = link.daemon(&[])?;
+    let line = await_refusal(&link, &daemon, "other_primary", "but this link was made with cluster").await?;
+    await_second_look(&daemon, "other_primary").await?;
+    assert_eq!(link.untouchable().await?, before);
+    assert!(daemon.terminate(PATIENCE).await?.success());
+
+    // Accepted, but what it would delete has to be accepted too.
+    let accept = flag_in(&line, "--accept-new-primary")?;
+    let daemon = link.daemon(&[&accept])?;
+    let line = await_refusal(&link, &daemon, "deletion_guard", "this resync would delete 280 of 300").await?;
+    let mut after = link.untouchable().await?;
+    // The record of the resync that was begun is all that is new.
+    after.remove(&link.keys.checkpoint).context("there is a checkpoint")?;
+    let mut expected = before.clone();
+    expected.remove(&link.keys.checkpoint);
+    assert_eq!(after, expected);
+    assert!(daemon.terminate(PATIENCE).await?.success());
+
+    // An id that is not this cluster's accepts nothing.
+    let deletions = flag_in(&line, "--accept-deletions")?;
+    assert_eq!(deletions, "--accept-deletions=280");
+    let daemon = link.daemon(&[&accept, &deletions])?;
+    link.await_equal(PATIENCE).await.with_context(|| daemon.tail())
+}
+
+#[tokio::test]
+async fn an_accepted_id_of_a_third_cluster_opens_no_door() -> Result<()> {
+    let mut link = link_with(&config_keys(5)).await?;
+    synchronize(&link).await?;
+    link.primary = Cluster::start(ClusterOptions::default()).await?;
+    fill(&link.primary, &config_keys(5), "other").await?;
+    let before = link.untouchable().await?;
+    let daemon = link.daemon(&["--accept-new-primary=abc"])?;
+    await_refusal(&link, &daemon, "other_primary", "but this link was made with cluster").await?;
+    assert_eq!(link.untouchable().await?, before);
+    Ok(())
+}
+
+/// A snapshot of a link in step, and then more changes, also in step.
+async fn link_with_snapshot(folder: &std::path::Path) -> Result<Link> {
+    let keys = config_keys(60);
+    let link = link_with(&keys[..40]).await?;
+    link.primary.snapshot_save(&folder.join("snapshot.db")).await?;
+    fill(&link.primary, &keys[20..], "after the snapshot").await?;
+    Ok(link)
+}
+
+#[tokio::test]
+async fn a_primary_restored_under_another_id() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut link = link_with_snapshot(folder.path()).await?;
+    synchronize(&link).await?;
+    link.primary = Cluster::restore(&folder.path().join("snapshot.db"), ClusterOptions::default()).await?;
+    let before = link.untouchable().await?;
+    let daemon = link.daemon(&[])?;
+    let line = await_refusal(&link, &daemon, "other_primary", "or the primary was rebuilt").await?;
+    await_second_look(&daemon, "other_primary").await?;
+    assert_eq!(link.untouchable().await?, before);
+    assert!(daemon.terminate(PATIENCE).await?.success());
+    let daemon = link.daemon(&[&flag_in(&line, "--accept-new-primary")?])?;
+    link.await_equal(PATIENCE).await.with_context(|| daemon.tail())?;
+    assert_eq!(link.standby.get(&config_keys(1)[0]).await?.context("key 0 is there")?.value, "first");
+    Ok(())
+}
+
+/// The hardest to see: same addresses, same id, and the daemon runs on.
+#[tokio::test]
+async fn a_primary_put_back_under_the_same_id_while_the_daemon_runs() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let link = link_with_snapshot(folder.path()).await?;
+    let daemon = link.daemon(&[])?;
+    link.await_equal(PATIENCE).await?;
+    let before = link.untouchable().await?;
+    link.primary.restore_in_place(&folder.path().join("snapshot.db")).await?;
+    let line = await_refusal(&link, &daemon, "history_went_back", "the primary's history went back").await?;
+    await_second_look(&daemon, "history_went_back").await?;
+    assert_eq!(link.untouchable().await?, before);
+    assert!(daemon.terminate(PATIENCE).await?.success());
+    let daemon = link.daemon(&[&flag_in(&line, "--accept-new-primary")?])?;
+    link.await_equal(PATIENCE).await.with_context(|| daemon.tail())
+}
+
+/// The same with the daemon started afterwards.
+#[tokio::test]
+async fn a_primary_put_back_under_the_same_id_before_the_daemon_starts() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let link = link_with_snapshot(folder.path()).await?;
+    synchronize(&link).await?;
+    link.primary.restore_in_place(&folder.path().join("snapshot.db")).await?;
+    let before = link.untouchable().await?;
+    let daemon = link.daemon(&[])?;
+    await_refusal(&link, &daemon, "history_went_back", "the primary's history went back").await?;
+    assert_eq!(link.untouchable().await?, before);
+    Ok(())
+}
