@@ -6,10 +6,10 @@ use etcd_sync_core::fence::Fence;
 use etcd_sync_core::kv::{KeyRange, prefix_end, successor};
 use etcd_sync_core::request::{Page, ReadRange};
 use etcd_sync_core::scope::Scope;
-use etcd_sync_core::session::{Start, init_role};
+use etcd_sync_core::session::Start;
 use etcd_sync_core::state::{ROLE_STANDBY, STATE_ROOT, StateKeys};
 use etcd_sync_store::record::{Record, local_keys};
-use etcd_sync_store::{Error, Etcd, WriteError};
+use etcd_sync_store::{Error, Etcd};
 
 /// Facts for a session of the leader behind `fence`.
 pub async fn gather(
@@ -21,9 +21,6 @@ pub async fn gather(
     now_ms: u64,
 ) -> Result<Start, Error> {
     let keys = fence.keys.clone();
-    standby.txn(init_role(&keys)).await.map_err(|error| match error {
-        WriteError::NotApplied(error) | WriteError::Unknown(error) => error,
-    })?;
     let source = primary.identity().await?;
     let mut primary_keys = 0;
     for range in scope.ranges() {

@@ -18,7 +18,7 @@ use etcd_sync_core::batch::BatchLimits;
 use etcd_sync_core::fence::{Fence, Fenced};
 use etcd_sync_core::request::{Compare, Op, Txn};
 use etcd_sync_core::scope::Scope;
-use etcd_sync_core::session::{DeletionGuard, Ended, Session, SessionConfig};
+use etcd_sync_core::session::{DeletionGuard, Ended, Session, SessionConfig, init_role};
 use etcd_sync_core::state::{Condition, ROLE_STANDBY, StateKeys, cluster_id_text};
 use etcd_sync_store::election::{Leadership, campaign};
 use etcd_sync_store::{Error, Etcd, version_warning};
@@ -221,10 +221,14 @@ impl Daemon {
             Ok(start) => start,
             Err(error) => return Outcome::Failed(error),
         };
+        let never_ran = start.role.is_none();
         let session = match Session::begin(self.session.clone(), Arc::clone(&self.scope), start) {
             Ok(session) => session,
             Err(refusal) => return Outcome::Ended(Ended::Refused(refusal)),
         };
+        if never_ran && let Err(failure) = self.standby.txn(init_role(&fence.keys)).await {
+            return Outcome::Failed(failure.error().clone());
+        }
         self.health.begin();
         self.write_condition(fence, None).await;
         let driver = Driver { primary: &primary, standby: &self.standby, leadership, health: &self.health };
@@ -252,13 +256,22 @@ impl Daemon {
             }
             None => Op::Delete { key },
         };
-        let compares = vec![
-            Compare::Value { key: fence.keys.role.clone(), value: Bytes::from_static(ROLE_STANDBY) },
-            Compare::CreateRevision { key: fence.leader_key.clone(), revision: fence.epoch },
-        ];
-        let txn = Txn { compares, success: vec![change], failure: vec![] };
-        if let Err(failure) = self.standby.txn(txn).await {
-            warn!(error = %failure, "the condition could not be recorded in the standby");
+        let keys = &fence.keys;
+        let absent = |key: &Bytes| Compare::CreateRevision { key: key.clone(), revision: 0 };
+        let standby = vec![Compare::Value { key: keys.role.clone(), value: Bytes::from_static(ROLE_STANDBY) }];
+        // A link that was refused from the beginning has no role yet.
+        let never_ran = vec![absent(&keys.role), absent(&keys.checkpoint)];
+        for mut compares in [standby, never_ran] {
+            compares.push(Compare::CreateRevision { key: fence.leader_key.clone(), revision: fence.epoch });
+            let txn = Txn { compares, success: vec![change.clone()], failure: vec![] };
+            match self.standby.txn(txn).await {
+                Ok(reply) if !reply.succeeded => {}
+                Ok(_) => return,
+                Err(failure) => {
+                    warn!(error = %failure, "the condition could not be recorded in the standby");
+                    return;
+                }
+            }
         }
     }
 

@@ -50,7 +50,7 @@ impl DeletionGuard {
 pub struct Start {
     /// The leader's fence.
     pub fence: Fence,
-    /// Value of the role key.
+    /// Value of the role key; `None` is right only as long as there is no checkpoint either.
     pub role: Option<Bytes>,
     /// Value of the checkpoint key.
     pub checkpoint: Option<Bytes>,
@@ -76,7 +76,8 @@ pub struct Start {
     pub now_ms: u64,
 }
 
-/// Creates the role of a link that has never run. Does nothing when there is a role or a checkpoint.
+/// Creates the role of a link that has never run. Does nothing when there is a role or a checkpoint. Only for a start that
+/// was judged good: a role left on a cluster that was named by mistake would forbid reading from it ever after.
 pub fn init_role(keys: &StateKeys) -> Txn {
     Txn {
         compares: vec![
@@ -196,6 +197,8 @@ pub fn open(start: &Start, config: &SessionConfig, scope_fingerprint: &str) -> R
     match &start.role {
         Some(role) if role == ROLE_STANDBY => {}
         Some(role) => return Err(Refusal::Promoted { found: format!("\"{}\"", printable(role)) }),
+        // It is made when everything else is judged good, see init_role.
+        None if start.checkpoint.is_none() => {}
         None => return Err(Refusal::RoleMissing { key: printable(&start.fence.keys.role) }),
     }
     if !start.primary_standby_links.is_empty() {

@@ -95,7 +95,6 @@ impl Daemon {
     /// Reads the record and begins a session, as the driver does.
     pub fn begin(&mut self, primary: &Model, standby: &mut Model, now_ms: u64, in_flight_max: usize) {
         let Some((leader_key, epoch)) = self.leader.clone() else { return };
-        standby.txn(&init_role(&self.keys));
         let record = |key: &Bytes| standby.get(key).cloned();
         let marks = [record(&self.keys.checkpoint), record(&self.keys.copied)];
         let local = standby.state(&KeyRange::prefix(&self.keys.local_prefix), Revision::MAX);
@@ -126,6 +125,7 @@ impl Daemon {
         };
         match Session::begin(config, Arc::clone(&self.scope), start) {
             Ok(session) => {
+                standby.txn(&init_role(&self.keys));
                 self.session = Some(session);
                 self.force_copy = false;
                 self.drain();
