@@ -69,12 +69,12 @@ impl Link {
         Ok(Difference::between(&expected, &actual))
     }
 
-    /// Waits until the record says that the standby stands for the primary's present revision. Nobody may write.
+    /// Waits until the record says that the standby stands for exactly the primary's present revision. Nobody may write.
     pub async fn await_in_step(&self, timeout: Duration) -> Result<()> {
         let head = self.primary.revision().await?;
         await_until("the checkpoint reaches the primary", timeout, || async {
             let Some(checkpoint) = self.checkpoint().await? else { return Ok(Some("no checkpoint".to_owned())) };
-            let reached = checkpoint.phase == Phase::Streaming && checkpoint.revision >= head;
+            let reached = checkpoint.phase == Phase::Streaming && checkpoint.revision == head;
             let (phase, at) = (checkpoint.phase.name(), checkpoint.revision);
             Ok((!reached).then(|| format!("{phase} at {at} of {head}")))
         })

@@ -37,6 +37,16 @@ async fn synchronize(link: &Link) -> Result<()> {
     Ok(())
 }
 
+/// Takes the way out: with these flags the standby follows the primary it has now.
+async fn resynchronize(link: &Link, flags: &[&str]) -> Result<()> {
+    let daemon = link.daemon(flags)?;
+    daemon.wait_line("resync by difference begins", PATIENCE).await?;
+    daemon.wait_line("Start Sync update", PATIENCE).await?;
+    link.await_equal(PATIENCE).await.with_context(|| daemon.tail())?;
+    assert!(link.standby.get(&link.keys.condition).await?.is_none(), "the condition outlived its reason");
+    Ok(())
+}
+
 /// Waits for a refusal in all its places: `/readyz`, the log, the metric, and the standby's condition for `status`.
 async fn await_refusal(link: &Link, daemon: &Daemon, label: &str, text: &str) -> Result<String> {
     await_ready(daemon, 503, text, PATIENCE).await?;
@@ -85,7 +95,11 @@ async fn the_same_cluster_on_both_sides() -> Result<()> {
     assert!(changes.iter().all(|event| event.key().starts_with(STATE_ROOT)), "something else was written");
 
     // The way out: with the right standby the link works, although the wrong one was tried first.
-    let link = Link { primary: cluster, standby: Cluster::start(ClusterOptions::default()).await?, keys: StateKeys::new("default") };
+    let link = Link {
+        primary: cluster,
+        standby: Cluster::start(ClusterOptions::default()).await?,
+        keys: StateKeys::new("default"),
+    };
     let daemon = link.daemon(&[])?;
     link.await_equal(PATIENCE).await.with_context(|| daemon.tail())
 }
@@ -182,11 +196,9 @@ async fn another_cluster() -> Result<()> {
     assert_eq!(after, expected);
     assert!(daemon.terminate(PATIENCE).await?.success());
 
-    // An id that is not this cluster's accepts nothing.
     let deletions = flag_in(&line, "--accept-deletions")?;
     assert_eq!(deletions, "--accept-deletions=280");
-    let daemon = link.daemon(&[&accept, &deletions])?;
-    link.await_equal(PATIENCE).await.with_context(|| daemon.tail())
+    resynchronize(&link, &[&accept, &deletions]).await
 }
 
 #[tokio::test]
@@ -223,8 +235,7 @@ async fn a_primary_restored_under_another_id() -> Result<()> {
     await_second_look(&daemon, "other_primary").await?;
     assert_eq!(link.untouchable().await?, before);
     assert!(daemon.terminate(PATIENCE).await?.success());
-    let daemon = link.daemon(&[&flag_in(&line, "--accept-new-primary")?])?;
-    link.await_equal(PATIENCE).await.with_context(|| daemon.tail())?;
+    resynchronize(&link, &[&flag_in(&line, "--accept-new-primary")?]).await?;
     assert_eq!(link.standby.get(&config_keys(1)[0]).await?.context("key 0 is there")?.value, "first");
     Ok(())
 }
@@ -242,8 +253,7 @@ async fn a_primary_put_back_under_the_same_id_while_the_daemon_runs() -> Result<
     await_second_look(&daemon, "history_went_back").await?;
     assert_eq!(link.untouchable().await?, before);
     assert!(daemon.terminate(PATIENCE).await?.success());
-    let daemon = link.daemon(&[&flag_in(&line, "--accept-new-primary")?])?;
-    link.await_equal(PATIENCE).await.with_context(|| daemon.tail())
+    resynchronize(&link, &[&flag_in(&line, "--accept-new-primary")?]).await
 }
 
 /// The same with the daemon started afterwards.
