@@ -77,7 +77,7 @@ impl Plan {
                 Joined::Both(primary, _) => self.add(Outcome::Overwrite, "", &primary),
                 Joined::Follow(kv) => {
                     let origin = moments
-                        .map_or(Origin::Local, |moments| moments.origin(is_local(&kv.key), kv.create_revision));
+                        .map_or(Origin::Local, |moments| moments.origin(is_local(&kv.key), kv.create_revision, kv.mod_revision));
                     let outcome = match origin {
                         Origin::Local => Outcome::KeepLocal,
                         Origin::Mirrored => Outcome::Delete,
@@ -141,7 +141,7 @@ mod tests {
 
     fn kv(name: &str, value: &str, create_revision: i64) -> KeyValue {
         let key = Bytes::from(format!("/registry/{name}"));
-        KeyValue { key, value: Bytes::from(value.to_owned()), create_revision, mod_revision: 1, lease: 0 }
+        KeyValue { key, value: Bytes::from(value.to_owned()), create_revision, mod_revision: create_revision, lease: 0 }
     }
 
     #[test]

@@ -21,8 +21,21 @@ pub enum Origin {
     Local,
     /// Written by a synchronizer of this link: the primary must have deleted it.
     Mirrored,
-    /// The answer lies in the standby's history at its creation revision, see [`revision_is_ours`].
+    /// The answer lies in the standby's history, see [`Question`].
     AskHistory,
+}
+
+/// What to ask the standby's history about a key: whether one of these revisions was ours ([`revision_is_ours`]).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// The key.
+    pub key: Bytes,
+    /// Its last change.
+    pub mod_revision: Revision,
+    /// Revisions still to ask about, the next one last.
+    pub ask: Vec<Revision>,
+    /// One of them was compacted already.
+    pub compacted: bool,
 }
 
 /// The moments a link's record speaks of, all in revisions of the standby.
@@ -39,16 +52,28 @@ pub struct Moments {
 }
 
 impl Moments {
-    /// Judges a key that only the standby has by the revision of its creation.
-    pub fn origin(&self, in_ledger: bool, create_revision: Revision) -> Origin {
-        let between = self.last_write < create_revision && create_revision <= self.began;
-        if in_ledger || create_revision <= self.base || between {
+    /// Judges a key that only the standby has by the revisions of its creation and its last change.
+    pub fn origin(&self, in_ledger: bool, create_revision: Revision, mod_revision: Revision) -> Origin {
+        if in_ledger || (self.is_foreign(create_revision) && self.is_foreign(mod_revision)) {
             Origin::Local
-        } else if create_revision <= self.seen {
+        } else if create_revision <= self.seen && !self.is_foreign(create_revision) {
             Origin::Mirrored
         } else {
             Origin::AskHistory
         }
+    }
+
+    /// What to ask when [`Moments::origin`] says so: a key whose creation or last change is ours was mirrored.
+    pub fn question(&self, key: Bytes, create_revision: Revision, mod_revision: Revision) -> Question {
+        let mut ask = vec![create_revision, mod_revision];
+        ask.dedup();
+        ask.retain(|revision| !self.is_foreign(*revision));
+        Question { key, mod_revision, ask, compacted: false }
+    }
+
+    /// Whether no synchronizer of this link wrote anything at that revision, for all that the record says.
+    fn is_foreign(&self, revision: Revision) -> bool {
+        revision <= self.base || (self.last_write < revision && revision <= self.began)
     }
 }
 
@@ -61,11 +86,20 @@ pub fn revision_is_ours(revision: Revision, marks: &[Revision]) -> bool {
 /// Follows the standby's own history and finds the foreign creations in it.
 #[derive(Debug)]
 pub struct Tracker {
-    /// Keys of the revision being looked at: created (`true`) or a local one deleted.
-    group: Vec<(Bytes, bool)>,
+    /// What the revision being looked at did to keys that matter here.
+    group: Vec<(Bytes, Deed)>,
     group_is_ours: bool,
     revision: Revision,
     seen: Revision,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Deed {
+    Created,
+    /// A local key was changed.
+    Changed,
+    /// A local key was deleted.
+    Deleted,
 }
 
 impl Tracker {
@@ -80,6 +114,7 @@ impl Tracker {
     }
 
     /// Takes the standby's changes in their order; `complete` is false when the last revision goes on in the next call.
+    /// `committed` is the revision of our own last write.
     pub fn observe(
         &mut self,
         events: &[Event],
@@ -87,26 +122,28 @@ impl Tracker {
         scope: &Scope,
         keys: &StateKeys,
         ledger: &mut Ledger,
+        committed: Revision,
     ) {
         for event in events {
             if event.revision() != self.revision {
-                self.close(ledger);
+                self.close(ledger, committed);
                 self.revision = event.revision();
             }
             if keys.marks_own_revision(event.key()) {
                 self.group_is_ours = true;
                 continue;
             }
-            match event {
-                Event::Put(kv) if kv.create_revision == kv.mod_revision && scope.decide_kv(kv) == Decision::InScope => {
-                    self.group.push((kv.key.clone(), true));
+            let deed = match event {
+                Event::Put(kv) if kv.create_revision == kv.mod_revision => {
+                    (scope.decide_kv(kv) == Decision::InScope).then_some(Deed::Created)
                 }
-                Event::Delete { key, .. } if ledger.holds(key) => self.group.push((key.clone(), false)),
-                _ => {}
-            }
+                Event::Put(kv) => ledger.holds(&kv.key).then_some(Deed::Changed),
+                Event::Delete { key, .. } => ledger.holds(key).then_some(Deed::Deleted),
+            };
+            self.group.extend(deed.map(|deed| (event.key().clone(), deed)));
         }
         if complete {
-            self.close(ledger);
+            self.close(ledger, committed);
         }
     }
 
@@ -115,13 +152,14 @@ impl Tracker {
         self.seen = self.seen.max(revision);
     }
 
-    fn close(&mut self, ledger: &mut Ledger) {
+    fn close(&mut self, ledger: &mut Ledger, committed: Revision) {
         let ours = std::mem::take(&mut self.group_is_ours);
-        for (key, created) in self.group.drain(..) {
-            match (created, ours) {
-                (true, false) => ledger.add(key, self.revision),
-                (true, true) => {}
-                (false, _) => ledger.remove(key, self.revision),
+        for (key, deed) in self.group.drain(..) {
+            match (deed, ours) {
+                (Deed::Created, false) => ledger.add(key, self.revision, committed),
+                (Deed::Changed, false) => {}
+                // Written by us it is mirrored, whatever it was before.
+                (Deed::Created | Deed::Changed, true) | (Deed::Deleted, _) => ledger.remove(key, self.revision),
             }
         }
         self.seen = self.seen.max(self.revision);
@@ -140,6 +178,8 @@ struct Entry {
     key: Bytes,
     /// The standby's revision that told of it.
     revision: Revision,
+    /// Not to be written before the standby's history is known up to here: one of our own writes may have taken the key.
+    settled_at: Revision,
 }
 
 /// Changes of the ledger for one transaction: `true` adds the key, `false` removes it.
@@ -171,18 +211,18 @@ impl Ledger {
         self.unwritten.len()
     }
 
-    /// Puts a key on record, learnt at `revision` of the standby.
-    pub fn add(&mut self, key: Bytes, revision: Revision) {
+    /// Puts a key on record, learnt at `revision` of the standby, to be written once the history up to `settled_at` is known.
+    pub fn add(&mut self, key: Bytes, revision: Revision, settled_at: Revision) {
         let key = own(key);
         if self.local.insert(key.clone()) {
-            self.unwritten.push_back(Entry { key, revision });
+            self.unwritten.push_back(Entry { key, revision, settled_at });
         }
     }
 
     /// Takes a key off the record.
     pub fn remove(&mut self, key: Bytes, revision: Revision) {
         if self.local.remove(&key) {
-            self.unwritten.push_back(Entry { key, revision });
+            self.unwritten.push_back(Entry { key, revision, settled_at: 0 });
         }
     }
 
@@ -192,9 +232,10 @@ impl Ledger {
     }
 
     /// Up to `most` changes to write with the next transaction, and the revision of the standby that the written record
-    /// then covers, `seen` if nothing is left.
+    /// then covers; `seen` is how far the standby's history is known.
     pub fn take(&mut self, most: usize, seen: Revision) -> (LedgerPatch, Revision) {
-        let count = most.min(self.unwritten.len());
+        let settled = self.unwritten.iter().take(most).take_while(|entry| entry.settled_at <= seen);
+        let count = settled.count();
         let taken: Vec<_> = self.unwritten.drain(..count).collect();
         let patch = taken.into_iter().map(|entry| (entry.key.clone(), self.local.contains(&entry.key))).collect();
         let covered = self.unwritten.front().map_or(seen, |next| seen.min(next.revision - 1));
@@ -231,8 +272,8 @@ mod tests {
         let (scope, keys) = (Scope::new(&ScopeConfig::default()).unwrap(), StateKeys::new("default"));
         let (mut ledger, mut tracker) = (Ledger::default(), Tracker::new(10));
         let mark = created("/etcd-sync/default/checkpoint", 11);
-        tracker.observe(&[created(A, 11)], false, &scope, &keys, &mut ledger);
-        tracker.observe(&[mark, created(B, 12)], true, &scope, &keys, &mut ledger);
+        tracker.observe(&[created(A, 11)], false, &scope, &keys, &mut ledger, 0);
+        tracker.observe(&[mark, created(B, 12)], true, &scope, &keys, &mut ledger, 0);
         assert!(!ledger.holds(&Bytes::from_static(A.as_bytes())));
         assert!(ledger.holds(&Bytes::from_static(B.as_bytes())));
         assert_eq!(tracker.seen(), 12);
@@ -242,6 +283,7 @@ mod tests {
             &scope,
             &keys,
             &mut ledger,
+            0,
         );
         assert!(ledger.is_empty());
     }
@@ -249,10 +291,11 @@ mod tests {
     #[test]
     fn the_record_never_claims_more_than_is_written() {
         let mut ledger = Ledger::default();
-        ledger.add(Bytes::from_static(b"a"), 11);
-        ledger.add(Bytes::from_static(b"b"), 15);
+        ledger.add(Bytes::from_static(b"a"), 11, 0);
+        ledger.add(Bytes::from_static(b"b"), 15, 18);
         let (patch, covered) = ledger.take(1, 20);
         assert_eq!((patch.len(), covered), (1, 14));
+        assert_eq!(ledger.take(1, 17).0.len(), 0);
         let (patch, covered) = ledger.take(1, 20);
         assert_eq!((patch.len(), covered), (1, 20));
     }
@@ -260,11 +303,17 @@ mod tests {
     #[test]
     fn origin_follows_the_moment_of_creation() {
         let moments = Moments { base: 0, seen: 50, last_write: 60, began: 70 };
-        assert_eq!(moments.origin(false, 40), Origin::Mirrored);
-        assert_eq!(moments.origin(true, 40), Origin::Local);
-        assert_eq!(moments.origin(false, 55), Origin::AskHistory);
-        assert_eq!(moments.origin(false, 61), Origin::Local);
-        assert_eq!(moments.origin(false, 71), Origin::AskHistory);
-        assert_eq!(Moments { base: 45, ..moments }.origin(false, 40), Origin::Local);
+        assert_eq!(moments.origin(false, 40, 40), Origin::Mirrored);
+        assert_eq!(moments.origin(true, 40, 40), Origin::Local);
+        assert_eq!(moments.origin(false, 55, 55), Origin::AskHistory);
+        assert_eq!(moments.origin(false, 61, 61), Origin::Local);
+        assert_eq!(moments.origin(false, 71, 71), Origin::AskHistory);
+        let first_sync = Moments { base: 45, seen: 0, ..moments };
+        assert_eq!(first_sync.origin(false, 40, 40), Origin::Local);
+        // Older than the link, but written since: perhaps by us.
+        assert_eq!(first_sync.origin(false, 40, 55), Origin::AskHistory);
+        assert_eq!(first_sync.question(Bytes::new(), 40, 55).ask, [55]);
+        assert_eq!(first_sync.question(Bytes::new(), 50, 55).ask, [50, 55]);
+        assert_eq!(first_sync.question(Bytes::new(), 55, 55).ask, [55]);
     }
 }

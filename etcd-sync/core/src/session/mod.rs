@@ -20,7 +20,7 @@ pub use start::{DeletionGuard, Opening, Refusal, SessionConfig, Start, init_role
 
 use self::copy::Copy;
 use self::sweep::{Plan, Sweep};
-use crate::batch::{Batcher, Write};
+use crate::batch::{Batch, Batcher, Write};
 use crate::fence::{Fence, Fenced};
 use crate::kv::{Event, KeyRange, Revision, printable};
 use crate::provenance::{LOCAL_KEYS_MAX, Ledger, Moments, Tracker};
@@ -46,6 +46,8 @@ pub struct Session {
     moments: Moments,
     primary_revision: Revision,
     batcher: Batcher,
+    /// Taken from the batcher, but not to be sent before the tracker has caught up.
+    deferred: Option<Batch>,
     stage: Stage,
     in_flight: HashMap<RequestId, Flight>,
     reads: HashMap<RequestId, ReadFor>,
@@ -103,6 +105,7 @@ impl Session {
         };
         let mut session = Session {
             batcher: Batcher::resume(checkpoint.revision, checkpoint.offset),
+            deferred: None,
             checkpoint_value: start.checkpoint,
             ledger: Ledger::new(start.local_keys),
             in_flight: HashMap::new(),
@@ -189,7 +192,7 @@ impl Session {
 
     /// Everything heard of is applied and nothing is under way.
     pub fn is_idle(&self) -> bool {
-        self.in_flight.is_empty() && self.batcher.is_empty()
+        self.in_flight.is_empty() && self.batcher.is_empty() && self.deferred.is_none()
     }
 
     fn advance(&mut self) -> Result<(), Ended> {
@@ -339,6 +342,9 @@ impl Session {
             return;
         }
         for event in events {
+            if let Stage::Sweeping(sweep) = &mut self.stage {
+                sweep.leave_to_stream(event.key());
+            }
             let (revision, write) = (event.revision(), self.write_for(event));
             self.batcher.push(revision, write);
         }
@@ -379,7 +385,8 @@ impl Session {
             }
         }
         if let Stage::Streaming(tracker) = &mut self.stage {
-            tracker.observe(events, complete, &self.scope, &self.fence.keys, &mut self.ledger);
+            let (keys, committed) = (&self.fence.keys, self.last_commit_revision);
+            tracker.observe(events, complete, &self.scope, keys, &mut self.ledger, committed);
         }
         self.guard_ledger()
     }

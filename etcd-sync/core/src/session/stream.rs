@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::copy::op;
 use super::{Note, Session, Stage};
-use crate::batch::Write;
+use crate::batch::{Batch, Write};
 use crate::kv::Revision;
 use crate::provenance::Tracker;
 use crate::request::Op;
@@ -44,7 +44,7 @@ impl Session {
         let primary_moved = self.stats.heard > self.checkpoint.revision && idle_ms >= self.config.checkpoint_interval_ms;
         // Our own last write is no reason for another: a quiet pair must come to rest.
         let standby_moved = tracker.seen() > self.last_commit_revision && idle_ms >= SEEN_INTERVAL_MS;
-        if self.batcher.is_empty() && (primary_moved || standby_moved) {
+        if self.is_idle() && (primary_moved || standby_moved) {
             let (revision, seen) = (self.stats.heard.max(self.checkpoint.revision), tracker.seen());
             let checkpoint = Checkpoint { revision, offset: 0, seen, ..self.checkpoint.clone() };
             self.commit_checkpoint(checkpoint, vec![], vec![], vec![], false);
@@ -72,7 +72,12 @@ impl Session {
             Write::Put { key, .. } if ledger.holds(key) => 2,
             _ => 1,
         };
-        let Some(batch) = self.batcher.next(self.config.limits, cost) else { return false };
+        let next = self.deferred.take().or_else(|| self.batcher.next(self.config.limits, cost));
+        let Some(batch) = next else { return false };
+        if self.must_wait_for_tracker(&batch) {
+            self.deferred = Some(batch);
+            return false;
+        }
         let (revision, offset) = (batch.revision, batch.offset);
         let (mut writes, mut ops) = (Vec::new(), Vec::new());
         for write in batch.writes {
@@ -92,6 +97,13 @@ impl Session {
         let checkpoint = Checkpoint { revision, offset, seen, ..self.checkpoint.clone() };
         self.commit_checkpoint(checkpoint, writes, ops, vec![], false);
         true
+    }
+
+    /// Whether a deletion hangs on the record of local keys while our own last writes are not seen in it yet.
+    fn must_wait_for_tracker(&self, batch: &Batch) -> bool {
+        let Stage::Streaming(tracker) = &self.stage else { return false };
+        let held = |write: &Write| matches!(write, Write::Delete { key } if self.ledger.holds(key));
+        tracker.seen() < self.last_commit_revision && batch.writes.iter().any(held)
     }
 
     /// The operation that puts a key on the written record of local keys, or takes it off.

@@ -5,15 +5,18 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::{Ended, Note, ReadFailure, ReadFor, Refusal, Session, Stage};
+use super::{Effect, Ended, Note, ReadFailure, ReadFor, Refusal, Session, Stage};
 use crate::batch::Write;
 use crate::kv::{KeyRange, KeyValue, Revision, successor};
-use crate::provenance::{Origin, revision_is_ours};
+use crate::provenance::{Origin, Question, revision_is_ours};
 use crate::request::{Compare, Op, Page, ReadRange};
 use crate::walk::{Chunk, Joined, Side, Walk, WalkOptions, join};
 
 /// Deletions in one transaction: each has a compare of its own, and the fence has three.
 const DELETES_MAX: usize = 120;
+
+/// Deletions found but not made yet, at most.
+const DELETES_QUEUED_MAX: usize = 10_000;
 
 /// A sweep begun again so often because keys kept changing under it ends the session.
 const ROUNDS_MAX: u32 = 5;
@@ -49,16 +52,30 @@ pub(super) struct Sweep {
     round: u32,
     /// The standby's revision at the first page: everything created before it is looked at.
     seen: Option<Revision>,
-    /// The newest revision of the primary a page was read at: deletions may be ahead of the watch up to there.
+    /// The newest revision of the primary a page was read at.
     newest_page: Revision,
     mirrored: u64,
     deleted: u64,
-    deletes: Vec<(Bytes, Revision)>,
-    /// Keys whose origin lies in the standby's history, by creation revision.
-    asking: BTreeMap<Revision, Vec<(Bytes, Revision)>>,
+    /// Keys to delete, with the modification revision they must still have.
+    deletes: BTreeMap<Bytes, Revision>,
+    /// Keys whose origin lies in the standby's history, by the revision to ask about next.
+    asking: BTreeMap<Revision, Vec<Question>>,
 }
 
 impl Sweep {
+    /// Queues the next thing to ask; gives the question back when there is none.
+    fn ask(&mut self, mut question: Question) -> Option<Question> {
+        let Some(next) = question.ask.pop() else { return Some(question) };
+        self.asking.entry(next).or_default().push(question);
+        None
+    }
+
+    /// The primary tells of the key itself: its own change decides, not what a page showed.
+    pub(super) fn leave_to_stream(&mut self, key: &Bytes) {
+        self.deletes.remove(key);
+        self.asking.values_mut().for_each(|questions| questions.retain(|question| question.key != key));
+    }
+
     pub(super) fn walk(&mut self) -> &mut Walk {
         &mut self.walk
     }
@@ -71,7 +88,8 @@ impl Session {
             match joined {
                 Joined::Both(..) => plan.mirrored += 1,
                 Joined::Lead(kv) => {
-                    if self.moments.origin(self.ledger.holds(&kv.key), kv.create_revision) != Origin::Local {
+                    if self.moments.origin(self.ledger.holds(&kv.key), kv.create_revision, kv.mod_revision)
+                        != Origin::Local {
                         plan.mirrored += 1;
                         plan.deletions += 1;
                     }
@@ -123,7 +141,7 @@ impl Session {
             newest_page: 0,
             mirrored: 0,
             deleted,
-            deletes: Vec::new(),
+            deletes: BTreeMap::new(),
             asking: BTreeMap::new(),
         });
     }
@@ -149,11 +167,11 @@ impl Session {
                 Joined::Both(..) => sweep.mirrored += 1,
                 Joined::Follow(_) => {}
                 Joined::Lead(KeyValue { key, create_revision, mod_revision, .. }) => {
-                    match self.moments.origin(self.ledger.holds(&key), create_revision) {
-                        Origin::Local => self.ledger.add(key, 0),
-                        Origin::Mirrored => sweep.deletes.push((key, mod_revision)),
+                    match self.moments.origin(self.ledger.holds(&key), create_revision, mod_revision) {
+                        Origin::Local => self.ledger.add(key, 0, 0),
+                        Origin::Mirrored => drop(sweep.deletes.insert(key, mod_revision)),
                         Origin::AskHistory => {
-                            sweep.asking.entry(create_revision).or_default().push((key, mod_revision));
+                            sweep.ask(self.moments.question(key, create_revision, mod_revision));
                         }
                     }
                 }
@@ -165,19 +183,21 @@ impl Session {
     /// The marks at a past revision of the standby, or the news that it is compacted.
     pub(super) fn asked_history(&mut self, revision: Revision, result: Result<Page, ReadFailure>) {
         let Stage::Sweeping(sweep) = &mut self.stage else { return };
-        let Some(keys) = sweep.asking.remove(&revision) else { return };
-        match result {
-            Ok(page) => {
-                let marks: Vec<_> = page.kvs.iter().map(|kv| kv.mod_revision).collect();
-                if revision_is_ours(revision, &marks) {
-                    sweep.deletes.extend(keys);
+        let ours = result.as_ref().is_ok_and(|page| {
+            let marks: Vec<_> = page.kvs.iter().map(|kv| kv.mod_revision).collect();
+            revision_is_ours(revision, &marks)
+        });
+        for mut question in sweep.asking.remove(&revision).unwrap_or_default() {
+            question.compacted |= result.is_err();
+            if ours {
+                sweep.deletes.insert(question.key, question.mod_revision);
+            } else if let Some(question) = sweep.ask(question) {
+                if question.compacted {
+                    self.stats.unknown_origin += 1;
+                    self.effects.push_back(Effect::Note(Note::UnknownOrigin { key: question.key }));
                 } else {
-                    keys.into_iter().for_each(|(key, _)| self.ledger.add(key, 0));
+                    self.ledger.add(question.key, 0, 0);
                 }
-            }
-            Err(_) => {
-                self.stats.unknown_origin += keys.len() as u64;
-                keys.into_iter().for_each(|(key, _)| self.note(Note::UnknownOrigin { key }));
             }
         }
     }
@@ -188,25 +208,28 @@ impl Session {
             return Ok(());
         }
         let Stage::Sweeping(sweep) = &mut self.stage else { return Ok(()) };
-        if !sweep.deletes.is_empty() {
-            return self.commit_deletes();
-        }
         if let Some(&revision) = sweep.asking.keys().next() {
             if self.reads.is_empty() {
                 self.ask_history(revision);
             }
             return Ok(());
         }
-        if !sweep.walk.finished() {
+        if !sweep.walk.finished() && sweep.deletes.len() < DELETES_QUEUED_MAX {
             while let Some((side, request)) = self.next_walk_read() {
                 self.read(side, request, ReadFor::Walk(side));
             }
             return Ok(());
         }
-        if self.batcher.is_empty() && self.stats.heard >= sweep.newest_page {
-            let seen = sweep.seen.unwrap_or(self.moments.began);
-            self.commit_checkpoint(self.streaming_checkpoint(seen), vec![], vec![], vec![], false);
+        // A page may be ahead of the watch: what it showed is acted on once everything before it is heard and applied.
+        let (none, newest_page, seen) = (sweep.deletes.is_empty(), sweep.newest_page, sweep.seen);
+        if !self.is_idle() || self.stats.heard < newest_page {
+            return Ok(());
         }
+        if !none {
+            return self.commit_deletes();
+        }
+        let seen = seen.unwrap_or(self.moments.began);
+        self.commit_checkpoint(self.streaming_checkpoint(seen), vec![], vec![], vec![], false);
         Ok(())
     }
 
@@ -221,10 +244,10 @@ impl Session {
     fn commit_deletes(&mut self) -> Result<(), Ended> {
         let copied = self.stats.copied.0;
         let Stage::Sweeping(sweep) = &mut self.stage else { return Ok(()) };
-        let count = sweep.deletes.len().min(DELETES_MAX).min(self.config.limits.ops);
         let (deletions, scope) = (sweep.deleted + sweep.deletes.len() as u64, copied.max(sweep.mirrored));
-        let deletes: Vec<_> = sweep.deletes.drain(..count).collect();
-        sweep.deleted += count as u64;
+        let count = DELETES_MAX.min(self.config.limits.ops);
+        let deletes: Vec<_> = std::iter::from_fn(|| sweep.deletes.pop_first()).take(count).collect();
+        sweep.deleted += deletes.len() as u64;
         self.guard_deletions(deletions, scope)?;
         let compares = deletes.iter().map(|(key, mod_revision)| Compare::ModRevision {
             key: key.clone(),

@@ -1,7 +1,8 @@
 //! Seeded simulation: two synchronizers, a primary and a standby, all modelled; anything that may happen happens, at any
 //! moment, in any order. After every commit the standby must be exactly what its checkpoint says.
 //!
-//! `SIM_SEED=N cargo test -p etcd-sync-core --test simulation` replays one seed; `SIM_SEEDS=N` runs more of them.
+//! `SIM_SEED=N cargo test -p etcd-sync-core --test simulation` replays one seed, `SIM_TRACE=KEY`
+//! beside it shows what was written to the keys that hold the text; `SIM_SEEDS=N` runs more seeds.
 
 mod daemon;
 mod model;

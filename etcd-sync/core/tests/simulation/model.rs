@@ -109,6 +109,12 @@ impl Model {
         TxnReply { succeeded, revision: self.revision, gets }
     }
 
+    /// Whether the key was put at a revision between the two, both included.
+    pub fn was_put(&self, key: &Bytes, from: Revision, to: Revision) -> bool {
+        let lives = self.lives.get(key).into_iter().flatten();
+        lives.filter(|(revision, _)| (from..=to).contains(revision)).any(|(_, life)| life.is_some())
+    }
+
     pub fn write(&mut self, ops: Vec<Op>) {
         self.txn(&Txn { success: ops, ..Txn::default() });
     }
