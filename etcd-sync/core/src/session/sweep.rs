@@ -203,8 +203,7 @@ impl Session {
     }
 
     pub(super) fn advance_sweep(&mut self) -> Result<(), Ended> {
-        // Changes of the primary and entries of the ledger go first; each commit comes back here.
-        if !self.in_flight.is_empty() || self.commit_batch() {
+        if !self.in_flight.is_empty() {
             return Ok(());
         }
         let Stage::Sweeping(sweep) = &mut self.stage else { return Ok(()) };
@@ -214,7 +213,12 @@ impl Session {
             }
             return Ok(());
         }
-        if !sweep.walk.finished() && sweep.deletes.len() < DELETES_QUEUED_MAX {
+        // Nothing is written while a page is judged: what it shows must still be so when the verdict falls.
+        if sweep.walk.at_rest() && self.commit_batch() {
+            return Ok(());
+        }
+        let Stage::Sweeping(sweep) = &mut self.stage else { return Ok(()) };
+        if !sweep.walk.at_rest() || (!sweep.walk.finished() && sweep.deletes.len() < DELETES_QUEUED_MAX) {
             while let Some((side, request)) = self.next_walk_read() {
                 self.read(side, request, ReadFor::Walk(side));
             }

@@ -88,7 +88,7 @@ impl World {
         let scope = Arc::new(Scope::new(&ScopeConfig::default()).expect("the default scope is valid"));
         let mut world = World {
             in_flight_max: 1 + random.below(4) as usize,
-            trouble_in: [25, 100, 400][random.below(3) as usize],
+            trouble_in: [25, 100, 400, 3_000][random.below(4) as usize],
             random,
             now_ms: 1_000,
             primary: Model::new(1),
