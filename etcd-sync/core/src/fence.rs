@@ -21,7 +21,9 @@ pub struct Fence {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fenced {
     /// The standby was promoted.
-    #[error("the role of this standby is no longer \"standby\" (found {found}): it was promoted, and nothing may write to it any more; uninstall this synchronizer")]
+    #[error(
+        "the role of this standby is no longer \"standby\" (found {found}): it was promoted, and nothing may write to it any more; uninstall this synchronizer"
+    )]
     Role {
         /// What the role key holds, shown for people.
         found: String,

@@ -76,8 +76,9 @@ impl Plan {
                 }
                 Joined::Both(primary, _) => self.add(Outcome::Overwrite, "", &primary),
                 Joined::Follow(kv) => {
-                    let origin = moments
-                        .map_or(Origin::Local, |moments| moments.origin(is_local(&kv.key), kv.create_revision, kv.mod_revision));
+                    let origin = moments.map_or(Origin::Local, |moments| {
+                        moments.origin(is_local(&kv.key), kv.create_revision, kv.mod_revision)
+                    });
                     let outcome = match origin {
                         Origin::Local => Outcome::KeepLocal,
                         Origin::Mirrored => Outcome::Delete,

@@ -104,7 +104,10 @@ impl Walk {
             && let Some(page) = self.lead_pages.front()
         {
             self.follow_asked = true;
-            return Some((self.follow(), self.read(page.range.clone(), self.options.follow_revision, &self.follow_size)));
+            return Some((
+                self.follow(),
+                self.read(page.range.clone(), self.options.follow_revision, &self.follow_size),
+            ));
         }
         let ahead = self.lead_pages.len() < if self.options.prefetch { 2 } else { 1 };
         if !self.paused

@@ -18,7 +18,9 @@ pub async fn run(config: Config, options: PlanConfig) -> Result<Outcome> {
     let (primary, standby) = tokio::try_join!(pair.primary.identity(), pair.standby.identity())?;
     if primary.cluster_id == standby.cluster_id {
         let cluster = cluster_id_text(primary.cluster_id);
-        bail!("primary and standby are the same etcd cluster (id {cluster}): check --primary-endpoints and --standby-endpoints");
+        bail!(
+            "primary and standby are the same etcd cluster (id {cluster}): check --primary-endpoints and --standby-endpoints"
+        );
     }
     let record = Record::read(&pair.standby, &pair.keys).await?;
     let checkpoint = record.checkpoint()?;
@@ -46,9 +48,9 @@ pub async fn run(config: Config, options: PlanConfig) -> Result<Outcome> {
 }
 
 fn as_json(plan: &Plan, phase: Option<&str>) -> Value {
-    let groups = plan.groups().map(|(fate, reason, group)| {
-        json!({ "outcome": fate, "reason": reason, "count": group.count, "keys": group.keys })
-    });
+    let groups = plan.groups().map(
+        |(fate, reason, group)| json!({ "outcome": fate, "reason": reason, "count": group.count, "keys": group.keys }),
+    );
     json!({
         "phase": phase,
         "creates": plan.count(Fate::Create),

@@ -27,7 +27,8 @@ pub async fn run(config: Config, status: StatusConfig) -> Result<Outcome> {
         Err(_) => Err(format!("the primary did not answer within {PRIMARY_TIMEOUT:?}")),
     };
     let role = record.role.as_deref().map(printable);
-    let lag = checkpoint.as_ref().zip(primary.as_ref().ok()).map(|(checkpoint, head)| head.revision - checkpoint.revision);
+    let lag =
+        checkpoint.as_ref().zip(primary.as_ref().ok()).map(|(checkpoint, head)| head.revision - checkpoint.revision);
     let copied: Option<Value> = record.copied.as_ref().and_then(|kv| serde_json::from_slice(&kv.value).ok());
     let view = View { config: &config, record: &record, checkpoint: checkpoint.as_ref(), role, lag, copied, primary };
     match status.output {
@@ -87,13 +88,20 @@ impl View<'_> {
             }
         }
         if let Some(condition) = &self.record.condition {
-            rows.push(("HELD", format!("{} (for {}, says {})", condition.held, age(condition.since_ms), condition.holder)));
+            rows.push((
+                "HELD",
+                format!("{} (for {}, says {})", condition.held, age(condition.since_ms), condition.holder),
+            ));
         }
         match self.checkpoint {
             None => rows.push(("Phase", "nothing was ever synchronized".into())),
             Some(checkpoint) => {
                 rows.push(("Phase", self.phase(checkpoint)));
-                let inside = if checkpoint.offset > 0 { format!(", {} changes into it", checkpoint.offset) } else { String::new() };
+                let inside = if checkpoint.offset > 0 {
+                    format!(", {} changes into it", checkpoint.offset)
+                } else {
+                    String::new()
+                };
                 rows.push(("Checkpoint", format!("primary revision {}{inside}", checkpoint.revision)));
                 rows.push(("Last written", format!("{} ago", age(checkpoint.at_ms))));
                 rows.push(("Primary cluster", checkpoint.primary.clone()));

@@ -83,6 +83,11 @@ impl Authenticator {
         }
     }
 
+    /// Whatever is held is no longer trusted.
+    pub(crate) async fn forget_any(&self) {
+        *self.token.lock().await = Held::Nothing;
+    }
+
     async fn password(&self) -> Result<String, Error> {
         let path = &self.auth.password_file;
         let text = tokio::fs::read_to_string(path).await.map_err(|error| self.unreadable(&error))?;

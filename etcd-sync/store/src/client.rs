@@ -113,7 +113,11 @@ impl Inner {
         let mut tour = self.tour(per_member);
         while let Some((index, timeout)) = tour.next() {
             let attempt = tokio::time::timeout(timeout, self.attempt(index, method, &request, timeout)).await;
-            match attempt.unwrap_or_else(|_| Err(Fault::timeout(self.at(index, method.call), timeout))) {
+            let answer = match attempt {
+                Ok(answer) => answer,
+                Err(_) => Err(self.timed_out(self.at(index, method.call), timeout).await),
+            };
+            match answer {
                 Ok(answer) => {
                     self.pool.worked(index);
                     return Ok(answer);
@@ -268,7 +272,7 @@ impl Inner {
         let fault = match tokio::time::timeout(timeout, link.unary(method, request, token.clone())).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(status)) => Fault::from_status(at, &status),
-            Err(_) => Fault::timeout(at, timeout),
+            Err(_) => self.timed_out(at, timeout).await,
         };
         if fault.spent {
             member.discard(link);
@@ -281,6 +285,15 @@ impl Inner {
             None => Ok(None),
             Some(auth) => auth.token(link, self.pool.members()[index].url(), timeout).await,
         }
+    }
+
+    /// No answer in time. A cluster restored from a backup lets a request with a token of its former life wait until its
+    /// log has come as far again, so the next request gets a new one.
+    async fn timed_out(&self, at: At<'_>, after: Duration) -> Fault {
+        if let Some(auth) = &self.auth {
+            auth.forget_any().await;
+        }
+        Fault::timeout(at, after)
     }
 
     /// A refused token is given up; without a user to get a new one for, it is an ordinary refusal.

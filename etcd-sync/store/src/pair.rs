@@ -32,19 +32,25 @@ pub struct Pair {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum CheckError {
     /// No link was ever made here.
-    #[error("nothing was ever synchronized into this standby (link {link}): start `etcd-sync run` first, or check --link")]
+    #[error(
+        "nothing was ever synchronized into this standby (link {link}): start `etcd-sync run` first, or check --link"
+    )]
     NeverSynchronized {
         /// The link's state directory.
         link: String,
     },
     /// A copy is under way: the standby stands for no revision of the primary.
-    #[error("{phase} is under way, so the standby stands for no single revision of the primary yet: try again when `etcd-sync status` says streaming")]
+    #[error(
+        "{phase} is under way, so the standby stands for no single revision of the primary yet: try again when `etcd-sync status` says streaming"
+    )]
     Copying {
         /// Its name.
         phase: &'static str,
     },
     /// Both are one cluster, or not the recorded pair.
-    #[error("the primary is cluster {found}, but the standby was synchronized from cluster {recorded}: check --primary-endpoints")]
+    #[error(
+        "the primary is cluster {found}, but the standby was synchronized from cluster {recorded}: check --primary-endpoints"
+    )]
     OtherPrimary {
         /// Recorded id.
         recorded: String,
@@ -52,7 +58,9 @@ pub enum CheckError {
         found: String,
     },
     /// The primary compacts its history before it can be read.
-    #[error("the primary's history at the checkpoint (revision {revision}) is compacted, and the checkpoint did not move in time: the synchronizer is far behind or stuck; see `etcd-sync status`")]
+    #[error(
+        "the primary's history at the checkpoint (revision {revision}) is compacted, and the checkpoint did not move in time: the synchronizer is far behind or stuck; see `etcd-sync status`"
+    )]
     Behind {
         /// The checkpoint's revision.
         revision: Revision,

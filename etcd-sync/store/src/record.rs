@@ -56,10 +56,9 @@ impl Record {
         let leaders = ReadRange { range, limit: 0, keys_only: false, revision: reply.revision };
         let mut leaders = standby.read(leaders).await?.kvs;
         leaders.sort_by_key(|kv| kv.create_revision);
-        let candidates = leaders.into_iter().map(|kv| Candidate {
-            holder: String::from_utf8_lossy(&kv.value).into_owned(),
-            epoch: kv.create_revision,
-        });
+        let candidates = leaders
+            .into_iter()
+            .map(|kv| Candidate { holder: String::from_utf8_lossy(&kv.value).into_owned(), epoch: kv.create_revision });
         let mut gets = reply.gets.into_iter();
         let mut get = || gets.next().flatten();
         Ok(Record {

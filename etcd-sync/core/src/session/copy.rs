@@ -98,7 +98,7 @@ impl Copy {
         if self.walk.as_ref().is_some_and(|walk| walk.is_ahead(event.key())) {
             return false;
         }
-        let page = self.pages.partition_point(|(end, _)| !end.is_empty() && &end[..] <= &event.key()[..]);
+        let page = self.pages.partition_point(|(end, _)| !end.is_empty() && end <= event.key());
         self.pages.get(page).is_some_and(|(_, read_at)| event.revision() > *read_at)
     }
 

@@ -268,7 +268,9 @@ impl Session {
         if !reply.succeeded {
             return match (self.fence.diagnose(reply), flight) {
                 (Fenced::Checkpoint, Flight::Batch { sweep: true, .. }) => self.sweep_again(),
-                (Fenced::Checkpoint, _) => Err(Ended::Again { force_copy: false, why: "the checkpoint moved under us" }),
+                (Fenced::Checkpoint, _) => {
+                    Err(Ended::Again { force_copy: false, why: "the checkpoint moved under us" })
+                }
                 (fenced, _) => Err(Ended::Fenced(fenced)),
             };
         }

@@ -93,31 +93,41 @@ pub fn init_role(keys: &StateKeys) -> Txn {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The standby's role forbids writing.
-    #[error("the role of this standby is {found}, not \"standby\": it was promoted and serves users now; uninstall this synchronizer (roles are changed by the failover and rejoin commands only)")]
+    #[error(
+        "the role of this standby is {found}, not \"standby\": it was promoted and serves users now; uninstall this synchronizer (roles are changed by the failover and rejoin commands only)"
+    )]
     Promoted {
         /// What the role key holds, for people.
         found: String,
     },
     /// The role was removed by hand.
-    #[error("the role of this standby is missing although the link has run before: somebody deleted {key}; find out who promoted or cleaned this cluster, then put \"standby\" there to go on")]
+    #[error(
+        "the role of this standby is missing although the link has run before: somebody deleted {key}; find out who promoted or cleaned this cluster, then put \"standby\" there to go on"
+    )]
     RoleMissing {
         /// The role's key.
         key: String,
     },
     /// Both sides are one cluster.
-    #[error("primary and standby are the same etcd cluster (id {cluster}): check --primary-endpoints and --standby-endpoints")]
+    #[error(
+        "primary and standby are the same etcd cluster (id {cluster}): check --primary-endpoints and --standby-endpoints"
+    )]
     SameCluster {
         /// Its id.
         cluster: String,
     },
     /// The primary is itself a standby.
-    #[error("the primary is itself a standby (link {links}): synchronizing from it would be backwards; check --primary-endpoints")]
+    #[error(
+        "the primary is itself a standby (link {links}): synchronizing from it would be backwards; check --primary-endpoints"
+    )]
     PrimaryIsStandby {
         /// The links that say so.
         links: String,
     },
     /// Another cluster than the recorded one.
-    #[error("the primary is cluster {found}, but this link was made with cluster {recorded}: wrong endpoints, or the primary was rebuilt; if it is the right one, give --accept-new-primary {found}")]
+    #[error(
+        "the primary is cluster {found}, but this link was made with cluster {recorded}: wrong endpoints, or the primary was rebuilt; if it is the right one, give --accept-new-primary {found}"
+    )]
     OtherPrimary {
         /// Recorded id.
         recorded: String,
@@ -125,7 +135,9 @@ pub enum Refusal {
         found: String,
     },
     /// The primary is older than what was already taken from it.
-    #[error("the primary's history went back: it is at revision {revision}, but revision {checkpoint} of it was already applied here; it was restored from an older snapshot; if the standby should follow it, give --accept-new-primary {cluster}")]
+    #[error(
+        "the primary's history went back: it is at revision {revision}, but revision {checkpoint} of it was already applied here; it was restored from an older snapshot; if the standby should follow it, give --accept-new-primary {cluster}"
+    )]
     HistoryWentBack {
         /// The primary's revision.
         revision: Revision,
@@ -135,10 +147,14 @@ pub enum Refusal {
         cluster: String,
     },
     /// Nothing to take.
-    #[error("the primary holds no key below the synchronized prefixes: wrong endpoints or wrong --prefix; if it is really empty, give --accept-empty-primary")]
+    #[error(
+        "the primary holds no key below the synchronized prefixes: wrong endpoints or wrong --prefix; if it is really empty, give --accept-empty-primary"
+    )]
     EmptyPrimary,
     /// The deletion guard.
-    #[error("this resync would delete {deletions} of {scope} mirrored keys on the standby, more than the limit; nothing was changed; look at `etcd-sync plan`, and if it is right, give --accept-deletions {deletions}")]
+    #[error(
+        "this resync would delete {deletions} of {scope} mirrored keys on the standby, more than the limit; nothing was changed; look at `etcd-sync plan`, and if it is right, give --accept-deletions {deletions}"
+    )]
     Deletions {
         /// How many.
         deletions: u64,
@@ -146,7 +162,9 @@ pub enum Refusal {
         scope: u64,
     },
     /// The standby has a life of its own.
-    #[error("the standby holds more than {limit} keys in scope that the primary does not have: it looks like a cluster in use; check --standby-endpoints, or narrow the scope")]
+    #[error(
+        "the standby holds more than {limit} keys in scope that the primary does not have: it looks like a cluster in use; check --standby-endpoints, or narrow the scope"
+    )]
     TooManyLocalKeys {
         /// The limit.
         limit: usize,

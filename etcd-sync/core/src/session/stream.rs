@@ -41,7 +41,8 @@ impl Session {
         }
         let Stage::Streaming(tracker) = &self.stage else { return };
         let idle_ms = self.now_ms - self.last_commit_ms.min(self.now_ms);
-        let primary_moved = self.stats.heard > self.checkpoint.revision && idle_ms >= self.config.checkpoint_interval_ms;
+        let primary_moved =
+            self.stats.heard > self.checkpoint.revision && idle_ms >= self.config.checkpoint_interval_ms;
         // Our own last write is no reason for another: a quiet pair must come to rest.
         let standby_moved = tracker.seen() > self.last_commit_revision && idle_ms >= SEEN_INTERVAL_MS;
         if self.is_idle() && (primary_moved || standby_moved) {

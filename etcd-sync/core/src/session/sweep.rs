@@ -89,7 +89,8 @@ impl Session {
                 Joined::Both(..) => plan.mirrored += 1,
                 Joined::Lead(kv) => {
                     if self.moments.origin(self.ledger.holds(&kv.key), kv.create_revision, kv.mod_revision)
-                        != Origin::Local {
+                        != Origin::Local
+                    {
                         plan.mirrored += 1;
                         plan.deletions += 1;
                     }
@@ -239,7 +240,8 @@ impl Session {
 
     fn ask_history(&mut self, revision: Revision) {
         let keys = &self.fence.keys;
-        let (first, last) = (keys.checkpoint.clone().min(keys.copied.clone()), keys.checkpoint.clone().max(keys.copied.clone()));
+        let (first, last) =
+            (keys.checkpoint.clone().min(keys.copied.clone()), keys.checkpoint.clone().max(keys.copied.clone()));
         let range = KeyRange { start: first, end: successor(&last) };
         let request = ReadRange { range, limit: 0, keys_only: true, revision };
         self.read(Side::Standby, request, ReadFor::Marks(revision));
@@ -253,10 +255,9 @@ impl Session {
         let deletes: Vec<_> = std::iter::from_fn(|| sweep.deletes.pop_first()).take(count).collect();
         sweep.deleted += deletes.len() as u64;
         self.guard_deletions(deletions, scope)?;
-        let compares = deletes.iter().map(|(key, mod_revision)| Compare::ModRevision {
-            key: key.clone(),
-            revision: *mod_revision,
-        });
+        let compares = deletes
+            .iter()
+            .map(|(key, mod_revision)| Compare::ModRevision { key: key.clone(), revision: *mod_revision });
         let ops = deletes.iter().map(|(key, _)| Op::Delete { key: key.clone() }).collect();
         let writes = deletes.iter().map(|(key, _)| Write::Delete { key: key.clone() }).collect();
         self.commit_checkpoint(self.checkpoint.clone(), writes, ops, compares.collect(), true);

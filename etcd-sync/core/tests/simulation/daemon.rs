@@ -86,7 +86,8 @@ impl Daemon {
             return false;
         }
         self.terms += 1;
-        let key: Bytes = [&self.keys.leader_prefix[..], format!("{}-{}", self.name, self.terms).as_bytes()].concat().into();
+        let key: Bytes =
+            [&self.keys.leader_prefix[..], format!("{}-{}", self.name, self.terms).as_bytes()].concat().into();
         standby.write(vec![Op::Put { key: key.clone(), value: Bytes::new(), lease: 7 }]);
         self.leader = Some((key, standby.revision));
         true

@@ -67,9 +67,7 @@ impl Model {
         }
         let succeeded = txn.compares.iter().all(|compare| match compare {
             Compare::Value { key, value } => self.get(key).is_some_and(|kv| kv.value == value),
-            Compare::CreateRevision { key, revision } => {
-                self.get(key).map_or(0, |kv| kv.create_revision) == *revision
-            }
+            Compare::CreateRevision { key, revision } => self.get(key).map_or(0, |kv| kv.create_revision) == *revision,
             Compare::ModRevision { key, revision } => self.get(key).map_or(0, |kv| kv.mod_revision) == *revision,
         });
         let mut gets = Vec::new();

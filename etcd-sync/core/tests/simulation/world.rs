@@ -39,9 +39,21 @@ impl Counts {
     /// A simulation that no longer reaches its faults proves nothing.
     pub fn must_have_tried_everything(&self) {
         for name in [
-            "crash", "unknown commit", "stale commit", "stale commit refused", "two leaders", "compaction",
-            "standby compaction", "broken watch", "reordered replies", "local key", "local key overwritten", "large revision",
-            "commit while streaming", "commit while copying", "swept",
+            "crash",
+            "unknown commit",
+            "stale commit",
+            "stale commit refused",
+            "two leaders",
+            "compaction",
+            "standby compaction",
+            "broken watch",
+            "reordered replies",
+            "local key",
+            "local key overwritten",
+            "large revision",
+            "commit while streaming",
+            "commit while copying",
+            "swept",
         ] {
             assert!(self.0.get(name).is_some_and(|count| *count > 0), "no seed tried: {name}");
         }
@@ -457,7 +469,9 @@ impl World {
             }
             self.work();
             let record = self.record();
-            if record.is_some_and(|record| record.phase == Phase::Streaming && (record.revision, record.offset) == (self.primary.revision, 0)) {
+            if record.is_some_and(|record| {
+                record.phase == Phase::Streaming && (record.revision, record.offset) == (self.primary.revision, 0)
+            }) {
                 self.must_be_exact(&self.record().expect("looked at just now"));
                 return;
             }
