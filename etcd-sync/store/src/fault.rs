@@ -61,10 +61,11 @@ impl Fault {
         }
         let message = status.message();
         let error = of_server(at, status.code(), message);
+        // NOSPACE is not among them: the request that fills the database up is applied, and then answered with this error
+        // (quotaApplierV3 in etcd's apply.go).
         let no_effect = match &error {
             Error::RequestTooLarge { .. }
             | Error::InvalidRequest { .. }
-            | Error::NoSpace { .. }
             | Error::PermissionDenied { .. }
             | Error::Unauthenticated { .. }
             | Error::LeaseGone { .. }
@@ -213,7 +214,6 @@ mod tests {
             (Code::ResourceExhausted, "grpc: received message larger than max (2097170 vs. 2097152)"),
             (Code::InvalidArgument, "etcdserver: too many operations in txn request"),
             (Code::InvalidArgument, "etcdserver: duplicate key given in txn request"),
-            (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded"),
             (Code::ResourceExhausted, "etcdserver: too many requests"),
             (Code::PermissionDenied, "etcdserver: permission denied"),
             (Code::Unauthenticated, "etcdserver: invalid auth token"),
@@ -228,6 +228,7 @@ mod tests {
     #[test]
     fn everything_else_is_unknown() {
         for (code, message) in [
+            (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded"),
             (Code::Unavailable, "etcdserver: request timed out"),
             (Code::Unavailable, "etcdserver: request timed out, possibly due to previous leader failure"),
             (Code::Unavailable, "etcdserver: no leader"),
