@@ -18,7 +18,7 @@ pub struct Metrics {
 const DESCRIPTIONS: &[(&str, Option<Unit>, &str)] = &[
     ("etcd_sync_role", None, "1 for what this replica does: starting, candidate or leader"),
     ("etcd_sync_phase", None, "1 for the phase of the link, as the leader sees it"),
-    ("etcd_sync_held", None, "1 while the link stands still, with the reason"),
+    ("etcd_sync_held", None, "1 while the link stands still; /readyz and the log say why"),
     ("etcd_sync_checkpoint_revision", None, "Revision of the primary the standby stands for"),
     ("etcd_sync_lag_revisions", None, "Revisions of the primary not applied yet"),
     ("etcd_sync_lag_seconds", None, "How long ago the standby was where the primary was"),

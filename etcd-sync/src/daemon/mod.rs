@@ -83,7 +83,8 @@ pub async fn run(config: Config, run: RunConfig) -> Result<()> {
     };
     // Both are made once here so that a bad file or endpoint ends the process at once.
     let (primary, standby) = (config.primary.etcd()?, config.standby.etcd()?);
-    warn_of_versions(&primary, &standby).await;
+    // A member that hangs must hold up neither the start nor the end.
+    tokio::spawn(warn_of_versions(primary, standby.clone()));
     let daemon = Daemon {
         keys: StateKeys::new(&config.link),
         scope: Arc::new(config.scope),
@@ -97,7 +98,7 @@ pub async fn run(config: Config, run: RunConfig) -> Result<()> {
     daemon.campaign_for_ever().await
 }
 
-async fn warn_of_versions(primary: &Etcd, standby: &Etcd) {
+async fn warn_of_versions(primary: Etcd, standby: Etcd) {
     let (primary, standby) = tokio::join!(primary.member_statuses(), standby.member_statuses());
     for (side, members) in [("primary", primary), ("standby", standby)] {
         for (endpoint, status) in members {
@@ -120,16 +121,20 @@ impl Daemon {
     async fn campaign_for_ever(mut self) -> Result<()> {
         let mut pause = RETRY_FIRST;
         loop {
-            self.health.role(Role::Candidate);
             let holder = self.run.holder.clone();
-            let elected = tokio::select! {
-                () = self.stop.wanted() => return Ok(()),
-                elected = campaign(&self.standby, &self.keys.leader_prefix, holder.as_bytes(), self.run.leader_ttl) => elected,
-            };
+            // Only who is known to wait for another one may say so: nobody may lead at all.
+            let waiting = || self.health.role(Role::Candidate);
+            let (prefix, ttl) = (&self.keys.leader_prefix, self.run.leader_ttl);
+            let elected = campaign(&self.standby, prefix, holder.as_bytes(), ttl, waiting, self.stop.wanted()).await;
             let leadership = match elected {
-                Ok(leadership) => leadership,
+                Ok(Some(leadership)) => leadership,
+                Ok(None) => {
+                    info!("stopped");
+                    return Ok(());
+                }
                 Err(error) => {
                     self.health.role(Role::Starting);
+                    self.health.hold(Some(("election", error.to_string())));
                     error!(%error, "cannot take part in the election yet");
                     if self.wait(pause).await {
                         return Ok(());
@@ -140,13 +145,19 @@ impl Daemon {
             };
             pause = RETRY_FIRST;
             self.health.role(Role::Leader);
+            self.health.hold(None);
             // Operators and scripts look for exactly these words.
             info!(holder, epoch = leadership.epoch(), "Acquired leader lease");
             match self.lead(&leadership).await {
-                Term::Lost => warn!("this replica no longer leads"),
+                Term::Lost => {
+                    self.health.role(Role::Starting);
+                    warn!("this replica no longer leads");
+                }
                 Term::Stopped => {
                     if !matches!(timeout(RESIGN_TIMEOUT, leadership.resign()).await, Ok(Ok(()))) {
-                        warn!("the leadership could not be handed over: the next leader waits until the lease runs out");
+                        warn!(
+                            "the leadership could not be handed over: the next leader waits until the lease runs out"
+                        );
                     }
                     info!("stopped");
                     return Ok(());

@@ -18,6 +18,9 @@ use crate::watch::WatchMessage;
 /// Pause of a waiting candidate after a failure that may pass.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// A candidate that gives up takes its key away within this time.
+const GIVE_UP_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// How often the put of the candidate's key is repeated while its outcome is unknown.
 const PUT_ATTEMPTS: usize = 5;
 
@@ -33,25 +36,42 @@ pub struct Leadership {
 
 /// Becomes a candidate under `prefix` and waits, for ever if need be, until it leads. Only candidates' keys may lie
 /// under `prefix`. `holder` is the key's value, for people and other candidates to read. `ttl` is in whole seconds,
-/// rounded up: it is how long a dead leader holds up the next one.
+/// rounded up: it is how long a dead leader holds up the next one. `waiting` is called when another one leads.
 ///
-/// When the future is dropped the candidate's lease is no longer kept alive and runs out.
+/// Gives `None` when `give_up` resolves first: the candidate's key is gone then, or else runs out with its lease, as it
+/// does when the future is dropped.
 ///
 /// # Errors
 /// A failure that does not pass by itself, or [`Error::LeaseGone`] when the lease ran out while waiting: start again.
-pub async fn campaign(etcd: &Etcd, prefix: &[u8], holder: &[u8], ttl: Duration) -> Result<Leadership, Error> {
-    let lease = Lease::grant(etcd, ttl).await?;
+pub async fn campaign(
+    etcd: &Etcd,
+    prefix: &[u8],
+    holder: &[u8],
+    ttl: Duration,
+    waiting: impl Fn(),
+    give_up: impl Future<Output = ()>,
+) -> Result<Option<Leadership>, Error> {
+    let mut give_up = std::pin::pin!(give_up);
+    let lease = tokio::select! {
+        lease = Lease::grant(etcd, ttl) => lease?,
+        () = &mut give_up => return Ok(None),
+    };
     let mut key = prefix.to_vec();
     key.extend_from_slice(format!("{:016x}", lease.id()).as_bytes());
     let candidate = Candidate { etcd, prefix, key: key.into(), lease };
     let gone = Err(Error::LeaseGone { side: etcd.side() });
     let led = tokio::select! {
-        led = candidate.lead(Bytes::copy_from_slice(holder)) => led,
+        led = candidate.lead(Bytes::copy_from_slice(holder), waiting) => led.map(Some),
         () = candidate.lease.lost() => gone,
-    };
-    let epoch = led?;
+        () = &mut give_up => Ok(None),
+    }?;
     let Candidate { key, lease, .. } = candidate;
-    Ok(Leadership { etcd: etcd.clone(), lease, key, epoch })
+    let Some(epoch) = led else {
+        // Whoever comes next would wait behind the key of a candidate that is no more.
+        let _ = tokio::time::timeout(GIVE_UP_TIMEOUT, lease.revoke(etcd)).await;
+        return Ok(None);
+    };
+    Ok(Some(Leadership { etcd: etcd.clone(), lease, key, epoch }))
 }
 
 impl Leadership {
@@ -91,7 +111,7 @@ struct Candidate<'a> {
 
 impl Candidate<'_> {
     /// Puts the key and waits for all older ones to go. Returns the key's creation revision.
-    async fn lead(&self, holder: Bytes) -> Result<Revision, Error> {
+    async fn lead(&self, holder: Bytes, waiting: impl Fn()) -> Result<Revision, Error> {
         let epoch = self.put(holder).await?;
         loop {
             let page = self.candidates().await?;
@@ -104,6 +124,7 @@ impl Candidate<'_> {
                 return Ok(epoch);
             };
             tracing::info!(key = %etcd_sync_core::kv::printable(&before.key), "waiting behind another leader or candidate");
+            waiting();
             self.deletion(before.key.clone(), page.revision + 1).await?;
         }
     }
