@@ -175,6 +175,28 @@ async fn a_leader_asked_to_stop_hands_over_at_once() -> Result<()> {
     Ok(())
 }
 
+/// Rolling restarts end candidates too: the next in line must not wait for the lease of one that is gone.
+#[tokio::test]
+async fn a_candidate_asked_to_stop_leaves_nothing_in_the_way() -> Result<()> {
+    let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;
+    link.primary.put(&config_keys(1)[0], "first").await?;
+    let flags = &["--leader-ttl=60s"];
+    let leader = link.daemon(flags)?;
+    leader.wait_line(LEADS, PATIENCE).await?;
+    let candidates = [link.daemon(flags)?, link.daemon(flags)?];
+    for candidate in &candidates {
+        candidate.wait_line("waiting behind another leader", PATIENCE).await?;
+    }
+    let [gone, next] = candidates;
+    let asked = Instant::now();
+    assert_eq!(gone.terminate(PATIENCE).await?.code(), Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    assert_eq!(link.candidates().await?.len(), 2);
+    leader.terminate(PATIENCE).await?;
+    next.wait_line(LEADS, Duration::from_secs(5)).await?;
+    Ok(())
+}
+
 /// Keys of a history that are neither the election's nor the role.
 fn written(link: &Link, history: &[Event]) -> Vec<String> {
     let election = |event: &&Event| !event.key().starts_with(&link.keys.leader_prefix);

@@ -1,0 +1,228 @@
+//! Full disks, lost majorities and a primary that is away: the daemon says what is wrong, waits, and goes on by itself.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use bytes::Bytes;
+use etcd_sync_integration::compare::{await_true, await_until};
+use etcd_sync_integration::daemon::Daemon;
+use etcd_sync_integration::data::Item;
+use etcd_sync_integration::etcd::{Cluster, ClusterOptions};
+use etcd_sync_integration::link::{Link, await_ready, config_keys};
+use etcd_sync_integration::load::{Writer, WriterOptions, load};
+use etcd_sync_store::Side;
+
+const PATIENCE: Duration = Duration::from_secs(40);
+const KIB: usize = 1024;
+
+/// Keys below `prefix` that fill `mib` MiB.
+fn junk(prefix: &str, mib: usize) -> Vec<Item> {
+    (0..mib * 16).map(|i| (format!("{prefix}{i:04}").into_bytes(), vec![b'x'; 64 * KIB])).collect()
+}
+
+/// What the message tells the operator to do.
+async fn make_space(standby: &Cluster) -> Result<()> {
+    standby.etcdctl(&["del", "--prefix", "/junk/"]).await?;
+    standby.compact(standby.revision().await?).await?;
+    standby.etcdctl(&["defrag"]).await?;
+    standby.etcdctl(&["alarm", "disarm"]).await?;
+    Ok(())
+}
+
+/// A standby whose quota is nearly used up by something else, and a primary with more than there is room for.
+async fn crowded() -> Result<Link> {
+    let standby = ClusterOptions { quota_bytes: Some(16 << 20), ..Default::default() };
+    let link = Link::start(ClusterOptions::default(), standby).await?;
+    load(&link.standby.store(Side::Standby)?, junk("/junk/", 9), 1).await?;
+    link.primary.put(&config_keys(1)[0], "first").await?;
+    Ok(link)
+}
+
+async fn await_nospace(link: &Link, daemon: &Daemon) -> Result<()> {
+    let text = "the standby etcd is out of space (alarm NOSPACE)";
+    // etcd looks at its size a little late: the write that is refused comes after the burst that was too much.
+    let options = WriterOptions { per_second: 20.0, delete_percent: 0, ..WriterOptions::new(config_keys(1)) };
+    let _writer = Writer::start(link.primary.store(Side::Primary)?, options);
+    await_ready(daemon, 503, text, PATIENCE).await?;
+    let line = daemon.wait_line(text, PATIENCE).await?;
+    for part in ["ERROR", "compact it", "etcdctl defrag", "etcdctl alarm disarm", "--quota-backend-bytes"] {
+        ensure!(line.contains(part), "{part} is not in {line}");
+    }
+    assert_eq!(daemon.metric("etcd_sync_held").await, Some(1.0));
+    assert!(daemon.lines().iter().all(|line| !line.contains("no quorum")), "{}", daemon.tail());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_full_standby_is_waited_for_while_streaming() -> Result<()> {
+    let link = crowded().await?;
+    let daemon = link.daemon(&[])?;
+    link.await_equal(PATIENCE).await?;
+    load(&link.primary.store(Side::Primary)?, junk("/registry/configmaps/team-a/big-", 9), 1).await?;
+    await_nospace(&link, &daemon).await?;
+    assert!(link.standby.etcdctl(&["alarm", "list"]).await?.contains("NOSPACE"));
+    let (status, _) = daemon.http("/healthz").await?;
+    assert_eq!((status, daemon.exited()?), (200, None));
+    link.primary.put(&config_keys(2)[1], "has to wait").await?;
+    assert!(!link.difference().await?.is_empty(), "there was room after all");
+
+    make_space(&link.standby).await?;
+    link.await_equal(PATIENCE).await?;
+    await_ready(&daemon, 200, "in step", PATIENCE).await?;
+    assert_eq!(daemon.metric("etcd_sync_held").await, Some(0.0));
+    Ok(())
+}
+
+/// In the first sync, and with a daemon that starts while the alarm is on: it cannot even become leader then.
+#[tokio::test]
+async fn a_full_standby_is_waited_for_in_the_first_sync_and_at_the_start() -> Result<()> {
+    let link = crowded().await?;
+    load(&link.primary.store(Side::Primary)?, junk("/registry/configmaps/team-a/big-", 9), 1).await?;
+    let daemon = link.daemon(&[])?;
+    await_nospace(&link, &daemon).await?;
+    assert!(daemon.terminate(PATIENCE).await?.success());
+    let daemon = link.daemon(&[])?;
+    await_nospace(&link, &daemon).await?;
+    make_space(&link.standby).await?;
+    link.await_equal(PATIENCE).await?;
+    assert_eq!(daemon.metric("etcd_sync_held").await, Some(0.0));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_standby_without_a_majority_is_waited_for() -> Result<()> {
+    let link = Link::start(ClusterOptions::default(), ClusterOptions::three()).await?;
+    let keys = config_keys(50);
+    for key in &keys {
+        link.primary.put(key, "first").await?;
+    }
+    let daemon = link.daemon(&["--leader-ttl=5s"])?;
+    link.await_equal(PATIENCE).await?;
+    let mark = daemon.mark();
+    link.standby.kill_member(0)?;
+    link.standby.kill_member(1)?;
+    for key in &keys {
+        link.primary.put(key, "second").await?;
+    }
+    let line = daemon.wait_line_from(mark, "has no quorum", PATIENCE).await?;
+    ensure!(line.contains("standby") && line.contains("bring back a majority of its members"), "{line}");
+    let (status, _) = daemon.http("/healthz").await?;
+    assert_eq!((status, daemon.exited()?), (200, None));
+    await_until("/readyz tells of trouble", PATIENCE, || async {
+        let (status, body) = daemon.http("/readyz").await?;
+        Ok((status != 503).then_some(body))
+    })
+    .await?;
+    link.standby.restart_member(1).await?;
+    link.await_equal(PATIENCE).await?;
+    await_ready(&daemon, 200, "in step", PATIENCE).await?;
+    assert!(daemon.lines().iter().all(|line| !line.contains("NOSPACE")), "{}", daemon.tail());
+    Ok(())
+}
+
+/// A member that answers nothing holds up neither the start nor the end, and nobody calls himself a candidate before he is.
+#[tokio::test]
+async fn a_standby_that_hangs_is_waited_for_and_left_at_once() -> Result<()> {
+    let link = Link::start(ClusterOptions::default(), ClusterOptions::three()).await?;
+    link.primary.put(&config_keys(1)[0], "first").await?;
+    link.standby.pause_member(2)?;
+    let started = Instant::now();
+    let daemon = link.daemon(&[])?;
+    daemon.wait_line("Start Sync update", PATIENCE).await?;
+    let elapsed = started.elapsed();
+    ensure!(elapsed < Duration::from_secs(5), "one of three members held up the start for {elapsed:?}");
+
+    for member in 0..2 {
+        link.standby.pause_member(member)?;
+    }
+    let started = Instant::now();
+    assert_eq!(daemon.terminate(PATIENCE).await?.code(), Some(0), "{}", daemon.tail());
+    let elapsed = started.elapsed();
+    ensure!(elapsed < Duration::from_secs(5), "the leader took {elapsed:?} to end");
+
+    let daemon = link.daemon(&[])?;
+    await_ready(&daemon, 503, "connecting", PATIENCE).await?;
+    // The first request has given up by then, and said why.
+    await_until("/readyz says what is wrong", PATIENCE, || async {
+        let (status, body) = daemon.http("/readyz").await?;
+        ensure!(status == 503, "{status}: {body}");
+        Ok((!body.contains("the standby etcd")).then_some(body))
+    })
+    .await?;
+    let started = Instant::now();
+    assert_eq!(daemon.terminate(PATIENCE).await?.code(), Some(0), "{}", daemon.tail());
+    let elapsed = started.elapsed();
+    ensure!(elapsed < Duration::from_secs(5), "{elapsed:?} to end while it was no candidate yet");
+    Ok(())
+}
+
+/// A link in step that calls itself not ready early.
+async fn impatient(keys: &[Bytes]) -> Result<(Link, Daemon)> {
+    let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;
+    link.primary.put(&keys[0], "first").await?;
+    let daemon = link.daemon(&["--ready-lag=3s"])?;
+    link.await_equal(PATIENCE).await?;
+    await_ready(&daemon, 200, "in step", PATIENCE).await?;
+    await_until("the lag is small", PATIENCE, || async {
+        let lag = daemon.metric("etcd_sync_lag_seconds").await;
+        Ok((!lag.is_some_and(|lag| lag < 3.0)).then(|| format!("{lag:?}")))
+    })
+    .await?;
+    Ok((link, daemon))
+}
+
+/// The lag tells how long the primary has been away, and rises all the time.
+async fn await_lag(daemon: &Daemon, seconds: f64) -> Result<()> {
+    let seen = std::sync::Mutex::new(0.0);
+    await_until("the lag grows", PATIENCE, || async {
+        let lag = daemon.metric("etcd_sync_lag_seconds").await.unwrap_or(f64::NAN);
+        // NaN would be "unknown": whoever watches an outage wants a number.
+        ensure!(!lag.is_nan(), "the lag is not told");
+        let mut seen = seen.lock().expect("no panic while it is held");
+        assert!(lag >= *seen, "the lag fell from {seen} to {lag} while nothing was heard");
+        *seen = lag;
+        Ok((lag < seconds).then(|| format!("{lag} s")))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_primary_that_hangs_is_waited_for() -> Result<()> {
+    let keys = config_keys(20);
+    let (link, daemon) = impatient(&keys).await?;
+    link.primary.pause_member(0)?;
+    await_ready(&daemon, 503, "s behind the primary", Duration::from_secs(10)).await?;
+    await_lag(&daemon, 20.0).await?;
+    assert_eq!(daemon.exited()?, None);
+    link.primary.resume_member(0)?;
+    for key in &keys {
+        link.primary.put(key, "second").await?;
+    }
+    link.await_equal(PATIENCE).await?;
+    await_ready(&daemon, 200, "in step", PATIENCE).await?;
+    assert!(daemon.metric("etcd_sync_lag_seconds").await.is_some_and(|lag| lag < 3.0));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_primary_that_was_killed_and_comes_back_is_followed_on() -> Result<()> {
+    let keys = config_keys(20);
+    let (link, daemon) = impatient(&keys).await?;
+    let options = WriterOptions { per_second: 200.0, ..WriterOptions::new(keys.clone()) };
+    let writer = Writer::start(link.primary.store(Side::Primary)?, options);
+    await_true("something is written", PATIENCE, || async { Ok(writer.transactions() > 100) }).await?;
+    link.primary.kill_member(0)?;
+    await_ready(&daemon, 503, "s behind the primary", Duration::from_secs(10)).await?;
+    let line = daemon.wait_line("cannot connect to the primary etcd", PATIENCE).await?;
+    ensure!(line.contains("WARN") && line.contains(&link.primary.endpoint(0)), "{line}");
+    link.primary.restart_member(0).await?;
+    let before = writer.transactions();
+    await_true("writing goes on", PATIENCE, || async { Ok(writer.transactions() > before + 100) }).await?;
+    writer.stop().await?;
+    link.await_equal(PATIENCE).await?;
+    await_ready(&daemon, 200, "in step", PATIENCE).await?;
+    // The history went on, so no copy was needed.
+    let copies = daemon.lines().iter().filter(|line| line.contains("sync begins") || line.contains("resync")).count();
+    assert_eq!(copies, 1, "{}", daemon.tail());
+    Ok(())
+}
