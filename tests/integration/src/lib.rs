@@ -6,6 +6,7 @@ pub mod compare;
 pub mod daemon;
 pub mod data;
 pub mod etcd;
+pub mod exact;
 pub mod http;
 pub mod link;
 pub mod load;
