@@ -35,9 +35,14 @@ impl Write {
     /// Bytes it takes in a request, nearly.
     pub fn size_bytes(&self) -> usize {
         const FRAMING_BYTES: usize = 24;
+        self.data_bytes() + FRAMING_BYTES
+    }
+
+    /// Bytes of its key and its value.
+    pub fn data_bytes(&self) -> usize {
         match self {
-            Write::Put { key, value } => key.len() + value.len() + FRAMING_BYTES,
-            Write::Delete { key } => key.len() + FRAMING_BYTES,
+            Write::Put { key, value } => key.len() + value.len(),
+            Write::Delete { key } => key.len(),
         }
     }
 }

@@ -307,7 +307,7 @@ impl Session {
             } else {
                 self.stats.puts += 1;
             }
-            self.stats.bytes += write.size_bytes() as u64;
+            self.stats.bytes += write.data_bytes() as u64;
             if self.config.detail {
                 self.note(Note::Wrote { key: write.key().clone(), deleted, revision });
             }
@@ -322,7 +322,7 @@ impl Session {
         };
         let [write] = &writes[..] else { return Err(Ended::ShrinkTransactions) };
         self.stats.too_large += 1;
-        self.note(Note::TooLarge { key: write.key().clone(), bytes: write.size_bytes() });
+        self.note(Note::TooLarge { key: write.key().clone(), bytes: write.data_bytes() - write.key().len() });
         if let Some(checkpoint) = moved {
             self.commit_checkpoint(checkpoint, vec![], vec![], vec![], false);
         }
