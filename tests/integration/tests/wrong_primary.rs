@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use etcd_sync_core::state::{Condition, STATE_ROOT, StateKeys};
 use etcd_sync_integration::compare::await_until;
-use etcd_sync_integration::daemon::Daemon;
+use etcd_sync_integration::daemon::{Daemon, run_command};
 use etcd_sync_integration::etcd::{Cluster, ClusterOptions};
 use etcd_sync_integration::link::{Link, await_ready, config_keys, history};
 use etcd_sync_store::Side;
@@ -59,6 +59,10 @@ async fn await_refusal(link: &Link, daemon: &Daemon, label: &str, text: &str) ->
         Ok((!condition.held.contains(text)).then_some(condition.held))
     })
     .await?;
+    let mut status = vec!["status".to_owned(), "--output=json".to_owned()];
+    status.extend(link.flags(&[]));
+    let status = run_command(&status).await?;
+    assert!(status.stdout.contains(text), "{status:?}");
     Ok(line)
 }
 
