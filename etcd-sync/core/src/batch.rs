@@ -1,7 +1,7 @@
 //! Turns the ordered changes of the primary into transactions: whole revisions together while they fit, a revision that
 //! does not fit in parts with an offset, and never a delete and a later create of one key in one transaction.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use bytes::Bytes;
 
@@ -139,6 +139,11 @@ impl Batcher {
             }
             None => {}
         }
+    }
+
+    /// The keys that a waiting change writes.
+    pub fn keys(&self) -> HashSet<Bytes> {
+        self.queue.iter().filter_map(|queued| queued.write.as_ref()).map(|write| write.key().clone()).collect()
     }
 
     /// Bytes waiting.

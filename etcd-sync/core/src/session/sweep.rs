@@ -34,11 +34,13 @@ pub(super) struct Plan {
     walk: Walk,
     deletions: u64,
     mirrored: u64,
+    /// The newest revision of the primary a page was read at.
+    newest_page: Revision,
 }
 
 impl Plan {
     pub(super) fn new(ranges: &[KeyRange]) -> Self {
-        Plan { walk: walk(ranges), deletions: 0, mirrored: 0 }
+        Plan { walk: walk(ranges), deletions: 0, mirrored: 0, newest_page: 0 }
     }
 
     pub(super) fn walk(&mut self) -> &mut Walk {
@@ -84,6 +86,7 @@ impl Sweep {
 impl Session {
     pub(super) fn plan_chunk(&mut self, chunk: Chunk) {
         let Stage::Planning(plan) = &mut self.stage else { return };
+        plan.newest_page = plan.newest_page.max(chunk.follow_revision);
         for joined in join(chunk) {
             match joined {
                 Joined::Both(..) => plan.mirrored += 1,
@@ -104,6 +107,8 @@ impl Session {
         let Stage::Planning(plan) = &mut self.stage else { return Ok(()) };
         if plan.walk.finished() {
             let (deletions, scope) = (plan.deletions, plan.mirrored);
+            // The copy begins at the present: the plan may have taken longer than the primary keeps its history.
+            self.primary_revision = self.primary_revision.max(plan.newest_page);
             self.note(Note::Planned { deletions, scope });
             self.guard_deletions(deletions, scope)?;
             self.start_copy();
@@ -163,10 +168,13 @@ impl Session {
         let Stage::Sweeping(sweep) = &mut self.stage else { return Ok(()) };
         sweep.seen.get_or_insert(chunk.lead_revision);
         sweep.newest_page = sweep.newest_page.max(chunk.follow_revision);
+        // A change of a surplus key that was heard before its page, but is not applied yet, decides as one heard later does.
+        let waiting = self.batcher.keys();
         for joined in join(chunk) {
             match joined {
                 Joined::Both(..) => sweep.mirrored += 1,
                 Joined::Follow(_) => {}
+                Joined::Lead(kv) if waiting.contains(&kv.key) => {}
                 Joined::Lead(KeyValue { key, create_revision, mod_revision, .. }) => {
                     match self.moments.origin(self.ledger.holds(&key), create_revision, mod_revision) {
                         Origin::Local => self.ledger.add(key, 0, 0),
