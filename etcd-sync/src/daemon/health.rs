@@ -195,9 +195,11 @@ impl State {
 
     fn headroom(&self) -> (u64, Option<Duration>) {
         let revisions = (self.checkpoint - self.compacted).max(0) as u64;
-        let pace = self.heads.front().zip(self.head).map(|((since, from), to)| {
-            (to - from) as f64 / since.elapsed().as_secs_f64().max(1.0)
-        });
+        let pace = self
+            .heads
+            .front()
+            .zip(self.head)
+            .map(|((since, from), to)| (to - from) as f64 / since.elapsed().as_secs_f64().max(1.0));
         let time = pace.filter(|pace| *pace > 0.0).map(|pace| Duration::from_secs_f64(revisions as f64 / pace));
         (revisions, time)
     }
@@ -260,4 +262,3 @@ impl Role {
 pub fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
-

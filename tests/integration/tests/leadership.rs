@@ -140,6 +140,31 @@ async fn a_leader_that_slept_commits_nothing_when_it_wakes() -> Result<()> {
     Ok(())
 }
 
+/// The lease lives on, so only the fence can tell this leader that its key, and with it its epoch, is gone.
+#[tokio::test]
+async fn a_leader_whose_key_is_deleted_commits_nothing_more_in_its_epoch() -> Result<()> {
+    let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;
+    let keys = config_keys(40);
+    link.primary.put(&keys[0], "first").await?;
+    let options = WriterOptions { per_second: 200.0, ..WriterOptions::new(keys) };
+    let writer = Writer::start(link.primary.store(Side::Primary)?, options);
+    let daemon = link.daemon(&["--leader-ttl=60s"])?;
+    let first = epoch_of(&daemon.wait_line(LEADS, PATIENCE).await?)?;
+    daemon.wait_line("Start Sync update", PATIENCE).await?;
+    let mark = daemon.mark();
+    let deleted = link.standby.delete(&link.candidates().await?[0].key).await?;
+    daemon.wait_line_from(mark, "no longer leads", PATIENCE).await?;
+    let second = epoch_of(&daemon.wait_line_from(mark, LEADS, PATIENCE).await?)?;
+    writer.stop().await?;
+    link.await_equal(PATIENCE).await?;
+    let records = link.checkpoints(&link.standby_history(1).await?)?;
+    assert_one_writer(&records);
+    assert_eq!(epochs(&records), [first, second]);
+    let late = records.iter().filter(|(revision, record)| *revision > deleted && record.epoch == first);
+    assert_eq!(late.count(), 0, "records of an epoch that was over");
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_leader_asked_to_stop_hands_over_at_once() -> Result<()> {
     let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;

@@ -17,7 +17,8 @@ use crate::model::Model;
 /// Names of keys the primary writes, local names only the standby uses, and how long the chaos lasts.
 const NAMES: u64 = 40;
 const LOCAL_NAMES: u64 = 6;
-const STEPS: u64 = 1_500;
+const COLD_NAMES: u64 = 12;
+const STEPS: u64 = 3_000;
 
 /// How often each kind of trouble happened, over all seeds.
 #[derive(Clone, Debug, Default)]
@@ -93,6 +94,11 @@ fn data_key(name: u64) -> Bytes {
     .into()
 }
 
+/// Written once, before the link is made, and deleted one day.
+fn cold_key(name: u64) -> Bytes {
+    format!("/registry/secrets/apps/{name:02}").into()
+}
+
 fn local_key(name: u64) -> Bytes {
     format!("/registry/configmaps/apps/{}-local", name * 7).into()
 }
@@ -120,6 +126,10 @@ impl World {
         };
         for _ in 0..world.random.below(NAMES) {
             world.primary_writes();
+        }
+        for name in 0..COLD_NAMES {
+            let value = format!("cold {name}").into();
+            world.primary.write(vec![Op::Put { key: cold_key(name), value, lease: 0 }]);
         }
         let twins = world.in_scope(&world.primary, Revision::MAX);
         for (key, value) in twins {
@@ -193,7 +203,7 @@ impl World {
             let model = if *side == Side::Primary { &self.primary } else { &self.standby };
             // Small pages, so that a copy has many.
             let mut request = request.clone();
-            request.limit = if request.limit == 0 { 0 } else { request.limit.min(1 + self.random.below(8) as i64) };
+            request.limit = if request.limit == 0 { 0 } else { request.limit.min(1 + self.random.below(25) as i64) };
             let answer = if self.random.below(50) == 0 { Err(ReadFailure::TooLarge) } else { Ok(model.read(&request)) };
             let pinned = request.revision != 0;
             daemon.reads[at].1 = Read::Answered(match answer {
@@ -383,6 +393,10 @@ impl World {
                 0 => local_key(self.random.below(LOCAL_NAMES)),
                 _ => data_key(self.random.below(NAMES)),
             };
+            if self.random.below(30) == 0 {
+                let key = cold_key(self.random.below(COLD_NAMES));
+                ops.insert(key.clone(), Op::Delete { key });
+            }
             self.serial += 1;
             let value = Bytes::from(format!("{:0width$}", self.serial, width = 8 + self.random.below(60) as usize));
             let op = match self.random.below(10) {
