@@ -141,6 +141,11 @@ impl Batcher {
         }
     }
 
+    /// The revision of the last change pushed, or that it goes on behind.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
     /// The keys that a waiting change writes.
     pub fn keys(&self) -> HashSet<Bytes> {
         self.queue.iter().filter_map(|queued| queued.write.as_ref()).map(|write| write.key().clone()).collect()

@@ -72,13 +72,15 @@ impl Copy {
         self.kept_complete = complete;
     }
 
-    /// After a broken stream the rest of a revision is told again from its beginning. False when part of it is already out
-    /// of our hands.
-    pub(super) fn forget_partial_revision(&mut self) -> bool {
+    /// After a broken stream an incomplete revision is told again from its beginning. False when part of it was taken
+    /// already; `taken` is the last revision of which anything was.
+    pub(super) fn forget_partial_revision(&mut self, taken: Revision) -> bool {
         if self.kept_complete {
             return true;
         }
-        let Some(revision) = self.kept.back().map(Event::revision) else { return false };
+        let Some(revision) = self.kept.back().map(Event::revision).filter(|revision| *revision > taken) else {
+            return false;
+        };
         let whole = self.kept.iter().take_while(|event| event.revision() < revision).count();
         let forgotten: usize = self.kept.drain(whole..).map(|event| event.size_bytes()).sum();
         self.kept_bytes -= forgotten;

@@ -420,7 +420,7 @@ impl Session {
     fn watch_closed(&mut self, side: Side) -> Result<(), Ended> {
         // A copy is dear to repeat, so its watch goes on where it broke; everything else just resumes from the record.
         if let (Stage::Copying(copy), Side::Primary) = (&mut self.stage, side)
-            && copy.forget_partial_revision()
+            && copy.forget_partial_revision(self.batcher.revision())
         {
             self.watch(Side::Primary, self.stats.heard + 1);
             return Ok(());
