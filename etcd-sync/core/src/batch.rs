@@ -161,9 +161,9 @@ impl Batcher {
         self.queue.len()
     }
 
-    /// Whether nothing waits.
+    /// Whether nothing waits and nothing is owed: the rest of a revision that is partly taken is.
     pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.queue.is_empty() && !self.inside
     }
 
     /// Takes the next transaction's worth, or `None` when there is none yet. `cost` is the number of operations a write
@@ -324,8 +324,10 @@ mod tests {
             batcher.push(2, put(name, 1));
         }
         assert_eq!(batcher.next(SMALL, |_| 1).map(|b| (b.revision, b.offset)), Some((2, 3)));
+        assert!(!batcher.is_empty());
         batcher.end_revision();
         assert_eq!(batcher.next(SMALL, |_| 1).map(|b| (b.revision, b.offset)), Some((2, 0)));
+        assert!(batcher.is_empty());
         batcher.end_revision();
         assert_eq!(batcher.next(SMALL, |_| 1), None);
     }

@@ -5,7 +5,9 @@ use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::fmt;
 
-use crate::kv::{KeyRange, KeyValue, Revision, successor};
+use bytes::Bytes;
+
+use crate::kv::{KeyRange, KeyValue, Revision, prefix_end, successor};
 use crate::request::{Page, ReadRange};
 
 /// Which of the two clusters.
@@ -57,6 +59,10 @@ pub struct Chunk {
     pub follow_revision: Revision,
 }
 
+/// etcd counts all keys of the range it is asked for, whatever the limit, so pages of one large range cost it the square
+/// of the keys. Where more than so many are left, a page is asked for in a part of the range.
+const BOUND_FROM: u64 = 20_000;
+
 /// The state of a walk. Ask [`Walk::next_read`] until it gives nothing, feed each answer to [`Walk::page`].
 #[derive(Debug)]
 pub struct Walk {
@@ -64,6 +70,11 @@ pub struct Walk {
     /// Ranges (or rests of ranges) the leading side still has to be asked for.
     todo: Vec<KeyRange>,
     lead_asked: bool,
+    /// The end of the range that was asked for last.
+    asked_end: Bytes,
+    /// Where the next leading read may end, when many keys are left.
+    bound: Option<Bytes>,
+    bound_from: u64,
     lead_pages: VecDeque<LeadPage>,
     follow_asked: bool,
     lead_size: PageSizer,
@@ -88,6 +99,9 @@ impl Walk {
             options,
             todo: ranges.iter().rev().cloned().collect(),
             lead_asked: false,
+            asked_end: Bytes::new(),
+            bound: None,
+            bound_from: BOUND_FROM,
             lead_pages: VecDeque::new(),
             follow_asked: false,
             lead_size: PageSizer::new(options.keys_only),
@@ -115,8 +129,16 @@ impl Walk {
             && ahead
             && let Some(range) = self.todo.last()
         {
+            let mut range = range.clone();
+            if let Some(bound) = &self.bound
+                && range.contains(bound)
+                && *bound > range.start
+            {
+                range.end = bound.clone();
+            }
             self.lead_asked = true;
-            let read = self.read(range.clone(), self.options.lead_revision, &self.lead_size);
+            self.asked_end = range.end.clone();
+            let read = self.read(range, self.options.lead_revision, &self.lead_size);
             return Some((self.options.lead, read));
         }
         None
@@ -218,7 +240,12 @@ impl Walk {
         self.lead_size.learn(&page);
         let Some(rest) = self.todo.last_mut() else { return };
         let held: u64 = self.lead_pages.iter().map(|page| page.kvs.len() as u64).sum();
-        self.expected = self.walked + held + page.count as u64;
+        let known = self.walked + held;
+        let counted = known + page.count as u64;
+        // A part of the range tells of a part of the keys.
+        self.expected = if self.asked_end == rest.end { counted } else { self.expected.max(counted) };
+        let left = self.expected.saturating_sub(known + page.kvs.len() as u64);
+        self.bound = if page.more && left > self.bound_from { next_bound(&page) } else { None };
         let range = match page.kvs.last() {
             Some(last) if page.more => {
                 let end = successor(&last.key);
@@ -226,11 +253,25 @@ impl Walk {
                 rest.start = end;
                 range
             }
+            _ if self.asked_end != rest.end => {
+                let range = KeyRange { start: rest.start.clone(), end: self.asked_end.clone() };
+                rest.start = self.asked_end.clone();
+                range
+            }
             _ => self.todo.pop().expect("looked at just now"),
         };
         let revision = read_at(self.options.lead_revision, &page);
         self.lead_pages.push_back(LeadPage { range, kvs: page.kvs.into_iter(), revision });
     }
+}
+
+/// An end some pages behind this full one: what begins like all its keys, the last of the common bytes left out. Where that
+/// is not far enough, the page is short and the one behind it has no bound.
+fn next_bound(page: &Page) -> Option<Bytes> {
+    let (first, last) = (&page.kvs.first()?.key, &page.kvs.last()?.key);
+    let common = first.iter().zip(&last[..]).take_while(|(a, b)| a == b).count();
+    let end = prefix_end(&last[..common.checked_sub(1)?]);
+    (!end.is_empty()).then_some(end)
 }
 
 fn read_at(asked: Revision, page: &Page) -> Revision {
@@ -299,7 +340,6 @@ impl PageSizer {
 mod tests {
     use std::collections::BTreeMap;
 
-    use bytes::Bytes;
     use proptest::prelude::*;
 
     use super::*;
@@ -333,12 +373,14 @@ mod tests {
             follow_limit in 1i64..40,
             rebase_after in 0usize..40,
             prefetch: bool,
+            bound_from in 0u64..100,
         ) {
             let (lead, follow) = (model(&lead), model(&follow));
             let ranges = [KeyRange::prefix(b"/r/000"), KeyRange::prefix(b"/r/001"), KeyRange::prefix(b"/r/002")];
             let options =
                 WalkOptions { lead: Side::Primary, keys_only: false, lead_revision: 0, follow_revision: 0, prefetch };
             let mut walk = Walk::new(&ranges, options);
+            walk.bound_from = bound_from;
             let (mut seen_lead, mut seen_follow, mut steps) = (Vec::new(), Vec::new(), 0);
             let mut asked = VecDeque::new();
             loop {

@@ -495,7 +495,8 @@ impl World {
             self.daemons[index].drop_session();
             self.expire(index);
         }
-        self.daemons.drain(..last);
+        let gone: u64 = self.daemons.drain(..last).map(|daemon| daemon.unknown_origin).sum();
+        self.daemons[0].unknown_origin += gone;
         for _ in 0..40_000 {
             self.now_ms += 50;
             if self.random.below(5) == 0 {
