@@ -126,6 +126,11 @@ async fn a_standby_that_hangs_is_waited_for_and_left_at_once() -> Result<()> {
     let link = Link::start(ClusterOptions::default(), ClusterOptions::three()).await?;
     link.primary.put(&config_keys(1)[0], "first").await?;
     link.standby.pause_member(2)?;
+    // Was it the leader, the others need a moment to elect another.
+    await_true("the others agree", PATIENCE, || async {
+        Ok(link.standby.healthy(0).await && link.standby.healthy(1).await)
+    })
+    .await?;
     let started = Instant::now();
     let daemon = link.daemon(&[])?;
     daemon.wait_line("Start Sync update", PATIENCE).await?;
