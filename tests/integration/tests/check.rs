@@ -167,7 +167,10 @@ async fn a_plan_tells_every_outcome_and_writes_nothing() -> Result<()> {
     let plan: Value = serde_json::from_str(&output.stdout)?;
     let keys = |outcome: &str| {
         let groups = plan["groups"].as_array().into_iter().flatten();
-        groups.filter(|group| group["outcome"] == outcome).flat_map(|group| group["keys"].as_array().cloned()).flatten()
+        groups
+            .filter(|group| group["outcome"] == outcome)
+            .flat_map(|group| group["keys"].as_array().cloned())
+            .flatten()
             .collect::<Vec<_>>()
     };
     assert_eq!(keys("create"), [json!("/registry/configmaps/apps/c0100")]);
