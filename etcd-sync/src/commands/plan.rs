@@ -26,7 +26,8 @@ pub async fn run(config: Config, options: PlanConfig) -> Result<Outcome> {
     let checkpoint = record.checkpoint()?;
     let moments = checkpoint.as_ref().map(|checkpoint| Moments {
         base: checkpoint.base,
-        seen: checkpoint.seen,
+        // As the resync itself will see it: of a wider scope nothing was looked at before.
+        seen: if checkpoint.scope == config.scope.fingerprint() { checkpoint.seen } else { 0 },
         last_write: record.last_write(),
         began: record.revision,
     });

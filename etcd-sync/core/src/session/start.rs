@@ -257,7 +257,11 @@ pub fn open(start: &Start, config: &SessionConfig, scope_fingerprint: &str) -> R
         epoch: start.fence.epoch,
         writes: recorded.as_ref().map_or(0, |recorded| recorded.writes) + 1,
         scope: scope_fingerprint.into(),
-        seen: recorded.as_ref().map_or(0, |recorded| recorded.seen),
+        // What was out of scope then was never looked at, however old it is.
+        seen: recorded
+            .as_ref()
+            .filter(|recorded| recorded.scope == scope_fingerprint)
+            .map_or(0, |recorded| recorded.seen),
         base: recorded.as_ref().map_or(start.standby_revision, |recorded| recorded.base),
         at_ms: start.now_ms,
     };
