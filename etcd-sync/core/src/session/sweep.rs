@@ -203,10 +203,10 @@ impl Session {
             } else if let Some(question) = sweep.ask(question) {
                 if question.compacted {
                     self.stats.unknown_origin += 1;
-                    self.effects.push_back(Effect::Note(Note::UnknownOrigin { key: question.key }));
-                } else {
-                    self.ledger.add(question.key, 0, 0);
+                    self.effects.push_back(Effect::Note(Note::UnknownOrigin { key: question.key.clone() }));
                 }
+                // Also what nobody can tell goes on record: the next sweep would take it for ours by its age.
+                self.ledger.add(question.key, 0, 0);
             }
         }
     }
