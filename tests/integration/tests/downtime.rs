@@ -1,0 +1,217 @@
+//! What happens while the daemon is down: deletions arrive afterwards, with or without the history that told of them, and
+//! what the standby has of its own survives everything.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use bytes::Bytes;
+use etcd_sync_core::scope::{Scope, ScopeConfig};
+use etcd_sync_integration::compare::{await_true, dump};
+use etcd_sync_integration::data;
+use etcd_sync_integration::exact::{PATIENCE, delete_all, put_all, single};
+use etcd_sync_integration::link::{Link, await_ready, registry};
+use etcd_sync_integration::load::load;
+use etcd_sync_integration::tools::EtcdVersion;
+use etcd_sync_store::Side;
+
+const SYNCED: &str = "Start Sync update";
+const RESYNC: &str = "resync by difference begins";
+
+/// Whose history goes while the daemon is down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Compacted {
+    Nobody,
+    Primary,
+    Both,
+}
+
+#[tokio::test]
+async fn deletions_arrive_later() -> Result<()> {
+    deletions_arrive(Compacted::Nobody).await
+}
+
+#[tokio::test]
+async fn deletions_arrive_past_a_compaction() -> Result<()> {
+    deletions_arrive(Compacted::Primary).await
+}
+
+#[tokio::test]
+async fn deletions_arrive_past_compactions_of_both() -> Result<()> {
+    deletions_arrive(Compacted::Both).await
+}
+
+async fn deletions_arrive(compacted: Compacted) -> Result<()> {
+    let link = Link::start(single(EtcdVersion::V3_6), single(EtcdVersion::V3_6)).await?;
+    let store = link.primary.store(Side::Primary)?;
+    let keys = load_keys(&link, 600).await?;
+    let mut local = put_all(&link.standby, &own("before", 20)).await?;
+    let mut daemon = link.daemon(&[])?;
+    daemon.wait_line(SYNCED, PATIENCE).await?;
+
+    // Twice: what the first time could not be told must not be taken for something else the second time.
+    for (round, doomed) in keys.chunks(50).take(2).enumerate() {
+        local.extend(put_all(&link.standby, &own(&format!("running-{round}"), 20)).await?);
+        // The primary goes on meanwhile, so that creations of both kinds mix in the standby's history.
+        put_all(&link.primary, &[format!("/registry/configmaps/apps/more-{round}")]).await?;
+        local.extend(put_all(&link.standby, &own(&format!("last-{round}"), 5)).await?);
+        link.await_passed(link.primary.revision().await?, PATIENCE).await?;
+        daemon.kill()?;
+
+        delete_all(&store, doomed).await?;
+        put_all(
+            &link.primary,
+            &[&format!("/registry/configmaps/apps/new-{round}")[..], "/registry/configmaps/apps/c-0500"],
+        )
+        .await?;
+        local.extend(put_all(&link.standby, &own(&format!("down-{round}"), 20)).await?);
+        if compacted != Compacted::Nobody {
+            link.primary.compact(link.primary.revision().await?).await?;
+        }
+        if compacted == Compacted::Both {
+            link.standby.compact(link.standby.revision().await?).await?;
+        }
+        let before = link.checkpoint().await?.map_or(0, |checkpoint| checkpoint.revision);
+        ensure!(before < link.primary.revision().await?, "the record is ahead: nothing was compacted away");
+
+        link.bury_leader().await?;
+        daemon = link.daemon(&[])?;
+        link.await_passed(link.primary.revision().await?, PATIENCE).await?;
+        let standing = link.verify(&local).await?;
+        ensure!(doomed.iter().all(|key| !standing.keys.contains_key(key)));
+        let log = daemon.lines().join("\n");
+        match compacted {
+            Compacted::Nobody => ensure!(!log.contains(RESYNC), "it need not have resynced:\n{log}"),
+            _ => {
+                // With both gone, either may be noticed first.
+                let whose = if compacted == Compacted::Both { "" } else { "the primary " };
+                ensure!(log.contains(&format!("{whose}compacted its history")) && log.contains(RESYNC), "{log}");
+                ensure!(log.contains("counted what the resync would delete"), "{log}");
+            }
+        }
+        ensure!(!log.contains("ERROR"), "{log}");
+    }
+    Ok(())
+}
+
+/// A key made on the standby in the middle of our own copy: once its history is compacted nobody can tell whose it is.
+/// It stays, and not only for the first time.
+#[tokio::test]
+async fn a_key_of_unknown_origin_is_never_deleted() -> Result<()> {
+    let link = Link::start(single(EtcdVersion::V3_6), single(EtcdVersion::V3_6)).await?;
+    let store = link.primary.store(Side::Primary)?;
+    let keys = load_keys(&link, 20_000).await?;
+    let daemon = link.daemon(&["--transactions-in-flight=1"])?;
+    let copied = || async { anyhow::Ok(link.standby.get(&link.keys.copied).await?.map_or(0, |kv| kv.mod_revision)) };
+    await_true("the copy has begun", PATIENCE, || async { Ok(copied().await? > 0) }).await?;
+    let local = put_all(&link.standby, &own("in-between", 3)).await?;
+    let newest = local.values().map(|kv| kv.mod_revision).max().unwrap_or(0);
+    await_true("the copy has gone on", PATIENCE, || async { Ok(copied().await? > newest) }).await?;
+    daemon.kill()?;
+    let phase = link.checkpoint().await?.map(|checkpoint| checkpoint.phase.name());
+    ensure!(phase == Some("first-sync"), "the first sync was over too soon for this test: {phase:?}");
+
+    link.standby.compact(link.standby.revision().await?).await?;
+    link.bury_leader().await?;
+    let daemon = link.daemon(&[])?;
+    daemon.wait_line(SYNCED, PATIENCE).await?;
+    link.verify(&local).await?;
+    daemon.kill()?;
+
+    delete_all(&store, &keys[..10]).await?;
+    put_all(&link.primary, &["/registry/configmaps/apps/more-1", "/registry/configmaps/apps/more-2"]).await?;
+    link.primary.compact(link.primary.revision().await?).await?;
+    link.bury_leader().await?;
+    let daemon = link.daemon(&[])?;
+    daemon.wait_line(RESYNC, PATIENCE).await?;
+    link.await_passed(link.primary.revision().await?, PATIENCE).await?;
+    link.verify(&local).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn many_deletions_ask_first() -> Result<()> {
+    let link = Link::start(single(EtcdVersion::V3_6), single(EtcdVersion::V3_6)).await?;
+    let keys = load_keys(&link, 1000).await?;
+    let local = put_all(&link.standby, &own("before", 10)).await?;
+    let daemon = link.daemon(&[])?;
+    daemon.wait_line(SYNCED, PATIENCE).await?;
+    link.await_passed(link.primary.revision().await?, PATIENCE).await?;
+    daemon.kill()?;
+    delete_all(&link.primary.store(Side::Primary)?, &keys[..300]).await?;
+    link.primary.compact(link.primary.revision().await?).await?;
+    let store = link.standby.store(Side::Standby)?;
+    let before = dump(&store, &registry(), 0).await?;
+    ensure!(before.len() == 1010);
+
+    // Without a word, and with too small a one.
+    for flags in [&[][..], &["--accept-deletions=299"]] {
+        link.bury_leader().await?;
+        let daemon = link.daemon(flags)?;
+        let line = daemon.wait_line("held", PATIENCE).await?;
+        ensure!(line.contains("would delete 300 of 1000"), "{line}");
+        ensure!(line.contains("--accept-deletions 300"), "{line}");
+        await_ready(&daemon, 503, "would delete 300 of 1000", PATIENCE).await?;
+        ensure!(dump(&store, &registry(), 0).await? == before, "a held resync changed the standby");
+        ensure!(link.standby.get(&link.keys.condition).await?.is_some(), "nobody else can see that it is held");
+        daemon.kill()?;
+    }
+
+    link.bury_leader().await?;
+    let daemon = link.daemon(&["--accept-deletions=300"])?;
+    link.await_passed(link.primary.revision().await?, PATIENCE).await?;
+    let standing = link.verify(&local).await?;
+    assert_eq!(standing.keys.len(), 710);
+    await_ready(&daemon, 200, "", PATIENCE).await?;
+    ensure!(link.standby.get(&link.keys.condition).await?.is_none(), "it says still that it is held");
+    Ok(())
+}
+
+/// Another scope is another copy by difference; and what the standby has of its own there was never ours to delete.
+#[tokio::test]
+async fn a_wider_scope_takes_in_what_was_left_out() -> Result<()> {
+    let link = Link::start(single(EtcdVersion::V3_6), single(EtcdVersion::V3_6)).await?;
+    load_keys(&link, 200).await?;
+    let theirs: Vec<String> = (0..30).map(|i| format!("/registry/configmaps/team-x/c-{i}")).collect();
+    put_all(&link.primary, &theirs).await?;
+    let mut local = put_all(&link.standby, &own("before", 5)).await?;
+    // The standby's own, in the namespace that is left out at first.
+    local.extend(
+        put_all(&link.standby, &["/registry/configmaps/team-x/own-0", "/registry/secrets/team-x/own-1"]).await?,
+    );
+
+    let narrow = ScopeConfig { excluded_namespaces: vec!["kube-system".into(), "team-x".into()], ..Default::default() };
+    let daemon = link.daemon(&["--exclude-namespace=kube-system,team-x"])?;
+    daemon.wait_line(SYNCED, PATIENCE).await?;
+    link.await_passed(link.primary.revision().await?, PATIENCE).await?;
+    link.verify_in(&Scope::new(&narrow)?, &local).await?;
+    local.extend(put_all(&link.standby, &["/registry/configmaps/team-x/own-2"]).await?);
+    // The record must have passed that creation, or the test would be too kind.
+    put_all(&link.primary, &["/registry/configmaps/apps/more"]).await?;
+    link.await_passed(link.primary.revision().await?, PATIENCE).await?;
+    daemon.terminate(Duration::from_secs(10)).await?;
+
+    let wide = ScopeConfig { excluded_namespaces: vec!["kube-system".into()], ..Default::default() };
+    let daemon = link.daemon(&["--exclude-namespace=kube-system"])?;
+    daemon.wait_line(RESYNC, PATIENCE).await?;
+    daemon.wait_line(SYNCED, PATIENCE).await?;
+    link.await_passed(link.primary.revision().await?, PATIENCE).await?;
+    let standing = link.verify_in(&Scope::new(&wide)?, &local).await?;
+    ensure!(theirs.iter().all(|key| standing.keys.contains_key(key.as_bytes())));
+    Ok(())
+}
+
+/// Loads ConfigMaps into the primary; returns their keys.
+async fn load_keys(link: &Link, count: usize) -> Result<Vec<Bytes>> {
+    let mut random = data::Random::new(3);
+    let items: Vec<data::Item> = (0..count)
+        .map(|i| (format!("/registry/configmaps/apps/c-{i:04}").into_bytes(), random.text(300).into_bytes()))
+        .collect();
+    let keys = items.iter().map(|(key, _)| Bytes::copy_from_slice(key)).collect();
+    load(&link.primary.store(Side::Primary)?, items, 4).await?;
+    Ok(keys)
+}
+
+/// Names of keys in scope that only the standby has.
+fn own(when: &str, count: usize) -> Vec<String> {
+    (0..count).map(|i| format!("/registry/configmaps/standby-team/{when}-{i}")).collect()
+}
