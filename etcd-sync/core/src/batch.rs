@@ -82,6 +82,8 @@ pub struct Batch {
     pub offset: u64,
     /// How many changes of the primary it stands for, left-out ones included.
     pub changes: u64,
+    /// The last change in it that is not left out: revision, key, and whether it is deleted.
+    pub last: Option<(Revision, Bytes, bool)>,
 }
 
 /// A queue of changes, cut into [`Batch`]es.
@@ -211,12 +213,14 @@ impl Batcher {
     }
 
     fn take(&mut self, count: usize) -> Batch {
-        let mut batch = Batch { writes: Vec::new(), revision: 0, offset: 0, changes: count as u64 };
+        let mut batch = Batch { writes: Vec::new(), revision: 0, offset: 0, changes: count as u64, last: None };
         let mut place: HashMap<Bytes, usize> = HashMap::new();
         for queued in self.queue.drain(..count) {
             (batch.revision, batch.offset) = (queued.revision, if queued.last { 0 } else { queued.index });
             let Some(write) = queued.write else { continue };
             self.queued_bytes -= write.size_bytes();
+            let deleted = matches!(write, Write::Delete { .. });
+            batch.last = Some((queued.revision, write.key().clone(), deleted));
             match place.get(write.key()) {
                 Some(&index) => batch.writes[index] = write,
                 None => {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::kv::Revision;
+use crate::kv::{KeyValue, Revision};
 
 /// Everything the synchronizer owns in an etcd lies below this prefix.
 pub const STATE_ROOT: &[u8] = b"/etcd-sync/";
@@ -105,6 +105,9 @@ pub struct Checkpoint {
     pub epoch: Revision,
     /// Counted up by every write of this record, so that no two of its values are ever equal: the fence compares values.
     pub writes: u64,
+    /// The last change applied, to recognize the primary's history by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub witness: Option<Witness>,
     /// Fingerprint of the scope it was written under.
     pub scope: String,
     /// Every foreign creation on the standby up to this revision of the standby is in the ledger of local keys.
@@ -113,6 +116,41 @@ pub struct Checkpoint {
     pub base: Revision,
     /// When it was written, in Unix milliseconds, by the writer's clock.
     pub at_ms: u64,
+}
+
+/// One change of the primary. A primary that was restored from a backup and written to again may have the same cluster id
+/// and a revision beyond the checkpoint; it does not have the same change at the same revision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Witness {
+    /// The key, when it is text of at most [`Witness::KEY_BYTES_MAX`] bytes: others are passed over as witnesses.
+    pub key: String,
+    /// The revision that changed it.
+    pub revision: Revision,
+    /// Whether that revision deleted it.
+    pub deleted: bool,
+    /// No other change in scope lies between it and the checkpoint.
+    pub last: bool,
+}
+
+impl Witness {
+    /// The checkpoint rides in every transaction, so its key must be short.
+    pub const KEY_BYTES_MAX: usize = 300;
+
+    /// A witness of a change, if its key can be one.
+    pub fn new(key: &[u8], revision: Revision, deleted: bool, last: bool) -> Option<Self> {
+        let key = str::from_utf8(key).ok().filter(|key| key.len() <= Self::KEY_BYTES_MAX)?;
+        Some(Witness { key: key.into(), revision, deleted, last })
+    }
+
+    /// Whether the primary, read at the witness's revision, shows the same change.
+    pub fn recognizes(&self, found: Option<&KeyValue>) -> bool {
+        match found {
+            // Also a key that came to hang on a lease: for us that is a deletion.
+            Some(kv) => kv.mod_revision == self.revision,
+            None => self.deleted,
+        }
+    }
 }
 
 impl Checkpoint {
@@ -181,6 +219,7 @@ mod tests {
             offset: 3,
             epoch: 7,
             writes: 1,
+            witness: Witness::new(b"/registry/a", 12, false, true),
             scope: "00".into(),
             seen: 9,
             base: 1,

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use etcd_sync_core::fence::Fence;
 use etcd_sync_core::kv::{KeyRange, prefix_end, successor};
 use etcd_sync_core::request::{Page, ReadRange};
 use etcd_sync_core::scope::Scope;
 use etcd_sync_core::session::Start;
-use etcd_sync_core::state::{ROLE_STANDBY, STATE_ROOT, StateKeys};
+use etcd_sync_core::state::{ROLE_STANDBY, STATE_ROOT, StateKeys, Witness};
 use etcd_sync_store::record::{Record, local_keys};
 use etcd_sync_store::{Error, Etcd};
 
@@ -29,6 +30,11 @@ pub async fn gather(
     let primary_standby_links = standby_links(primary).await?;
     let record = Record::read(standby, &keys).await?;
     let local_keys = local_keys(standby, &keys).await?.into_iter().collect();
+    let witness = record.checkpoint().ok().flatten().and_then(|checkpoint| checkpoint.witness);
+    let witness_recognized = match witness {
+        Some(witness) => ask_witness(primary, &witness).await?,
+        None => None,
+    };
     let target = standby.identity().await?;
     Ok(Start {
         fence,
@@ -41,10 +47,23 @@ pub async fn gather(
         primary_cluster: source.cluster_id,
         primary_revision: source.revision,
         primary_keys,
+        witness_recognized,
         primary_standby_links,
         force_copy,
         now_ms,
     })
+}
+
+/// Whether the primary still shows the change the checkpoint names; `None` when its history there is gone.
+async fn ask_witness(primary: &Etcd, witness: &Witness) -> Result<Option<bool>, Error> {
+    let key = Bytes::from(witness.key.clone());
+    let range = KeyRange { end: successor(&key), start: key };
+    match primary.read(ReadRange { range, limit: 1, keys_only: true, revision: witness.revision }).await {
+        Ok(page) => Ok(Some(witness.recognizes(page.kvs.first()))),
+        // A revision still to come is told apart by the primary's own.
+        Err(Error::Compacted { .. } | Error::FutureRevision { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// The links of which this cluster itself is the standby: nothing may be synchronized from it.

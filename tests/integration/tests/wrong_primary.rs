@@ -281,3 +281,31 @@ async fn a_primary_put_back_under_the_same_id_before_the_daemon_starts() -> Resu
     assert_eq!(link.untouchable().await?, before);
     Ok(())
 }
+
+/// Restored, and written to until its revision is beyond the checkpoint: only its history tells.
+#[tokio::test]
+async fn a_primary_put_back_that_overtook_the_checkpoint() -> Result<()> {
+    for streamed in [false, true] {
+        let folder = tempfile::tempdir()?;
+        let link = link_with_snapshot(folder.path()).await?;
+        let daemon = link.daemon(&[])?;
+        link.await_equal(PATIENCE).await?;
+        if streamed {
+            fill(&link.primary, &config_keys(50)[45..], "streamed").await?;
+            link.await_equal(PATIENCE).await?;
+        }
+        assert!(daemon.terminate(PATIENCE).await?.success(), "{}", daemon.tail());
+        let head = link.primary.revision().await?;
+        link.primary.restore_in_place(&folder.path().join("snapshot.db")).await?;
+        while link.primary.revision().await? <= head + 5 {
+            fill(&link.primary, &config_keys(30), "another history").await?;
+        }
+        let before = link.untouchable().await?;
+        let daemon = link.daemon(&[])?;
+        let line = await_refusal(&link, &daemon, "history_differs", "history is not the one").await?;
+        assert_eq!(link.untouchable().await?, before);
+        assert!(daemon.terminate(PATIENCE).await?.success());
+        resynchronize(&link, &[&flag_in(&line, "--accept-new-primary")?]).await?;
+    }
+    Ok(())
+}

@@ -178,6 +178,9 @@ impl Session {
     }
 
     fn copy_chunk(&mut self, chunk: Chunk) {
+        if let Some(newest) = chunk.lead.iter().max_by_key(|kv| kv.mod_revision) {
+            self.come_across(&newest.key, newest.mod_revision, false);
+        }
         let Stage::Copying(copy) = &mut self.stage else { return };
         copy.newest_page = copy.newest_page.max(chunk.lead_revision);
         copy.pages.push((chunk.range.end.clone(), chunk.lead_revision));
@@ -225,6 +228,7 @@ impl Session {
         for event in kept.drain(..) {
             let Stage::Copying(copy) = &self.stage else { return false };
             let (revision, concerns) = (event.revision(), copy.concerns(&event));
+            self.come_across(event.key(), revision, matches!(event, Event::Delete { .. }));
             let write = if concerns { self.write_for(event) } else { None };
             self.batcher.push(revision, write);
         }

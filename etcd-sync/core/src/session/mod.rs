@@ -26,7 +26,7 @@ use crate::kv::{Event, KeyRange, Revision, printable};
 use crate::provenance::{LOCAL_KEYS_MAX, Ledger, Moments, Tracker};
 use crate::request::{Compare, Op, ReadRange, Txn, TxnReply};
 use crate::scope::{Decision, Reason, Scope};
-use crate::state::{Checkpoint, Phase, ROLE_STANDBY};
+use crate::state::{Checkpoint, Phase, ROLE_STANDBY, Witness};
 use crate::walk::Side;
 
 /// Changes of the primary held in memory at most: by bytes, and by number.
@@ -45,6 +45,11 @@ pub struct Session {
     ledger: Ledger,
     moments: Moments,
     primary_revision: Revision,
+    witness_recognized: bool,
+    /// The newest change in scope that a copy has come across.
+    newest_change: Option<Witness>,
+    /// Changes up to here are told again only to recognize the primary's history by.
+    resumed_at: Revision,
     batcher: Batcher,
     /// Taken from the batcher, but not to be sent before the tracker has caught up.
     deferred: Option<Batch>,
@@ -117,6 +122,9 @@ impl Session {
             last_commit_revision: start.standby_revision,
             stats: Stats::default(),
             primary_revision: start.primary_revision,
+            witness_recognized: start.witness_recognized == Some(true),
+            newest_change: None,
+            resumed_at: 0,
             fence: start.fence,
             config,
             scope,
@@ -146,7 +154,7 @@ impl Session {
             },
             Input::Opened { side: Side::Primary } => self.primary_opened(),
             Input::Opened { side: Side::Standby } | Input::Tick => {}
-            Input::Events { side: Side::Primary, events, complete } => self.primary_changed(events, complete),
+            Input::Events { side: Side::Primary, events, complete } => self.primary_changed(events, complete)?,
             Input::Events { side: Side::Standby, events, complete } => self.standby_changed(&events, complete)?,
             Input::Progress { side: Side::Primary, revision } => self.heard(revision),
             Input::Progress { side: Side::Standby, revision } => {
@@ -334,24 +342,39 @@ impl Session {
         self.stats.heard = self.stats.heard.max(revision);
     }
 
-    fn primary_changed(&mut self, events: Vec<Event>, complete: bool) {
+    fn primary_changed(&mut self, events: Vec<Event>, complete: bool) -> Result<(), Ended> {
         self.stats.events += events.len() as u64;
         if let Some(last) = events.last() {
             self.heard(if complete { last.revision() } else { last.revision() - 1 });
         }
         if let Stage::Copying(copy) = &mut self.stage {
             copy.keep_events(events, complete, self.now_ms);
-            return;
+            return Ok(());
         }
         for event in events {
+            if event.revision() <= self.resumed_at {
+                self.told_again(&event)?;
+                continue;
+            }
             if let Stage::Sweeping(sweep) = &mut self.stage {
                 sweep.leave_to_stream(event.key());
+                self.come_across(event.key(), event.revision(), matches!(event, Event::Delete { .. }));
             }
             let (revision, write) = (event.revision(), self.write_for(event));
             self.batcher.push(revision, write);
         }
         if complete {
             self.batcher.end_revision();
+        }
+        Ok(())
+    }
+
+    /// While copying: remembers the newest change, for the checkpoint's witness.
+    fn come_across(&mut self, key: &Bytes, revision: Revision, deleted: bool) {
+        let newest = self.newest_change.as_ref().map_or(0, |newest| newest.revision);
+        if revision > newest && self.scope.in_scope(key) {
+            // Deletions before their page are not come across, so it need not be the last change.
+            self.newest_change = Witness::new(key, revision, deleted, false).or(self.newest_change.take());
         }
     }
 

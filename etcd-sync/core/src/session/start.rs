@@ -68,6 +68,8 @@ pub struct Start {
     pub primary_revision: Revision,
     /// How many keys the primary has below the synchronized prefixes.
     pub primary_keys: u64,
+    /// What the primary says of the checkpoint's witness; `None` when that revision is compacted or there is none.
+    pub witness_recognized: Option<bool>,
     /// Links whose role on the *primary* says standby.
     pub primary_standby_links: Vec<String>,
     /// Copy by difference even if the checkpoint could be resumed: history before it is gone on one side.
@@ -146,6 +148,17 @@ pub enum Refusal {
         /// The primary's id.
         cluster: String,
     },
+    /// The primary is another one behind the same cluster id.
+    #[error(
+        "the primary's history is not the one this standby was synchronized from: {evidence}; it was restored from an older \
+         snapshot and written to since; if the standby should follow it, give --accept-new-primary {cluster}"
+    )]
+    HistoryDiffers {
+        /// What shows it.
+        evidence: String,
+        /// The primary's id.
+        cluster: String,
+    },
     /// Nothing to take.
     #[error(
         "the primary holds no key below the synchronized prefixes: wrong endpoints or wrong --prefix; if it is really empty, give --accept-empty-primary"
@@ -184,6 +197,7 @@ impl Refusal {
             Refusal::PrimaryIsStandby { .. } => "primary_is_standby",
             Refusal::OtherPrimary { .. } => "other_primary",
             Refusal::HistoryWentBack { .. } => "history_went_back",
+            Refusal::HistoryDiffers { .. } => "history_differs",
             Refusal::EmptyPrimary => "empty_primary",
             Refusal::Deletions { .. } => "deletion_guard",
             Refusal::TooManyLocalKeys { .. } => "too_many_local_keys",
@@ -227,13 +241,20 @@ pub fn open(start: &Start, config: &SessionConfig, scope_fingerprint: &str) -> R
     let mut known_history = true;
     if let Some(recorded) = &recorded {
         let (same, older) = (recorded.primary == cluster, start.primary_revision < recorded.revision);
-        known_history = same && !older;
+        let differs = start.witness_recognized == Some(false);
+        known_history = same && !older && !differs;
         if !same && !accepted {
             return Err(Refusal::OtherPrimary { recorded: recorded.primary.clone(), found: cluster });
         }
         if same && older && !accepted {
             let (revision, checkpoint) = (start.primary_revision, recorded.revision);
             return Err(Refusal::HistoryWentBack { revision, checkpoint, cluster });
+        }
+        if same && differs && !accepted {
+            let witness = recorded.witness.as_ref().map(|witness| (witness.revision, witness.key.as_str()));
+            let (revision, key) = witness.unwrap_or_default();
+            let evidence = format!("its revision {revision} is not the change of {key} that was applied here");
+            return Err(Refusal::HistoryDiffers { evidence, cluster });
         }
     }
     if let Some(recorded) = &recorded
@@ -256,6 +277,7 @@ pub fn open(start: &Start, config: &SessionConfig, scope_fingerprint: &str) -> R
         offset: 0,
         epoch: start.fence.epoch,
         writes: recorded.as_ref().map_or(0, |recorded| recorded.writes) + 1,
+        witness: None,
         scope: scope_fingerprint.into(),
         // What was out of scope then was never looked at, however old it is.
         seen: recorded

@@ -3,12 +3,13 @@
 use bytes::Bytes;
 
 use super::copy::op;
-use super::{Note, Session, Stage};
+use super::{Ended, Note, Refusal, Session, Stage};
 use crate::batch::{Batch, Write};
-use crate::kv::Revision;
+use crate::kv::{Event, Revision, printable};
 use crate::provenance::Tracker;
 use crate::request::Op;
-use crate::state::{Checkpoint, Phase};
+use crate::scope::Decision;
+use crate::state::{Checkpoint, Phase, Witness};
 use crate::walk::Side;
 
 /// Ledger changes written with one transaction at most.
@@ -22,7 +23,16 @@ impl Session {
     pub(super) fn open_streams(&mut self, checkpoint: &Checkpoint) {
         let (revision, offset) = (checkpoint.revision, checkpoint.offset);
         self.stats.heard = if offset > 0 { revision - 1 } else { revision };
-        self.watch(Side::Primary, if offset > 0 { revision } else { revision + 1 });
+        let from = match (offset, &checkpoint.witness) {
+            (0, Some(witness)) if self.witness_recognized && witness.last => {
+                // From the last change on: whatever the primary tells up to the checkpoint was never applied here.
+                self.resumed_at = revision;
+                witness.revision + 1
+            }
+            (0, _) => revision + 1,
+            _ => revision,
+        };
+        self.watch(Side::Primary, from);
         self.watch(Side::Standby, checkpoint.seen + 1);
         self.note(Note::Streaming { revision });
     }
@@ -95,9 +105,33 @@ impl Session {
             ops.push(op(&write));
             writes.push(write);
         }
-        let checkpoint = Checkpoint { revision, offset, seen, ..self.checkpoint.clone() };
+        let witness = match (&self.stage, batch.last) {
+            (Stage::Streaming(_), Some((revision, key, deleted))) => Witness::new(&key, revision, deleted, true),
+            (Stage::Streaming(_), None) => self.checkpoint.witness.clone(),
+            // While copying, changes that pages already hold are passed over.
+            _ => None,
+        };
+        let checkpoint = Checkpoint { revision, offset, seen, witness, ..self.checkpoint.clone() };
         self.commit_checkpoint(checkpoint, writes, ops, vec![], false);
         true
+    }
+
+    /// A change at or before the checkpoint, told again from the witness on: one in scope proves another history.
+    pub(super) fn told_again(&self, event: &Event) -> Result<(), Ended> {
+        let in_scope = match event {
+            Event::Put(kv) => self.scope.decide_kv(kv) == Decision::InScope,
+            Event::Delete { key, .. } => self.scope.in_scope(key),
+        };
+        if !in_scope {
+            return Ok(());
+        }
+        let cluster = self.checkpoint.primary.clone();
+        if self.config.accept_new_primary.as_ref() == Some(&cluster) {
+            return Err(Ended::Again { force_copy: true, why: "the primary's other history is accepted" });
+        }
+        let (revision, key) = (event.revision(), printable(event.key()));
+        let evidence = format!("it changed {key} at revision {revision}, which was never applied here");
+        Err(Ended::Refused(Refusal::HistoryDiffers { evidence, cluster }))
     }
 
     /// Whether a deletion hangs on the record of local keys while our own last writes are not seen in it yet.
@@ -120,6 +154,7 @@ impl Session {
             revision: self.stats.heard,
             offset: 0,
             seen,
+            witness: self.newest_change.clone(),
             base: 0,
             ..self.checkpoint.clone()
         }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use etcd_sync_core::batch::BatchLimits;
 use etcd_sync_core::fence::Fence;
-use etcd_sync_core::kv::{Event, KeyRange, Revision};
+use etcd_sync_core::kv::{Event, KeyRange, Revision, successor};
 use etcd_sync_core::request::{Op, Page, ReadRange, Txn, TxnReply};
 use etcd_sync_core::scope::Scope;
 use etcd_sync_core::session::{
     DeletionGuard, Effect, Ended, Input, ReadFailure, Refusal, RequestId, Session, SessionConfig, Start, init_role,
 };
-use etcd_sync_core::state::StateKeys;
+use etcd_sync_core::state::{Checkpoint, StateKeys};
 use etcd_sync_core::walk::Side;
 
 use crate::model::Model;
@@ -111,6 +111,7 @@ impl Daemon {
             primary_cluster: primary.cluster,
             primary_revision: primary.revision,
             primary_keys: self.scope.ranges().iter().map(keys).sum(),
+            witness_recognized: self.ask_witness(primary, standby),
             primary_standby_links: vec![],
             force_copy: self.force_copy,
             now_ms,
@@ -133,6 +134,16 @@ impl Daemon {
             }
             Err(refusal) => self.refused = Some(refusal),
         }
+    }
+
+    fn ask_witness(&self, primary: &Model, standby: &Model) -> Option<bool> {
+        let witness = Checkpoint::decode(&standby.get(&self.keys.checkpoint)?.value).ok()?.witness?;
+        if witness.revision < primary.compacted {
+            return None;
+        }
+        let key = Bytes::from(witness.key.clone());
+        let at = primary.state(&KeyRange { end: successor(&key), start: key.clone() }, witness.revision);
+        Some(witness.recognizes(at.get(&key)))
     }
 
     /// Takes over what the session asks for.
