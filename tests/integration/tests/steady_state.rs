@@ -88,6 +88,8 @@ async fn lives_are_kept_apart(link: &Link, daemon: &Daemon) -> Result<()> {
     in_step(link).await?;
     let first = link.standby.get(key).await?.context("it arrived")?;
     daemon.pause()?;
+    // Something to be busy with, so that the lives come in one transaction if they can.
+    put_all(&link.primary, &config_keys(20)).await?;
     link.primary.delete(key).await?;
     link.primary.put(key, "second life").await?;
     link.primary.delete(key).await?;
@@ -104,9 +106,11 @@ async fn lives_are_kept_apart(link: &Link, daemon: &Daemon) -> Result<()> {
     Ok(())
 }
 
-/// Twenty keys that the primary always changes together: no revision of the standby shows some of them changed.
+/// Groups of twenty keys that the primary always changes together: no revision of the standby shows some of them changed,
+/// and seven groups are more than a transaction holds.
 async fn transactions_stay_whole(link: &Link, daemon: &Daemon, store: &Etcd) -> Result<()> {
     const KEYS: usize = 20;
+    const GROUPS: usize = 9;
     let begin = link.standby.revision().await? + 1;
     for round in 0..60 {
         // Slowly, fast, and all at once.
@@ -117,22 +121,23 @@ async fn transactions_stay_whole(link: &Link, daemon: &Daemon, store: &Etcd) -> 
             _ => {}
         }
         let put = |i| {
-            let key = format!("/registry/configmaps/apps/atomic-{i:02}").into();
+            let key = format!("/registry/configmaps/apps/atomic-{}-{i:02}", round % GROUPS).into();
             Op::Put { key, value: format!("round {round}").into(), lease: 0 }
         };
         store.txn(Txn { success: (0..KEYS).map(put).collect(), ..Txn::default() }).await?;
     }
     in_step(link).await?;
-    let mut groups: BTreeMap<Revision, Vec<Bytes>> = BTreeMap::new();
+    let mut groups: BTreeMap<(Revision, Bytes), Vec<Bytes>> = BTreeMap::new();
     for event in history(&link.standby.store(Side::Standby)?, begin).await? {
         if let Event::Put(kv) = event
             && kv.key.starts_with(b"/registry/configmaps/apps/atomic-")
         {
-            groups.entry(kv.mod_revision).or_default().push(kv.value);
+            let group = kv.key.slice(..kv.key.len() - 3);
+            groups.entry((kv.mod_revision, group)).or_default().push(kv.value);
         }
     }
-    ensure!(groups.len() > 10, "only {} revisions: nothing was seen of the slow ones", groups.len());
-    for (revision, values) in &groups {
+    ensure!(groups.len() > 10, "only {} groups: nothing was seen of the slow ones", groups.len());
+    for ((revision, _), values) in &groups {
         let same = values.iter().collect::<BTreeSet<_>>().len() == 1;
         ensure!(same && values.len() == KEYS, "revision {revision} of the standby shows a part of a transaction");
     }
