@@ -176,6 +176,7 @@ pub struct Ledger {
 #[derive(Debug)]
 struct Entry {
     key: Bytes,
+    added: bool,
     /// The standby's revision that told of it.
     revision: Revision,
     /// Not to be written before the standby's history is known up to here: one of our own writes may have taken the key.
@@ -215,20 +216,22 @@ impl Ledger {
     pub fn add(&mut self, key: Bytes, revision: Revision, settled_at: Revision) {
         let key = own(key);
         if self.local.insert(key.clone()) {
-            self.unwritten.push_back(Entry { key, revision, settled_at });
+            self.unwritten.push_back(Entry { key, added: true, revision, settled_at });
         }
     }
 
     /// Takes a key off the record.
     pub fn remove(&mut self, key: Bytes, revision: Revision) {
         if self.local.remove(&key) {
-            self.unwritten.push_back(Entry { key, revision, settled_at: 0 });
+            self.unwritten.push_back(Entry { key, added: false, revision, settled_at: 0 });
         }
     }
 
     /// Takes a key off the record because we write it; the caller removes its entry in the same transaction.
-    pub fn overwrite(&mut self, key: &Bytes) -> bool {
-        self.local.remove(key)
+    pub fn overwrite(&mut self, key: &Bytes) {
+        if self.local.remove(key) {
+            self.unwritten.retain(|entry| entry.key != key);
+        }
     }
 
     /// Up to `most` changes to write with the next transaction, and the revision of the standby that the written record
@@ -236,8 +239,7 @@ impl Ledger {
     pub fn take(&mut self, most: usize, seen: Revision) -> (LedgerPatch, Revision) {
         let settled = self.unwritten.iter().take(most).take_while(|entry| entry.settled_at <= seen);
         let count = settled.count();
-        let taken: Vec<_> = self.unwritten.drain(..count).collect();
-        let patch = taken.into_iter().map(|entry| (entry.key.clone(), self.local.contains(&entry.key))).collect();
+        let patch = self.unwritten.drain(..count).map(|entry| (entry.key, entry.added)).collect();
         let covered = self.unwritten.front().map_or(seen, |next| seen.min(next.revision - 1));
         (patch, covered)
     }
