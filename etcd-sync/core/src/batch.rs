@@ -67,8 +67,9 @@ pub struct BatchLimits {
 }
 
 impl BatchLimits {
-    /// etcd takes 128 operations and 1.5 MiB in a request: 127 of data and the checkpoint, and room for the fence.
-    pub const DEFAULT: BatchLimits = BatchLimits { ops: 127, bytes: 1024 * 1024 };
+    /// etcd takes 128 operations and 1.5 MiB (1,536 KiB) in a request: 127 of data and the checkpoint, and ample room for
+    /// the fence.
+    pub const DEFAULT: BatchLimits = BatchLimits { ops: 127, bytes: 1_400 * 1024 };
 }
 
 /// The data of one transaction and the position the checkpoint takes with it.

@@ -360,7 +360,8 @@ impl World {
         }
         let expected = self.in_scope(&self.primary, record.revision);
         let mut found = self.in_scope(&self.standby, Revision::MAX);
-        found.retain(|key, _| !(self.local.contains(key) || self.twins.contains(key) && self.on_record(key)));
+        let twin = |key: &Bytes| self.twins.contains(key) && self.on_record(key) && !expected.contains_key(key);
+        found.retain(|key, _| !(self.local.contains(key) || twin(key)));
         if self.unknown_origin() == 0 {
             assert_eq!(found, expected, "at revision {}", record.revision);
         } else {
