@@ -170,6 +170,8 @@ impl Tracker {
 #[derive(Debug, Default)]
 pub struct Ledger {
     local: HashSet<Bytes>,
+    /// What the standby holds of it: runs behind `local` by what is unwritten.
+    written: HashSet<Bytes>,
     unwritten: VecDeque<Entry>,
 }
 
@@ -189,12 +191,18 @@ pub type LedgerPatch = BTreeMap<Bytes, bool>;
 impl Ledger {
     /// The ledger as the standby holds it.
     pub fn new(local: impl IntoIterator<Item = Bytes>) -> Self {
-        Ledger { local: local.into_iter().map(own).collect(), unwritten: VecDeque::new() }
+        let local: HashSet<Bytes> = local.into_iter().map(own).collect();
+        Ledger { written: local.clone(), local, unwritten: VecDeque::new() }
     }
 
     /// Whether the key is on record as local.
     pub fn holds(&self, key: &Bytes) -> bool {
         self.local.contains(key)
+    }
+
+    /// Whether the standby's record has an entry for the key: whoever writes the key removes it in the same transaction.
+    pub fn is_written(&self, key: &Bytes) -> bool {
+        self.written.contains(key)
     }
 
     /// How many keys are on record.
@@ -229,7 +237,8 @@ impl Ledger {
 
     /// Takes a key off the record because we write it; the caller removes its entry in the same transaction.
     pub fn overwrite(&mut self, key: &Bytes) {
-        if self.local.remove(key) {
+        // Either one set or a change on its way may know the key.
+        if self.local.remove(key) | self.written.remove(key) {
             self.unwritten.retain(|entry| entry.key != key);
         }
     }
@@ -239,7 +248,14 @@ impl Ledger {
     pub fn take(&mut self, most: usize, seen: Revision) -> (LedgerPatch, Revision) {
         let settled = self.unwritten.iter().take(most).take_while(|entry| entry.settled_at <= seen);
         let count = settled.count();
-        let patch = self.unwritten.drain(..count).map(|entry| (entry.key, entry.added)).collect();
+        let patch: LedgerPatch = self.unwritten.drain(..count).map(|entry| (entry.key, entry.added)).collect();
+        for (key, added) in &patch {
+            if *added {
+                self.written.insert(key.clone())
+            } else {
+                self.written.remove(key)
+            };
+        }
         let covered = self.unwritten.front().map_or(seen, |next| seen.min(next.revision - 1));
         (patch, covered)
     }

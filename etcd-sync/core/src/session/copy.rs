@@ -277,14 +277,14 @@ impl Session {
             }
             let (mut ops, mut writes, mut bytes) = (Vec::new(), Vec::new(), 0);
             while let Some(write) = copy.puts.front() {
-                let cost = if self.ledger.holds(write.key()) { 2 } else { 1 };
+                let cost = if self.ledger.is_written(write.key()) { 2 } else { 1 };
                 bytes += write.size_bytes();
                 if !writes.is_empty() && (ops.len() + cost > limits.ops || bytes > limits.bytes) {
                     break;
                 }
                 let Some(write) = copy.puts.pop_front() else { break };
                 copy.puts_bytes -= write.size_bytes();
-                if self.ledger.holds(write.key()) {
+                if self.ledger.is_written(write.key()) {
                     ops.push(Op::Delete { key: self.fence.keys.local_entry(write.key()) });
                 }
                 ops.push(op(&write));

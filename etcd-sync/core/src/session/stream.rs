@@ -80,7 +80,7 @@ impl Session {
         }
         let ledger = &self.ledger;
         let cost = |write: &Write| match write {
-            Write::Put { key, .. } if ledger.holds(key) => 2,
+            Write::Put { key, .. } if ledger.is_written(key) => 2,
             _ => 1,
         };
         let next = self.deferred.take().or_else(|| self.batcher.next(self.config.limits, cost));
@@ -92,14 +92,13 @@ impl Session {
         let (revision, offset) = (batch.revision, batch.offset);
         let (mut writes, mut ops) = (Vec::new(), Vec::new());
         for write in batch.writes {
-            let local = self.ledger.holds(write.key());
             match &write {
-                Write::Delete { key } if local => {
+                Write::Delete { key } if self.ledger.holds(key) => {
                     self.stats.kept_local += 1;
                     self.note(Note::KeptLocal { key: key.clone() });
                     continue;
                 }
-                Write::Put { key, .. } if local => ops.push(self.ledger_op(key, false)),
+                Write::Put { key, .. } if self.ledger.is_written(key) => ops.push(self.ledger_op(key, false)),
                 _ => {}
             }
             ops.push(op(&write));
