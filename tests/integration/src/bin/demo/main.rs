@@ -157,7 +157,8 @@ async fn story(screen: &mut Screen) -> Result<()> {
     screen.quote(&check.stdout.lines().collect::<Vec<_>>(), usize::MAX);
     facts.read_check(&command(&link, "check", &["--deep", "-o", "json"]).await?)?;
     let (surplus, local) = (facts.reported("surplus"), facts.reported_local());
-    screen.say(format!("{local} of the {surplus} surplus keys were made on the standby; exit code {:?}", check.code));
+    let code = check.code.context("check was ended by a signal")?;
+    screen.say(format!("{local} of the {surplus} surplus keys were made on the standby; exit code {code}"));
 
     screen.step("Ask both etcds once more without etcd-sync, and end");
     facts.look(&link, &sorted, &before).await?;
