@@ -21,7 +21,7 @@ build: require-rust ## Build the release programs into target/release
 	cargo build --locked --release --workspace --bins
 
 .PHONY: demo
-demo: tools require-rust ## Two clusters, a first sync, faults and a failover, on this machine
+demo: tools require-rust ## Two etcds, a first sync, a kill, a compaction, and the exact report
 	cargo build --locked --release -p etcd-sync
 	cargo run --locked --release -p etcd-sync-integration --bin demo
 

@@ -312,10 +312,10 @@ struct PageSizer {
 }
 
 impl PageSizer {
-    const TARGET_BYTES: usize = 1024 * 1024;
+    const TARGET_BYTES: usize = 2 * 1024 * 1024;
     const FIRST: i64 = 100;
     /// Cap for pages with values: a run of 1 MiB values behind small ones must not make the server build gigabytes.
-    const MOST_VALUES: i64 = 1_000;
+    const MOST_VALUES: i64 = 2_000;
     const MOST_KEYS: i64 = 10_000;
 
     fn new(keys_only: bool) -> Self {

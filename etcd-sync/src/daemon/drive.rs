@@ -5,6 +5,7 @@ use std::time::Duration;
 use etcd_sync_core::kv::{KeyRange, Revision, printable};
 use etcd_sync_core::request::{Page, TxnReply};
 use etcd_sync_core::session::{Effect, Ended, Input, Note, ReadFailure, RequestId, Session};
+use etcd_sync_core::state::Phase;
 use etcd_sync_core::walk::Side;
 use etcd_sync_store::election::Leadership;
 use etcd_sync_store::{Error, Etcd, Identity, Watch, WatchError, WatchMessage, WriteError};
@@ -65,9 +66,15 @@ struct Watches {
 }
 
 impl Driver<'_> {
-    /// Works until the session ends. Transactions under way are abandoned then: whether they were applied is read from
+    /// Works until the session ends; gives the phase it came to. Transactions under way are abandoned then: whether they were applied is read from
     /// the record when the next session begins.
-    pub async fn run(&self, mut session: Session, stop: &mut Stop) -> Outcome {
+    pub async fn run(&self, mut session: Session, stop: &mut Stop) -> (Outcome, Phase) {
+        let outcome = self.work(&mut session, stop).await;
+        self.health.session(&session);
+        (outcome, session.checkpoint().phase)
+    }
+
+    async fn work(&self, session: &mut Session, stop: &mut Stop) -> Outcome {
         let mut answers = JoinSet::new();
         let mut watches = Watches::default();
         let mut tick = interval(TICK);
@@ -77,18 +84,18 @@ impl Driver<'_> {
             while let Some(effect) = session.poll() {
                 self.perform(effect, &mut answers, &mut watches);
             }
-            self.health.session(&session);
+            self.health.session(session);
             let handled = tokio::select! {
                 () = stop.wanted() => return Outcome::Stopped,
                 () = self.leadership.lost() => return Outcome::LeadershipLost,
                 Some(answer) = answers.join_next() => match answer {
-                    Ok(answer) => self.answered(answer, &mut session, &mut watches),
+                    Ok(answer) => self.answered(answer, session, &mut watches),
                     Err(failed) => std::panic::resume_unwind(failed.into_panic()),
                 },
                 message = next(&mut watches.primary), if session.wants(Side::Primary) =>
-                    told(&mut session, Side::Primary, message, &mut watches.primary),
+                    told(session, Side::Primary, message, &mut watches.primary),
                 message = next(&mut watches.standby), if session.wants(Side::Standby) =>
-                    told(&mut session, Side::Standby, message, &mut watches.standby),
+                    told(session, Side::Standby, message, &mut watches.standby),
                 _ = tick.tick() => {
                     let now = Instant::now();
                     if now >= head_due {
@@ -108,7 +115,6 @@ impl Driver<'_> {
                 }
             };
             if let Err(outcome) = handled {
-                self.health.session(&session);
                 return outcome;
             }
         }

@@ -19,7 +19,7 @@ use etcd_sync_core::fence::{Fence, Fenced};
 use etcd_sync_core::request::{Compare, Op, Txn};
 use etcd_sync_core::scope::Scope;
 use etcd_sync_core::session::{DeletionGuard, Ended, Session, SessionConfig, init_role};
-use etcd_sync_core::state::{Condition, ROLE_STANDBY, StateKeys, cluster_id_text};
+use etcd_sync_core::state::{Condition, Phase, ROLE_STANDBY, StateKeys, cluster_id_text};
 use etcd_sync_store::election::{Leadership, campaign};
 use etcd_sync_store::{Error, Etcd, version_warning};
 use tokio::time::{sleep, timeout};
@@ -171,13 +171,17 @@ impl Daemon {
         let fence = Fence { keys: self.keys.clone(), leader_key: leadership.key().clone(), epoch: leadership.epoch() };
         let (mut force_copy, mut pause) = (false, RETRY_FIRST);
         loop {
-            let outcome = self.session(leadership, &fence, force_copy).await;
+            let (outcome, phase) = self.session(leadership, &fence, force_copy).await;
+            if phase == Some(Phase::Streaming) {
+                // It came as far as that, so neither a copy nor patience is owed any more.
+                (force_copy, pause) = (false, RETRY_FIRST);
+            }
             let wait = match outcome {
                 Outcome::Stopped => return Term::Stopped,
                 Outcome::LeadershipLost | Outcome::Ended(Ended::Fenced(Fenced::Epoch)) => return Term::Lost,
                 Outcome::Ended(Ended::Again { force_copy: force, why }) => {
                     info!(why, "beginning again from the checkpoint");
-                    force_copy = force;
+                    force_copy |= force;
                     RETRY_FIRST
                 }
                 Outcome::Ended(Ended::ShrinkTransactions) => {
@@ -216,34 +220,56 @@ impl Daemon {
         }
     }
 
-    async fn session(&mut self, leadership: &Leadership, fence: &Fence, force_copy: bool) -> Outcome {
+    /// One session, and the phase it came to.
+    async fn session(&mut self, leadership: &Leadership, fence: &Fence, force_copy: bool) -> (Outcome, Option<Phase>) {
+        let (primary, session) = match self.begin(leadership, fence, force_copy).await {
+            Ok(begun) => begun,
+            Err(outcome) => return (outcome, None),
+        };
+        self.health.begin();
+        self.write_condition(fence, None).await;
+        let driver = Driver { primary: &primary, standby: &self.standby, leadership, health: &self.health };
+        let (outcome, phase) = driver.run(session, &mut self.stop).await;
+        (outcome, Some(phase))
+    }
+
+    /// Gathers the facts and judges them.
+    async fn begin(
+        &mut self,
+        leadership: &Leadership,
+        fence: &Fence,
+        force_copy: bool,
+    ) -> Result<(Etcd, Session), Outcome> {
         // A client takes the first cluster it meets for the right one, and a primary may be rebuilt behind its address:
         // a new session looks again.
         let primary = match self.primary.etcd() {
             Ok(primary) => primary,
-            Err(error) => return Outcome::Failed(error),
+            Err(error) => return Err(Outcome::Failed(error)),
         };
         let gathered = tokio::select! {
-            () = self.stop.wanted() => return Outcome::Stopped,
-            () = leadership.lost() => return Outcome::LeadershipLost,
+            () = self.stop.wanted() => return Err(Outcome::Stopped),
+            () = leadership.lost() => return Err(Outcome::LeadershipLost),
             gathered = facts::gather(&primary, &self.standby, &self.scope, fence.clone(), force_copy, now_ms()) => gathered,
         };
         let start = match gathered {
             Ok(start) => start,
-            Err(error) => return Outcome::Failed(error),
+            Err(error) => return Err(Outcome::Failed(error)),
         };
         let never_ran = start.role.is_none();
         let session = match Session::begin(self.session.clone(), Arc::clone(&self.scope), start) {
             Ok(session) => session,
-            Err(refusal) => return Outcome::Ended(Ended::Refused(refusal)),
+            Err(refusal) => return Err(Outcome::Ended(Ended::Refused(refusal))),
         };
-        if never_ran && let Err(failure) = self.standby.txn(init_role(&fence.keys)).await {
-            return Outcome::Failed(failure.error().clone());
+        if never_ran {
+            let made = tokio::select! {
+                () = self.stop.wanted() => return Err(Outcome::Stopped),
+                made = self.standby.txn(init_role(&fence.keys)) => made,
+            };
+            if let Err(failure) = made {
+                return Err(Outcome::Failed(failure.error().clone()));
+            }
         }
-        self.health.begin();
-        self.write_condition(fence, None).await;
-        let driver = Driver { primary: &primary, standby: &self.standby, leadership, health: &self.health };
-        driver.run(session, &mut self.stop).await
+        Ok((primary, session))
     }
 
     /// Stands still and says why, in the log, in `/readyz`, and in the standby for `status`.
@@ -275,7 +301,13 @@ impl Daemon {
         for mut compares in [standby, never_ran] {
             compares.push(Compare::CreateRevision { key: fence.leader_key.clone(), revision: fence.epoch });
             let txn = Txn { compares, success: vec![change.clone()], failure: vec![] };
-            match self.standby.txn(txn).await {
+            let mut stop = self.stop.clone();
+            let written = tokio::select! {
+                // A standby that hangs must not hold up the end.
+                () = stop.wanted() => return,
+                written = self.standby.txn(txn) => written,
+            };
+            match written {
                 Ok(reply) if !reply.succeeded => {}
                 Ok(_) => return,
                 Err(failure) => {

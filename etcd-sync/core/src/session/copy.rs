@@ -131,19 +131,20 @@ impl Session {
     }
 
     pub(super) fn primary_opened(&mut self) {
-        if let Stage::Copying(copy) = &mut self.stage
-            && copy.walk.is_none()
-        {
-            copy.walk = Some(Walk::new(
-                self.scope.ranges(),
-                WalkOptions {
+        match &mut self.stage {
+            // Only now is it certain that the history behind the record is still there.
+            Stage::Streaming(_) => self.note(Note::Streaming { revision: self.checkpoint.revision }),
+            Stage::Copying(copy) if copy.walk.is_none() => {
+                let options = WalkOptions {
                     lead: Side::Primary,
                     keys_only: false,
                     lead_revision: 0,
                     follow_revision: 0,
                     prefetch: true,
-                },
-            ));
+                };
+                copy.walk = Some(Walk::new(self.scope.ranges(), options));
+            }
+            _ => {}
         }
     }
 

@@ -34,7 +34,6 @@ impl Session {
         };
         self.watch(Side::Primary, from);
         self.watch(Side::Standby, checkpoint.seen + 1);
-        self.note(Note::Streaming { revision });
     }
 
     /// The copy is complete and its record written; the primary's watch goes on as it is.
