@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use bytes::Bytes;
 
 use crate::kv::{Event, Revision};
-use crate::scope::{Decision, Scope};
+use crate::scope::Scope;
 use crate::state::StateKeys;
 
 /// Most local keys in scope that a link keeps on record. A standby with more is no standby: it has a life of its own.
@@ -135,7 +135,8 @@ impl Tracker {
             }
             let deed = match event {
                 Event::Put(kv) if kv.create_revision == kv.mod_revision => {
-                    (scope.decide_kv(kv) == Decision::InScope).then_some(Deed::Created)
+                    // By its key alone: one made under a lease may lose it later.
+                    scope.in_scope(&kv.key).then_some(Deed::Created)
                 }
                 Event::Put(kv) => ledger.holds(&kv.key).then_some(Deed::Changed),
                 Event::Delete { key, .. } => ledger.holds(key).then_some(Deed::Deleted),
@@ -236,9 +237,13 @@ impl Ledger {
     }
 
     /// Takes a key off the record because we write it; the caller removes its entry in the same transaction.
-    pub fn overwrite(&mut self, key: &Bytes) {
-        // Either one set or a change on its way may know the key.
-        if self.local.remove(key) | self.written.remove(key) {
+    /// `revision` is that of our write: what was learnt of a later one stands.
+    pub fn overwrite(&mut self, key: &Bytes, revision: Revision) {
+        self.written.remove(key);
+        if self.unwritten.iter().any(|entry| entry.key == key && entry.revision > revision) {
+            return;
+        }
+        if self.local.remove(key) {
             self.unwritten.retain(|entry| entry.key != key);
         }
     }

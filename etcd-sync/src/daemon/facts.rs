@@ -35,6 +35,7 @@ pub async fn gather(
         Some(witness) => ask_witness(primary, &witness).await?,
         None => None,
     };
+    let standby_revision = record.revision;
     let target = standby.identity().await?;
     Ok(Start {
         fence,
@@ -42,7 +43,8 @@ pub async fn gather(
         role: record.role,
         checkpoint: record.checkpoint.map(|kv| kv.value),
         local_keys,
-        standby_revision: target.revision,
+        // The moment of the record itself: what an abandoned copy still writes after it is later than it.
+        standby_revision,
         standby_cluster: target.cluster_id,
         primary_cluster: source.cluster_id,
         primary_revision: source.revision,

@@ -20,6 +20,7 @@ impl Session {
 
     pub(super) fn primary_changed(&mut self, events: Vec<Event>, complete: bool) -> Result<(), Ended> {
         self.stats.events += events.len() as u64;
+        self.told_whole = complete;
         if let Some(last) = events.last() {
             self.heard(if complete { last.revision() } else { last.revision() - 1 });
         }

@@ -34,6 +34,8 @@ pub(super) struct Copy {
     /// For the walked ranges, in key order: (end of the range, revision its page was read at).
     pages: Vec<(Bytes, Revision)>,
     newest_page: Revision,
+    /// While changes are applied between pages: everything up to here is among them.
+    settling: Option<Revision>,
     puts: VecDeque<Write>,
     puts_bytes: usize,
     written: u64,
@@ -49,6 +51,7 @@ impl Copy {
             kept_since_ms: 0,
             pages: Vec::new(),
             newest_page: 0,
+            settling: None,
             puts: VecDeque::new(),
             puts_bytes: 0,
             written: 0,
@@ -218,16 +221,47 @@ impl Session {
         Ok(())
     }
 
-    /// Everything read is written and nothing is under way: applies the changes that came meanwhile, in order. True while
-    /// it is at it, or when the copy is over.
+    /// Everything read is written and nothing is under way: applies the changes kept so far, in order; later ones wait for
+    /// the next time. True while it is at it, or when all pages are done.
     fn settle(&mut self) -> bool {
+        let heard = self.stats.heard;
         let Stage::Copying(copy) = &mut self.stage else { return false };
+        if copy.settling.is_none() {
+            copy.settling = Some(heard);
+            self.queue_kept();
+        }
+        let Stage::Copying(copy) = &mut self.stage else { return false };
+        let last = copy.walk.as_ref().is_some_and(Walk::finished) && copy.settling >= Some(copy.newest_page);
+        if last {
+            // What is queued goes on through the sweep, which judges no key that a waiting change writes.
+            self.queue_kept();
+            let Stage::Copying(copy) = &self.stage else { return false };
+            let written = copy.written;
+            self.note(Note::Copied { written, equal: self.stats.equal });
+            self.start_sweep();
+            return true;
+        }
+        if self.commit_batch() {
+            return true;
+        }
+        let Stage::Copying(copy) = &mut self.stage else { return false };
+        let settled = copy.settling.take().unwrap_or(0);
+        copy.forget_old_pages(settled);
+        if let Some(walk) = &mut copy.walk {
+            walk.resume();
+        }
+        false
+    }
+
+    /// Hands the changes kept so far to the batcher, those left out that pages already hold or will hold.
+    fn queue_kept(&mut self) {
+        let Stage::Copying(copy) = &mut self.stage else { return };
         let complete = copy.kept_complete;
         copy.kept_bytes = 0;
-        let mut kept = std::mem::take(&mut copy.kept);
+        let kept = std::mem::take(&mut copy.kept);
         let any = !kept.is_empty();
-        for event in kept.drain(..) {
-            let Stage::Copying(copy) = &self.stage else { return false };
+        for event in kept {
+            let Stage::Copying(copy) = &self.stage else { return };
             let (revision, concerns) = (event.revision(), copy.concerns(&event));
             self.come_across(event.key(), revision, matches!(event, Event::Delete { .. }));
             let write = if concerns { self.write_for(event) } else { None };
@@ -236,21 +270,6 @@ impl Session {
         if any && complete {
             self.batcher.end_revision();
         }
-        if self.commit_batch() {
-            return true;
-        }
-        let heard = self.stats.heard;
-        let Stage::Copying(copy) = &mut self.stage else { return false };
-        copy.forget_old_pages(heard);
-        let Some(walk) = &mut copy.walk else { return false };
-        walk.resume();
-        if walk.finished() && self.batcher.is_empty() && heard >= copy.newest_page {
-            let written = copy.written;
-            self.note(Note::Copied { written, equal: self.stats.equal });
-            self.start_sweep();
-            return true;
-        }
-        false
     }
 
     fn read_ahead(&mut self) {

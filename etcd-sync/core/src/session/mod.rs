@@ -47,6 +47,8 @@ pub struct Session {
     moments: Moments,
     primary_revision: Revision,
     witness_recognized: bool,
+    /// The primary's watch does not stand inside a revision.
+    told_whole: bool,
     /// The newest change in scope that a copy has come across.
     newest_change: Option<Witness>,
     /// Changes up to here are told again only to recognize the primary's history by.
@@ -124,6 +126,7 @@ impl Session {
             stats: Stats::default(),
             primary_revision: start.primary_revision,
             witness_recognized: start.witness_recognized == Some(true),
+            told_whole: true,
             newest_change: None,
             resumed_at: 0,
             fence: start.fence,
@@ -183,6 +186,8 @@ impl Session {
         match (side, &self.stage) {
             (Side::Standby, _) => self.ledger.unwritten() < QUEUED_EVENTS_MAX,
             (Side::Primary, Stage::Copying(copy)) => copy.wants_events(),
+            // Once everything is heard that the pages showed, the rest waits in the stream until the record is written.
+            (Side::Primary, Stage::Sweeping(sweep)) if self.told_whole && sweep.is_ending(self.stats.heard) => false,
             (Side::Primary, _) => {
                 self.batcher.queued_bytes() < QUEUED_BYTES_MAX && self.batcher.len() < QUEUED_EVENTS_MAX
             }
@@ -286,9 +291,9 @@ impl Session {
         self.last_commit_revision = self.last_commit_revision.max(reply.revision);
         self.stats.transactions += 1;
         match flight {
-            Flight::Puts(writes) => self.count(&writes, 0),
+            Flight::Puts(writes) => self.count(&writes, 0, reply.revision),
             Flight::Batch { checkpoint, value, writes, .. } => {
-                self.count(&writes, checkpoint.revision);
+                self.count(&writes, checkpoint.revision, reply.revision);
                 (self.checkpoint, self.checkpoint_value) = (checkpoint, Some(value));
                 self.checkpoint_moved();
             }
@@ -306,11 +311,11 @@ impl Session {
         }
     }
 
-    fn count(&mut self, writes: &[Write], revision: Revision) {
+    fn count(&mut self, writes: &[Write], revision: Revision, written_at: Revision) {
         for write in writes {
             let deleted = matches!(write, Write::Delete { .. });
             // Written by us, so no longer local; its entry went in the same transaction.
-            self.ledger.overwrite(write.key());
+            self.ledger.overwrite(write.key(), written_at);
             if deleted {
                 self.stats.deletes += 1;
             } else {

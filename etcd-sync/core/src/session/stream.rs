@@ -54,7 +54,7 @@ impl Session {
             self.stats.heard > self.checkpoint.revision && idle_ms >= self.config.checkpoint_interval_ms;
         // Our own last write is no reason for another: a quiet pair must come to rest.
         let standby_moved = tracker.seen() > self.last_commit_revision && idle_ms >= SEEN_INTERVAL_MS;
-        if self.is_idle() && (primary_moved || standby_moved) {
+        if self.is_idle() && self.ledger.unwritten() == 0 && (primary_moved || standby_moved) {
             let (revision, seen) = (self.stats.heard.max(self.checkpoint.revision), tracker.seen());
             let checkpoint = Checkpoint { revision, offset: 0, seen, ..self.checkpoint.clone() };
             self.commit_checkpoint(checkpoint, vec![], vec![], vec![], false);

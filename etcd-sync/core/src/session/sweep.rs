@@ -18,6 +18,9 @@ const DELETES_MAX: usize = 120;
 /// Deletions found but not made yet, at most.
 const DELETES_QUEUED_MAX: usize = 10_000;
 
+/// Transactions of changes between two pages, at most.
+const BATCHES_BETWEEN_PAGES: u32 = 16;
+
 /// A sweep begun again so often because keys kept changing under it ends the session.
 const ROUNDS_MAX: u32 = 5;
 
@@ -52,6 +55,7 @@ impl Plan {
 pub(super) struct Sweep {
     walk: Walk,
     round: u32,
+    batches: u32,
     /// The standby's revision at the first page: everything created before it is looked at.
     seen: Option<Revision>,
     /// The newest revision of the primary a page was read at.
@@ -76,6 +80,12 @@ impl Sweep {
     pub(super) fn leave_to_stream(&mut self, key: &Bytes) {
         self.deletes.remove(key);
         self.asking.values_mut().for_each(|questions| questions.retain(|question| question.key != key));
+    }
+
+    /// Whether only what was heard by now must be applied before the next step: deletions, or the last record.
+    pub(super) fn is_ending(&self, heard: Revision) -> bool {
+        let read = self.walk.finished() || (self.walk.at_rest() && self.deletes.len() >= DELETES_QUEUED_MAX);
+        read && self.asking.is_empty() && heard >= self.newest_page
     }
 
     pub(super) fn walk(&mut self) -> &mut Walk {
@@ -143,6 +153,7 @@ impl Session {
         self.stage = Stage::Sweeping(Sweep {
             walk: walk(self.scope.ranges()),
             round,
+            batches: 0,
             seen: None,
             newest_page: 0,
             mirrored: 0,
@@ -223,10 +234,16 @@ impl Session {
             return Ok(());
         }
         // Nothing is written while a page is judged: what it shows must still be so when the verdict falls.
-        if sweep.walk.at_rest() && self.commit_batch() {
-            return Ok(());
+        if sweep.walk.at_rest() {
+            // A few batches, then a page: neither holds up the other for ever.
+            sweep.batches += 1;
+            let page_next = sweep.batches > BATCHES_BETWEEN_PAGES && !sweep.is_ending(self.stats.heard);
+            if !page_next && self.commit_batch() {
+                return Ok(());
+            }
         }
         let Stage::Sweeping(sweep) = &mut self.stage else { return Ok(()) };
+        sweep.batches = 0;
         if !sweep.walk.at_rest() || (!sweep.walk.finished() && sweep.deletes.len() < DELETES_QUEUED_MAX) {
             while let Some((side, request)) = self.next_walk_read() {
                 self.read(side, request, ReadFor::Walk(side));
