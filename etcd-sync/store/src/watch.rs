@@ -100,7 +100,9 @@ impl Etcd {
         let link = Link::new(&inner.pool.members()[index].dial);
         inner.verify(index, &link, WATCH.call).await?;
         let mut again = true;
+        let (wanted, mut start) = (create.start_revision, create.start_revision);
         loop {
+            let create = WatchCreateRequest { start_revision: start, ..create.clone() };
             let token = inner.token(index, &link, inner.request_timeout).await?;
             let (requests, queue) = mpsc::channel(BUFFERED_REQUESTS);
             let first = WatchRequest { request_union: Some(RequestUnion::Create(create.clone())) };
@@ -117,6 +119,11 @@ impl Etcd {
             let fault = match opened.await {
                 Ok((answers, Some(created))) => {
                     inner.check_cluster(index, created.header.as_ref()).map_err(Fault::unknown)?;
+                    let next = created.header.as_ref().map_or(0, |header| header.revision + 1);
+                    if let Some(instead) = start_instead(wanted, start, next) {
+                        start = instead;
+                        continue;
+                    }
                     match refusal(at, &created) {
                         None => return Ok(WatchStream::new(self.clone(), index, link, answers, requests)),
                         Some(fault) => fault,
@@ -134,6 +141,20 @@ impl Etcd {
             }
             again = false;
         }
+    }
+}
+
+/// etcd tells no progress to a watch whose start is still to come, so on a quiet cluster one opened behind the newest
+/// revision would look dead. One "from now" on is told, and is the same as long as now is the revision before the start.
+/// `next` is the revision that follows the newest one; gives what to start at instead, if anything.
+fn start_instead(wanted: Revision, start: Revision, next: Revision) -> Option<Revision> {
+    match (wanted, start) {
+        (0, _) => None,
+        // Something happened in between: "from now" would miss it.
+        (_, 0) if next != wanted => Some(wanted),
+        (_, 0) => None,
+        _ if next == wanted => Some(0),
+        _ => None,
     }
 }
 
@@ -155,5 +176,24 @@ pub(crate) fn cancelled(inner: &Inner, index: usize, answer: &WatchResponse) -> 
             WatchError::Cancelled { side: inner.side(), endpoint, reason }
         }
         error => WatchError::Store(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watch_behind_the_newest_revision_starts_now_unless_something_happened() {
+        // Nothing is there yet at revision 8: from now on is the same.
+        assert_eq!(start_instead(8, 8, 8), Some(0));
+        assert_eq!(start_instead(8, 0, 8), None);
+        // Revision 8 came before the second answer: back to asking for it.
+        assert_eq!(start_instead(8, 0, 9), Some(8));
+        assert_eq!(start_instead(8, 8, 9), None);
+        // Asked for from now on, or from the past, or from far ahead: as it is.
+        assert_eq!(start_instead(0, 0, 8), None);
+        assert_eq!(start_instead(3, 3, 8), None);
+        assert_eq!(start_instead(20, 20, 8), None);
     }
 }

@@ -1,10 +1,13 @@
 //! The store against real etcds, where only its own view of a cluster matters.
 
+use std::time::Duration;
+
 use anyhow::Result;
+use etcd_sync_core::kv::{Event, KeyRange};
 use etcd_sync_integration::compare::await_true;
 use etcd_sync_integration::etcd::{Cluster, ClusterOptions};
-use etcd_sync_store::{Etcd, Side};
-use std::time::Duration;
+use etcd_sync_integration::tools::EtcdVersion;
+use etcd_sync_store::{Etcd, Side, WatchMessage};
 
 /// etcd lets a token of the former life wait for a log index that may never come again.
 #[tokio::test]
@@ -26,4 +29,27 @@ async fn a_client_with_a_password_outlives_a_restore() -> Result<()> {
         Ok(client.get(b"b").await.is_ok_and(|(found, _)| found.is_none()))
     })
     .await
+}
+
+/// etcd tells no progress to a watch that starts behind its newest revision; it must not look dead on a quiet cluster.
+#[tokio::test]
+async fn a_watch_on_a_quiet_cluster_is_told_progress_and_misses_nothing() -> Result<()> {
+    for version in [EtcdVersion::V3_6, EtcdVersion::V3_5] {
+        let cluster = Cluster::start(ClusterOptions { version, ..ClusterOptions::default() }).await?;
+        let head = cluster.put(b"/registry/a", b"1").await?;
+        cluster.compact(head).await?;
+        let client = cluster.store(Side::Primary)?;
+        let mut watch = client.watch(KeyRange::prefix(b"/registry/"), head + 1).await?;
+        let told = tokio::time::timeout(Duration::from_secs(5), watch.next()).await??;
+        assert_eq!(told, WatchMessage::Progress { revision: head });
+        let next = cluster.put(b"/registry/a", b"2").await?;
+        let told = loop {
+            match tokio::time::timeout(Duration::from_secs(5), watch.next()).await?? {
+                WatchMessage::Progress { revision } => assert_eq!(revision, head),
+                WatchMessage::Events { events, .. } => break events,
+            }
+        };
+        assert_eq!(told.iter().map(Event::revision).collect::<Vec<_>>(), [next]);
+    }
+    Ok(())
 }
