@@ -7,6 +7,7 @@ mod daemon;
 mod logging;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use config::{CommandConfig, Config};
 
@@ -16,6 +17,8 @@ const FAILED: u8 = 2;
 /// The work waits for the network and the disk; more threads only cost memory.
 const WORKER_THREADS: usize = 2;
 
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
+
 fn main() -> ExitCode {
     let config = match Config::load() {
         Ok(config) => config,
@@ -23,7 +26,12 @@ fn main() -> ExitCode {
     };
     logging::init(config.log.format, config.log.level, config.log.detail);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKER_THREADS).enable_all().build();
-    let outcome = runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(dispatch(config)));
+    let outcome = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
+        let outcome = runtime.block_on(dispatch(config));
+        // A look-up of a name that hangs cannot be stopped; it must not hold up the end.
+        runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
+        outcome
+    });
     match outcome {
         Ok(outcome) => outcome.into(),
         Err(error) => {

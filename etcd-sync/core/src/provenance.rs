@@ -30,8 +30,8 @@ pub enum Origin {
 pub struct Question {
     /// The key.
     pub key: Bytes,
-    /// Its last change.
-    pub mod_revision: Revision,
+    /// Its creation.
+    pub create_revision: Revision,
     /// Revisions still to ask about, the next one last.
     pub ask: Vec<Revision>,
     /// One of them was compacted already.
@@ -68,7 +68,7 @@ impl Moments {
         let mut ask = vec![create_revision, mod_revision];
         ask.dedup();
         ask.retain(|revision| !self.is_foreign(*revision));
-        Question { key, mod_revision, ask, compacted: false }
+        Question { key, create_revision, ask, compacted: false }
     }
 
     /// Whether no synchronizer of this link wrote anything at that revision, for all that the record says.

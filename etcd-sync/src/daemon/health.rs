@@ -11,6 +11,9 @@ use etcd_sync_core::state::Phase;
 /// Probes of the primary's revision kept to tell the lag in seconds; one a second.
 const HEADS_MAX: usize = 3_600;
 
+/// Probes that the primary's pace is taken from: ten minutes.
+const PACES_MAX: usize = 600;
+
 /// Shared by everything in the process.
 #[derive(Debug)]
 pub struct Health {
@@ -28,6 +31,8 @@ struct State {
     applied: Revision,
     head: Option<Revision>,
     heads: VecDeque<(Instant, Revision)>,
+    /// The same probes, caught up with or not: the primary's pace.
+    paces: VecDeque<(Instant, Revision)>,
     caught_up: Option<Instant>,
     compacted: Revision,
     headroom_known: bool,
@@ -88,6 +93,7 @@ impl Health {
             state.phase = None;
             state.hold = None;
             state.heads.clear();
+            state.paces.clear();
         }
     }
 
@@ -127,6 +133,10 @@ impl Health {
             state.heads.pop_front();
         }
         state.heads.push_back((Instant::now(), revision));
+        if state.paces.len() == PACES_MAX {
+            state.paces.pop_front();
+        }
+        state.paces.push_back((Instant::now(), revision));
         state.catch_up();
     }
 
@@ -195,11 +205,9 @@ impl State {
 
     fn headroom(&self) -> (u64, Option<Duration>) {
         let revisions = (self.checkpoint - self.compacted).max(0) as u64;
-        let pace = self
-            .heads
-            .front()
-            .zip(self.head)
-            .map(|((since, from), to)| (to - from) as f64 / since.elapsed().as_secs_f64().max(1.0));
+        let pace = self.paces.front().zip(self.paces.back()).map(|((since, from), (until, to))| {
+            (to - from) as f64 / until.duration_since(*since).as_secs_f64().max(1.0)
+        });
         let time = pace.filter(|pace| *pace > 0.0).map(|pace| Duration::from_secs_f64(revisions as f64 / pace));
         (revisions, time)
     }

@@ -62,7 +62,8 @@ pub(super) struct Sweep {
     newest_page: Revision,
     mirrored: u64,
     deleted: u64,
-    /// Keys to delete, with the modification revision they must still have.
+    /// Keys to delete, with the creation revision they must still have: a key made anew is another one, one that a local
+    /// controller only changed is not.
     deletes: BTreeMap<Bytes, Revision>,
     /// Keys whose origin lies in the standby's history, by the revision to ask about next.
     asking: BTreeMap<Revision, Vec<Question>>,
@@ -189,7 +190,7 @@ impl Session {
                 Joined::Lead(KeyValue { key, create_revision, mod_revision, .. }) => {
                     match self.moments.origin(self.ledger.holds(&key), create_revision, mod_revision) {
                         Origin::Local => self.ledger.add(key, 0, 0),
-                        Origin::Mirrored => drop(sweep.deletes.insert(key, mod_revision)),
+                        Origin::Mirrored => drop(sweep.deletes.insert(key, create_revision)),
                         Origin::AskHistory => {
                             sweep.ask(self.moments.question(key, create_revision, mod_revision));
                         }
@@ -210,7 +211,7 @@ impl Session {
         for mut question in sweep.asking.remove(&revision).unwrap_or_default() {
             question.compacted |= result.is_err();
             if ours {
-                sweep.deletes.insert(question.key, question.mod_revision);
+                sweep.deletes.insert(question.key, question.create_revision);
             } else if let Some(question) = sweep.ask(question) {
                 if question.compacted {
                     self.stats.unknown_origin += 1;
@@ -282,7 +283,7 @@ impl Session {
         self.guard_deletions(deletions, scope)?;
         let compares = deletes
             .iter()
-            .map(|(key, mod_revision)| Compare::ModRevision { key: key.clone(), revision: *mod_revision });
+            .map(|(key, create_revision)| Compare::CreateRevision { key: key.clone(), revision: *create_revision });
         let ops = deletes.iter().map(|(key, _)| Op::Delete { key: key.clone() }).collect();
         let writes = deletes.iter().map(|(key, _)| Write::Delete { key: key.clone() }).collect();
         self.commit_checkpoint(self.checkpoint.clone(), writes, ops, compares.collect(), true);
