@@ -91,6 +91,17 @@ enum Flight {
     Batch { checkpoint: Checkpoint, value: Bytes, writes: Vec<Write>, sweep: bool },
 }
 
+/// What a transaction does beside moving the checkpoint.
+#[derive(Debug, Default)]
+struct Changes {
+    /// The data in it, for the counters.
+    writes: Vec<Write>,
+    /// The operations on data and on the ledger.
+    ops: Vec<Op>,
+    /// What must hold beside the fence.
+    compares: Vec<Compare>,
+}
+
 #[derive(Clone, Copy, Debug)]
 enum ReadFor {
     Walk(Side),
@@ -140,7 +151,7 @@ impl Session {
             Opening::Resume(checkpoint) => session.open_streams(&checkpoint),
             Opening::Copy { begin, .. } => {
                 session.note(Note::CopyBegan { first: begin.phase == Phase::FirstSync });
-                session.commit_checkpoint(begin, vec![], vec![], vec![], false);
+                session.commit_checkpoint(begin, Changes::default());
             }
         }
         session.refresh_stats();
@@ -257,20 +268,16 @@ impl Session {
         self.effects.push_back(Effect::Commit { id: self.next_id, txn });
     }
 
-    /// Sends a transaction that moves the checkpoint. `ops` are the data and ledger operations, `writes` what of them is data.
-    fn commit_checkpoint(
-        &mut self,
-        mut checkpoint: Checkpoint,
-        writes: Vec<Write>,
-        mut ops: Vec<Op>,
-        compares: Vec<Compare>,
-        sweep: bool,
-    ) {
+    /// Sends a transaction that moves the checkpoint.
+    fn commit_checkpoint(&mut self, mut checkpoint: Checkpoint, changes: Changes) {
         debug_assert!(self.in_flight.is_empty(), "the checkpoint moves alone");
         checkpoint.epoch = self.fence.epoch;
         checkpoint.writes = self.checkpoint.writes + 1;
         checkpoint.at_ms = self.now_ms;
         let value = checkpoint.encode();
+        let Changes { writes, mut ops, compares } = changes;
+        // Beside the fence only a sweep compares: it judged keys that others may change.
+        let sweep = !compares.is_empty();
         ops.push(Op::Put { key: self.fence.keys.checkpoint.clone(), value: value.clone(), lease: 0 });
         let mut txn = self.fence.txn(self.checkpoint_value.as_ref(), ops);
         txn.compares.extend(compares);
@@ -338,7 +345,7 @@ impl Session {
         self.stats.too_large += 1;
         self.note(Note::TooLarge { key: write.key().clone(), bytes: write.data_bytes() - write.key().len() });
         if let Some(checkpoint) = moved {
-            self.commit_checkpoint(checkpoint, vec![], vec![], vec![], false);
+            self.commit_checkpoint(checkpoint, Changes::default());
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::copy::op;
-use super::{Ended, Note, Refusal, Session, Stage};
+use super::{Changes, Ended, Note, Refusal, Session, Stage};
 use crate::batch::{Batch, Write};
 use crate::kv::{Event, Revision, printable};
 use crate::provenance::Tracker;
@@ -57,7 +57,7 @@ impl Session {
         if self.is_idle() && self.ledger.unwritten() == 0 && (primary_moved || standby_moved) {
             let (revision, seen) = (self.stats.heard.max(self.checkpoint.revision), tracker.seen());
             let checkpoint = Checkpoint { revision, offset: 0, seen, ..self.checkpoint.clone() };
-            self.commit_checkpoint(checkpoint, vec![], vec![], vec![], false);
+            self.commit_checkpoint(checkpoint, Changes::default());
         }
     }
 
@@ -74,7 +74,10 @@ impl Session {
             // On its own, so that a large change of the primary still has the whole transaction for itself.
             let entry = |(key, added): (Bytes, bool)| self.ledger_op(&key, added);
             let ops = patch.into_iter().map(entry).collect();
-            self.commit_checkpoint(Checkpoint { seen, ..self.checkpoint.clone() }, vec![], ops, vec![], false);
+            self.commit_checkpoint(
+                Checkpoint { seen, ..self.checkpoint.clone() },
+                Changes { ops, ..Changes::default() },
+            );
             return true;
         }
         let ledger = &self.ledger;
@@ -110,7 +113,7 @@ impl Session {
             _ => None,
         };
         let checkpoint = Checkpoint { revision, offset, seen, witness, ..self.checkpoint.clone() };
-        self.commit_checkpoint(checkpoint, writes, ops, vec![], false);
+        self.commit_checkpoint(checkpoint, Changes { writes, ops, ..Changes::default() });
         true
     }
 

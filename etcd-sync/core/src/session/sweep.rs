@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::{Effect, Ended, Note, ReadFailure, ReadFor, Refusal, Session, Stage};
+use super::{Changes, Effect, Ended, Note, ReadFailure, ReadFor, Refusal, Session, Stage};
 use crate::batch::Write;
 use crate::kv::{KeyRange, KeyValue, Revision, successor};
 use crate::provenance::{Origin, Question, revision_is_ours};
@@ -260,7 +260,7 @@ impl Session {
             return self.commit_deletes();
         }
         let seen = seen.unwrap_or(self.moments.began);
-        self.commit_checkpoint(self.streaming_checkpoint(seen), vec![], vec![], vec![], false);
+        self.commit_checkpoint(self.streaming_checkpoint(seen), Changes::default());
         Ok(())
     }
 
@@ -286,7 +286,7 @@ impl Session {
             .map(|(key, create_revision)| Compare::CreateRevision { key: key.clone(), revision: *create_revision });
         let ops = deletes.iter().map(|(key, _)| Op::Delete { key: key.clone() }).collect();
         let writes = deletes.iter().map(|(key, _)| Write::Delete { key: key.clone() }).collect();
-        self.commit_checkpoint(self.checkpoint.clone(), writes, ops, compares.collect(), true);
+        self.commit_checkpoint(self.checkpoint.clone(), Changes { writes, ops, compares: compares.collect() });
         Ok(())
     }
 }

@@ -490,7 +490,7 @@ impl World {
     /// No more trouble: one synchronizer works until the standby is what the primary is.
     fn settle(&mut self) {
         self.calm = true;
-        self.lose_stale();
+        self.stale.clear();
         let last = self.daemons.len() - 1;
         for index in 0..last {
             self.daemons[index].drop_session();
@@ -522,10 +522,6 @@ impl World {
         {
             println!("{} {ops:?}", what());
         }
-    }
-
-    fn lose_stale(&mut self) {
-        self.stale.clear();
     }
 }
 
