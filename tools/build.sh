@@ -1,13 +1,25 @@
 #!/usr/bin/env bash
-# Builds the pinned test programs once, outside the tree, and prints the directory of each etcd version.
-# Usage: tools/build.sh            -> lines "3.6 DIR" and "3.5 DIR"
+# Builds the pinned test programs once, outside the tree, and prints the directory of each version.
+# Usage: tools/build.sh [etcd] [kubernetes]     (default: both)     -> lines "etcd-3.6 DIR", "kubernetes-1.34 DIR", ...
 set -euo pipefail
 cd "$(dirname "$0")"
 
 command -v go >/dev/null || { echo "tools/build.sh: Go is missing; install it (go.dev/dl or apt-get install golang) and run again" >&2; exit 2; }
 cache="${ETCD_SYNC_TOOLS_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/etcd-sync/tools}"
 
-pinned_version() { (cd "$1" && go list -m -f '{{.Version}}' go.etcd.io/etcd/server/v3); }
+pinned_version() { (cd "$1" && go list -m -f '{{.Version}}' "$2"); }
+
+# Built beside its place and renamed, so that an interrupted build never leaves half a program.
+# Usage: build_program MODULE_DIR PACKAGE TARGET [GO_BUILD_FLAG...]
+build_program() {
+  local module="$1" package="$2" target="$3"
+  shift 3
+  [ -x "$target" ] && return
+  echo "building $(basename "$target") (once, into $(dirname "$target"))" >&2
+  mkdir -p "$(dirname "$target")"
+  (cd "$module" && CGO_ENABLED=0 go build -trimpath "$@" -o "$target.$$" "$package")
+  mv "$target.$$" "$target"
+}
 
 # A program already on PATH serves when all three are there at exactly the pinned version.
 on_path_at() {
@@ -22,23 +34,36 @@ on_path_at() {
 
 build_etcd() {
   local line="$1" version dir program package
-  version="$(pinned_version "etcd-$line")"
+  version="$(pinned_version "etcd-$line" go.etcd.io/etcd/server/v3)"
   if on_path_at "$version"; then
-    echo "$line $(dirname "$(command -v etcd)")"
+    echo "etcd-$line $(dirname "$(command -v etcd)")"
     return
   fi
   dir="$cache/etcd-$version"
   for program in etcd:server etcdctl:etcdctl etcdutl:etcdutl; do
     package="${program#*:}" program="${program%%:*}"
-    [ -x "$dir/$program" ] && continue
-    echo "building $program $version (once, into $dir)" >&2
-    mkdir -p "$dir"
-    # Built beside its place and renamed, so that an interrupted build never leaves half a program.
-    (cd "etcd-$line" && CGO_ENABLED=0 go build -trimpath -o "$dir/.$program.$$" "go.etcd.io/etcd/$package/v3")
-    mv "$dir/.$program.$$" "$dir/$program"
+    build_program "etcd-$line" "go.etcd.io/etcd/$package/v3" "$dir/$program"
   done
-  echo "$line $dir"
+  echo "etcd-$line $dir"
 }
 
-build_etcd 3.6
-build_etcd 3.5
+# The version is stamped as a release build does it; without it a server calls itself v0.0.0-master.
+build_kubernetes() {
+  local line="$1" version dir program stamp=k8s.io/component-base/version
+  version="$(pinned_version "kubernetes-$line" k8s.io/kubernetes)"
+  dir="$cache/kubernetes-$version"
+  for program in kube-apiserver kube-controller-manager kubectl; do
+    build_program "kubernetes-$line" "k8s.io/kubernetes/cmd/$program" "$dir/$program" \
+      -ldflags "-s -w -X $stamp.gitVersion=$version -X $stamp.gitMajor=${line%.*} -X $stamp.gitMinor=${line#*.} -X $stamp.gitTreeState=clean"
+  done
+  echo "kubernetes-$line $dir"
+}
+
+[ $# -gt 0 ] || set -- etcd kubernetes
+for family in "$@"; do
+  case "$family" in
+    etcd) build_etcd 3.6; build_etcd 3.5 ;;
+    kubernetes) build_kubernetes 1.34; build_kubernetes 1.36 ;;
+    *) echo "tools/build.sh: unknown: $family; it is etcd or kubernetes" >&2; exit 2 ;;
+  esac
+done
