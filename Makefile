@@ -14,25 +14,25 @@ SCRIPTS := .ci/run scripts/require tools/build.sh
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: build
 build: require-rust ## Build the release programs into target/release
 	cargo build --locked --release --workspace --bins
 
 .PHONY: demo
-demo: tools require-rust ## Two etcds, a first sync, a kill, a compaction, and the exact report
+demo: etcd require-rust ## Two etcds, a first sync, a kill, a compaction, and the exact report
 	cargo build --locked --release -p etcd-sync
 	cargo run --locked --release -p etcd-sync-integration --bin demo
 
 .PHONY: test
 # One build of programs and tests together: `-p etcd-sync` alone would choose other features and build most crates twice.
-test: tools require-rust ## All tests, also those against real etcds
+test: etcd kubernetes require-rust ## All tests, also those against real etcds and control planes
 	cargo build --locked --workspace --bins --tests
 	cargo test --locked --workspace
 
 .PHONY: bench
-bench: tools require-rust ## Measure against etcdctl make-mirror
+bench: etcd require-rust ## Measure against etcdctl make-mirror
 	cargo build --locked --release -p etcd-sync
 	cargo run --locked --release -p etcd-sync-benches
 
@@ -46,10 +46,12 @@ lint: require-rust $(DENY) ## Formatting, clippy, licences and banned crates
 	for script in $(SCRIPTS); do bash -n "$$script"; done
 	if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); fi
 
-.PHONY: tools
-tools: ## Build the pinned etcds that tests run against (once, minutes)
+.PHONY: etcd kubernetes
+etcd: ## Build the pinned etcds that tests, demo and benchmarks run (once, minutes)
+kubernetes: ## Build the pinned control planes that tests run (once, many minutes)
+etcd kubernetes:
 	scripts/require go
-	tools/build.sh
+	tools/build.sh $@
 
 .PHONY: clean
 clean: ## Remove target/; the tools' cache outside the tree stays

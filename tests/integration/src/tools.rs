@@ -1,4 +1,4 @@
-//! Finds the programs: the pinned etcd tools and the `etcd-sync` under test.
+//! Finds the programs: the pinned etcd and Kubernetes programs and the `etcd-sync` under test.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -28,17 +28,40 @@ impl EtcdVersion {
     /// The directory with `etcd`, `etcdctl` and `etcdutl`: `ETCD_SYNC_ETCD_3_6` (or `_3_5`) when set, else what
     /// `tools/build.sh` prints. That script runs at most once per process; its first run ever takes minutes.
     pub fn directory(self) -> Result<PathBuf> {
-        let variable = format!("ETCD_SYNC_ETCD_{}", self.line().replace('.', "_"));
-        if let Some(directory) = std::env::var_os(&variable) {
-            let directory = PathBuf::from(directory);
-            ensure!(directory.join("etcd").is_file(), "{variable} is set, but {directory:?} holds no etcd");
-            return Ok(directory);
-        }
         static BUILT: OnceLock<Result<String, String>> = OnceLock::new();
-        let printed = BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}")));
-        let printed = printed.as_ref().map_err(|error| anyhow!("{error}"))?;
-        let found = printed.lines().find_map(|line| line.strip_prefix(self.line())?.strip_prefix(' '));
-        found.map(PathBuf::from).with_context(|| format!("tools/build.sh printed no line for {}", self.line()))
+        find("etcd", self.line(), "etcd", &BUILT)
+    }
+
+    /// One of the programs of this release.
+    pub fn program(self, name: &str) -> Result<PathBuf> {
+        Ok(self.directory()?.join(name))
+    }
+}
+
+/// A Kubernetes release line that tests run; each is pinned to one release under `tools/`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KubernetesVersion {
+    /// The newest line, used by default.
+    #[default]
+    V1_36,
+    /// Two lines before it.
+    V1_34,
+}
+
+impl KubernetesVersion {
+    /// The release line as `tools/build.sh` prints it.
+    pub fn line(self) -> &'static str {
+        match self {
+            KubernetesVersion::V1_36 => "1.36",
+            KubernetesVersion::V1_34 => "1.34",
+        }
+    }
+
+    /// The directory with `kube-apiserver`, `kube-controller-manager` and `kubectl`: `ETCD_SYNC_KUBERNETES_1_36` (or
+    /// `_1_34`) when set, else what `tools/build.sh` prints.
+    pub fn directory(self) -> Result<PathBuf> {
+        static BUILT: OnceLock<Result<String, String>> = OnceLock::new();
+        find("kubernetes", self.line(), "kube-apiserver", &BUILT)
     }
 
     /// One of the programs of this release.
@@ -64,9 +87,24 @@ pub fn etcd_sync() -> Result<PathBuf> {
     })
 }
 
-fn build() -> Result<String> {
+/// The directory of one release line of a family; `program` must be in it. Only that family is built.
+fn find(family: &str, line: &str, program: &str, built: &OnceLock<Result<String, String>>) -> Result<PathBuf> {
+    let variable = format!("ETCD_SYNC_{}_{}", family.to_uppercase(), line.replace('.', "_"));
+    if let Some(directory) = std::env::var_os(&variable) {
+        let directory = PathBuf::from(directory);
+        ensure!(directory.join(program).is_file(), "{variable} is set, but {directory:?} holds no {program}");
+        return Ok(directory);
+    }
+    let printed = built.get_or_init(|| build(family).map_err(|error| format!("{error:#}")));
+    let printed = printed.as_ref().map_err(|error| anyhow!("{error}"))?;
+    let wanted = format!("{family}-{line} ");
+    let found = printed.lines().find_map(|line| line.strip_prefix(&wanted));
+    found.map(PathBuf::from).with_context(|| format!("tools/build.sh printed no line for {family} {line}"))
+}
+
+fn build(family: &str) -> Result<String> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tools/build.sh");
-    let output = Command::new(&script).output().with_context(|| format!("run {script:?}"))?;
+    let output = Command::new(&script).arg(family).output().with_context(|| format!("run {script:?}"))?;
     if !output.status.success() {
         bail!("{script:?} failed ({}): {}", output.status, String::from_utf8_lossy(&output.stderr));
     }
