@@ -6,6 +6,7 @@ mod commands;
 mod connection;
 mod error;
 mod file;
+mod kubernetes;
 mod scope;
 mod sources;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 pub use commands::{CheckArgs, CheckOutput, PlanArgs, RunArgs, StatusArgs, TableOutput};
 pub use connection::{ConnectionArgs, PrimaryArgs, StandbyArgs};
 pub use error::ArgsError;
+pub use kubernetes::KubernetesArgs;
 pub use scope::ScopeArgs;
 
 use values::{boolean, link};
@@ -80,6 +82,10 @@ pub struct GlobalArgs {
     /// What is synchronized.
     #[command(flatten)]
     pub scope: ScopeArgs,
+
+    /// Encryption at rest and the API servers.
+    #[command(flatten)]
+    pub kubernetes: KubernetesArgs,
 }
 
 /// The commands.
@@ -119,14 +125,17 @@ pub enum LogLevel {
     Trace,
 }
 
-/// The environment variables that matter: ours, and those that name this replica.
+/// The environment variables that matter: ours, and those that name this replica and the API server around it.
 pub type Environment = BTreeMap<String, OsString>;
+
+/// What others set: the pod's name, the host's, and where a pod finds the API server of its cluster.
+const AROUND: [&str; 4] = ["POD_NAME", "HOSTNAME", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"];
 
 /// Reads the variables of [`Environment`] from this process.
 pub fn environment() -> Environment {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
-        .filter(|(name, _)| name.starts_with("ETCD_SYNC_") || matches!(name.as_str(), "POD_NAME" | "HOSTNAME"))
+        .filter(|(name, _)| name.starts_with("ETCD_SYNC_") || AROUND.contains(&name.as_str()))
         .collect()
 }
 

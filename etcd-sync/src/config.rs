@@ -9,7 +9,8 @@ use etcd_sync_store::pair::Pair;
 use etcd_sync_store::{Auth, Etcd, Options, Side, TlsFiles};
 
 use crate::args::{
-    ArgsError, CheckOutput, Cli, CommandArgs, ConnectionArgs, Environment, LogFormat, LogLevel, RunArgs, TableOutput,
+    ArgsError, CheckOutput, Cli, CommandArgs, ConnectionArgs, Environment, KubernetesArgs, LogFormat, LogLevel,
+    RunArgs, TableOutput,
 };
 
 /// One run of the program.
@@ -25,6 +26,12 @@ pub struct Config {
     pub standby: Connection,
     /// What is synchronized.
     pub scope: Scope,
+    /// File with the API servers' EncryptionConfiguration.
+    #[allow(dead_code, reason = "the preflight will read it")]
+    pub encryption_config: Option<PathBuf>,
+    /// The two API servers, as far as they can be asked.
+    #[allow(dead_code, reason = "the preflight will read it")]
+    pub api_servers: ApiServers,
     /// What to do.
     pub command: CommandConfig,
 }
@@ -45,6 +52,28 @@ pub struct LogConfig {
 pub struct Connection {
     side: Side,
     flags: ConnectionArgs,
+}
+
+/// The API servers of both clusters; `None`: nobody said where it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ApiServers {
+    /// The primary's.
+    pub primary: Option<ApiServer>,
+    /// The standby's.
+    pub standby: Option<ApiServer>,
+}
+
+/// How to reach an API server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiServer {
+    /// `https://host:port`.
+    pub url: String,
+    /// File with a token; without one the server is asked as nobody in particular.
+    pub token_file: Option<PathBuf>,
+    /// PEM file with the authorities; `None`: `ca.crt` beside the token if it exists, else the system's.
+    pub cacert: Option<PathBuf>,
+    /// The flag that names it, for messages; `None` for the cluster this program runs in.
+    pub flag: Option<&'static str>,
 }
 
 /// What to do.
@@ -79,6 +108,9 @@ pub struct RunConfig {
     pub deletions: DeletionLimits,
     /// Go on although the primary holds no key in scope.
     pub accept_empty_primary: bool,
+    /// Go on although nobody knows whether the standby decrypts the primary's values.
+    #[allow(dead_code, reason = "the preflight will read it")]
+    pub accept_unproved_encryption: bool,
     /// Id of the cluster to take as the new primary.
     pub accept_new_primary: Option<u64>,
 }
@@ -129,7 +161,7 @@ impl Config {
         Config::new(crate::args::parse()?, &crate::args::environment())
     }
 
-    /// Validates what the flags say together. `environment` names this replica.
+    /// Validates what the flags say together. `environment` names this replica and the cluster around it.
     pub fn new(cli: Cli, environment: &Environment) -> Result<Config, ArgsError> {
         let global = cli.global;
         let scope = ScopeConfig::from(global.scope);
@@ -153,6 +185,8 @@ impl Config {
             primary: Connection::new(Side::Primary, global.primary.into())?,
             standby: Connection::new(Side::Standby, global.standby.into())?,
             scope,
+            encryption_config: global.kubernetes.encryption_config.clone(),
+            api_servers: ApiServers::new(global.kubernetes, environment)?,
             command,
         })
     }
@@ -205,6 +239,53 @@ impl Connection {
     }
 }
 
+/// What every pod finds in itself, unless its service account is not mounted.
+const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+impl ApiServers {
+    fn new(args: KubernetesArgs, environment: &Environment) -> Result<ApiServers, ArgsError> {
+        let server = |flag: &'static str, url: Option<String>, files: [(&'static str, Option<PathBuf>); 2]| {
+            let Some(url) = url else {
+                let given = files.into_iter().find(|(_, file)| file.is_some());
+                return given.map_or(Ok(None), |(given, _)| {
+                    Err(ArgsError::Useless { given: given.to_owned(), missing: flag.to_owned() })
+                });
+            };
+            let [(_, token_file), (_, cacert)] = files;
+            Ok(Some(ApiServer { url, token_file, cacert, flag: Some(flag) }))
+        };
+        let primary = server(
+            "active-cluster-vip",
+            args.active_cluster_vip.map(|address| format!("https://{address}")),
+            [
+                ("active-cluster-token-file", args.active_cluster_token_file),
+                ("active-cluster-cacert", args.active_cluster_cacert),
+            ],
+        )?;
+        let standby = server(
+            "standby-api-server",
+            args.standby_api_server,
+            [("standby-api-token-file", args.standby_api_token_file), ("standby-api-cacert", args.standby_api_cacert)],
+        )?;
+        Ok(ApiServers { primary, standby: standby.or_else(|| around(environment)) })
+    }
+}
+
+/// The API server of the cluster this program runs in. A synchronizer runs in the standby.
+fn around(environment: &Environment) -> Option<ApiServer> {
+    let variable = |name: &str| environment.get(name)?.to_str().filter(|value| !value.is_empty());
+    let host = variable("KUBERNETES_SERVICE_HOST")?;
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    let port = variable("KUBERNETES_SERVICE_PORT").unwrap_or("443");
+    let file = |name: &str| Some(PathBuf::from(SERVICE_ACCOUNT).join(name));
+    Some(ApiServer {
+        url: format!("https://{host}:{port}"),
+        token_file: file("token"),
+        cacert: file("ca.crt"),
+        flag: None,
+    })
+}
+
 impl RunConfig {
     fn new(args: RunArgs, environment: &Environment) -> RunConfig {
         RunConfig {
@@ -220,6 +301,7 @@ impl RunConfig {
                 accepted: args.accept_deletions,
             },
             accept_empty_primary: args.accept_empty_primary,
+            accept_unproved_encryption: args.accept_unproved_encryption,
             accept_new_primary: args.accept_new_primary,
         }
     }

@@ -61,6 +61,13 @@ pub struct RunArgs {
     )]
     pub accept_empty_primary: bool,
 
+    /// Go on although it cannot be proved that the standby's API server decrypts what the primary's has encrypted
+    #[arg(
+        long, value_name = "BOOL", default_value = "false", value_parser = boolean, num_args = 0..=1,
+        require_equals = true, default_missing_value = "true", action = ArgAction::Set, help_heading = "Guards"
+    )]
+    pub accept_unproved_encryption: bool,
+
     /// Take the cluster with this id (hexadecimal) as the link's new primary
     #[arg(long, value_name = "CLUSTER_ID", value_parser = cluster_id, help_heading = "Guards")]
     pub accept_new_primary: Option<u64>,

@@ -55,6 +55,13 @@ pub enum ArgsError {
         /// The flag that is not.
         missing: String,
     },
+    /// A flag that does nothing without another one.
+    Useless {
+        /// The flag that is given, without its dashes.
+        given: String,
+        /// The flag that is not.
+        missing: String,
+    },
     /// The scope flags contradict each other or cannot be understood.
     Scope {
         /// The flags to look at.
@@ -99,6 +106,9 @@ impl fmt::Display for ArgsError {
             }
             ArgsError::Alone { given, missing } => {
                 write!(f, "--{given} is given without --{missing}: give both or neither")
+            }
+            ArgsError::Useless { given, missing } => {
+                write!(f, "--{given} does nothing without --{missing}: give that too, or leave it out")
             }
             ArgsError::Scope { flags, source } => write!(f, "{flags}: {source}"),
         }

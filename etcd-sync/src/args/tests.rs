@@ -6,7 +6,7 @@ use std::time::Duration;
 use etcd_sync_core::scope::{Scope, ScopeConfig};
 
 use super::*;
-use crate::config::{CommandConfig, Config, RunConfig};
+use crate::config::{ApiServers, CommandConfig, Config, RunConfig};
 
 /// The flags that every command needs.
 const REACH: [&str; 2] = ["--primary-endpoints=https://p:2379", "--standby-endpoints=https://s:2379"];
@@ -74,6 +74,8 @@ fn defaults() {
     assert_eq!(run.ready_lag, Duration::from_secs(30));
     assert_eq!((run.deletions.percent, run.deletions.count, run.deletions.accepted), (10, 100, None));
     assert_eq!((run.accept_empty_primary, run.accept_new_primary), (false, None));
+    assert!(!run.accept_unproved_encryption);
+    assert_eq!((made.encryption_config, made.api_servers), (None, ApiServers::default()));
 }
 
 #[test]
@@ -181,6 +183,12 @@ fn a_bad_value_names_flag_source_and_expectation() {
             "+1f",
             "expected a cluster id of 1 to 16 hexadecimal digits, as the refusal of the new primary names it",
         ),
+        (
+            "active-cluster-vip <HOST[:PORT]>",
+            "https://10.0.0.1",
+            "expected HOST or HOST:PORT, like 10.0.0.10, 10.0.0.10:6443 or [fd00::10]:6443",
+        ),
+        ("standby-api-server <URL>", "http://10.0.0.1:6443", "expected https://HOST:PORT"),
         ("primary-endpoints <URL,...>", "a:1,,b:2", "expected a value that is not empty"),
     ] {
         let name = flag.split([' ', '[']).next().unwrap();
@@ -239,6 +247,14 @@ fn what_belongs_together_is_asked_for() {
         error("--standby-password-file=p"),
         "--standby-password-file is given without --standby-user: give both or neither"
     );
+    assert_eq!(
+        error("--active-cluster-token-file=t"),
+        "--active-cluster-token-file does nothing without --active-cluster-vip: give that too, or leave it out"
+    );
+    assert_eq!(
+        error("--standby-api-cacert=c"),
+        "--standby-api-cacert does nothing without --standby-api-server: give that too, or leave it out"
+    );
 }
 
 #[test]
@@ -277,6 +293,36 @@ fn connections_reach_the_store() {
 }
 
 #[test]
+fn api_servers_are_named_or_found_around() {
+    let servers = |args: &[&str], around: &[(&str, &str)]| config(args, &env(around)).unwrap().api_servers;
+    for (given, url) in [
+        ("10.0.0.1", "https://10.0.0.1:6443"),
+        ("10.0.0.1:443", "https://10.0.0.1:443"),
+        ("fd00::1", "https://[fd00::1]:6443"),
+        ("[fd00::1]", "https://[fd00::1]:6443"),
+        ("[fd00::1]:443", "https://[fd00::1]:443"),
+        ("api.example.com", "https://api.example.com:6443"),
+    ] {
+        let flags = [&format!("--active-cluster-vip={given}"), "--active-cluster-token-file=t", "plan"];
+        let primary = servers(&flags, &[]).primary.unwrap();
+        assert_eq!(
+            (primary.url.as_str(), primary.token_file, primary.cacert),
+            (url, Some("t".into()), None),
+            "{given}"
+        );
+    }
+    for bad in ["a:", ":6443", "a:0", "a:b", "[a]:1", "fd00::1]:1", "a/b", "u@a"] {
+        assert!(config(&[&format!("--active-cluster-vip={bad}"), "plan"], &env(&[])).is_err(), "{bad}");
+    }
+    let pod = [("KUBERNETES_SERVICE_HOST", "fd00::1"), ("KUBERNETES_SERVICE_PORT", "6443")];
+    let found = servers(&["run"], &pod).standby.unwrap();
+    assert_eq!((found.url.as_str(), found.flag), ("https://[fd00::1]:6443", None));
+    assert!(found.token_file.unwrap().ends_with("serviceaccount/token"));
+    let named = servers(&["run", "--standby-api-server=https://s:6443/"], &pod).standby.unwrap();
+    assert_eq!((named.url.as_str(), named.token_file), ("https://s:6443", None));
+}
+
+#[test]
 fn the_holder_is_the_pod_or_the_host_and_process() {
     assert_eq!(run(&["run"], &env(&[("POD_NAME", "etcd-sync-0"), ("HOSTNAME", "h")])).holder, "etcd-sync-0");
     let of_host = format!("h-{}", std::process::id());
@@ -312,6 +358,8 @@ fn help_comes_first_and_names_variables_and_defaults() {
         "Scope:",
         "Logging:",
         "Guards:",
+        "Kubernetes:",
+        "[env: ETCD_SYNC_ENCRYPTION_CONFIG]",
     ] {
         let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(words.contains(part), "{part}\n{help}");

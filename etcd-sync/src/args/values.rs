@@ -1,6 +1,6 @@
 //! How values are read. Every error says what was expected; clap puts the flag and what was given in front.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 /// A duration within bounds, written like `10s` or `1m30s`.
@@ -59,6 +59,36 @@ pub fn cluster_id(text: &str) -> Result<u64, String> {
     }
     Err("expected a cluster id of 1 to 16 hexadecimal digits, as the refusal of the new primary names it".to_owned())
 }
+
+/// The address of an API server, completed to `host:port`; an IPv6 address comes out in brackets.
+pub fn vip(text: &str) -> Result<String, String> {
+    let expected = || "expected HOST or HOST:PORT, like 10.0.0.10, 10.0.0.10:6443 or [fd00::10]:6443".to_owned();
+    if let Ok(address) = text.parse::<Ipv6Addr>() {
+        return Ok(format!("[{address}]:{API_PORT}"));
+    }
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port.parse().map_err(|_| expected())?),
+        _ => (text, API_PORT),
+    };
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let allowed = |byte: u8| byte == b'-' || byte == b'.' || byte.is_ascii_alphanumeric();
+    let good = match bare {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.bytes().all(allowed),
+    };
+    if good && port != 0 { Ok(format!("{host}:{port}")) } else { Err(expected()) }
+}
+
+/// The URL of an API server.
+pub fn api_server(text: &str) -> Result<String, String> {
+    match text.strip_prefix("https://").map(|address| address.strip_suffix('/').unwrap_or(address)) {
+        Some(address) if !address.is_empty() && !address.contains(['/', '@', ' ']) => Ok(format!("https://{address}")),
+        _ => Err("expected https://HOST:PORT".to_owned()),
+    }
+}
+
+/// Where API servers listen unless told otherwise.
+const API_PORT: u16 = 6443;
 
 /// A text that is not empty.
 pub fn some_text(text: &str) -> Result<String, String> {
