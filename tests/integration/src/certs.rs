@@ -1,4 +1,4 @@
-//! A throw-away certificate authority for one cluster.
+//! A throw-away certificate authority for one etcd cluster or one control plane.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -34,37 +34,59 @@ impl Certs {
             client_cert: folder.join("client.crt"),
             client_key: folder.join("client.key"),
         };
-        let issuer = authority(&certs.ca)?;
-        issue(&issuer, "etcd", &certs.server_cert, &certs.server_key)?;
+        let authority = Authority::create(&certs.ca)?;
+        authority.issue("etcd", None, &certs.server_cert, &certs.server_key)?;
         // Not an etcd user's name: with authentication on, etcd would else take the certificate's name for a login.
-        issue(&issuer, "etcd-sync-client", &certs.client_cert, &certs.client_key)?;
+        authority.issue("etcd-sync-client", None, &certs.client_cert, &certs.client_key)?;
         Ok(certs)
     }
 }
 
-fn authority(file: &Path) -> Result<Issuer<'static, KeyPair>> {
-    let mut params = CertificateParams::new(Vec::new())?;
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.distinguished_name.push(DnType::CommonName, "etcd-sync test CA");
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let key = KeyPair::generate().context("make the authority's key")?;
-    let certificate = params.self_signed(&key).context("sign the authority's certificate")?;
-    write(file, &certificate.pem())?;
-    Ok(Issuer::new(params, key))
+/// An authority that signs certificates while the test lays out its files.
+#[derive(Debug)]
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
 }
 
-fn issue(issuer: &Issuer<'static, KeyPair>, name: &str, cert_file: &Path, key_file: &Path) -> Result<()> {
-    let mut params = CertificateParams::new(vec!["localhost".to_owned()])?;
-    params.subject_alt_names.push(SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)));
-    params.distinguished_name.push(DnType::CommonName, name);
-    params.use_authority_key_identifier_extension = true;
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    // A member is its own gateway's client, and every peer is both.
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-    let key = KeyPair::generate().with_context(|| format!("make the key of {name}"))?;
-    let certificate = params.signed_by(&key, issuer).with_context(|| format!("sign the certificate of {name}"))?;
-    write(cert_file, &certificate.pem())?;
-    write(key_file, &key.serialize_pem())
+impl Authority {
+    /// Makes one and writes its certificate, in PEM form.
+    pub fn create(file: &Path) -> Result<Authority> {
+        let mut params = CertificateParams::new(Vec::new())?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, "etcd-sync test CA");
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let key = KeyPair::generate().context("make the authority's key")?;
+        let certificate = params.self_signed(&key).context("sign the authority's certificate")?;
+        write(file, &certificate.pem())?;
+        Ok(Authority { issuer: Issuer::new(params, key) })
+    }
+
+    /// Writes a certificate and its key for servers and clients at `localhost` and 127.0.0.1. To Kubernetes `name` is
+    /// the user and `group` a group of theirs.
+    pub fn issue(&self, name: &str, group: Option<&str>, cert_file: &Path, key_file: &Path) -> Result<()> {
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()])?;
+        params.subject_alt_names.push(SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+        params.distinguished_name.push(DnType::CommonName, name);
+        if let Some(group) = group {
+            params.distinguished_name.push(DnType::OrganizationName, group);
+        }
+        params.use_authority_key_identifier_extension = true;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        // A member is its own gateway's client, and every peer is both.
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let key = KeyPair::generate().with_context(|| format!("make the key of {name}"))?;
+        let certificate =
+            params.signed_by(&key, &self.issuer).with_context(|| format!("sign the certificate of {name}"))?;
+        write(cert_file, &certificate.pem())?;
+        write(key_file, &key.serialize_pem())
+    }
+}
+
+/// Writes a key pair that signs tokens: the private and the public half, in PEM form.
+pub fn signing_key(private_file: &Path, public_file: &Path) -> Result<()> {
+    let key = KeyPair::generate().context("make a signing key")?;
+    write(private_file, &key.serialize_pem())?;
+    write(public_file, &key.public_key_pem())
 }
 
 fn write(file: &Path, text: &str) -> Result<()> {

@@ -1,0 +1,62 @@
+//! The control planes themselves: they start, serve, break and come back, on either release.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use etcd_sync_integration::compare::await_true;
+use etcd_sync_integration::etcd::{Cluster, ClusterOptions};
+use etcd_sync_integration::kube::{ControlPlane, PlaneOptions, path};
+use etcd_sync_integration::tools::{EtcdVersion, KubernetesVersion};
+use serde_json::json;
+
+const WAIT: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn a_control_plane_serves_collects_and_comes_back() -> Result<()> {
+    serves(KubernetesVersion::V1_36, EtcdVersion::V3_6).await
+}
+
+#[tokio::test]
+async fn a_control_plane_serves_collects_and_comes_back_1_34() -> Result<()> {
+    serves(KubernetesVersion::V1_34, EtcdVersion::V3_5).await
+}
+
+async fn serves(version: KubernetesVersion, etcd: EtcdVersion) -> Result<()> {
+    let etcd = Cluster::start(ClusterOptions { version: etcd, ..ClusterOptions::default() }).await?;
+    let plane = ControlPlane::start("lone", &etcd, PlaneOptions { version, ..PlaneOptions::default() }).await?;
+    let api = plane.api();
+    let served = api.need("/version").await?;
+    ensure!(served["gitVersion"].as_str().is_some_and(|text| text.contains(version.line())), "{served}");
+
+    api.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "apps"}})).await?;
+    let owner = config_map("owner", &json!([]));
+    let uid = api.create(&owner).await?["metadata"]["uid"].clone();
+    let reference = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": uid}]);
+    let dependent = config_map("dependent", &reference);
+    api.create(&dependent).await?;
+    // What the comparisons of tests rest on: the key names the object.
+    let identities = api.identities().await?;
+    ensure!(identities.get("/registry/configmaps/apps/owner").map(String::as_str) == uid.as_str());
+    for key in identities.keys().filter(|key| !key.contains("/events/")) {
+        ensure!(etcd.get(key).await?.is_some(), "there is no key {key}");
+    }
+
+    plane.kill_controllers()?;
+    plane.kill_apiserver()?;
+    plane.start_apiserver().await?;
+    plane.start_controllers()?;
+    api.delete(&path(&owner)?).await?;
+    let gone = path(&dependent)?;
+    await_true("the dependent is collected", WAIT, || async { Ok(api.get(&gone).await?.is_none()) }).await?;
+    let events = plane.audit()?;
+    let event = events.iter().find(|event| event.is_collected()).context("the audit log does not tell")?;
+    ensure!((event.resource.as_str(), event.name.as_str()) == ("configmaps", "dependent"), "{event:?}");
+    let names = plane.kubectl(&["get", "configmaps", "-n", "apps", "-o", "name"]).await?;
+    ensure!(names.trim() == "configmap/kube-root-ca.crt", "{names}");
+    Ok(())
+}
+
+fn config_map(name: &str, owners: &serde_json::Value) -> serde_json::Value {
+    let metadata = json!({"name": name, "namespace": "apps", "ownerReferences": owners});
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"key": "value"}})
+}
