@@ -1,5 +1,6 @@
 //! The header of a Kubernetes object, read from the plain bytes that the API server stores.
 
+mod cbor;
 mod json;
 mod loose;
 mod protobuf;
@@ -127,7 +128,7 @@ pub fn header(plain: &[u8]) -> Result<Header, Undecodable> {
     match Form::of(plain) {
         Some(Form::Protobuf) => protobuf::header(&plain[PROTOBUF.len()..]),
         Some(Form::Json) => json::header(plain),
-        Some(Form::Cbor) => Err(Undecodable::UnknownForm),
+        Some(Form::Cbor) => cbor::header(&plain[CBOR.len()..]),
         None => Err(Undecodable::UnknownForm),
     }
 }

@@ -89,6 +89,72 @@ fn json_of(header: &Header) -> Value {
     })
 }
 
+/// CBOR as Kubernetes writes it, or (`other`) with text strings, tags, and containers without a count.
+fn cbor_of(value: &Value, other: bool) -> Vec<u8> {
+    let mut out = CBOR.to_vec();
+    cbor(&mut out, value, other);
+    out
+}
+
+fn cbor(out: &mut Vec<u8>, value: &Value, other: bool) {
+    match value {
+        Value::Null => out.push(0xf6),
+        Value::Bool(flag) => out.push(0xf4 + u8::from(*flag)),
+        Value::Number(number) if number.is_f64() => {
+            out.push(0xfb);
+            out.extend(number.as_f64().unwrap().to_be_bytes());
+        }
+        Value::Number(number) => head(out, 0, number.as_u64().unwrap()),
+        Value::String(text) => cbor_text(out, text, other),
+        Value::Array(list) => {
+            if other {
+                out.push(0x9f)
+            } else {
+                head(out, 4, list.len() as u64)
+            }
+            list.iter().for_each(|element| cbor(out, element, other));
+            out.extend(other.then_some(0xff));
+        }
+        Value::Object(map) => {
+            if other {
+                out.push(0xbf)
+            } else {
+                head(out, 5, map.len() as u64)
+            }
+            for (key, value) in map {
+                cbor_text(out, key, other);
+                cbor(out, value, other);
+            }
+            out.extend(other.then_some(0xff));
+        }
+    }
+}
+
+fn cbor_text(out: &mut Vec<u8>, text: &str, other: bool) {
+    if !other {
+        head(out, 2, text.len() as u64);
+        return out.extend_from_slice(text.as_bytes());
+    }
+    // A tag, then text in chunks of one character.
+    out.extend([0xc0, 0x7f]);
+    for character in text.chars() {
+        head(out, 3, character.len_utf8() as u64);
+        out.extend(character.to_string().as_bytes());
+    }
+    out.push(0xff);
+}
+
+fn head(out: &mut Vec<u8>, major: u8, argument: u64) {
+    match argument {
+        0..24 => out.push(major << 5 | argument as u8),
+        24..0x100 => out.extend([major << 5 | 24, argument as u8]),
+        _ => {
+            out.push(major << 5 | 26);
+            out.extend((argument as u32).to_be_bytes());
+        }
+    }
+}
+
 fn headers() -> impl Strategy<Value = Header> {
     let text = "[a-z/.]{0,12}|\\PC{0,4}";
     let owner = (text, text, text, text, any::<bool>(), any::<bool>()).prop_map(
@@ -142,7 +208,11 @@ proptest! {
     fn what_is_written_is_read(written in headers()) {
         prop_assert_eq!(header(&protobuf_of(&written)), Ok(written.clone()));
         let json = json_of(&written).to_string();
-        prop_assert_eq!(header(json.as_bytes()).map(sorted), Ok(sorted(written)));
+        let expected = Ok(sorted(written.clone()));
+        prop_assert_eq!(&header(json.as_bytes()).map(sorted), &expected);
+        for other in [false, true] {
+            prop_assert_eq!(&header(&cbor_of(&json_of(&written), other)).map(sorted), &expected);
+        }
     }
 
     #[test]
@@ -153,7 +223,9 @@ proptest! {
 
     #[test]
     fn no_broken_object_panics(written in headers(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
-        for mut plain in [protobuf_of(&written), json_of(&written).to_string().into_bytes()] {
+        let json = json_of(&written);
+        let forms = [protobuf_of(&written), json.to_string().into_bytes(), cbor_of(&json, false), cbor_of(&json, true)];
+        for mut plain in forms {
             let at = at.index(plain.len());
             let _ = header(&plain[..at]);
             plain[at] = byte;
@@ -210,4 +282,30 @@ fn deep_nesting_outside_the_header_is_read_and_inside_it_is_no_crash() {
     let header = from_json(&format!(r#"{{"kind":"A","metadata":{{"name":"n"}},"spec":{}}}"#, deep(200_000)));
     assert_eq!(header.map(|header| header.name), Ok("n".into()));
     let _ = from_json(&format!(r#"{{"kind":"A","metadata":{{"labels":{}}}}}"#, deep(200_000)));
+}
+
+#[test]
+fn cbor_of_hostile_lengths_and_depth_is_refused() {
+    let start = cbor_of(&json!({"kind": "A", "metadata": {"name": "n"}}), true);
+    let with = |spec: &[u8]| [&start[..start.len() - 1], &[0x41, b's'], spec, &[0xff]].concat();
+    assert_eq!(header(&with(&[0x80])).map(|header| header.name), Ok("n".into()));
+    let broken = Err(Undecodable::Malformed("CBOR"));
+    for spec in [
+        &[0x9b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff][..],
+        &[0xbb, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+        &[0x5b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+        &[0xfc],
+        &[0xf7],
+        &[0x5f, 0x61, b'x', 0xff],
+        &[0x81, 0xff],
+        &[0x81; 20_000],
+        &[0x9f; 20_000],
+    ] {
+        assert_eq!(header(&with(spec)), broken, "{:02x?}", &spec[..1]);
+    }
+    assert_eq!(header(&[&start[..], &[0x00]].concat()), broken);
+    assert_eq!(header(&[CBOR, &[0xff]].concat()), broken);
+    assert_eq!(header(&[CBOR, &[0x00]].concat()), Err(Undecodable::NotAnObject(Form::Cbor)));
+    let deep = [&vec![0x81; 9_000][..], &[0x00]].concat();
+    assert_eq!(header(&with(&deep)).map(|header| header.name), Ok("n".into()));
 }
