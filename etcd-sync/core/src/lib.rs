@@ -2,6 +2,9 @@
 
 pub mod batch;
 pub mod check;
+pub mod content;
+pub mod encryption;
+pub mod families;
 pub mod fence;
 pub mod kv;
 pub mod object;

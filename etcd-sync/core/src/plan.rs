@@ -113,7 +113,7 @@ fn why(reason: Reason<'_>) -> String {
     match reason {
         Reason::ExcludedNamespace(namespace) => format!("excluded namespace {namespace}"),
         Reason::ClusterLocal { reason, .. } => format!("cluster-local: {reason}"),
-        Reason::OutsidePrefixes | Reason::ExcludedKey | Reason::LeaseBound => reason.label().replace('_', " "),
+        _ => reason.label().replace('_', " "),
     }
 }
 

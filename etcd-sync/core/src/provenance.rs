@@ -89,6 +89,8 @@ pub struct Tracker {
     /// What the revision being looked at did to keys that matter here.
     group: Vec<(Bytes, Deed)>,
     group_is_ours: bool,
+    /// Synchronized keys that somebody else deleted.
+    lost: Vec<Bytes>,
     revision: Revision,
     seen: Revision,
 }
@@ -100,12 +102,14 @@ enum Deed {
     Changed,
     /// A local key was deleted.
     Deleted,
+    /// A key that is not local was deleted.
+    Lost,
 }
 
 impl Tracker {
     /// Goes on behind `seen`.
     pub fn new(seen: Revision) -> Self {
-        Tracker { group: Vec::new(), group_is_ours: false, revision: seen, seen }
+        Tracker { group: Vec::new(), group_is_ours: false, lost: Vec::new(), revision: seen, seen }
     }
 
     /// Everything up to this revision has been looked at.
@@ -114,7 +118,7 @@ impl Tracker {
     }
 
     /// Takes the standby's changes in their order; `complete` is false when the last revision goes on in the next call.
-    /// `committed` is the revision of our own last write.
+    /// `committed` is the revision of our own last write. Gives the synchronized keys that somebody else deleted.
     pub fn observe(
         &mut self,
         events: &[Event],
@@ -123,7 +127,7 @@ impl Tracker {
         keys: &StateKeys,
         ledger: &mut Ledger,
         committed: Revision,
-    ) {
+    ) -> Vec<Bytes> {
         for event in events {
             if event.revision() != self.revision {
                 self.close(ledger, committed);
@@ -139,13 +143,15 @@ impl Tracker {
                     scope.in_scope(&kv.key).then_some(Deed::Created)
                 }
                 Event::Put(kv) => ledger.holds(&kv.key).then_some(Deed::Changed),
-                Event::Delete { key, .. } => ledger.holds(key).then_some(Deed::Deleted),
+                Event::Delete { key, .. } if ledger.holds(key) => Some(Deed::Deleted),
+                Event::Delete { key, .. } => scope.in_scope(key).then_some(Deed::Lost),
             };
             self.group.extend(deed.map(|deed| (event.key().clone(), deed)));
         }
         if complete {
             self.close(ledger, committed);
         }
+        std::mem::take(&mut self.lost)
     }
 
     /// The standby's watch says that nothing up to `revision` is outstanding.
@@ -158,7 +164,8 @@ impl Tracker {
         for (key, deed) in self.group.drain(..) {
             match (deed, ours) {
                 (Deed::Created, false) => ledger.add(key, self.revision, committed),
-                (Deed::Changed, false) => {}
+                (Deed::Lost, false) => self.lost.push(key),
+                (Deed::Changed, false) | (Deed::Lost, true) => {}
                 // Written by us it is mirrored, whatever it was before.
                 (Deed::Created | Deed::Changed, true) | (Deed::Deleted, _) => ledger.remove(key, self.revision),
             }
@@ -219,6 +226,11 @@ impl Ledger {
     /// How many changes wait to be written.
     pub fn unwritten(&self) -> usize {
         self.unwritten.len()
+    }
+
+    /// Whether the next of them can be written with the standby's history known up to `seen`.
+    pub fn is_settled(&self, seen: Revision) -> bool {
+        self.unwritten.front().is_none_or(|entry| entry.settled_at <= seen)
     }
 
     /// Puts a key on record, learnt at `revision` of the standby, to be written once the history up to `settled_at` is known.

@@ -145,6 +145,10 @@ pub enum Reason<'a> {
     ExcludedKey,
     /// It expires with an etcd lease, and leases cannot be copied.
     LeaseBound,
+    /// Its labels say that the local API server writes it (see [`crate::content`]).
+    RewrittenLocally,
+    /// Every owner it names is out of scope: the standby's garbage collector would delete it.
+    OwnerOutOfScope,
 }
 
 impl Reason<'_> {
@@ -156,6 +160,8 @@ impl Reason<'_> {
             Reason::ClusterLocal { .. } => "cluster_local",
             Reason::ExcludedKey => "excluded_key",
             Reason::LeaseBound => "lease_bound",
+            Reason::RewrittenLocally => "rewritten_locally",
+            Reason::OwnerOutOfScope => "owner_out_of_scope",
         }
     }
 }
@@ -168,6 +174,10 @@ impl fmt::Display for Reason<'_> {
             Reason::ClusterLocal { reason, why } => write!(f, "belongs to one cluster ({reason}): {why}"),
             Reason::ExcludedKey => f.write_str("this key is excluded (--exclude-key)"),
             Reason::LeaseBound => f.write_str("hangs on an etcd lease, which exists in its own cluster only"),
+            Reason::RewrittenLocally => f.write_str("the local API server writes its own, as the object's labels say"),
+            Reason::OwnerOutOfScope => {
+                f.write_str("every owner it names is out of scope; the standby's garbage collector would delete it")
+            }
         }
     }
 }
@@ -243,6 +253,22 @@ impl Scope {
             Some(Rule { reason, why, .. }) => Decision::Out(Reason::ClusterLocal { reason, why }),
             None => Decision::InScope,
         }
+    }
+
+    /// The Kubernetes prefix of a key and what follows it; `None` for keys of other programs.
+    pub fn split<'a>(&self, key: &'a [u8]) -> Option<(&str, &'a [u8])> {
+        let prefix = self.prefixes.iter().find(|prefix| !prefix.plain && key.starts_with(prefix.text.as_bytes()))?;
+        Some((&prefix.text, &key[prefix.text.len()..]))
+    }
+
+    /// The prefixes that an API server lays out.
+    pub fn kubernetes_prefixes(&self) -> impl Iterator<Item = &str> {
+        self.prefixes.iter().filter(|prefix| !prefix.plain).map(|prefix| &prefix.text[..])
+    }
+
+    /// Whether the operator named exactly this key to be in scope.
+    pub fn includes_key(&self, key: &[u8]) -> bool {
+        find(&self.include_keys, key).is_some()
     }
 
     /// What becomes of a key with its value: as [`Scope::decide`], and no key on a lease is in scope, not even an

@@ -267,6 +267,18 @@ fn tell(note: &Note) {
             bytes,
             "the value does not fit a transaction of the standby: this key is missed; raise the standby's --max-request-bytes"
         ),
+        Note::Undecodable { key, why } => warn!(
+            key = printable(key),
+            why, "the value cannot be decoded; it is synchronized as it is, but its owners are not known"
+        ),
+        Note::Replayed { first, keys } => {
+            info!(keys, first = printable(first), "put back what was deleted on the standby");
+        }
+        Note::KeepsVanishing { key, times, cause } => {
+            warn!(key = printable(key), times, cause, "this key keeps vanishing from the standby");
+        }
+        Note::Audited { compared, missed: 0 } => info!(compared, "compared all keys: nothing is missed"),
+        Note::Audited { compared, missed } => info!(compared, missed, "compared all keys; what is missed is put back"),
         Note::KeptLocal { key } => warn!(key = printable(key), "deleted on the primary, but local here: it stays"),
         Note::UnknownOrigin { key } => warn!(
             key = printable(key),

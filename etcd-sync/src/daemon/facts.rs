@@ -51,6 +51,7 @@ pub async fn gather(
         primary_keys,
         witness_recognized,
         primary_standby_links,
+        audit: false,
         force_copy,
         now_ms,
     })

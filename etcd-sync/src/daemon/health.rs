@@ -160,6 +160,7 @@ impl Health {
         let mut totals = state.past.clone();
         add(&mut totals, &state.current);
         totals.local_keys = state.current.local_keys;
+        (totals.lost, totals.vanishing) = (state.current.lost, state.current.vanishing);
         totals.heard = state.current.heard;
         let streaming = state.phase == Some(Phase::Streaming);
         let known = streaming.then_some(state.head).flatten();
@@ -237,13 +238,15 @@ fn add(to: &mut Stats, from: &Stats) {
     for (reason, count) in &from.skipped {
         *to.skipped.entry(reason).or_default() += count;
     }
-    let fields: [(&mut u64, u64); 8] = [
+    let fields: [(&mut u64, u64); 10] = [
         (&mut to.events, from.events),
         (&mut to.transactions, from.transactions),
         (&mut to.puts, from.puts),
         (&mut to.deletes, from.deletes),
         (&mut to.bytes, from.bytes),
         (&mut to.too_large, from.too_large),
+        (&mut to.undecodable, from.undecodable),
+        (&mut to.replays, from.replays),
         (&mut to.kept_local, from.kept_local),
         (&mut to.unknown_origin, from.unknown_origin),
     ];

@@ -34,6 +34,10 @@ const DESCRIPTIONS: &[(&str, Option<Unit>, &str)] = &[
     ("etcd_sync_deletes_total", None, "Keys deleted"),
     ("etcd_sync_written_bytes_total", Some(Unit::Bytes), "Bytes of keys and values written"),
     ("etcd_sync_too_large_total", None, "Keys that fit no transaction of the standby"),
+    ("etcd_sync_undecodable_total", None, "Values of objects that could not be decoded, synchronized as they are"),
+    ("etcd_sync_replays_total", None, "Keys put back that somebody deleted on the standby"),
+    ("etcd_sync_lost_keys", None, "Keys deleted on the standby that are not back yet"),
+    ("etcd_sync_vanishing_keys", None, "Keys that were put back again and again within ten minutes"),
     ("etcd_sync_kept_local_total", None, "Local keys kept although the primary deleted its own"),
     ("etcd_sync_unknown_origin_total", None, "Surplus keys kept because their origin is unknown"),
 ];
@@ -83,6 +87,10 @@ impl Metrics {
         self.counter("etcd_sync_deletes_total", None, totals.deletes);
         self.counter("etcd_sync_written_bytes_total", None, totals.bytes);
         self.counter("etcd_sync_too_large_total", None, totals.too_large);
+        self.counter("etcd_sync_undecodable_total", None, totals.undecodable);
+        self.counter("etcd_sync_replays_total", None, totals.replays);
+        self.gauge("etcd_sync_lost_keys", None, totals.lost as f64);
+        self.gauge("etcd_sync_vanishing_keys", None, totals.vanishing as f64);
         self.counter("etcd_sync_kept_local_total", None, totals.kept_local);
         self.counter("etcd_sync_unknown_origin_total", None, totals.unknown_origin);
         self.handle.render()

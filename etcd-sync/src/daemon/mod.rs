@@ -15,10 +15,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use etcd_sync_core::batch::BatchLimits;
+use etcd_sync_core::encryption::Keyring;
 use etcd_sync_core::fence::{Fence, Fenced};
 use etcd_sync_core::request::{Compare, Op, Txn};
 use etcd_sync_core::scope::Scope;
-use etcd_sync_core::session::{DeletionGuard, Ended, Session, SessionConfig, init_role};
+use etcd_sync_core::session::{DeletionGuard, Ended, HELD_BYTES_MAX, Session, SessionConfig, init_role};
 use etcd_sync_core::state::{Condition, Phase, ROLE_STANDBY, StateKeys, cluster_id_text};
 use etcd_sync_store::election::{Leadership, campaign};
 use etcd_sync_store::{Error, Etcd, version_warning};
@@ -54,6 +55,8 @@ struct Daemon {
     standby: Etcd,
     health: Arc<Health>,
     stop: Stop,
+    /// Operators restart a pod to have everything compared: the first session of a process does it.
+    audit_due: bool,
 }
 
 /// Why a term of leadership is over.
@@ -71,6 +74,8 @@ pub async fn run(config: Config, run: RunConfig) -> Result<()> {
     let session = SessionConfig {
         limits: BatchLimits::DEFAULT,
         in_flight_max: run.transactions_in_flight,
+        held_bytes_max: HELD_BYTES_MAX,
+        keyring: Arc::new(Keyring::none()),
         checkpoint_interval_ms: run.checkpoint_interval.as_millis() as u64,
         deletion_guard: DeletionGuard {
             count: run.deletions.count,
@@ -94,6 +99,7 @@ pub async fn run(config: Config, run: RunConfig) -> Result<()> {
         standby,
         health,
         stop,
+        audit_due: true,
     };
     daemon.campaign_for_ever().await
 }
@@ -226,6 +232,7 @@ impl Daemon {
             Ok(begun) => begun,
             Err(outcome) => return (outcome, None),
         };
+        self.audit_due = false;
         self.health.begin();
         self.write_condition(fence, None).await;
         let driver = Driver { primary: &primary, standby: &self.standby, leadership, health: &self.health };
@@ -251,10 +258,11 @@ impl Daemon {
             () = leadership.lost() => return Err(Outcome::LeadershipLost),
             gathered = facts::gather(&primary, &self.standby, &self.scope, fence.clone(), force_copy, now_ms()) => gathered,
         };
-        let start = match gathered {
+        let mut start = match gathered {
             Ok(start) => start,
             Err(error) => return Err(Outcome::Failed(error)),
         };
+        start.audit = self.audit_due;
         let never_ran = start.role.is_none();
         let session = match Session::begin(self.session.clone(), Arc::clone(&self.scope), start) {
             Ok(session) => session,

@@ -3,12 +3,13 @@
 
 use bytes::Bytes;
 
+use super::examine::Verdict;
 use super::{Ended, Refusal, Session, Stage};
 use crate::batch::Write;
 use crate::fence::Fenced;
-use crate::kv::{Event, Revision, printable};
+use crate::kv::{Event, KeyValue, Revision, printable};
 use crate::provenance::LOCAL_KEYS_MAX;
-use crate::scope::{Decision, Reason};
+use crate::scope::Decision;
 use crate::state::{ROLE_STANDBY, Witness};
 use crate::walk::Side;
 
@@ -37,7 +38,8 @@ impl Session {
                 sweep.leave_to_stream(event.key());
                 self.come_across(event.key(), event.revision(), matches!(event, Event::Delete { .. }));
             }
-            let (revision, write) = (event.revision(), self.write_for(event));
+            let revision = event.revision();
+            let write = self.write_for(event)?;
             self.batcher.push(revision, write);
         }
         if complete {
@@ -56,23 +58,61 @@ impl Session {
     }
 
     /// What a change of the primary means for the standby; `None` when it is left out.
-    pub(super) fn write_for(&mut self, event: Event) -> Option<Write> {
-        let decision = match &event {
-            Event::Put(kv) => self.scope.decide_kv(kv),
-            Event::Delete { key, .. } => self.scope.decide(key),
-        };
-        let reason = match decision {
-            Decision::Out(reason) => reason,
-            Decision::InScope => {
-                return Some(match event {
-                    Event::Put(kv) => Write::Put { key: kv.key, value: kv.value },
-                    Event::Delete { key, .. } => Write::Delete { key },
+    pub(super) fn write_for(&mut self, event: Event) -> Result<Option<Write>, Ended> {
+        let kv = match event {
+            Event::Put(kv) => kv,
+            Event::Delete { key, .. } => {
+                return Ok(match self.scope.decide(&key) {
+                    Decision::InScope if self.is_leaving(&key) => None,
+                    Decision::InScope => Some(Write::Delete { key }),
+                    Decision::Out(reason) => {
+                        *self.stats.skipped.entry(reason.label()).or_default() += 1;
+                        None
+                    }
                 });
             }
         };
-        *self.stats.skipped.entry(reason.label()).or_default() += 1;
-        // A key that came to hang on a lease has left the scope: what was mirrored of it must go.
-        (reason == Reason::LeaseBound).then(|| Write::Delete { key: event.key().clone() })
+        Ok(match self.examine(&kv)? {
+            Verdict::Write(_) => {
+                self.stays(&kv.key);
+                Some(Write::Put { key: kv.key, value: kv.value })
+            }
+            Verdict::LeaveOut => None,
+            Verdict::Leaves => self.leaves(kv),
+        })
+    }
+
+    /// An object has left the scope. While it is not known yet whose the standby's key is, the sweep will tell.
+    pub(super) fn leaves(&mut self, kv: KeyValue) -> Option<Write> {
+        if kv.lease == 0 {
+            let unknown = match &mut self.stage {
+                Stage::Copying(copy) => Some(&mut copy.leaving),
+                Stage::Sweeping(sweep) if sweep.is_ahead(&kv.key) => Some(&mut sweep.leaving),
+                _ => None,
+            };
+            if let Some(leaving) = unknown {
+                leaving.insert(Bytes::copy_from_slice(&kv.key));
+                return None;
+            }
+        }
+        (!self.ledger.holds(&kv.key)).then_some(Write::Delete { key: kv.key })
+    }
+
+    /// The primary's object is in scope again.
+    pub(super) fn stays(&mut self, key: &Bytes) {
+        match &mut self.stage {
+            Stage::Copying(copy) => drop(copy.leaving.remove(key)),
+            Stage::Sweeping(sweep) => drop(sweep.leaving.remove(key)),
+            _ => {}
+        }
+    }
+
+    fn is_leaving(&self, key: &Bytes) -> bool {
+        match &self.stage {
+            Stage::Copying(copy) => copy.leaving.contains(key),
+            Stage::Sweeping(sweep) => sweep.leaving.contains(key),
+            _ => false,
+        }
     }
 
     pub(super) fn standby_changed(&mut self, events: &[Event], complete: bool) -> Result<(), Ended> {
@@ -88,7 +128,16 @@ impl Session {
         }
         if let Stage::Streaming(tracker) = &mut self.stage {
             let (keys, committed) = (&self.fence.keys, self.last_commit_revision);
-            tracker.observe(events, complete, &self.scope, keys, &mut self.ledger, committed);
+            let lost = tracker.observe(events, complete, &self.scope, keys, &mut self.ledger, committed);
+            for key in lost {
+                self.lost(&key)?;
+            }
+            // Another replica came up: who restarted it wants everything looked at.
+            let prefix = &self.fence.keys.leader_prefix;
+            let joined = |event: &Event| matches!(event, Event::Put(kv) if kv.key.starts_with(prefix) && kv.create_revision == kv.mod_revision);
+            if events.iter().any(|event| joined(event) && *event.key() != self.fence.leader_key) {
+                self.begin_audit();
+            }
         }
         self.guard_ledger()
     }

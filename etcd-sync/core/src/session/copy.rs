@@ -2,20 +2,30 @@
 //! transactions under way; the primary's watch runs beside, from before the first page. A change is applied in order once
 //! the pages before it are written; a change of a key not paged yet is dropped, because its page will be newer. So the
 //! copy converges whatever the primary compacts meanwhile, and no snapshot has to last.
+//!
+//! CRDs are copied first, then namespaces, then the rest. What may own something or is owned is held back ([`Families`])
+//! and written family by family, owners first, when everything is read or too much is held.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use bytes::Bytes;
 
+use super::examine::{Verdict, member, member_of};
 use super::{Ended, Flight, Note, QUEUED_BYTES_MAX, QUEUED_EVENTS_MAX, ReadFailure, ReadFor, Session, Stage};
 use crate::batch::{Batcher, Write};
-use crate::kv::{Event, Revision};
-use crate::request::{Op, Page};
-use crate::scope::Decision;
+use crate::content::{self, CRDS, NAMESPACES};
+use crate::families::{Families, Member, Step, Stranger, steps};
+use crate::kv::{Event, KeyRange, KeyValue, Revision, successor};
+use crate::request::{Op, Page, ReadRange};
+use crate::scope::{Decision, Scope};
 use crate::walk::{Chunk, Joined, Side, Walk, WalkOptions, join};
 
 /// Values read but not sent yet, at most.
 const PUTS_QUEUED_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Objects held back at most, unless the configuration says otherwise; when it is reached, the families held longest are
+/// written until half is left.
+pub const HELD_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Changes are applied between pages at least so often, or when so many wait: each time costs the pipeline a pause.
 const SETTLE_AFTER_MS: u64 = 1_000;
@@ -31,29 +41,67 @@ pub(super) struct Copy {
     kept_bytes: usize,
     kept_complete: bool,
     kept_since_ms: u64,
-    /// For the walked ranges, in key order: (end of the range, revision its page was read at).
-    pages: Vec<(Bytes, Revision)>,
+    /// The walked ranges by their start, with the revision their page was read at.
+    pages: BTreeMap<Bytes, (KeyRange, Revision)>,
+    /// Ends of the ranges that must be on the standby before the next is begun.
+    stages: Vec<Bytes>,
     newest_page: Revision,
     /// While changes are applied between pages: everything up to here is among them.
     settling: Option<Revision>,
-    puts: VecDeque<Write>,
-    puts_bytes: usize,
+    queue: VecDeque<Queued>,
+    queued_bytes: usize,
+    families: Families,
+    /// Owners asked for because too much is held to wait for their page; and how many answers are due.
+    asked_owners: HashMap<Bytes, AskedOwner>,
+    owners_due: usize,
+    /// Keys on the standby whose object on the primary is out of scope by its content: the sweep tells whose they are.
+    pub(super) leaving: HashSet<Bytes>,
+    /// Everything is read: changes are no longer held back, their own order is right.
+    complete: bool,
     written: u64,
 }
 
+/// What both sides have of an owner, until its page has come by.
+#[derive(Debug, Default)]
+struct AskedOwner {
+    primary: Option<KeyValue>,
+    standby: Option<KeyValue>,
+    answers: u8,
+    /// Read at this revision of the primary, with this UID.
+    at: Revision,
+    uid: String,
+    /// The change of the primary that is dealt with.
+    done: Revision,
+}
+
+/// What waits to be sent.
+#[derive(Debug)]
+enum Queued {
+    /// In one transaction with whatever fits.
+    Together(Vec<Write>),
+    /// Nothing behind it before everything ahead of it is committed.
+    Wait,
+}
+
 impl Copy {
-    fn new() -> Self {
+    fn new(scope: &Scope) -> Self {
         Copy {
             walk: None,
             kept: VecDeque::new(),
             kept_bytes: 0,
             kept_complete: true,
             kept_since_ms: 0,
-            pages: Vec::new(),
+            pages: BTreeMap::new(),
+            stages: stages(scope).into_iter().map(|range| range.end).collect(),
             newest_page: 0,
             settling: None,
-            puts: VecDeque::new(),
-            puts_bytes: 0,
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            families: Families::default(),
+            asked_owners: HashMap::new(),
+            owners_due: 0,
+            leaving: HashSet::new(),
+            complete: false,
             written: 0,
         }
     }
@@ -103,24 +151,62 @@ impl Copy {
         if self.walk.as_ref().is_some_and(|walk| walk.is_ahead(event.key())) {
             return false;
         }
-        let page = self.pages.partition_point(|(end, _)| !end.is_empty() && end <= event.key());
-        self.pages.get(page).is_some_and(|(_, read_at)| event.revision() > *read_at)
+        let page = self.pages.range(..=event.key().clone()).next_back();
+        page.is_some_and(|(_, (range, read_at))| range.contains(event.key()) && event.revision() > *read_at)
     }
 
     /// Pages older than everything heard need not be told apart any more.
     fn forget_old_pages(&mut self, heard: Revision) {
-        for (_, read_at) in &mut self.pages {
-            *read_at = (*read_at).max(heard);
-        }
-        let mut kept: Vec<(Bytes, Revision)> = Vec::new();
-        for page in self.pages.drain(..) {
-            match kept.last_mut() {
-                Some(last) if last.1 == page.1 => last.0 = page.0,
-                _ => kept.push(page),
+        let mut last: Option<(KeyRange, Revision)> = None;
+        for (_, (range, read_at)) in std::mem::take(&mut self.pages) {
+            let read_at = read_at.max(heard);
+            match &mut last {
+                Some((before, at)) if *at == read_at && before.end == range.start => before.end = range.end,
+                _ => {
+                    let done = last.replace((range, read_at));
+                    self.pages.extend(done.map(|page| (page.0.start.clone(), page)));
+                }
             }
         }
-        self.pages = kept;
+        self.pages.extend(last.map(|page| (page.0.start.clone(), page)));
     }
+
+    fn enqueue(&mut self, writes: Vec<Write>) {
+        self.queued_bytes += writes.iter().map(Write::size_bytes).sum::<usize>();
+        self.queue.push_back(Queued::Together(writes));
+    }
+
+    fn enqueue_wait(&mut self) {
+        if !matches!(self.queue.back(), Some(Queued::Wait)) {
+            self.queue.push_back(Queued::Wait);
+        }
+    }
+}
+
+/// CRDs, then namespaces, of each Kubernetes prefix: everything else comes after them.
+fn stages(scope: &Scope) -> Vec<KeyRange> {
+    let below = |directory: &str| {
+        scope.kubernetes_prefixes().map(|prefix| KeyRange::prefix(format!("{prefix}{directory}").as_bytes())).collect()
+    };
+    let (crds, namespaces): (Vec<_>, Vec<_>) = (below(CRDS), below(NAMESPACES));
+    [crds, namespaces].concat()
+}
+
+/// The order in which a copy walks the scope: disjoint ranges.
+fn copy_ranges(scope: &Scope) -> Vec<KeyRange> {
+    let first = stages(scope);
+    let mut holes = first.clone();
+    holes.sort_by(|a, b| a.start.cmp(&b.start));
+    let mut rest = Vec::new();
+    for range in scope.ranges() {
+        let mut start = range.start.clone();
+        for hole in holes.iter().filter(|hole| range.contains(&hole.start)) {
+            rest.push(KeyRange { start, end: hole.start.clone() });
+            start = hole.end.clone();
+        }
+        rest.push(KeyRange { start, end: range.end.clone() });
+    }
+    [first, rest].concat()
 }
 
 impl Session {
@@ -129,7 +215,7 @@ impl Session {
         let from = self.primary_revision + 1;
         self.batcher = Batcher::resume(from - 1, 0);
         self.stats.heard = from - 1;
-        self.stage = Stage::Copying(Copy::new());
+        self.stage = Stage::Copying(Box::new(Copy::new(&self.scope)));
         self.watch(Side::Primary, from);
     }
 
@@ -145,7 +231,7 @@ impl Session {
                     follow_revision: 0,
                     prefetch: true,
                 };
-                copy.walk = Some(Walk::new(self.scope.ranges(), options));
+                copy.walk = Some(Walk::new(&copy_ranges(&self.scope), options));
             }
             _ => {}
         }
@@ -175,45 +261,81 @@ impl Session {
         chunk.follow.retain(|kv| self.scope.decide_kv(kv) == Decision::InScope);
         match self.stage {
             Stage::Copying(_) => self.copy_chunk(chunk),
-            Stage::Planning(_) => self.plan_chunk(chunk),
-            _ => return self.sweep_chunk(chunk),
+            Stage::Planning(_) => {
+                self.plan_chunk(chunk);
+                Ok(())
+            }
+            _ => self.sweep_chunk(chunk),
+        }
+    }
+
+    fn copy_chunk(&mut self, chunk: Chunk) -> Result<(), Ended> {
+        if let Some(newest) = chunk.lead.iter().max_by_key(|kv| kv.mod_revision) {
+            self.come_across(&newest.key, newest.mod_revision, false);
+        }
+        let Stage::Copying(copy) = &mut self.stage else { return Ok(()) };
+        copy.newest_page = copy.newest_page.max(chunk.lead_revision);
+        copy.pages.insert(chunk.range.start.clone(), (chunk.range.clone(), chunk.lead_revision));
+        let stage_ends = copy.stages.contains(&chunk.range.end);
+        for joined in join(chunk) {
+            match joined {
+                Joined::Lead(kv) => self.copy_value(kv, false)?,
+                Joined::Both(primary, standby) if primary.value != standby.value => self.copy_value(primary, true)?,
+                Joined::Both(primary, _) => {
+                    self.stats.equal += 1;
+                    self.learn_kind(&primary);
+                }
+                Joined::Follow(_) => {}
+            }
+        }
+        if let (true, Stage::Copying(copy)) = (stage_ends, &mut self.stage) {
+            copy.enqueue_wait();
         }
         Ok(())
     }
 
-    fn copy_chunk(&mut self, chunk: Chunk) {
-        if let Some(newest) = chunk.lead.iter().max_by_key(|kv| kv.mod_revision) {
-            self.come_across(&newest.key, newest.mod_revision, false);
+    /// Queues a value that the standby lacks, or holds back what has a family.
+    fn copy_value(&mut self, kv: KeyValue, standby_has_one: bool) -> Result<(), Ended> {
+        let Stage::Copying(copy) = &mut self.stage else { return Ok(()) };
+        if copy.asked_owners.remove(&kv.key).is_some_and(|asked| asked.done == kv.mod_revision) {
+            return Ok(());
         }
-        let Stage::Copying(copy) = &mut self.stage else { return };
-        copy.newest_page = copy.newest_page.max(chunk.lead_revision);
-        copy.pages.push((chunk.range.end.clone(), chunk.lead_revision));
-        for joined in join(chunk) {
-            let kv = match joined {
-                Joined::Lead(kv) => kv,
-                Joined::Both(primary, standby) if primary.value != standby.value => primary,
-                Joined::Both(..) => {
-                    self.stats.equal += 1;
-                    continue;
-                }
-                Joined::Follow(_) => continue,
-            };
-            let write = Write::Put { key: kv.key, value: kv.value };
-            copy.puts_bytes += write.size_bytes();
-            copy.puts.push_back(write);
+        let verdict = self.examine(&kv)?;
+        let Stage::Copying(copy) = &mut self.stage else { return Ok(()) };
+        let header = match verdict {
+            Verdict::Write(header) => header,
+            Verdict::Leaves if standby_has_one => {
+                copy.leaving.insert(Bytes::copy_from_slice(&kv.key));
+                return Ok(());
+            }
+            Verdict::LeaveOut if standby_has_one => {
+                // What the primary does to its own must not touch it.
+                self.ledger.add(kv.key, 0, 0);
+                return self.guard_ledger();
+            }
+            Verdict::LeaveOut | Verdict::Leaves => return Ok(()),
+        };
+        let member = header.and_then(|header| member(self, &kv, &header));
+        let Stage::Copying(copy) = &mut self.stage else { return Ok(()) };
+        match member {
+            Some(member) => copy.families.hold(member),
+            None => copy.enqueue(vec![Write::Put { key: kv.key, value: kv.value }]),
         }
+        Ok(())
     }
 
     pub(super) fn advance_copy(&mut self) -> Result<(), Ended> {
+        let held_bytes_max = self.config.held_bytes_max;
         let Stage::Copying(copy) = &mut self.stage else { return Ok(()) };
-        let must_settle = copy.must_settle(self.now_ms);
+        let must_settle = copy.must_settle(self.now_ms) || copy.families.bytes() >= held_bytes_max;
         let Some(walk) = &mut copy.walk else { return Ok(()) };
         self.stats.copied = walk.progress();
         if must_settle {
             walk.pause();
         }
-        let quiet = walk.at_rest() && copy.puts.is_empty() && self.in_flight.is_empty();
-        if quiet && (walk.is_paused() || walk.finished()) && self.settle() {
+        let (finished, paused, at_rest) = (walk.finished(), walk.is_paused(), walk.at_rest());
+        let quiet = at_rest && copy.queue.is_empty() && copy.owners_due == 0 && self.in_flight.is_empty();
+        if quiet && (paused || finished) && self.settle()? {
             return Ok(());
         }
         self.read_ahead();
@@ -221,62 +343,210 @@ impl Session {
         Ok(())
     }
 
+    /// Queues the families held longest, until at most `left` bytes are held. An owner that is neither held nor written, but
+    /// whose page is still to come, is asked for first.
+    fn release_families(&mut self, left: usize) {
+        let Stage::Copying(copy) = &mut self.stage else { return };
+        if copy.owners_due > 0 {
+            return;
+        }
+        // What is queued already may own what comes now.
+        copy.enqueue_wait();
+        let mut families = Vec::new();
+        loop {
+            let Stage::Copying(copy) = &mut self.stage else { return };
+            if copy.families.is_empty() || (left > 0 && copy.families.bytes() <= left) {
+                break;
+            }
+            let strangers = copy.families.strangers_of_oldest();
+            if self.ask_owners(strangers) {
+                break;
+            }
+            let Stage::Copying(copy) = &mut self.stage else { return };
+            families.extend(copy.families.take_oldest());
+        }
+        let (limits, ledger) = (self.config.limits, &self.ledger);
+        let fits = |members: &[Member]| {
+            let cost: usize = members.iter().map(|member| if ledger.is_written(&member.key) { 2 } else { 1 }).sum();
+            let bytes: usize = members.iter().map(|member| put(member).size_bytes()).sum();
+            cost <= limits.ops && bytes <= limits.bytes
+        };
+        let steps = steps(families, fits);
+        let Stage::Copying(copy) = &mut self.stage else { return };
+        for step in steps {
+            match step {
+                Step::Together(members) => copy.enqueue(members.iter().map(put).collect()),
+                Step::Wait => copy.enqueue_wait(),
+            }
+        }
+    }
+
+    /// Asks for those owners whose page is still to come; false when there is none.
+    fn ask_owners(&mut self, strangers: Vec<Stranger>) -> bool {
+        let mut keys = Vec::new();
+        {
+            let Stage::Copying(copy) = &mut self.stage else { return false };
+            let Some(walk) = &copy.walk else { return false };
+            for Stranger { owner, dependent, revision } in strangers {
+                let candidates = self.kinds.keys_of(&self.scope, &owner, &dependent);
+                for key in candidates.into_iter().filter(|key| walk.is_ahead(key) && self.scope.in_scope(key)) {
+                    let asked = copy.asked_owners.get(&key);
+                    if asked.is_none_or(|asked| asked.uid != owner.uid && asked.at < revision) {
+                        copy.asked_owners.insert(key.clone(), AskedOwner::default());
+                        keys.push(key);
+                    }
+                }
+            }
+            copy.owners_due += keys.len();
+        }
+        for key in &keys {
+            for side in [Side::Primary, Side::Standby] {
+                let range = KeyRange { start: key.clone(), end: successor(key) };
+                let request = ReadRange { range, limit: 1, keys_only: false, revision: 0 };
+                self.read(side, request, ReadFor::Owner(side, key.clone()));
+            }
+        }
+        !keys.is_empty()
+    }
+
+    /// An owner has come ahead of its page.
+    pub(super) fn owner_read(
+        &mut self,
+        side: Side,
+        key: &Bytes,
+        result: Result<Page, ReadFailure>,
+    ) -> Result<(), Ended> {
+        let Stage::Copying(copy) = &mut self.stage else { return Ok(()) };
+        let Some(asked) = copy.asked_owners.get_mut(key) else { return Ok(()) };
+        let (kv, revision) = result.map(|page| (page.kvs.into_iter().next(), page.revision)).unwrap_or_default();
+        match side {
+            Side::Primary => {
+                copy.newest_page = copy.newest_page.max(revision);
+                (asked.primary, asked.at) = (kv, revision);
+            }
+            Side::Standby => asked.standby = kv,
+        }
+        asked.answers += 1;
+        if asked.answers < 2 {
+            return Ok(());
+        }
+        copy.owners_due -= 1;
+        let (Some(kv), standby) = (asked.primary.take(), asked.standby.take()) else { return Ok(()) };
+        let equal = standby.is_some_and(|standby| standby.value == kv.value);
+        let Verdict::Write(Some(header)) = self.examine(&kv)? else { return Ok(()) };
+        let Stage::Copying(copy) = &mut self.stage else { return Ok(()) };
+        if let Some(asked) = copy.asked_owners.get_mut(key) {
+            (asked.done, asked.uid) = (kv.mod_revision, header.uid.clone());
+        }
+        if !equal {
+            copy.families.hold(member_of(&kv, &header, content::owners(&header)));
+        }
+        self.come_across(&kv.key, kv.mod_revision, false);
+        Ok(())
+    }
+
     /// Everything read is written and nothing is under way: applies the changes kept so far, in order; later ones wait for
     /// the next time. True while it is at it, or when all pages are done.
-    fn settle(&mut self) -> bool {
-        let heard = self.stats.heard;
-        let Stage::Copying(copy) = &mut self.stage else { return false };
+    fn settle(&mut self) -> Result<bool, Ended> {
+        let (heard, held_bytes_max) = (self.stats.heard, self.config.held_bytes_max);
+        let Stage::Copying(copy) = &mut self.stage else { return Ok(false) };
         if copy.settling.is_none() {
             copy.settling = Some(heard);
-            self.queue_kept();
+            self.queue_kept()?;
         }
-        let Stage::Copying(copy) = &mut self.stage else { return false };
-        let last = copy.walk.as_ref().is_some_and(Walk::finished) && copy.settling >= Some(copy.newest_page);
-        if last {
+        let Stage::Copying(copy) = &mut self.stage else { return Ok(false) };
+        let finished = copy.walk.as_ref().is_some_and(Walk::finished);
+        let caught_up = copy.settling >= Some(copy.newest_page);
+        if finished && caught_up && copy.complete {
             // What is queued goes on through the sweep, which judges no key that a waiting change writes.
-            self.queue_kept();
-            let Stage::Copying(copy) = &self.stage else { return false };
+            self.queue_kept()?;
+            let Stage::Copying(copy) = &self.stage else { return Ok(false) };
             let written = copy.written;
             self.note(Note::Copied { written, equal: self.stats.equal });
             self.start_sweep();
-            return true;
+            return Ok(true);
         }
         if self.commit_batch() {
-            return true;
+            return Ok(true);
         }
-        let Stage::Copying(copy) = &mut self.stage else { return false };
+        let Stage::Copying(copy) = &mut self.stage else { return Ok(false) };
         let settled = copy.settling.take().unwrap_or(0);
         copy.forget_old_pages(settled);
-        if let Some(walk) = &mut copy.walk {
+        // With the changes up to the newest page applied, an owner of what is held is held too, or written, or its page is
+        // still to come.
+        if caught_up && finished {
+            copy.complete = true;
+            self.release_families(0);
+        } else if caught_up && copy.families.bytes() >= held_bytes_max {
+            self.release_families(held_bytes_max / 2);
+        }
+        // No page may come by while an owner is asked for that it holds.
+        if let Stage::Copying(copy) = &mut self.stage
+            && copy.owners_due == 0
+            && let Some(walk) = &mut copy.walk
+        {
             walk.resume();
         }
-        false
+        Ok(false)
     }
 
     /// Hands the changes kept so far to the batcher, those left out that pages already hold or will hold.
-    fn queue_kept(&mut self) {
-        let Stage::Copying(copy) = &mut self.stage else { return };
+    fn queue_kept(&mut self) -> Result<(), Ended> {
+        let Stage::Copying(copy) = &mut self.stage else { return Ok(()) };
         let complete = copy.kept_complete;
         copy.kept_bytes = 0;
         let kept = std::mem::take(&mut copy.kept);
         let any = !kept.is_empty();
         for event in kept {
-            let Stage::Copying(copy) = &self.stage else { return };
-            let (revision, concerns) = (event.revision(), copy.concerns(&event));
+            let revision = event.revision();
             self.come_across(event.key(), revision, matches!(event, Event::Delete { .. }));
-            let write = if concerns { self.write_for(event) } else { None };
+            let Stage::Copying(copy) = &mut self.stage else { return Ok(()) };
+            let write = if copy.concerns(&event) {
+                // What was held of it is older, and goes either way.
+                copy.families.remove(event.key());
+                self.hold_or_write(event)?
+            } else {
+                None
+            };
             self.batcher.push(revision, write);
         }
         if any && complete {
             self.batcher.end_revision();
         }
+        Ok(())
+    }
+
+    /// The write for a change between pages; `None` also when it is held back with its family.
+    fn hold_or_write(&mut self, event: Event) -> Result<Option<Write>, Ended> {
+        let kv = match event {
+            Event::Put(kv) if !matches!(&self.stage, Stage::Copying(copy) if copy.complete) => kv,
+            event => return self.write_for(event),
+        };
+        let verdict = self.examine(&kv)?;
+        let write = match verdict {
+            Verdict::Write(header) => match header.and_then(|header| member(self, &kv, &header)) {
+                Some(member) => {
+                    self.stays(&kv.key);
+                    let Stage::Copying(copy) = &mut self.stage else { return Ok(None) };
+                    copy.families.hold(member);
+                    None
+                }
+                None => {
+                    self.stays(&kv.key);
+                    Some(Write::Put { key: kv.key, value: kv.value })
+                }
+            },
+            Verdict::LeaveOut => None,
+            Verdict::Leaves => self.leaves(kv),
+        };
+        Ok(write)
     }
 
     fn read_ahead(&mut self) {
         loop {
             let Stage::Copying(copy) = &mut self.stage else { return };
             let Some(walk) = &mut copy.walk else { return };
-            if copy.puts_bytes >= PUTS_QUEUED_BYTES_MAX {
+            if copy.queued_bytes >= PUTS_QUEUED_BYTES_MAX {
                 return;
             }
             let Some((side, request)) = walk.next_read() else { return };
@@ -289,26 +559,54 @@ impl Session {
         loop {
             let Stage::Copying(copy) = &mut self.stage else { return };
             let Some(walk) = &copy.walk else { return };
+            if let Some(Queued::Wait) = copy.queue.front() {
+                if !self.in_flight.is_empty() {
+                    return;
+                }
+                copy.queue.pop_front();
+                continue;
+            }
             // One operation of each transaction is the mark; a put of a local key takes one more for the ledger.
-            let (limits, last) = (self.config.limits, walk.at_rest());
-            let full = copy.puts.len() >= limits.ops || copy.puts_bytes >= limits.bytes;
-            if self.in_flight.len() >= self.config.in_flight_max || copy.puts.is_empty() || !(full || last) {
+            let (limits, held_bytes_max) = (self.config.limits, self.config.held_bytes_max);
+            let full = copy.queue.len() >= limits.ops || copy.queued_bytes >= limits.bytes;
+            let due = full || walk.at_rest() || copy.complete || copy.families.bytes() >= held_bytes_max;
+            if self.in_flight.len() >= self.config.in_flight_max || copy.queue.is_empty() || !due {
                 return;
             }
             let (mut ops, mut writes, mut bytes) = (Vec::new(), Vec::new(), 0);
-            while let Some(write) = copy.puts.front() {
-                let cost = if self.ledger.is_written(write.key()) { 2 } else { 1 };
-                bytes += write.size_bytes();
-                if !writes.is_empty() && (ops.len() + cost > limits.ops || bytes > limits.bytes) {
+            while let Some(Queued::Together(next)) = copy.queue.front_mut() {
+                let cost = |write: &Write| if self.ledger.is_written(write.key()) { 2 } else { 1 };
+                let unit_ops: usize = next.iter().map(cost).sum();
+                let unit_bytes: usize = next.iter().map(Write::size_bytes).sum();
+                if !writes.is_empty() && (ops.len() + unit_ops > limits.ops || bytes + unit_bytes > limits.bytes) {
                     break;
                 }
-                let Some(write) = copy.puts.pop_front() else { break };
-                copy.puts_bytes -= write.size_bytes();
-                if self.ledger.is_written(write.key()) {
-                    ops.push(Op::Delete { key: self.fence.keys.local_entry(write.key()) });
+                // A unit too large by itself (entries of the ledger came to it) goes in parts, one after the other.
+                let mut left = limits.ops;
+                let part = next
+                    .iter()
+                    .take_while(|write| {
+                        cost(write) <= left && {
+                            left -= cost(write);
+                            true
+                        }
+                    })
+                    .count();
+                let rest = next.split_off(part.max(1));
+                for write in next.drain(..) {
+                    bytes += write.size_bytes();
+                    copy.queued_bytes -= write.size_bytes();
+                    if self.ledger.is_written(write.key()) {
+                        ops.push(Op::Delete { key: self.fence.keys.local_entry(write.key()) });
+                    }
+                    ops.push(op(&write));
+                    writes.push(write);
                 }
-                ops.push(op(&write));
-                writes.push(write);
+                copy.queue.pop_front();
+                if !rest.is_empty() {
+                    copy.queue.push_front(Queued::Together(rest));
+                    copy.queue.push_front(Queued::Wait);
+                }
             }
             copy.written += writes.len() as u64;
             let (done, total) = walk.progress();
@@ -318,6 +616,10 @@ impl Session {
             self.send(txn, Flight::Puts(writes));
         }
     }
+}
+
+fn put(member: &Member) -> Write {
+    Write::Put { key: member.key.clone(), value: member.value.clone() }
 }
 
 /// The operation that makes a write.

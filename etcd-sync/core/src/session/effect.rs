@@ -174,6 +174,36 @@ pub enum Note {
         /// Its value's length.
         bytes: usize,
     },
+    /// The value cannot be decoded, so its owners are not known: it is synchronized as it is.
+    Undecodable {
+        /// The key.
+        key: Bytes,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Keys that somebody deleted on the standby are back.
+    Replayed {
+        /// The first of them.
+        first: Bytes,
+        /// How many, in one transaction.
+        keys: u64,
+    },
+    /// A key was put back again and again, and does not stay.
+    KeepsVanishing {
+        /// The key.
+        key: Bytes,
+        /// How often it was put back lately.
+        times: u32,
+        /// What is likely to delete it, and what to do.
+        cause: String,
+    },
+    /// All keys were compared beside live updates.
+    Audited {
+        /// Keys of the primary.
+        compared: u64,
+        /// Those the standby seemed to lack; the replay looks at each once more.
+        missed: u64,
+    },
     /// The primary deleted a key that is local on the standby; it stays.
     KeptLocal {
         /// The key.
@@ -205,6 +235,14 @@ pub struct Stats {
     pub equal: u64,
     /// Keys too large for a transaction.
     pub too_large: u64,
+    /// Values of objects that could not be decoded, synchronized as they are.
+    pub undecodable: u64,
+    /// Keys put back that somebody deleted on the standby.
+    pub replays: u64,
+    /// Keys lost on the standby that are not back yet.
+    pub lost: u64,
+    /// Keys that were put back again and again lately.
+    pub vanishing: u64,
     /// Local keys kept although the primary deleted theirs.
     pub kept_local: u64,
     /// Keys of unknown origin kept.

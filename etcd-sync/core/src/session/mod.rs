@@ -4,24 +4,31 @@
 //! A session is cheap to end: whenever something is unclear (an unknown outcome, a broken stream) the driver drops it,
 //! reads the record from the standby again and begins another.
 
+mod audit;
 mod changes;
 mod copy;
 mod effect;
+mod examine;
+mod replay;
 mod start;
 mod stream;
 mod sweep;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use copy::HELD_BYTES_MAX;
 pub use effect::{Effect, Ended, Input, Note, ReadFailure, RequestId, Stats};
 pub use start::{DeletionGuard, Opening, Refusal, SessionConfig, Start, init_role, open};
 
+use self::audit::Audit;
 use self::copy::Copy;
+use self::replay::Replay;
 use self::sweep::{Plan, Sweep};
 use crate::batch::{Batch, Batcher, Write};
+use crate::content::Kinds;
 use crate::fence::{Fence, Fenced};
 use crate::kv::{KeyRange, Revision};
 use crate::provenance::{Ledger, Moments, Tracker};
@@ -45,6 +52,9 @@ pub struct Session {
     checkpoint_value: Option<Bytes>,
     ledger: Ledger,
     moments: Moments,
+    kinds: Kinds,
+    replay: Replay,
+    audit: Option<Audit>,
     primary_revision: Revision,
     witness_recognized: bool,
     /// The primary's watch does not stand inside a revision.
@@ -64,6 +74,8 @@ pub struct Session {
     now_ms: u64,
     last_commit_ms: u64,
     last_commit_revision: Revision,
+    /// Revisions of the standby that this session wrote while copying: what else was made meanwhile is not ours.
+    own_revisions: HashSet<Revision>,
     stats: Stats,
 }
 
@@ -76,7 +88,7 @@ enum Stage {
     /// Counting what a resync would delete, before anything is written.
     Planning(Plan),
     /// Copying values, the primary's watch running beside.
-    Copying(Copy),
+    Copying(Box<Copy>),
     /// Looking at what only the standby has.
     Sweeping(Sweep),
     Streaming(Tracker),
@@ -88,7 +100,16 @@ enum Flight {
     /// A part of a copy: does not move the checkpoint.
     Puts(Vec<Write>),
     /// Everything that moves the checkpoint.
-    Batch { checkpoint: Checkpoint, value: Bytes, writes: Vec<Write>, sweep: bool },
+    Batch { checkpoint: Checkpoint, value: Bytes, writes: Vec<Write>, purpose: Purpose },
+}
+
+/// What a commit that moves the checkpoint is for, as far as it matters when it fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    Changes,
+    /// Judged keys that others may change.
+    Sweep,
+    Replay,
 }
 
 /// What a transaction does beside moving the checkpoint.
@@ -100,12 +121,17 @@ struct Changes {
     ops: Vec<Op>,
     /// What must hold beside the fence.
     compares: Vec<Compare>,
+    /// It puts back what was lost.
+    replay: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum ReadFor {
     Walk(Side),
     Marks(Revision),
+    Owner(Side, Bytes),
+    Audit(Side),
+    Replay(Side, Bytes),
 }
 
 impl Session {
@@ -122,11 +148,15 @@ impl Session {
             last_write: start.last_write,
             began: start.standby_revision,
         };
+        let audit = start.audit && matches!(opening, Opening::Resume(_));
         let mut session = Session {
             batcher: Batcher::resume(checkpoint.revision, checkpoint.offset),
             deferred: None,
             checkpoint_value: start.checkpoint,
             ledger: Ledger::new(start.local_keys),
+            kinds: Kinds::default(),
+            replay: Replay::default(),
+            audit: None,
             in_flight: HashMap::new(),
             reads: HashMap::new(),
             effects: VecDeque::new(),
@@ -134,6 +164,7 @@ impl Session {
             now_ms: start.now_ms,
             last_commit_ms: 0,
             last_commit_revision: start.standby_revision,
+            own_revisions: HashSet::new(),
             stats: Stats::default(),
             primary_revision: start.primary_revision,
             witness_recognized: start.witness_recognized == Some(true),
@@ -148,7 +179,12 @@ impl Session {
             stage,
         };
         match opening {
-            Opening::Resume(checkpoint) => session.open_streams(&checkpoint),
+            Opening::Resume(checkpoint) => {
+                session.open_streams(&checkpoint);
+                if audit {
+                    session.begin_audit();
+                }
+            }
             Opening::Copy { begin, .. } => {
                 session.note(Note::CopyBegan { first: begin.phase == Phase::FirstSync });
                 session.commit_checkpoint(begin, Changes::default());
@@ -165,6 +201,9 @@ impl Session {
             Input::Read { id, result } => match self.reads.remove(&id) {
                 Some(ReadFor::Walk(side)) => self.walked(side, result)?,
                 Some(ReadFor::Marks(revision)) => self.asked_history(revision, result),
+                Some(ReadFor::Owner(side, key)) => self.owner_read(side, &key, result)?,
+                Some(ReadFor::Audit(side)) => self.audited(side, result)?,
+                Some(ReadFor::Replay(side, key)) => self.replay_read(side, key, result)?,
                 None => {}
             },
             Input::Opened { side: Side::Primary } => self.primary_opened(),
@@ -195,7 +234,11 @@ impl Session {
     /// Whether changes of that side may be given now. While it says no, leave them in the stream.
     pub fn wants(&self, side: Side) -> bool {
         match (side, &self.stage) {
-            (Side::Standby, _) => self.ledger.unwritten() < QUEUED_EVENTS_MAX,
+            // What waits for more of the standby's history must not keep that history away.
+            (Side::Standby, Stage::Streaming(tracker)) => {
+                self.ledger.unwritten() < QUEUED_EVENTS_MAX || !self.ledger.is_settled(tracker.seen())
+            }
+            (Side::Standby, _) => true,
             (Side::Primary, Stage::Copying(copy)) => copy.wants_events(),
             // Once everything is heard that the pages showed, the rest waits in the stream until the record is written.
             (Side::Primary, Stage::Sweeping(sweep)) if self.told_whole && sweep.is_ending(self.stats.heard) => false,
@@ -235,6 +278,8 @@ impl Session {
 
     fn refresh_stats(&mut self) {
         self.stats.local_keys = self.ledger.len() as u64;
+        self.stats.lost = self.replay.len() as u64;
+        self.stats.vanishing = self.replay.vanishing(self.now_ms);
     }
 
     fn note(&mut self, note: Note) {
@@ -275,20 +320,27 @@ impl Session {
         checkpoint.writes = self.checkpoint.writes + 1;
         checkpoint.at_ms = self.now_ms;
         let value = checkpoint.encode();
-        let Changes { writes, mut ops, compares } = changes;
-        // Beside the fence only a sweep compares: it judged keys that others may change.
-        let sweep = !compares.is_empty();
+        let Changes { writes, mut ops, compares, replay } = changes;
+        let purpose = match (replay, compares.is_empty()) {
+            (true, _) => Purpose::Replay,
+            (false, false) => Purpose::Sweep,
+            (false, true) => Purpose::Changes,
+        };
         ops.push(Op::Put { key: self.fence.keys.checkpoint.clone(), value: value.clone(), lease: 0 });
         let mut txn = self.fence.txn(self.checkpoint_value.as_ref(), ops);
         txn.compares.extend(compares);
-        self.send(txn, Flight::Batch { checkpoint, value, writes, sweep });
+        self.send(txn, Flight::Batch { checkpoint, value, writes, purpose });
     }
 
     fn committed(&mut self, id: RequestId, reply: &TxnReply) -> Result<(), Ended> {
         let Some(flight) = self.in_flight.remove(&id) else { return Ok(()) };
         if !reply.succeeded {
             return match (self.fence.diagnose(reply), flight) {
-                (Fenced::Checkpoint, Flight::Batch { sweep: true, .. }) => self.sweep_again(),
+                (Fenced::Checkpoint, Flight::Batch { purpose: Purpose::Sweep, .. }) => self.sweep_again(),
+                (Fenced::Checkpoint, Flight::Batch { purpose: Purpose::Replay, .. }) => {
+                    self.replay_again();
+                    Ok(())
+                }
                 (Fenced::Checkpoint, _) => {
                     Err(Ended::Again { force_copy: false, why: "the checkpoint moved under us" })
                 }
@@ -296,11 +348,17 @@ impl Session {
             };
         }
         self.last_commit_revision = self.last_commit_revision.max(reply.revision);
+        if !matches!(self.stage, Stage::Streaming(_)) {
+            self.own_revisions.insert(reply.revision);
+        }
         self.stats.transactions += 1;
         match flight {
             Flight::Puts(writes) => self.count(&writes, 0, reply.revision),
-            Flight::Batch { checkpoint, value, writes, .. } => {
+            Flight::Batch { checkpoint, value, writes, purpose } => {
                 self.count(&writes, checkpoint.revision, reply.revision);
+                if purpose == Purpose::Replay {
+                    self.replayed(&writes);
+                }
                 (self.checkpoint, self.checkpoint_value) = (checkpoint, Some(value));
                 self.checkpoint_moved();
             }
@@ -342,6 +400,7 @@ impl Session {
             None => return Ok(()),
         };
         let [write] = &writes[..] else { return Err(Ended::ShrinkTransactions) };
+        self.replay.written(write.key());
         self.stats.too_large += 1;
         self.note(Note::TooLarge { key: write.key().clone(), bytes: write.data_bytes() - write.key().len() });
         if let Some(checkpoint) = moved {

@@ -1,8 +1,11 @@
 //! What a session must know before it begins, and the reasons not to begin.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::batch::BatchLimits;
+use crate::encryption::Keyring;
 use crate::fence::Fence;
 use crate::kv::{Revision, printable};
 use crate::request::{Compare, Op, Txn};
@@ -15,6 +18,8 @@ pub struct SessionConfig {
     pub limits: BatchLimits,
     /// Most transactions under way at once while copying.
     pub in_flight_max: usize,
+    /// Bytes of objects that a copy holds back for their families, see [`super::HELD_BYTES_MAX`].
+    pub held_bytes_max: usize,
     /// How often the checkpoint of an idle link is moved, in milliseconds.
     pub checkpoint_interval_ms: u64,
     /// When a resync must stop and ask.
@@ -23,6 +28,8 @@ pub struct SessionConfig {
     pub accept_empty_primary: bool,
     /// Take the primary with this cluster id (hexadecimal) although the record names another, or a longer history.
     pub accept_new_primary: Option<String>,
+    /// Opens values that the API servers encrypt at rest.
+    pub keyring: Arc<Keyring>,
     /// Tell of every key written.
     pub detail: bool,
 }
@@ -72,6 +79,8 @@ pub struct Start {
     pub witness_recognized: Option<bool>,
     /// Links whose role on the *primary* says standby.
     pub primary_standby_links: Vec<String>,
+    /// Compare all keys beside live updates: the first session of a process does, so that a restart finds what is missed.
+    pub audit: bool,
     /// Copy by difference even if the checkpoint could be resumed: history before it is gone on one side.
     pub force_copy: bool,
     /// Now, in Unix milliseconds.
@@ -174,6 +183,18 @@ pub enum Refusal {
         /// Out of how many.
         scope: u64,
     },
+    /// The standby's API server could not serve it.
+    #[error(
+        "the value of {key} cannot be decrypted ({why}): the standby's API server could not either, and one such value makes all \
+         objects of its kind unreadable there; nothing of it was written; give both API servers the same encryption configuration, \
+         and this program with --encryption-config"
+    )]
+    Locked {
+        /// The key, printable.
+        key: String,
+        /// What is wrong, without any of the value.
+        why: String,
+    },
     /// The standby has a life of its own.
     #[error(
         "the standby holds more than {limit} keys in scope that the primary does not have: it looks like a cluster in use; check --standby-endpoints, or narrow the scope"
@@ -200,6 +221,7 @@ impl Refusal {
             Refusal::HistoryDiffers { .. } => "history_differs",
             Refusal::EmptyPrimary => "empty_primary",
             Refusal::Deletions { .. } => "deletion_guard",
+            Refusal::Locked { .. } => "locked_value",
             Refusal::TooManyLocalKeys { .. } => "too_many_local_keys",
             Refusal::Checkpoint(_) => "bad_checkpoint",
         }

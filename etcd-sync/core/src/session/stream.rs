@@ -1,5 +1,7 @@
 //! Steady state: the primary's changes in their order, one transaction under way, the checkpoint moving with each.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 
 use super::copy::op;
@@ -39,13 +41,16 @@ impl Session {
     /// The copy is complete and its record written; the primary's watch goes on as it is.
     pub(super) fn start_streaming(&mut self) {
         let (seen, revision) = (self.checkpoint.seen, self.checkpoint.revision);
+        self.own_revisions = HashSet::new();
         self.stage = Stage::Streaming(Tracker::new(seen));
         self.watch(Side::Standby, seen + 1);
         self.note(Note::Streaming { revision });
     }
 
     pub(super) fn advance_stream(&mut self) {
-        if !self.in_flight.is_empty() || self.commit_batch() {
+        self.begin_round();
+        self.advance_audit();
+        if !self.in_flight.is_empty() || self.commit_replay() || self.commit_batch() {
             return;
         }
         let Stage::Streaming(tracker) = &self.stage else { return };
@@ -94,6 +99,7 @@ impl Session {
         let (revision, offset) = (batch.revision, batch.offset);
         let (mut writes, mut ops) = (Vec::new(), Vec::new());
         for write in batch.writes {
+            self.replay.written(write.key());
             match &write {
                 Write::Delete { key } if self.ledger.holds(key) => {
                     self.stats.kept_local += 1;

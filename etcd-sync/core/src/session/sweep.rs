@@ -1,7 +1,7 @@
 //! What only the standby has: counted before a resync writes anything, and dealt with after everything is copied. A key we
 //! mirrored and the primary no longer has is deleted; a local one is put on record; one that cannot be told stays.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
 
@@ -65,6 +65,8 @@ pub(super) struct Sweep {
     /// Keys to delete, with the creation revision they must still have: a key made anew is another one, one that a local
     /// controller only changed is not.
     deletes: BTreeMap<Bytes, Revision>,
+    /// Keys of the primary that its objects' content takes out of scope: on the standby they count as surplus.
+    pub(super) leaving: HashSet<Bytes>,
     /// Keys whose origin lies in the standby's history, by the revision to ask about next.
     asking: BTreeMap<Revision, Vec<Question>>,
 }
@@ -91,6 +93,11 @@ impl Sweep {
 
     pub(super) fn walk(&mut self) -> &mut Walk {
         &mut self.walk
+    }
+
+    /// Whether the page that holds the key is still to come.
+    pub(super) fn is_ahead(&self, key: &[u8]) -> bool {
+        !self.walk.at_rest() || self.walk.is_ahead(key)
     }
 }
 
@@ -147,10 +154,14 @@ impl Session {
     }
 
     pub(super) fn start_sweep(&mut self) {
-        self.begin_sweep(0, 0);
+        let leaving = match &mut self.stage {
+            Stage::Copying(copy) => std::mem::take(&mut copy.leaving),
+            _ => HashSet::new(),
+        };
+        self.begin_sweep(0, 0, leaving);
     }
 
-    fn begin_sweep(&mut self, round: u32, deleted: u64) {
+    fn begin_sweep(&mut self, round: u32, deleted: u64, leaving: HashSet<Bytes>) {
         self.stage = Stage::Sweeping(Sweep {
             walk: walk(self.scope.ranges()),
             round,
@@ -160,19 +171,20 @@ impl Session {
             mirrored: 0,
             deleted,
             deletes: BTreeMap::new(),
+            leaving,
             asking: BTreeMap::new(),
         });
     }
 
     /// A key changed between its page and its deletion: everything is looked at again.
     pub(super) fn sweep_again(&mut self) -> Result<(), Ended> {
-        let Stage::Sweeping(sweep) = &self.stage else { return Ok(()) };
-        let (round, deleted) = (sweep.round + 1, sweep.deleted);
+        let Stage::Sweeping(sweep) = &mut self.stage else { return Ok(()) };
+        let (round, deleted, leaving) = (sweep.round + 1, sweep.deleted, std::mem::take(&mut sweep.leaving));
         if round == ROUNDS_MAX {
             return Err(Ended::Again { force_copy: true, why: "surplus keys kept changing while they were deleted" });
         }
         self.reads.clear();
-        self.begin_sweep(round, deleted);
+        self.begin_sweep(round, deleted, leaving);
         Ok(())
     }
 
@@ -182,12 +194,22 @@ impl Session {
         sweep.newest_page = sweep.newest_page.max(chunk.follow_revision);
         // A change of a surplus key that was heard before its page, but is not applied yet, decides as one heard later does.
         let waiting = self.batcher.keys();
+        let mut lost = Vec::new();
         for joined in join(chunk) {
             match joined {
-                Joined::Both(..) => sweep.mirrored += 1,
-                Joined::Follow(_) => {}
+                Joined::Both(standby, _) if !sweep.leaving.contains(&standby.key) => {
+                    sweep.mirrored += 1;
+                    let made = standby.create_revision;
+                    if made > self.moments.began && !self.own_revisions.contains(&made) {
+                        // Written by this copy, taken away since, and made anew by somebody else.
+                        lost.push(standby.key);
+                    }
+                }
+                // Written by this copy, and taken away since.
+                Joined::Follow(kv) => lost.push(kv.key),
                 Joined::Lead(kv) if waiting.contains(&kv.key) => {}
-                Joined::Lead(KeyValue { key, create_revision, mod_revision, .. }) => {
+                Joined::Lead(KeyValue { key, create_revision, mod_revision, .. })
+                | Joined::Both(KeyValue { key, create_revision, mod_revision, .. }, _) => {
                     match self.moments.origin(self.ledger.holds(&key), create_revision, mod_revision) {
                         Origin::Local => self.ledger.add(key, 0, 0),
                         Origin::Mirrored => drop(sweep.deletes.insert(key, create_revision)),
@@ -197,6 +219,9 @@ impl Session {
                     }
                 }
             }
+        }
+        for key in lost {
+            self.lost(&key)?;
         }
         self.guard_ledger()
     }
@@ -286,7 +311,10 @@ impl Session {
             .map(|(key, create_revision)| Compare::CreateRevision { key: key.clone(), revision: *create_revision });
         let ops = deletes.iter().map(|(key, _)| Op::Delete { key: key.clone() }).collect();
         let writes = deletes.iter().map(|(key, _)| Write::Delete { key: key.clone() }).collect();
-        self.commit_checkpoint(self.checkpoint.clone(), Changes { writes, ops, compares: compares.collect() });
+        self.commit_checkpoint(
+            self.checkpoint.clone(),
+            Changes { writes, ops, compares: compares.collect(), replay: false },
+        );
         Ok(())
     }
 }

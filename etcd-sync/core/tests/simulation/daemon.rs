@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use etcd_sync_core::batch::BatchLimits;
+use etcd_sync_core::encryption::Keyring;
 use etcd_sync_core::fence::Fence;
 use etcd_sync_core::kv::{Event, KeyRange, Revision, successor};
 use etcd_sync_core::request::{Op, Page, ReadRange, Txn, TxnReply};
 use etcd_sync_core::scope::Scope;
 use etcd_sync_core::session::{
-    DeletionGuard, Effect, Ended, Input, ReadFailure, Refusal, RequestId, Session, SessionConfig, Start, init_role,
+    DeletionGuard, Effect, Ended, HELD_BYTES_MAX, Input, ReadFailure, Refusal, RequestId, Session, SessionConfig,
+    Start, init_role,
 };
 use etcd_sync_core::state::{Checkpoint, StateKeys};
 use etcd_sync_core::walk::Side;
@@ -59,6 +61,7 @@ pub struct Daemon {
     pub refused: Option<Refusal>,
     pub unknown_origin: u64,
     terms: usize,
+    sessions: usize,
 }
 
 impl Daemon {
@@ -76,6 +79,7 @@ impl Daemon {
             refused: None,
             unknown_origin: 0,
             terms: 0,
+            sessions: 0,
         }
     }
 
@@ -113,22 +117,27 @@ impl Daemon {
             primary_keys: self.scope.ranges().iter().map(keys).sum(),
             witness_recognized: self.ask_witness(primary, standby),
             primary_standby_links: vec![],
+            audit: self.sessions == 0,
             force_copy: self.force_copy,
             now_ms,
         };
         let config = SessionConfig {
             limits: BatchLimits { ops: 5, bytes: 200 },
             in_flight_max,
+            // Some hold whole families, some have to let go of them and ask for their owners.
+            held_bytes_max: if in_flight_max.is_multiple_of(2) { 700 } else { HELD_BYTES_MAX },
             checkpoint_interval_ms: 2_000,
             deletion_guard: DeletionGuard { count: 1_000, percent: 10, accepted: None },
             accept_empty_primary: true,
             accept_new_primary: None,
+            keyring: Arc::new(Keyring::none()),
             detail: false,
         };
         match Session::begin(config, Arc::clone(&self.scope), start) {
             Ok(session) => {
                 standby.txn(&init_role(&self.keys));
                 self.session = Some(session);
+                self.sessions += 1;
                 self.force_copy = false;
                 self.drain();
             }

@@ -6,6 +6,7 @@
 
 mod daemon;
 mod model;
+mod objects;
 mod world;
 
 use world::World;

@@ -26,7 +26,8 @@ impl Model {
         self.at(key, Revision::MAX)
     }
 
-    fn at(&self, key: &[u8], revision: Revision) -> Option<&KeyValue> {
+    /// The key as it was at a revision.
+    pub fn at(&self, key: &[u8], revision: Revision) -> Option<&KeyValue> {
         let lives = self.lives.get(key)?;
         let index = lives.partition_point(|(since, _)| *since <= revision);
         lives.get(index.checked_sub(1)?)?.1.as_ref()

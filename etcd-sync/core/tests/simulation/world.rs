@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use etcd_sync_core::kv::{Event, KeyValue, Revision};
+use etcd_sync_core::kv::{Event, KeyValue, Revision, successor};
 use etcd_sync_core::request::{Op, TxnReply};
 use etcd_sync_core::scope::{Scope, ScopeConfig};
 use etcd_sync_core::session::{Input, ReadFailure};
@@ -13,6 +13,7 @@ use etcd_sync_core::walk::Side;
 
 use crate::daemon::{Commit, Daemon, Read, Sent};
 use crate::model::Model;
+use crate::objects;
 
 /// Names of keys the primary writes, local names only the standby uses, and how long the chaos lasts.
 const NAMES: u64 = 40;
@@ -55,6 +56,12 @@ impl Counts {
             "commit while streaming",
             "commit while copying",
             "swept",
+            "family",
+            "adopted by a pod",
+            "deleted by hand",
+            "made anew by hand",
+            "collected",
+            "put back",
         ] {
             assert!(self.0.get(name).is_some_and(|count| *count > 0), "no seed tried: {name}");
         }
@@ -74,6 +81,8 @@ pub struct World {
     /// Keys both sides held before the link was made: one that the primary gives up before the first sync is complete counts
     /// as local, every other one as mirrored.
     twins: BTreeSet<Bytes>,
+    /// Synchronized keys that somebody else deleted on the standby, or made anew after that, and that are not back yet.
+    lost: BTreeSet<Bytes>,
     /// Every (key, value) a synchronizer has written: values are unique, so none may come twice.
     written: HashSet<(Bytes, Bytes)>,
     in_flight_max: usize,
@@ -119,6 +128,7 @@ impl World {
             scope,
             local: BTreeSet::new(),
             twins: BTreeSet::new(),
+            lost: BTreeSet::new(),
             written: HashSet::new(),
             serial: 0,
             calm: false,
@@ -140,6 +150,9 @@ impl World {
         }
         for _ in 0..world.random.below(4) {
             world.standby_writes();
+        }
+        for _ in 0..world.random.below(12) {
+            world.family_changes();
         }
         world
     }
@@ -168,6 +181,9 @@ impl World {
             0..4 => self.primary_writes(),
             4 => self.standby_writes(),
             5 => self.stale_commit(),
+            6 | 7 => self.family_changes(),
+            8 if self.random.below(6) == 0 => self.standby_loses(),
+            9 | 10 => self.collect(),
             _ => self.work(),
         }
     }
@@ -204,7 +220,12 @@ impl World {
             // Small pages, so that a copy has many.
             let mut request = request.clone();
             request.limit = if request.limit == 0 { 0 } else { request.limit.min(1 + self.random.below(25) as i64) };
-            let answer = if self.random.below(50) == 0 { Err(ReadFailure::TooLarge) } else { Ok(model.read(&request)) };
+            // One value always fits an answer.
+            let answer = if self.random.below(50) == 0 && request.range.end != successor(&request.range.start) {
+                Err(ReadFailure::TooLarge)
+            } else {
+                Ok(model.read(&request))
+            };
             let pinned = request.revision != 0;
             daemon.reads[at].1 = Read::Answered(match answer {
                 Ok(Some(page)) => Ok(page),
@@ -309,6 +330,10 @@ impl World {
         for op in &txn.success {
             match op {
                 Op::Put { key, value, .. } if self.scope.in_scope(key) => {
+                    self.must_find_its_owner(key, value);
+                    if self.lost.remove(key) {
+                        self.counts.hit("put back");
+                    }
                     assert!(self.written.insert((key.clone(), value.clone())), "{key:?} was written twice");
                     if self.local.remove(key) {
                         self.counts.hit("local key overwritten");
@@ -320,6 +345,8 @@ impl World {
                     assert!(claimed && after.revision > since, "the local key {key:?} was deleted");
                     self.local.remove(key);
                 }
+                // One made anew by hand is deleted before the primary's is put back.
+                Op::Delete { key } if self.primary.at(key, after.revision).is_none() => drop(self.lost.remove(key)),
                 _ => {}
             }
         }
@@ -361,9 +388,16 @@ impl World {
         let expected = self.in_scope(&self.primary, record.revision);
         let mut found = self.in_scope(&self.standby, Revision::MAX);
         let twin = |key: &Bytes| self.twins.contains(key) && self.on_record(key) && !expected.contains_key(key);
-        found.retain(|key, _| !(self.local.contains(key) || twin(key)));
+        found.retain(|key, _| !(self.local.contains(key) || twin(key) || self.is_left_out(key, record.revision)));
+        // What somebody took away is missed until it is put back.
+        found.retain(|key, _| !self.lost.contains(key));
+        let expected: BTreeMap<_, _> = expected.into_iter().filter(|(key, _)| !self.lost.contains(key)).collect();
         if self.unknown_origin() == 0 {
-            assert_eq!(found, expected, "at revision {}", record.revision);
+            let keys: BTreeSet<&Bytes> = found.keys().chain(expected.keys()).collect();
+            let different = |key: &&&Bytes| found.get(**key) != expected.get(**key);
+            let shown = |key: &Bytes| (key.clone(), found.get(key).cloned(), expected.get(key).cloned());
+            let differences: Vec<_> = keys.iter().filter(different).map(|key| shown(key)).collect();
+            assert!(differences.is_empty(), "at revision {} (found, expected): {differences:?}", record.revision);
         } else {
             for (key, value) in &expected {
                 assert_eq!(found.get(key), Some(value), "{key:?} at revision {}", record.revision);
@@ -377,8 +411,122 @@ impl World {
 
     fn in_scope(&self, model: &Model, revision: Revision) -> BTreeMap<Bytes, Bytes> {
         let state = model.state(&self.scope.covering_range(), revision);
-        let wanted = |(key, kv): &(Bytes, KeyValue)| self.scope.in_scope(key) && kv.lease == 0;
+        let wanted = |(key, kv): &(Bytes, KeyValue)| {
+            self.scope.in_scope(key) && kv.lease == 0 && !objects::is_left_out(&self.scope, kv)
+        };
         state.into_iter().filter(wanted).map(|(key, kv)| (key, kv.value)).collect()
+    }
+
+    /// The primary's object of that key belongs to something out of scope: the standby's own matter.
+    fn is_left_out(&self, key: &Bytes, revision: Revision) -> bool {
+        self.primary.at(key, revision).is_some_and(|kv| objects::is_left_out(&self.scope, kv))
+    }
+
+    /// The claim of invariant 4: no dependent is on the standby before its owner, if the primary has that owner.
+    fn must_find_its_owner(&self, key: &Bytes, value: &Bytes) {
+        let Some((_, owners)) = objects::ties(value) else { return };
+        let (here, mut there) = (objects::uids(&self.standby), objects::uids(&self.primary));
+        // An owner that was taken away is put back at its time.
+        for taken in self.lost.iter().filter_map(|key| objects::ties(&self.primary.get(key)?.value)) {
+            there.remove(&taken.0);
+        }
+        for owner in owners {
+            assert!(here.contains(&owner) || !there.contains(&owner), "{key:?} was written before its owner {owner}");
+        }
+    }
+
+    /// A family of the primary grows, changes, or goes; like a real one, not all at once.
+    fn family_changes(&mut self) {
+        self.counts.hit("family");
+        self.serial += 1;
+        let (family, child, serial) =
+            (self.random.below(objects::FAMILIES), self.random.below(objects::CHILDREN), self.serial);
+        let owner_key = objects::owner_key(family);
+        let uid_of = |key: &Bytes| Some(objects::ties(&self.primary.get(key)?.value)?.0);
+        let (owner, name) = (uid_of(&owner_key), family.to_string());
+        let fresh = |what: &str| format!("{what}-{serial}");
+        let child_key = objects::child_key(family, child);
+        let kind = objects::child_kind(child);
+        let child_name = format!("of-{family}-{child}");
+        let op = match (self.random.below(8), owner) {
+            (_, None) => {
+                let value = objects::value("Widget", &name, &fresh("widget"), None, serial);
+                Op::Put { key: owner_key, value, lease: 0 }
+            }
+            (0, Some(_)) => Op::Delete { key: owner_key },
+            (1, Some(uid)) => {
+                Op::Put { key: owner_key, value: objects::value("Widget", &name, &uid, None, serial), lease: 0 }
+            }
+            // Such a child has no children of its own: a whole line below something out of scope cannot stay on the standby.
+            (2, Some(_)) if child == 2 => {
+                self.counts.hit("adopted by a pod");
+                let uid = uid_of(&child_key).unwrap_or_else(|| fresh("child"));
+                let value = objects::value(kind, &child_name, &uid, Some(("Pod", "p", "pod")), serial);
+                Op::Put { key: child_key, value, lease: 0 }
+            }
+            (3..6, Some(owner)) => {
+                let uid = uid_of(&child_key).unwrap_or_else(|| fresh("child"));
+                let value = objects::value(kind, &child_name, &uid, Some(("Widget", &name, &owner)), serial);
+                Op::Put { key: child_key, value, lease: 0 }
+            }
+            (_, Some(_)) => match uid_of(&child_key) {
+                Some(parent) if child != 2 => {
+                    let key = objects::grandchild_key(family, child);
+                    let uid = uid_of(&key).unwrap_or_else(|| fresh("bolt"));
+                    let value = objects::value("Bolt", &child_name, &uid, Some((kind, &child_name, &parent)), serial);
+                    Op::Put { key, value, lease: 0 }
+                }
+                _ => return,
+            },
+        };
+        self.trace(std::slice::from_ref(&op), || format!("primary {}", self.primary.revision + 1));
+        self.primary.write(vec![op]);
+    }
+
+    /// Somebody deletes a synchronized key on the standby, and perhaps makes one of the same name.
+    fn standby_loses(&mut self) {
+        let mirrored = self.in_scope(&self.standby, Revision::MAX);
+        let keys: Vec<&Bytes> =
+            mirrored.keys().filter(|key| !key.ends_with(b"-local") && !self.twins.contains(*key)).collect();
+        if keys.is_empty() || self.record().is_none() {
+            return;
+        }
+        let key = keys[self.random.below(keys.len() as u64) as usize].clone();
+        let object = objects::ties(&mirrored[&key]).is_some();
+        self.counts.hit("deleted by hand");
+        self.take_away(&key);
+        if object && self.random.below(3) == 0 {
+            self.counts.hit("made anew by hand");
+            self.serial += 1;
+            let value = objects::value("Part", "anew", &format!("anew-{}", self.serial), None, self.serial);
+            let op = Op::Put { key, value, lease: 0 };
+            self.trace(std::slice::from_ref(&op), || format!("standby {}: foreign", self.standby.revision + 1));
+            self.standby.write(vec![op]);
+        }
+    }
+
+    /// The garbage collectors of both clusters do their work.
+    fn collect(&mut self) {
+        for key in objects::orphans(&self.primary) {
+            // Pods are not modelled.
+            if !self.is_left_out(&key, Revision::MAX) {
+                self.primary.write(vec![Op::Delete { key }]);
+            }
+        }
+        let orphans = objects::orphans(&self.standby);
+        if let Some(key) = orphans.into_iter().next() {
+            self.counts.hit("collected");
+            self.take_away(&key);
+        }
+    }
+
+    fn take_away(&mut self, key: &Bytes) {
+        let op = Op::Delete { key: key.clone() };
+        self.trace(std::slice::from_ref(&op), || format!("standby {}: foreign", self.standby.revision + 1));
+        self.written.retain(|(written, _)| written != key);
+        self.standby.write(vec![op]);
+        self.local.remove(key);
+        self.lost.insert(key.clone());
     }
 
     fn primary_writes(&mut self) {
@@ -507,18 +655,27 @@ impl World {
             let record = self.record();
             if record.is_some_and(|record| {
                 record.phase == Phase::Streaming && (record.revision, record.offset) == (self.primary.revision, 0)
-            }) {
+            }) && self.is_healed()
+            {
                 self.must_be_exact(&self.record().expect("looked at just now"));
                 return;
             }
         }
-        panic!("the standby did not catch up: {:?}, primary at {}", self.record(), self.primary.revision);
+        let lost: Vec<_> = self.lost.iter().filter(|key| self.primary.get(key).is_some()).collect();
+        let record = self.record();
+        panic!("the standby did not catch up: {record:?}, primary at {}, lost {lost:?}", self.primary.revision);
+    }
+
+    /// Whatever was taken away is back, as far as the primary has it.
+    fn is_healed(&self) -> bool {
+        let expected = self.in_scope(&self.primary, Revision::MAX);
+        self.lost.iter().all(|key| !expected.contains_key(key))
     }
 
     /// `SIM_TRACE=text` shows every write of keys whose name holds the text.
     fn trace(&self, ops: &[Op], what: impl FnOnce() -> String) {
         if let Ok(text) = std::env::var("SIM_TRACE")
-            && ops.iter().any(|op| format!("{op:?}").contains(&text))
+            && text.split(",").any(|text| ops.iter().any(|op| format!("{op:?}").contains(text)))
         {
             println!("{} {ops:?}", what());
         }

@@ -1,0 +1,74 @@
+//! The full comparison beside live updates: a process that takes over, or another one that starts, has every key looked at
+//! once. What the standby lacks is handed to the replay, which reads it again before it writes.
+
+use super::{Ended, Note, ReadFailure, ReadFor, Session};
+use crate::request::Page;
+use crate::scope::Decision;
+use crate::walk::{Joined, Side, Walk, WalkOptions, join};
+
+/// A walk over the keys of both sides.
+#[derive(Debug)]
+pub(super) struct Audit {
+    walk: Walk,
+    compared: u64,
+    missed: u64,
+}
+
+impl Session {
+    /// Begins the comparison anew.
+    pub(super) fn begin_audit(&mut self) {
+        // The standby is read after the primary: what was written in between is there.
+        let options =
+            WalkOptions { lead: Side::Primary, keys_only: true, lead_revision: 0, follow_revision: 0, prefetch: false };
+        let walk = Walk::new(self.scope.ranges(), options);
+        self.reads.retain(|_, purpose| !matches!(purpose, ReadFor::Audit(_)));
+        self.audit = Some(Audit { walk, compared: 0, missed: 0 });
+    }
+
+    /// A page of the comparison has come.
+    pub(super) fn audited(&mut self, side: Side, result: Result<Page, ReadFailure>) -> Result<(), Ended> {
+        let Some(Audit { walk, .. }) = &mut self.audit else { return Ok(()) };
+        let chunk = match result {
+            Ok(page) => walk.page(side, page),
+            Err(ReadFailure::TooLarge) => {
+                walk.too_large(side);
+                None
+            }
+            // It reads the newest revision, which cannot be compacted.
+            Err(ReadFailure::Compacted) => None,
+        };
+        let Some(mut chunk) = chunk else { return Ok(()) };
+        chunk.lead.retain(|kv| self.scope.decide_kv(kv) == Decision::InScope);
+        let (mut compared, mut missed) = (0, 0);
+        for joined in join(chunk) {
+            match joined {
+                Joined::Lead(kv) => {
+                    missed += 1;
+                    self.lost(&kv.key)?;
+                }
+                Joined::Both(..) => compared += 1,
+                Joined::Follow(_) => {}
+            }
+        }
+        if let Some(audit) = &mut self.audit {
+            audit.compared += compared + missed;
+            audit.missed += missed;
+        }
+        Ok(())
+    }
+
+    /// Asks for the next pages, or tells the result.
+    pub(super) fn advance_audit(&mut self) {
+        loop {
+            let Some(audit) = &mut self.audit else { return };
+            if audit.walk.finished() {
+                let (compared, missed) = (audit.compared, audit.missed);
+                self.audit = None;
+                self.note(Note::Audited { compared, missed });
+                return;
+            }
+            let Some((side, request)) = audit.walk.next_read() else { return };
+            self.read(side, request, ReadFor::Audit(side));
+        }
+    }
+}

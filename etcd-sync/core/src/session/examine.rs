@@ -1,0 +1,95 @@
+//! What a value of the primary says: whether it is synchronized, and the header that tells its family.
+
+use std::sync::Arc;
+
+use super::{Ended, Note, Refusal, Session};
+use crate::content;
+use crate::encryption::Locked;
+use crate::families::Member;
+use crate::kv::{KeyValue, printable};
+use crate::object::{self, Header, Owner};
+use crate::object_key::ObjectKey;
+use crate::scope::{Decision, Reason};
+
+/// Keys that could not be decoded, told by name in one session at most; all are counted.
+const UNDECODABLE_NAMED_MAX: u64 = 20;
+
+/// What becomes of one value of the primary.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// It is written. Without a header it is no object, or cannot be decoded.
+    Write(Option<Box<Header>>),
+    /// It is not, and what the standby has under its key is its own.
+    LeaveOut,
+    /// It is not any more, so what was mirrored of it must go. What the standby has of its own stays.
+    Leaves,
+}
+
+impl Session {
+    /// Judges a value, and counts it when it is left out.
+    pub(super) fn examine(&mut self, kv: &KeyValue) -> Result<Verdict, Ended> {
+        let scope = Arc::clone(&self.scope);
+        if let Decision::Out(reason) = scope.decide_kv(kv) {
+            return Ok(self.left_out(reason));
+        }
+        let Some((_, relative)) = scope.split(&kv.key) else { return Ok(Verdict::Write(None)) };
+        if ObjectKey::parse(relative).is_none() {
+            return Ok(Verdict::Write(None));
+        }
+        let plain = match self.config.keyring.open(&kv.key, &kv.value) {
+            Ok(plain) => plain,
+            // One value that its API server cannot decrypt makes the standby's whole resource unreadable.
+            Err(locked) => return Err(Ended::Refused(locked_out(kv, &locked))),
+        };
+        if relative.starts_with(content::CRDS.as_bytes()) {
+            self.kinds.learn(&plain);
+        }
+        let header = match object::header(&plain) {
+            Ok(header) => header,
+            Err(why) => {
+                self.stats.undecodable += 1;
+                if self.stats.undecodable <= UNDECODABLE_NAMED_MAX {
+                    self.note(Note::Undecodable { key: kv.key.clone(), why: why.to_string() });
+                }
+                return Ok(Verdict::Write(None));
+            }
+        };
+        match content::decide(&scope, &self.kinds, &kv.key, &header) {
+            Decision::InScope => Ok(Verdict::Write(Some(Box::new(header)))),
+            Decision::Out(reason) => Ok(self.left_out(reason)),
+        }
+    }
+
+    /// Remembers what a CRD defines.
+    pub(super) fn learn_kind(&mut self, kv: &KeyValue) {
+        let is_crd =
+            self.scope.split(&kv.key).is_some_and(|(_, relative)| relative.starts_with(content::CRDS.as_bytes()));
+        if let (true, Ok(plain)) = (is_crd, self.config.keyring.open(&kv.key, &kv.value)) {
+            self.kinds.learn(&plain);
+        }
+    }
+
+    fn left_out(&mut self, reason: Reason<'_>) -> Verdict {
+        *self.stats.skipped.entry(reason.label()).or_default() += 1;
+        match reason {
+            Reason::LeaseBound | Reason::OwnerOutOfScope => Verdict::Leaves,
+            _ => Verdict::LeaveOut,
+        }
+    }
+}
+
+/// The member of a family that a value is; `None` when it has nothing to do with ownership.
+pub(super) fn member(session: &Session, kv: &KeyValue, header: &Header) -> Option<Member> {
+    let owners = content::owners(header);
+    let related = !owners.is_empty() || content::may_own(&session.scope, &kv.key);
+    related.then(|| member_of(kv, header, owners))
+}
+
+pub(super) fn member_of(kv: &KeyValue, header: &Header, owners: Vec<Owner>) -> Member {
+    let (key, value, revision) = (kv.key.clone(), kv.value.clone(), kv.mod_revision);
+    Member { key, value, revision, uid: header.uid.clone(), owners }
+}
+
+fn locked_out(kv: &KeyValue, locked: &Locked) -> Refusal {
+    Refusal::Locked { key: printable(&kv.key), why: locked.to_string() }
+}

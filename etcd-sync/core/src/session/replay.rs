@@ -1,0 +1,349 @@
+//! Healing: a synchronized key that somebody deletes on the standby is put back as the primary has it, owners first. What
+//! keeps vanishing is put back ever more slowly and named with the likely cause.
+//!
+//! A key is put back only when both clusters were read and agree with the record: the primary's last change of it is applied
+//! already, and the standby still shows what was read (each write compares that).
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use bytes::Bytes;
+
+use super::copy::op;
+use super::examine::Verdict;
+use super::{Changes, Ended, Note, ReadFailure, ReadFor, Session};
+use crate::batch::Write;
+use crate::content;
+use crate::families::{Member, owners_first};
+use crate::kv::{KeyRange, KeyValue, Revision, printable, successor};
+use crate::object::{self, Header, Owner};
+use crate::request::{Compare, Page, ReadRange};
+use crate::state::Checkpoint;
+use crate::walk::Side;
+
+/// Keys known to be lost at most; with more, a resync by difference is the better way.
+const LOST_MAX: usize = 100_000;
+
+/// Keys taken up at once, before their owners come to it: both values of each are held in memory.
+const ROUND_MAX: usize = 32;
+
+/// Owners of owners are followed so far in one round.
+const ROUND_WITH_OWNERS_MAX: usize = 128;
+
+/// Keys in one transaction: each has a compare of its own beside the fence, and perhaps an entry of the ledger.
+const TXN_KEYS_MAX: usize = 60;
+
+/// The first pause lets a collector's deletions of one family come together; each further one of the same key doubles.
+const PAUSE_FIRST_MS: u64 = 100;
+const PAUSE_MOST_MS: u64 = 60_000;
+
+/// A key that stayed so long begins anew.
+const FORGET_AFTER_MS: u64 = 10 * 60_000;
+
+/// Put back so often within that time, a key is reported.
+const VANISHING_TIMES: u32 = 5;
+
+/// Keys whose earlier replays are remembered.
+const REMEMBERED_MAX: usize = 10_000;
+
+/// A key taken up comes up again after this time at the earliest, if it is still lost.
+const AGAIN_MS: u64 = 500;
+
+/// What is to be healed, and how often it was.
+#[derive(Debug, Default)]
+pub(super) struct Replay {
+    /// Lost keys, with the time from which they are taken up.
+    lost: HashMap<Bytes, u64>,
+    /// No lost key is due before this time.
+    next_due_ms: u64,
+    done: HashMap<Bytes, Done>,
+    round: Option<Round>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Done {
+    times: u32,
+    last_ms: u64,
+}
+
+/// Some lost keys on their way back, with the owners they name.
+#[derive(Debug, Default)]
+struct Round {
+    keys: BTreeMap<Bytes, Found>,
+    reads_due: usize,
+    /// Decided, and waiting to be sent one after the other.
+    txns: Option<VecDeque<Vec<Step>>>,
+}
+
+/// What both clusters hold of a key.
+#[derive(Debug, Default)]
+struct Found {
+    primary: Option<KeyValue>,
+    standby: Option<KeyValue>,
+    /// Of the primary's value, where it can be decoded.
+    header: Option<Box<Header>>,
+}
+
+/// One key's part of a transaction.
+#[derive(Clone, Debug)]
+struct Step {
+    write: Write,
+    /// The modification revision the key must still have on the standby; 0 is absent.
+    expected: Revision,
+}
+
+impl Replay {
+    /// How many keys are lost and not back yet.
+    pub(super) fn len(&self) -> usize {
+        self.lost.len()
+    }
+
+    fn pause_ms(&self, key: &Bytes, now_ms: u64) -> u64 {
+        match self.done.get(key) {
+            Some(done) if now_ms < done.last_ms + FORGET_AFTER_MS => {
+                (PAUSE_FIRST_MS << (done.times + 1).min(16)).min(PAUSE_MOST_MS)
+            }
+            _ => PAUSE_FIRST_MS,
+        }
+    }
+
+    /// The stream wrote this key itself: nothing is left to heal.
+    pub(super) fn written(&mut self, key: &Bytes) {
+        self.lost.remove(key);
+        if let Some(round) = &mut self.round {
+            round.keys.remove(key);
+            if let Some(txns) = &mut round.txns {
+                txns.iter_mut().for_each(|txn| txn.retain(|step| step.write.key() != key));
+            }
+        }
+    }
+
+    fn count(&mut self, key: &Bytes, now_ms: u64) -> u32 {
+        if self.done.len() >= REMEMBERED_MAX {
+            self.done.retain(|_, done| now_ms < done.last_ms + FORGET_AFTER_MS);
+        }
+        if self.done.len() >= REMEMBERED_MAX && !self.done.contains_key(key) {
+            return 1;
+        }
+        let fresh = Done { times: 0, last_ms: now_ms };
+        let done = self.done.entry(Bytes::copy_from_slice(key)).or_insert(fresh);
+        if now_ms >= done.last_ms + FORGET_AFTER_MS {
+            *done = fresh;
+        }
+        (done.times, done.last_ms) = (done.times + 1, now_ms);
+        done.times
+    }
+
+    /// Keys that were put back again and again within the last minutes.
+    pub(super) fn vanishing(&self, now_ms: u64) -> u64 {
+        let lately = |done: &&Done| done.times >= VANISHING_TIMES && now_ms < done.last_ms + FORGET_AFTER_MS;
+        self.done.values().filter(lately).count() as u64
+    }
+}
+
+impl Session {
+    /// A key that the standby should have was found missing there.
+    pub(super) fn lost(&mut self, key: &Bytes) -> Result<(), Ended> {
+        if self.replay.lost.len() >= LOST_MAX {
+            return Err(Ended::Again { force_copy: true, why: "more keys are missed than can be put back one by one" });
+        }
+        let due = self.now_ms + self.replay.pause_ms(key, self.now_ms);
+        self.replay.next_due_ms = self.replay.next_due_ms.min(due);
+        self.replay.lost.entry(Bytes::copy_from_slice(key)).or_insert(due);
+        Ok(())
+    }
+
+    /// Reads both sides of the keys that are due.
+    pub(super) fn begin_round(&mut self) {
+        let now = self.now_ms;
+        if self.replay.round.is_some() || self.replay.lost.is_empty() || now < self.replay.next_due_ms {
+            return;
+        }
+        let due = self.replay.lost.iter().filter(|(_, due)| **due <= now);
+        let keys: Vec<Bytes> = due.map(|(key, _)| key.clone()).take(ROUND_MAX).collect();
+        for key in &keys {
+            let again = now + self.replay.pause_ms(key, now).max(AGAIN_MS);
+            self.replay.lost.insert(key.clone(), again);
+        }
+        self.replay.next_due_ms = self.replay.lost.values().min().copied().unwrap_or(u64::MAX);
+        if keys.is_empty() {
+            return;
+        }
+        self.replay.round = Some(Round::default());
+        keys.into_iter().for_each(|key| self.take_up(key));
+    }
+
+    fn take_up(&mut self, key: Bytes) {
+        let Some(round) = &mut self.replay.round else { return };
+        if round.keys.contains_key(&key) || round.keys.len() >= ROUND_WITH_OWNERS_MAX {
+            return;
+        }
+        round.keys.insert(key.clone(), Found::default());
+        round.reads_due += 2;
+        for side in [Side::Primary, Side::Standby] {
+            let range = KeyRange { start: key.clone(), end: successor(&key) };
+            let request = ReadRange { range, limit: 1, keys_only: false, revision: 0 };
+            self.read(side, request, ReadFor::Replay(side, key.clone()));
+        }
+    }
+
+    /// One side of a lost key has come; the owners it names are taken up too.
+    pub(super) fn replay_read(
+        &mut self,
+        side: Side,
+        key: Bytes,
+        result: Result<Page, ReadFailure>,
+    ) -> Result<(), Ended> {
+        let Some(round) = &mut self.replay.round else { return Ok(()) };
+        round.reads_due -= 1;
+        let Ok(page) = result else {
+            // The key stays lost, and its turn comes again.
+            round.keys.remove(&key);
+            return Ok(());
+        };
+        let Some(kv) = page.kvs.into_iter().next() else { return Ok(()) };
+        if side == Side::Standby {
+            if let Some(found) = round.keys.get_mut(&key) {
+                found.standby = Some(kv);
+            }
+            return Ok(());
+        }
+        let Verdict::Write(header) = self.examine(&kv)? else { return Ok(()) };
+        let owners = header.as_deref().map(content::owners).unwrap_or_default();
+        for owner in owners {
+            let candidates = self.kinds.keys_of(&self.scope, &owner, &key);
+            candidates
+                .into_iter()
+                .filter(|key| self.scope.in_scope(key))
+                .collect::<Vec<_>>()
+                .into_iter()
+                .for_each(|key| self.take_up(key));
+        }
+        if let Some(found) = self.replay.round.as_mut().and_then(|round| round.keys.get_mut(&key)) {
+            (found.primary, found.header) = (Some(kv), header);
+        }
+        Ok(())
+    }
+
+    /// Sends the next transaction of a round whose answers are there. True when something was sent. Only while nothing is
+    /// under way.
+    pub(super) fn commit_replay(&mut self) -> bool {
+        match &self.replay.round {
+            Some(round) if round.reads_due == 0 => {}
+            _ => return false,
+        }
+        if self.replay.round.as_ref().is_some_and(|round| round.txns.is_none()) {
+            let txns = self.decide_round();
+            if let Some(round) = &mut self.replay.round {
+                round.txns = Some(txns);
+            }
+        }
+        let next = self.replay.round.as_mut().and_then(|round| round.txns.as_mut());
+        let Some(steps) = next.and_then(|txns| std::iter::from_fn(|| txns.pop_front()).find(|steps| !steps.is_empty()))
+        else {
+            self.replay.round = None;
+            return false;
+        };
+        let mut changes = Changes { replay: true, ..Changes::default() };
+        for Step { write, expected } in steps {
+            let key = write.key().clone();
+            if self.ledger.is_written(&key) {
+                changes.ops.push(self.ledger_op(&key, false));
+            }
+            changes.compares.push(Compare::ModRevision { key, revision: expected });
+            changes.ops.push(op(&write));
+            changes.writes.push(write);
+        }
+        self.commit_checkpoint(self.checkpoint.clone(), changes);
+        true
+    }
+
+    /// What to write for the keys of a round: those deleted that somebody made anew under another UID, then everything put
+    /// back, owners first.
+    fn decide_round(&mut self) -> VecDeque<Vec<Step>> {
+        let keys = self.replay.round.as_mut().map(|round| std::mem::take(&mut round.keys)).unwrap_or_default();
+        let (mut replaced, mut members, mut expected) = (Vec::new(), Vec::new(), HashMap::new());
+        for (key, Found { primary, standby, header }) in keys {
+            // Not on the primary, or not ours to put: what is still to come from there decides.
+            let Some(primary) = primary else {
+                self.replay.lost.remove(&key);
+                continue;
+            };
+            let Checkpoint { revision, offset, .. } = self.checkpoint;
+            if primary.mod_revision > revision || (primary.mod_revision == revision && offset > 0) {
+                continue;
+            }
+            if let Some(standby) = standby {
+                if !self.is_another(header.as_deref(), &standby) {
+                    self.replay.lost.remove(&key);
+                    continue;
+                }
+                replaced.push(Step { write: Write::Delete { key: key.clone() }, expected: standby.mod_revision });
+            }
+            self.tell_if_vanishing(&key, header.as_deref());
+            expected.insert(key.clone(), 0);
+            let owners = header.as_deref().map(content::owners).unwrap_or_default();
+            // Whatever cannot be decoded belongs to no family.
+            let uid = header.map_or_else(|| printable(&key), |header| header.uid);
+            members.push(Member { key, value: primary.value, revision: primary.mod_revision, uid, owners });
+        }
+        let puts = owners_first(members).into_iter().map(|Member { key, value, .. }| {
+            let expected = expected.get(&key).copied().unwrap_or(0);
+            Step { write: Write::Put { key, value }, expected }
+        });
+        let mut txns = VecDeque::from([replaced]);
+        let (mut txn, mut bytes) = (Vec::new(), 0);
+        for step in puts {
+            let size = step.write.size_bytes();
+            if !txn.is_empty() && (txn.len() >= TXN_KEYS_MAX || bytes + size > self.config.limits.bytes) {
+                txns.push_back(std::mem::take(&mut txn));
+                bytes = 0;
+            }
+            bytes += size;
+            txn.push(step);
+        }
+        txns.push_back(txn);
+        txns
+    }
+
+    /// Whether the standby's key holds another object than the primary's: one that was made there after the loss.
+    fn is_another(&self, primary: Option<&Header>, standby: &KeyValue) -> bool {
+        let plain = self.config.keyring.open(&standby.key, &standby.value).ok();
+        let found = plain.and_then(|plain| object::header(&plain).ok());
+        primary.zip(found).is_some_and(|(primary, found)| primary.uid != found.uid)
+    }
+
+    fn tell_if_vanishing(&mut self, key: &Bytes, header: Option<&Header>) {
+        let times = self.replay.count(key, self.now_ms);
+        if times < VANISHING_TIMES {
+            return;
+        }
+        let cause = match header.map(content::owners).unwrap_or_default().first() {
+            Some(Owner { kind, name, .. }) => format!(
+                "it depends on {kind} {name}, which the standby's garbage collector takes for deleted: see that it exists on both \
+                 sides with the same UID, then restart the standby's kube-controller-manager"
+            ),
+            None => {
+                "somebody or some controller on the standby deletes it: the API server's audit log tells who".to_owned()
+            }
+        };
+        self.note(Note::KeepsVanishing { key: key.clone(), times, cause });
+    }
+
+    /// A transaction of a round was applied.
+    pub(super) fn replayed(&mut self, writes: &[Write]) {
+        let puts = writes.iter().filter(|write| matches!(write, Write::Put { .. }));
+        let keys: Vec<Bytes> = puts.map(|write| write.key().clone()).collect();
+        for key in &keys {
+            self.replay.lost.remove(key);
+        }
+        self.stats.replays += keys.len() as u64;
+        if let Some(key) = keys.first() {
+            self.note(Note::Replayed { first: key.clone(), keys: keys.len() as u64 });
+        }
+    }
+
+    /// The standby has changed since it was read: what is still lost comes up again.
+    pub(super) fn replay_again(&mut self) {
+        self.replay.round = None;
+    }
+}
