@@ -2,6 +2,7 @@
 
 pub mod batch;
 pub mod check;
+pub mod conflicts;
 pub mod content;
 pub mod encryption;
 pub mod families;

@@ -1,6 +1,10 @@
-//! `etcd-sync plan`: what a synchronization would do with every key; writes nothing.
+//! `etcd-sync plan`: what a synchronization would do with every key, and the conflicts it would meet; writes nothing.
 
 use anyhow::{Context, Result, bail};
+use etcd_sync_core::conflicts::Report;
+use etcd_sync_core::content::CRDS;
+use etcd_sync_core::encryption::Keyring;
+use etcd_sync_core::kv::{KeyRange, KeyValue};
 use etcd_sync_core::plan::{Outcome as Fate, Plan};
 use etcd_sync_core::provenance::Moments;
 use etcd_sync_core::state::cluster_id_text;
@@ -36,19 +40,27 @@ pub async fn run(config: Config, options: PlanConfig) -> Result<Outcome> {
     // The standby is read after each page of the primary, at the newest revision: a plan is for people, not for fences.
     let reading =
         WalkOptions { lead: Side::Primary, keys_only: false, lead_revision: 0, follow_revision: 0, prefetch: true };
-    let mut walk = Walk::new(config.scope.ranges(), reading);
-    pair.walk(&mut walk, |chunk| plan.chunk(chunk, &config.scope, moments, |key| local.contains(key)))
+    let scope = &config.scope;
+    let keyring = Keyring::none();
+    let open = |kv: &KeyValue| keyring.open(&kv.key, &kv.value).ok();
+    let crds: Vec<KeyRange> =
+        scope.kubernetes_prefixes().map(|prefix| KeyRange::prefix(format!("{prefix}{CRDS}").as_bytes())).collect();
+    let mut walk = Walk::new(&crds, reading);
+    pair.walk(&mut walk, |chunk| plan.learn(&chunk, scope, &open)).await.context("the plan is incomplete")?;
+    let mut walk = Walk::new(scope.ranges(), reading);
+    pair.walk(&mut walk, |chunk| plan.chunk(chunk, scope, moments, |key| local.contains(key), &open))
         .await
         .context("the plan is incomplete")?;
+    let conflicts = plan.take_conflicts(scope, None);
     let phase = checkpoint.as_ref().map(|checkpoint| checkpoint.phase.name());
     match options.output {
-        TableOutput::Json => print_json(&as_json(&plan, phase)),
-        TableOutput::Table => print(&as_table(&plan, phase)),
+        TableOutput::Json => print_json(&as_json(&plan, &conflicts, phase)),
+        TableOutput::Table => print(&as_table(&plan, &conflicts, phase)),
     }
     Ok(Outcome::Success)
 }
 
-fn as_json(plan: &Plan, phase: Option<&str>) -> Value {
+fn as_json(plan: &Plan, conflicts: &Report, phase: Option<&str>) -> Value {
     let groups = plan.groups().map(
         |(fate, reason, group)| json!({ "outcome": fate, "reason": reason, "count": group.count, "keys": group.keys }),
     );
@@ -58,10 +70,12 @@ fn as_json(plan: &Plan, phase: Option<&str>) -> Value {
         "overwrites": plan.count(Fate::Overwrite),
         "deletes": plan.count(Fate::Delete),
         "groups": groups.collect::<Vec<_>>(),
+        "conflicts": conflicts.groups,
+        "not_looked_into": conflicts.not_looked_into,
     })
 }
 
-fn as_table(plan: &Plan, phase: Option<&str>) -> String {
+fn as_table(plan: &Plan, conflicts: &Report, phase: Option<&str>) -> String {
     let mut text = match phase {
         None => "This link has never run: what follows is its first sync.\n".to_owned(),
         Some(phase) => format!("The link is {phase}: what follows is a resync from scratch at this moment.\n"),
@@ -77,5 +91,31 @@ fn as_table(plan: &Plan, phase: Option<&str>) -> String {
             text.push_str(&format!("             … and {more} more (--limit 0 shows all)\n"));
         }
     }
+    conflicts_table(&mut text, conflicts);
     text
+}
+
+fn conflicts_table(text: &mut String, conflicts: &Report) {
+    text.push_str(match conflicts.groups.is_empty() {
+        true => "\nNo conflicts found.\n",
+        false => "\nConflicts:\n",
+    });
+    for group in &conflicts.groups {
+        text.push_str(&format!("{:>9}  {}\n", group.count, group.kind.name()));
+        text.push_str(&format!("             {}\n             {}\n", group.will_happen, group.what_to_do));
+        for example in &group.examples {
+            let detail = if example.detail.is_empty() { String::new() } else { format!("  ({})", example.detail) };
+            text.push_str(&format!("             {}{detail}\n", example.key));
+            for key in &example.standby_keys {
+                text.push_str(&format!("               standby: {key}\n"));
+            }
+        }
+        let more = group.count - group.examples.len() as u64;
+        if more > 0 && !group.examples.is_empty() {
+            text.push_str(&format!("             … and {more} more (--limit 0 shows more)\n"));
+        }
+    }
+    for gap in &conflicts.not_looked_into {
+        text.push_str(&format!("Not looked into: {gap}\n"));
+    }
 }
