@@ -46,9 +46,9 @@ pub async fn run(config: Config, options: PlanConfig) -> Result<Outcome> {
     let crds: Vec<KeyRange> =
         scope.kubernetes_prefixes().map(|prefix| KeyRange::prefix(format!("{prefix}{CRDS}").as_bytes())).collect();
     let mut walk = Walk::new(&crds, reading);
-    pair.walk(&mut walk, |chunk| plan.learn(&chunk, scope, &open)).await.context("the plan is incomplete")?;
+    pair.walk(&mut walk, |chunk| plan.learn(&chunk, scope, open)).await.context("the plan is incomplete")?;
     let mut walk = Walk::new(scope.ranges(), reading);
-    pair.walk(&mut walk, |chunk| plan.chunk(chunk, scope, moments, |key| local.contains(key), &open))
+    pair.walk(&mut walk, |chunk| plan.chunk(chunk, scope, moments, |key| local.contains(key), open))
         .await
         .context("the plan is incomplete")?;
     let conflicts = plan.take_conflicts(scope, None);
