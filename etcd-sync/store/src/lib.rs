@@ -12,6 +12,7 @@ pub mod election;
 mod endpoint;
 mod error;
 mod fault;
+pub mod kms;
 mod lease;
 mod link;
 mod options;

@@ -8,6 +8,7 @@ pub mod data;
 pub mod etcd;
 pub mod exact;
 pub mod http;
+pub mod kms_plugin;
 pub mod kube;
 pub mod link;
 pub mod load;

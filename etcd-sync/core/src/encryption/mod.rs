@@ -25,7 +25,9 @@ use config::{CipherName, Key};
 use kms::{DataKeys, Envelope};
 use secretbox::Secretbox;
 
-/// What opens the values of one cluster. Shared between threads; it learns data keys of KMS plugins as it goes.
+/// What opens the values of one cluster. Shared between threads; it learns data keys of KMS plugins as it goes. The default
+/// has no configuration.
+#[derive(Default)]
 pub struct Keyring {
     has_config: bool,
     keys: Vec<NamedCipher>,
@@ -79,7 +81,7 @@ pub enum Locked {
 impl Keyring {
     /// A keyring without a configuration: it opens what is not sealed.
     pub fn none() -> Keyring {
-        Keyring { has_config: false, keys: Vec::new(), plugins: Vec::new(), data_keys: DataKeys::default() }
+        Keyring::default()
     }
 
     /// The keyring of a configuration.
