@@ -256,8 +256,13 @@ async fn write_golden_values() -> Result<()> {
 
 async fn write_golden(name: &str, options: PlaneOptions, keys: &[&str], plugin: Option<&KmsPlugin>) -> Result<()> {
     let etcd = Cluster::start(ClusterOptions::default()).await?;
-    let plane = ControlPlane::start(name, &etcd, options).await?;
+    // No token comes into the tree; the UID is then ours to write.
+    let controller_args = vec!["--service-account-private-key-file=".to_owned()];
+    let plane = ControlPlane::start(name, &etcd, PlaneOptions { controller_args, ..options }).await?;
     write_objects(&plane).await?;
+    let account = plane.api().need("/api/v1/namespaces/apps/serviceaccounts/default").await?;
+    let uid = json!({"metadata": {"annotations": {"kubernetes.io/service-account.uid": account["metadata"]["uid"]}}});
+    plane.api().patch("/api/v1/namespaces/apps/secrets/token", &uid).await?;
     let folder = golden().join(name);
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder)?;

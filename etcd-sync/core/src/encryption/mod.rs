@@ -56,25 +56,27 @@ impl fmt::Display for Seal {
 pub enum Locked {
     /// There is no configuration.
     #[error(
-        "encrypted ({0}), and there is no encryption configuration: give the file that kube-apiserver gets as \
+        "it is encrypted ({0}), and there is no encryption configuration: give the file that kube-apiserver gets as \
              --encryption-provider-config"
     )]
     NoConfig(Seal),
     /// The configuration has no such provider with a key of this name.
-    #[error("encrypted with {0}, which the encryption configuration does not have: give the API servers' current file")]
+    #[error(
+        "it is encrypted with {0}, which the encryption configuration does not have: give the API servers' current file"
+    )]
     UnknownKey(Seal),
     /// The configuration has the name with another key. A damaged value looks the same, and so does a value that was
     /// copied from another etcd key.
     #[error(
-        "encrypted with {0}, but not with the key that the encryption configuration has under this name, or damaged: \
+        "it is encrypted with {0}, but not with the key that the encryption configuration has under this name, or damaged: \
              compare the file with the one kube-apiserver reads"
     )]
     WrongKey(Seal),
     /// A KMS plugin must be asked first; its answer goes to [`Keyring::learn`].
-    #[error("encrypted with a key that KMS plugin {} must unseal first", .0.provider)]
+    #[error("it is encrypted with a key that KMS plugin {} must unseal first", .0.provider)]
     NeedsKms(KmsRequest),
     /// The value is broken before any key matters.
-    #[error("says to be encrypted ({0}) and is broken: the API server cannot read it either")]
+    #[error("it says to be encrypted ({0}) and is broken: the API server cannot read it either")]
     Malformed(Seal),
 }
 
