@@ -116,6 +116,6 @@ fn conflicts_table(text: &mut String, conflicts: &Report) {
         }
     }
     for gap in &conflicts.not_looked_into {
-        text.push_str(&format!("Not looked into: {gap}\n"));
+        text.push_str(&format!("Note: {gap}\n"));
     }
 }

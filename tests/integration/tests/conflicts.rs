@@ -88,6 +88,7 @@ async fn planted(pair: &KubePair) -> Result<()> {
     assert_eq!(owner["standby_keys"], json!(["/registry/configmaps/apps/of-the-standby"]), "{owner:#}");
 
     let table = plan_table(pair).await?;
+    eprintln!("{table}");
     for part in [
         "Conflicts:",
         "10.96.77.7",
@@ -240,6 +241,9 @@ async fn definitions(primary: &Api) -> Result<()> {
     versions.as_array_mut().context("no versions")?.truncate(1);
     primary.patch(&crd_path, &json!({"spec": {"versions": versions}})).await?;
     primary.create(&object("acme.example/v1", "Widget", Some("apps"), "new")).await?;
+    // What the plan says about such objects.
+    let list = || async { Ok(primary.request("GET", served, None).await?.status >= 400) };
+    await_true("one object in a version that is gone breaks the list", WAIT, list).await?;
     Ok(())
 }
 

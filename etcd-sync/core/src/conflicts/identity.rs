@@ -52,17 +52,12 @@ impl Identities {
         replaced.sort_by_key(|(owned, key)| (owned.is_none(), *key));
         for (owned, key) in replaced {
             let Some(Owned { count, first }) = owned else {
-                found.add(Kind::OtherUid, key, &[], "nothing that only the standby has names the old one as owner");
+                found.add(Kind::OtherUid, key, &[], "no dependents of the old one on the standby");
                 continue;
             };
             let names: Vec<&[u8]> = first.iter().map(|key| &key[..]).collect();
-            let objects = if *count == 1 { "1 object" } else { &format!("{count} objects") };
-            found.add(
-                Kind::OtherUid,
-                key,
-                &names,
-                format!("{objects} that only the standby has name the old one as owner and will be deleted"),
-            );
+            let detail = format!("the standby's own dependents of the old one, which will be deleted: {count}");
+            found.add(Kind::OtherUid, key, &names, detail);
         }
         if !self.replaced.is_complete() {
             gaps.push(format!("Objects with another UID beyond the first {} are not listed.", self.replaced.max()));

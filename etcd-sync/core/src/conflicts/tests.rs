@@ -71,9 +71,9 @@ fn another_uid_is_told_with_its_dependents_on_the_standby() {
     assert_eq!(
         bench.found(),
         [
-            "other-uid configmaps/apps/other [pods/apps/a pods/apps/b pods/apps/c] 4 objects that only the standby has name \
-             the old one as owner and will be deleted",
-            "other-uid configmaps/apps/bare [] nothing that only the standby has names the old one as owner",
+            "other-uid configmaps/apps/other [pods/apps/a pods/apps/b pods/apps/c] the standby's own \
+             dependents of the old one, which will be deleted: 4",
+            "other-uid configmaps/apps/bare [] no dependents of the old one on the standby",
         ]
     );
 }
@@ -124,7 +124,7 @@ fn addresses_and_ports_of_local_services_collide_in_both_families() {
     assert_eq!(
         bench.found(),
         [
-            "other-uid services/specs/apps/both [] nothing that only the standby has names the old one as owner",
+            "other-uid services/specs/apps/both [] no dependents of the old one on the standby",
             "cluster-ip services/specs/apps/six [services/specs/kube-system/dns] fd00::a",
             "cluster-ip services/specs/apps/stored-as-json [services/specs/kube-system/dns] 10.0.0.10",
             "node-port services/specs/apps/port [services/specs/kube-system/dns] 30053",
@@ -154,16 +154,16 @@ fn volumes_whose_claim_will_not_be_theirs_are_told() {
     assert_eq!(
         lines,
         [
-            "volume-claim-absent persistentvolumes/absent [persistentvolumeclaims/apps/absent] the primary has no such \
-             claim, or it is left out; reclaim policy Delete",
-            "volume-claim-absent persistentvolumes/excluded [persistentvolumeclaims/kube-system/data] its claim is out of \
-             scope: namespace kube-system is excluded (--exclude-namespace); reclaim policy Retain",
-            "volume-claim-absent persistentvolumes/gone [persistentvolumeclaims/apps/gone] the primary has no such claim, \
-             or it is left out; reclaim policy Delete",
-            "volume-claim-other-uid persistentvolumes/other [persistentvolumeclaims/apps/other] the claim is another \
-             object; reclaim policy Delete",
-            "volume-claim-other-uid persistentvolumes/soon [persistentvolumeclaims/apps/soon] until the sync replaces the \
-             standby's claim; reclaim policy Delete",
+            "volume-claim-absent persistentvolumes/absent [] claim apps/absent: the primary has none, or it is left out; \
+             reclaim policy Delete",
+            "volume-claim-absent persistentvolumes/excluded [] claim kube-system/data: out of scope, namespace kube-system \
+             is excluded (--exclude-namespace); reclaim policy Retain",
+            "volume-claim-absent persistentvolumes/gone [persistentvolumeclaims/apps/gone] claim apps/gone: the primary has \
+             none, or it is left out; reclaim policy Delete",
+            "volume-claim-other-uid persistentvolumes/other [persistentvolumeclaims/apps/other] claim apps/other: the \
+             standby keeps another object of that name; reclaim policy Delete",
+            "volume-claim-other-uid persistentvolumes/soon [persistentvolumeclaims/apps/soon] claim apps/soon: the standby \
+             has another object of that name until the sync replaces it; reclaim policy Delete",
         ]
     );
 }

@@ -106,8 +106,7 @@ impl Versions {
         }
         if !unknown.is_empty() {
             gaps.push(format!(
-                "Whether the standby can read these was not looked into (it has none of them, and its API server was not \
-                 asked): {}.",
+                "That the standby can read these is not proved (it has none of them, and its API server was not asked): {}.",
                 unknown.join(", ")
             ));
         }

@@ -19,6 +19,8 @@ pub(super) struct Volumes {
 #[derive(Debug)]
 struct Volume {
     claim: Bytes,
+    /// Namespace and name.
+    claim_name: String,
     uid: String,
     reclaim_policy: String,
 }
@@ -50,8 +52,10 @@ impl Volumes {
         if claim.name.is_empty() || claim.uid.is_empty() {
             return true;
         }
+        let claim_name = format!("{}/{}", claim.namespace, claim.name);
         let volume = Volume {
-            claim: Bytes::from(format!("{prefix}persistentvolumeclaims/{}/{}", claim.namespace, claim.name)),
+            claim: Bytes::from(format!("{prefix}persistentvolumeclaims/{claim_name}")),
+            claim_name,
             uid: claim.uid,
             reclaim_policy: spec.reclaim_policy,
         };
@@ -64,8 +68,9 @@ impl Volumes {
         volumes.sort_by_key(|(key, _)| *key);
         for (key, volume) in volumes {
             if let Some((kind, what)) = self.judge(scope, volume) {
-                let detail = format!("{what}; reclaim policy {}", volume.reclaim_policy);
-                found.add(kind, key, &[&volume.claim], detail);
+                let detail = format!("claim {}: {what}; reclaim policy {}", volume.claim_name, volume.reclaim_policy);
+                let there = self.claims.get(&volume.claim).is_some_and(|claim| claim.standby.is_some());
+                found.add(kind, key, there.then_some(&volume.claim[..]).as_slice(), detail);
             }
         }
         if !(self.volumes.is_complete() && self.claims.is_complete()) {
@@ -83,17 +88,18 @@ impl Volumes {
         let stays = standby.filter(|_| !claim.is_some_and(|claim| claim.standby_goes));
         match written.or(stays) {
             Some(uid) if uid != volume.uid => {
-                Some((Kind::VolumeClaimOtherUid, "the claim is another object".to_owned()))
+                Some((Kind::VolumeClaimOtherUid, "the standby keeps another object of that name".to_owned()))
             }
-            Some(_) if standby.is_some_and(|uid| uid != volume.uid) => {
-                Some((Kind::VolumeClaimOtherUid, "until the sync replaces the standby's claim".to_owned()))
-            }
+            Some(_) if standby.is_some_and(|uid| uid != volume.uid) => Some((
+                Kind::VolumeClaimOtherUid,
+                "the standby has another object of that name until the sync replaces it".to_owned(),
+            )),
             Some(_) => None,
             None => Some((
                 Kind::VolumeClaimAbsent,
                 match scope.decide(&volume.claim) {
-                    Decision::Out(reason) => format!("its claim is out of scope: {reason}"),
-                    Decision::InScope => "the primary has no such claim, or it is left out".to_owned(),
+                    Decision::Out(reason) => format!("out of scope, {reason}"),
+                    Decision::InScope => "the primary has none, or it is left out".to_owned(),
                 },
             )),
         }
