@@ -6,6 +6,8 @@ mod api;
 mod audit;
 mod files;
 mod kinds;
+pub mod load;
+pub mod objects;
 mod options;
 mod pair;
 mod plane;

@@ -194,6 +194,7 @@ fn plural(kind: &str) -> String {
     let kind = kind.to_lowercase();
     match kind.strip_suffix('y') {
         Some(stem) if !kind.ends_with("ay") => format!("{stem}ies"),
+        _ if kind == "endpoints" => kind,
         _ if kind.ends_with('s') => format!("{kind}es"),
         _ => format!("{kind}s"),
     }

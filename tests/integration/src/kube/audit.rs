@@ -15,6 +15,8 @@ pub struct AuditEvent {
     pub user: String,
     /// `create`, `update`, `patch`, `delete` or `deletecollection`.
     pub verb: String,
+    /// The API group; empty for the core.
+    pub group: String,
     /// The resource's plural, and `/subresource` where there is one.
     pub resource: String,
     /// The namespace; empty without one.
@@ -37,8 +39,15 @@ impl AuditEvent {
         let (plural, subresource) = (text("/objectRef/resource"), text("/objectRef/subresource"));
         let resource = if subresource.is_empty() { plural } else { format!("{plural}/{subresource}") };
         let status = event.pointer("/responseStatus/code").and_then(Value::as_u64).unwrap_or_default();
-        let (namespace, name) = (text("/objectRef/namespace"), text("/objectRef/name"));
-        Ok(AuditEvent { user: text("/user/username"), verb: text("/verb"), resource, namespace, name, status })
+        Ok(AuditEvent {
+            user: text("/user/username"),
+            verb: text("/verb"),
+            group: text("/objectRef/apiGroup"),
+            resource,
+            namespace: text("/objectRef/namespace"),
+            name: text("/objectRef/name"),
+            status,
+        })
     }
 }
 

@@ -64,24 +64,33 @@ impl Api {
         Ok(kinds.into_iter().map(kind).collect())
     }
 
-    /// Every object there is, apart from those that the aggregator makes for itself.
+    /// Every object there is by its UID, apart from those that the aggregator makes for itself.
     pub async fn identities(&self) -> Result<Identity> {
+        let uid = |object: Value| Some(object["metadata"]["uid"].as_str()?.to_owned());
+        let all = self.list_all(METADATA).await?;
+        all.into_iter().map(|(key, object)| Ok((key, uid(object).context("an object without a UID")?))).collect()
+    }
+
+    /// Every object there is, whole, by its etcd key.
+    pub async fn objects(&self) -> Result<BTreeMap<String, Value>> {
+        self.list_all("application/json").await
+    }
+
+    async fn list_all(&self, accept: &str) -> Result<BTreeMap<String, Value>> {
         let kinds = self.kinds().await?;
-        let mut all = Identity::new();
+        let mut all = BTreeMap::new();
         for kinds in kinds.chunks(16) {
-            let lists = try_join_all(
-                kinds.iter().map(|kind| async move { anyhow::Ok((kind, self.get_as(&kind.path(), METADATA).await?)) }),
-            );
-            for (kind, found) in lists.await? {
-                for object in list(&found, "items") {
+            let lists =
+                kinds.iter().map(|kind| async move { anyhow::Ok((kind, self.get_as(&kind.path(), accept).await?)) });
+            for (kind, mut found) in try_join_all(lists).await? {
+                for object in found["items"].as_array_mut().map(std::mem::take).unwrap_or_default() {
                     let meta = &object["metadata"];
                     if meta["labels"].get(AUTOMANAGED).is_some() {
                         continue;
                     }
-                    let namespace = meta["namespace"].as_str();
                     let name = meta["name"].as_str().context("an object without a name")?;
-                    let uid = meta["uid"].as_str().context("an object without a UID")?;
-                    all.insert(etcd_key(&kind.group, &kind.plural, namespace, name), uid.to_owned());
+                    let key = etcd_key(&kind.group, &kind.plural, meta["namespace"].as_str(), name);
+                    all.insert(key, object);
                 }
             }
         }

@@ -1,14 +1,14 @@
 //! Two control planes and the link between their etcds.
 
-use std::fmt::Write;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use bytes::Bytes;
-use etcd_sync_core::kv::{KeyRange, printable};
+use etcd_sync_core::kv::{Event, KeyRange, Revision, printable};
 use etcd_sync_core::scope::Scope;
 use etcd_sync_store::Side;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::options::PlaneOptions;
@@ -83,7 +83,7 @@ impl KubePair {
     pub async fn sync(&self, more: &[&str]) -> Result<Daemon> {
         let daemon = self.daemon(more)?;
         let done = daemon.wait_line("Start Sync update", PATIENCE).await.map(drop);
-        self.explain(Some(&daemon), done)?;
+        self.explain(None, done)?;
         Ok(daemon)
     }
 
@@ -119,37 +119,43 @@ impl KubePair {
     /// Waits until `etcd-sync check` finds nothing missed and nothing surplus, and every object in scope has the same UID
     /// at both API servers. Nobody may be writing to the primary but its own controllers.
     pub async fn await_same(&self, timeout: Duration) -> Result<()> {
+        self.await_same_but(timeout, |_| false).await
+    }
+
+    /// [`KubePair::await_same`], where the standby may have made more of its own objects with these keys.
+    pub async fn await_same_but(&self, timeout: Duration, may_be_local: impl Fn(&str) -> bool) -> Result<()> {
         await_until("both API servers serve the same objects", timeout, || async {
             let report = self.check(&[]).await?;
-            let found = (&report["localMissedKeys"], &report["localSurplusKeys"]);
-            if found != (&json!([]), &json!([])) {
-                return Ok(Some(format!("check: missed {}, surplus {}", found.0, found.1)));
-            }
-            let difference = self.identity_difference().await?;
-            Ok((!difference.is_empty()).then_some(difference))
+            let missed = strings(&report["localMissedKeys"]);
+            let surplus = report["surplusReasons"].as_array().context("a report has reasons")?.iter();
+            let surplus =
+                surplus.filter(|one| one["reason"] != "local" || !one["key"].as_str().is_some_and(&may_be_local));
+            let surplus: Vec<&Value> = surplus.collect();
+            let differences = self.identity_differences(&may_be_local).await?;
+            let same = missed.is_empty() && surplus.is_empty() && differences.is_empty();
+            Ok((!same).then(|| format!("check: missed {missed:?}, surplus {surplus:?}; served: {differences:?}")))
         })
         .await
     }
 
-    /// What the API servers serve differently, by name and UID; empty when nothing.
-    pub async fn identity_difference(&self) -> Result<String> {
+    /// What the API servers serve differently, by name and UID; keys that `may_be_local` may be on the standby only.
+    async fn identity_differences(&self, may_be_local: impl Fn(&str) -> bool) -> Result<Vec<String>> {
         let scope = default_scope()?;
         let (mut primary, mut standby) =
             tokio::try_join!(self.primary.api().identities(), self.standby.api().identities())?;
         primary.retain(|key, _| scope.in_scope(key.as_bytes()));
         standby.retain(|key, _| scope.in_scope(key.as_bytes()));
-        let mut text = String::new();
+        let mut differences = Vec::new();
         for (key, uid) in &primary {
             match standby.get(key) {
                 Some(other) if other == uid => {}
-                Some(_) => writeln!(text, "{key} has another UID")?,
-                None => writeln!(text, "{key} is missed")?,
+                Some(_) => differences.push(format!("{key} has another UID")),
+                None => differences.push(format!("{key} is missed")),
             }
         }
-        for key in standby.keys().filter(|key| !primary.contains_key(*key)) {
-            writeln!(text, "{key} is surplus")?;
-        }
-        Ok(text)
+        let surplus = standby.keys().filter(|key| !primary.contains_key(*key) && !may_be_local(key));
+        differences.extend(surplus.map(|key| format!("{key} is surplus")));
+        Ok(differences)
     }
 
     /// Every key of the standby that no synchronization may touch, with its value.
@@ -160,6 +166,16 @@ impl KubePair {
         Ok(keys)
     }
 
+    /// Every change of an object that a daemon has made on the standby since `from`: they share their revision with the
+    /// link's own marks.
+    pub async fn synchronized(&self, from: Revision) -> Result<Vec<Event>> {
+        let history = self.link.standby_history(from).await?;
+        let (marks, objects): (Vec<_>, Vec<_>) =
+            history.into_iter().partition(|event| event.key().starts_with(b"/etcd-sync/"));
+        let ours: BTreeSet<Revision> = marks.iter().map(Event::revision).collect();
+        Ok(objects.into_iter().filter(|event| ours.contains(&event.revision())).collect())
+    }
+
     /// Everything below the standby's `/registry/`.
     pub async fn standby_keys(&self) -> Result<Keys> {
         dump(&self.link.standby.store(Side::Standby)?, &KeyRange::prefix(b"/registry/"), 0).await
@@ -167,7 +183,7 @@ impl KubePair {
 
     /// Waits until nothing in scope was written to the standby for this long.
     pub async fn await_quiet(&self, scope: &Scope, quiet: Duration, timeout: Duration) -> Result<()> {
-        let deadline = std::time::Instant::now() + timeout;
+        let deadline = Instant::now() + timeout;
         loop {
             let before = self.in_scope_revisions(scope).await?;
             tokio::time::sleep(quiet).await;
@@ -177,11 +193,11 @@ impl KubePair {
             }
             let changed = after.iter().filter(|(key, at)| before.get(*key) != Some(at)).map(|(key, _)| printable(key));
             let changed: Vec<String> = changed.take(10).collect();
-            ensure!(std::time::Instant::now() < deadline, "the standby never rests; at last changed: {changed:?}");
+            ensure!(Instant::now() < deadline, "the standby never rests; at last changed: {changed:?}");
         }
     }
 
-    async fn in_scope_revisions(&self, scope: &Scope) -> Result<std::collections::BTreeMap<Bytes, i64>> {
+    async fn in_scope_revisions(&self, scope: &Scope) -> Result<BTreeMap<Bytes, Revision>> {
         let mut keys = self.standby_keys().await?;
         keys.retain(|key, _| scope.in_scope(key));
         Ok(keys.into_iter().map(|(key, kv)| (key, kv.mod_revision)).collect())
@@ -204,4 +220,8 @@ impl KubePair {
         }
         Ok(())
     }
+}
+
+fn strings(list: &Value) -> Vec<&str> {
+    list.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
 }

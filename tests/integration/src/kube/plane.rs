@@ -111,6 +111,14 @@ impl ControlPlane {
         Ok(())
     }
 
+    /// Restarts kube-apiserver with another encryption configuration.
+    pub async fn change_encryption(&self, text: &str) -> Result<()> {
+        let file = self.encryption_file()?;
+        self.kill_apiserver()?;
+        std::fs::write(file, text).context("write the encryption configuration")?;
+        self.start_apiserver().await
+    }
+
     /// SIGKILL to kube-apiserver.
     pub fn kill_apiserver(&self) -> Result<()> {
         kill(&self.apiserver)

@@ -1,0 +1,127 @@
+//! Workloads whose controllers run on both sides: nothing missed or surplus, the same UIDs, and the standby comes to rest.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use etcd_sync_integration::compare::await_until;
+use etcd_sync_integration::exact::{PATIENCE, default_scope};
+use etcd_sync_integration::kube::objects::{APPS, namespace};
+use etcd_sync_integration::kube::{KubePair, PairOptions};
+use serde_json::{Value, json};
+
+use crate::settle;
+
+/// Nothing in scope may be written to the standby for this long once the primary is quiet.
+const QUIET: Duration = Duration::from_secs(20);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn live_workloads_stay_the_same() -> Result<()> {
+    let pair = KubePair::start(PairOptions::new()).await?;
+    pair.primary.api().create(&namespace(APPS)).await?;
+    create(&pair).await?;
+    made_by_controllers(&pair).await?;
+
+    let daemon = pair.sync(&["--checkpoint-interval=200ms"]).await?;
+    let outcome = async {
+        // Both sides' controllers see the change, and both sides' CronJobs come due.
+        change(&pair).await?;
+        tokio::time::sleep(settle()?).await;
+        pair.await_same(PATIENCE).await?;
+        pair.nothing_collected(&[APPS])?;
+        suspend(&pair).await?;
+        pair.caught_up().await?;
+        pair.await_quiet(&default_scope()?, QUIET, PATIENCE).await?;
+        pair.await_same(PATIENCE).await?;
+        Ok(())
+    };
+    pair.explain(Some(&daemon), outcome.await)
+}
+
+/// Creates one of each kind that has a controller, on the primary.
+pub async fn create(pair: &KubePair) -> Result<()> {
+    let workload = |version: &str, kind: &str, name: &str, spec: Value| {
+        let metadata = json!({"name": name, "namespace": APPS, "labels": {"app": name}});
+        json!({"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec})
+    };
+    let replicated = |name: &str| json!({"replicas": 3, "selector": {"matchLabels": {"app": name}}, "template": template(name, "Always")});
+    let mut stateful = replicated("stateful");
+    stateful["serviceName"] = json!("stateful");
+    let daemon = json!({"selector": {"matchLabels": {"app": "daemon"}}, "template": template("daemon", "Always")});
+    let job = json!({"template": template("job", "Never")});
+    let port = json!({"port": 80, "targetPort": 8080});
+    let objects = [
+        workload("apps/v1", "Deployment", "web", replicated("web")),
+        workload("apps/v1", "Deployment", "worker", replicated("worker")),
+        workload("apps/v1", "StatefulSet", "stateful", stateful),
+        workload("apps/v1", "DaemonSet", "daemon", daemon),
+        workload("batch/v1", "Job", "job", job.clone()),
+        workload("batch/v1", "CronJob", "cron", json!({"schedule": "* * * * *", "jobTemplate": {"spec": job}})),
+        workload("v1", "Service", "web", json!({"selector": {"app": "web"}, "ports": [port]})),
+        workload(
+            "v1",
+            "PersistentVolumeClaim",
+            "data",
+            json!({
+                "accessModes": ["ReadWriteOnce"], "storageClassName": "none", "resources": {"requests": {"storage": "1Gi"}},
+            }),
+        ),
+        workload("v1", "ResourceQuota", "quota", json!({"hard": {"pods": "100", "configmaps": "1000"}})),
+        workload(
+            "policy/v1",
+            "PodDisruptionBudget",
+            "web",
+            json!({
+                "minAvailable": 1, "selector": {"matchLabels": {"app": "web"}},
+            }),
+        ),
+        workload(
+            "autoscaling/v2",
+            "HorizontalPodAutoscaler",
+            "worker",
+            json!({
+                "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "worker"}, "maxReplicas": 5,
+                "metrics": [{"type": "Resource", "resource": {
+                    "name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80},
+                }}],
+            }),
+        ),
+    ];
+    pair.primary.api().create_all(&objects).await.map(drop)
+}
+
+fn template(app: &str, restart: &str) -> Value {
+    let container = json!({"name": "main", "image": "registry.example.com/app:1"});
+    json!({"metadata": {"labels": {"app": app}}, "spec": {"containers": [container], "restartPolicy": restart}})
+}
+
+/// Waits until the primary's controllers have made the dependents.
+pub async fn made_by_controllers(pair: &KubePair) -> Result<()> {
+    let api = pair.primary.api();
+    await_until("the primary's controllers have made their objects", PATIENCE, || async {
+        for (plural, least) in [("replicasets", 2), ("controllerrevisions", 2)] {
+            let found = api.need(&format!("/apis/apps/v1/namespaces/{APPS}/{plural}")).await?;
+            let count = found["items"].as_array().map_or(0, Vec::len);
+            if count < least {
+                return Ok(Some(format!("{count} {plural}")));
+            }
+        }
+        Ok(None)
+    })
+    .await
+}
+
+/// A new template and another size, so that controllers make and scale objects; and a Job of the CronJob by hand.
+pub async fn change(pair: &KubePair) -> Result<()> {
+    let api = pair.primary.api();
+    let template = json!({"spec": {"template": {"metadata": {"annotations": {"rolled": "once"}}}}});
+    for workload in ["deployments/web", "deployments/worker", "statefulsets/stateful", "daemonsets/daemon"] {
+        api.patch(&format!("/apis/apps/v1/namespaces/{APPS}/{workload}"), &template).await?;
+    }
+    api.patch(&format!("/apis/apps/v1/namespaces/{APPS}/deployments/web"), &json!({"spec": {"replicas": 5}})).await?;
+    pair.primary.kubectl(&["create", "job", "by-hand", "--from=cronjob/cron", "-n", APPS]).await.map(drop)
+}
+
+async fn suspend(pair: &KubePair) -> Result<()> {
+    let cron = format!("/apis/batch/v1/namespaces/{APPS}/cronjobs/cron");
+    pair.primary.api().patch(&cron, &json!({"spec": {"suspend": true}})).await.map(drop)
+}
