@@ -1,10 +1,14 @@
 //! Healing: a synchronized key that somebody deletes on the standby is put back as the primary has it, owners first. What
 //! keeps vanishing is put back ever more slowly and named with the likely cause.
 //!
+//! The collector remembers the UID of every owner it saw vanish, and believes that memory whenever a dependent reaches it before
+//! its owner's own news, as watches of different resources do (pkg/controller/garbagecollector: absentOwnerCache). So owners
+//! that own by themselves come first, and each further generation when the collector must have heard of the one before.
+//!
 //! A key is put back only when both clusters were read and agree with the record: the primary's last change of it is applied
 //! already, and the standby still shows what was read (each write compares that).
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use bytes::Bytes;
 
@@ -32,7 +36,15 @@ const ROUND_WITH_OWNERS_MAX: usize = 128;
 /// Keys in one transaction: each has a compare of its own beside the fence, and perhaps an entry of the ledger.
 const TXN_KEYS_MAX: usize = 60;
 
-/// The first pause lets a collector's deletions of one family come together; each further one of the same key doubles.
+/// Nothing is put back while deletions keep coming, for what the collector has queued it deletes for sure; but no longer than
+/// the second.
+const QUIET_MS: u64 = 400;
+const QUIET_MOST_MS: u64 = 1_500;
+
+/// Between an owner that is owned itself and its dependents.
+const GENERATION_MS: u64 = 500;
+
+/// The first pause of a key; each further one doubles.
 const PAUSE_FIRST_MS: u64 = 100;
 const PAUSE_MOST_MS: u64 = 60_000;
 
@@ -55,6 +67,9 @@ pub(super) struct Replay {
     lost: HashMap<Bytes, u64>,
     /// No lost key is due before this time.
     next_due_ms: u64,
+    /// The first and the last loss since the last round.
+    first_loss_ms: Option<u64>,
+    last_loss_ms: u64,
     done: HashMap<Bytes, Done>,
     round: Option<Round>,
 }
@@ -83,6 +98,12 @@ struct Found {
     header: Option<Box<Header>>,
 }
 
+impl Found {
+    fn is_owned(&self) -> bool {
+        self.header.as_deref().is_some_and(|header| !content::owners(header).is_empty())
+    }
+}
+
 /// One key's part of a transaction.
 #[derive(Clone, Debug)]
 struct Step {
@@ -106,6 +127,11 @@ impl Replay {
         }
     }
 
+    /// Whether a key was put back so lately that the collector may not have heard of it.
+    fn is_fresh(&self, key: &Bytes, now_ms: u64) -> bool {
+        self.done.get(key).is_some_and(|done| now_ms < done.last_ms + GENERATION_MS)
+    }
+
     /// The stream wrote this key itself: nothing is left to heal.
     pub(super) fn written(&mut self, key: &Bytes) {
         self.lost.remove(key);
@@ -122,7 +148,9 @@ impl Replay {
             self.done.retain(|_, done| now_ms < done.last_ms + FORGET_AFTER_MS);
         }
         if self.done.len() >= REMEMBERED_MAX && !self.done.contains_key(key) {
-            return 1;
+            // The one put back longest ago is the one least likely to be asked for.
+            let oldest = self.done.iter().min_by_key(|(_, done)| done.last_ms).map(|(key, _)| key.clone());
+            oldest.map(|key| self.done.remove(&key));
         }
         let fresh = Done { times: 0, last_ms: now_ms };
         let done = self.done.entry(Bytes::copy_from_slice(key)).or_insert(fresh);
@@ -146,6 +174,8 @@ impl Session {
         if self.replay.lost.len() >= LOST_MAX {
             return Err(Ended::Again { force_copy: true, why: "more keys are missed than can be put back one by one" });
         }
+        self.replay.first_loss_ms.get_or_insert(self.now_ms);
+        self.replay.last_loss_ms = self.now_ms;
         let due = self.now_ms + self.replay.pause_ms(key, self.now_ms);
         self.replay.next_due_ms = self.replay.next_due_ms.min(due);
         self.replay.lost.entry(Bytes::copy_from_slice(key)).or_insert(due);
@@ -158,6 +188,11 @@ impl Session {
         if self.replay.round.is_some() || self.replay.lost.is_empty() || now < self.replay.next_due_ms {
             return;
         }
+        let longest = self.replay.first_loss_ms.unwrap_or(now) + QUIET_MOST_MS;
+        if now < (self.replay.last_loss_ms + QUIET_MS).min(longest) {
+            return;
+        }
+        self.replay.first_loss_ms = None;
         let due = self.replay.lost.iter().filter(|(_, due)| **due <= now);
         let keys: Vec<Bytes> = due.map(|(key, _)| key.clone()).take(ROUND_MAX).collect();
         for key in &keys {
@@ -258,10 +293,12 @@ impl Session {
     }
 
     /// What to write for the keys of a round: those deleted that somebody made anew under another UID, then everything put
-    /// back, owners first.
+    /// back, owners first. What has to wait for its owners stays lost for now.
     fn decide_round(&mut self) -> VecDeque<Vec<Step>> {
         let keys = self.replay.round.as_mut().map(|round| std::mem::take(&mut round.keys)).unwrap_or_default();
-        let (mut replaced, mut members, mut expected) = (Vec::new(), Vec::new(), HashMap::new());
+        let owned: HashSet<Bytes> =
+            keys.iter().filter(|(_, found)| found.is_owned()).map(|(key, _)| key.clone()).collect();
+        let (mut made_anew, mut headers, mut members) = (HashMap::new(), HashMap::new(), Vec::new());
         for (key, Found { primary, standby, header }) in keys {
             // Not on the primary, or not ours to put: what is still to come from there decides.
             let Some(primary) = primary else {
@@ -277,20 +314,33 @@ impl Session {
                     self.replay.lost.remove(&key);
                     continue;
                 }
-                replaced.push(Step { write: Write::Delete { key: key.clone() }, expected: standby.mod_revision });
+                made_anew.insert(key.clone(), standby.mod_revision);
             }
-            self.tell_if_vanishing(&key, header.as_deref());
-            expected.insert(key.clone(), 0);
             let owners = header.as_deref().map(content::owners).unwrap_or_default();
             // Whatever cannot be decoded belongs to no family.
-            let uid = header.map_or_else(|| printable(&key), |header| header.uid);
+            let uid = header.as_ref().map_or_else(|| printable(&key), |header| header.uid.clone());
+            headers.extend(header.map(|header| (key.clone(), header)));
             members.push(Member { key, value: primary.value, revision: primary.mod_revision, uid, owners });
         }
-        let puts = owners_first(members).into_iter().map(|Member { key, value, .. }| {
-            let expected = expected.get(&key).copied().unwrap_or(0);
-            Step { write: Write::Put { key, value }, expected }
-        });
-        let mut txns = VecDeque::from([replaced]);
+        let (mut deletes, mut puts, mut waiting) = (Vec::new(), Vec::new(), HashSet::new());
+        for member in owners_first(members) {
+            let Member { key, value, owners, .. } = member;
+            let owner_keys = owners.iter().flat_map(|owner| self.kinds.keys_of(&self.scope, owner, &key));
+            let fresh = |owner: &Bytes| owned.contains(owner) && self.replay.is_fresh(owner, self.now_ms);
+            if owner_keys.into_iter().any(|owner| waiting.contains(&owner) || fresh(&owner)) {
+                let due = self.now_ms + GENERATION_MS;
+                self.replay.next_due_ms = self.replay.next_due_ms.min(due);
+                self.replay.lost.insert(key.clone(), due);
+                waiting.insert(key);
+                continue;
+            }
+            self.tell_if_vanishing(&key, headers.get(&key).map(|header| &**header));
+            if let Some(expected) = made_anew.remove(&key) {
+                deletes.push(Step { write: Write::Delete { key: key.clone() }, expected });
+            }
+            puts.push(Step { write: Write::Put { key, value }, expected: 0 });
+        }
+        let mut txns = VecDeque::from([deletes]);
         let (mut txn, mut bytes) = (Vec::new(), 0);
         for step in puts {
             let size = step.write.size_bytes();
