@@ -12,6 +12,7 @@ use crate::args::{
     ArgsError, CheckOutput, Cli, CommandArgs, ConnectionArgs, Environment, KubernetesArgs, LogFormat, LogLevel,
     RunArgs, TableOutput,
 };
+use crate::encryption::{Encryption, EncryptionError};
 
 /// One run of the program.
 #[derive(Debug)]
@@ -27,10 +28,8 @@ pub struct Config {
     /// What is synchronized.
     pub scope: Scope,
     /// File with the API servers' EncryptionConfiguration.
-    #[allow(dead_code, reason = "the preflight will read it")]
     pub encryption_config: Option<PathBuf>,
     /// The two API servers, as far as they can be asked.
-    #[allow(dead_code, reason = "the preflight will read it")]
     pub api_servers: ApiServers,
     /// What to do.
     pub command: CommandConfig,
@@ -109,7 +108,6 @@ pub struct RunConfig {
     /// Go on although the primary holds no key in scope.
     pub accept_empty_primary: bool,
     /// Go on although nobody knows whether the standby decrypts the primary's values.
-    #[allow(dead_code, reason = "the preflight will read it")]
     pub accept_unproved_encryption: bool,
     /// Id of the cluster to take as the new primary.
     pub accept_new_primary: Option<u64>,
@@ -193,6 +191,11 @@ impl Config {
 }
 
 impl Config {
+    /// What opens encrypted values, from the file as it is now.
+    pub fn encryption(&self) -> Result<Encryption, EncryptionError> {
+        Encryption::load(self.encryption_config.as_deref())
+    }
+
     /// The clients of both clusters; nothing is sent yet.
     pub fn pair(&self) -> Result<Pair, etcd_sync_store::Error> {
         let (primary, standby) = (self.primary.etcd()?, self.standby.etcd()?);

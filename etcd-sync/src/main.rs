@@ -1,10 +1,13 @@
 //! The daemon and command line of etcd-sync.
 
+mod apiserver;
 mod args;
 mod commands;
 mod config;
 mod daemon;
+mod encryption;
 mod logging;
+mod preflight;
 
 use std::process::ExitCode;
 use std::time::Duration;

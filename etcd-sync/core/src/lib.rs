@@ -12,6 +12,7 @@ pub mod object;
 pub mod object_key;
 pub mod plan;
 pub mod policy;
+pub mod preflight;
 pub mod provenance;
 pub mod request;
 pub mod scope;

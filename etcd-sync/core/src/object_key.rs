@@ -53,6 +53,18 @@ pub fn namespace_of(relative: &[u8]) -> Option<&[u8]> {
     parts.namespace
 }
 
+/// The part of a key from behind the Kubernetes prefix that all keys of its resource begin with, without the last slash:
+/// `secrets`, `services/specs`, `example.com/widgets`. `None`: not an object. Works on any name.
+pub fn resource_of(relative: &[u8]) -> Option<&[u8]> {
+    let (first, rest) = split_first(relative);
+    let segments = match first == b"services" || first.contains(&b'.') {
+        true => first.len() + 1 + split_first(rest?).0.len(),
+        false => first.len(),
+    };
+    let resource = &relative[..segments];
+    (relative.len() > segments && !first.is_empty() && !NOT_OBJECTS.contains(&first)).then_some(resource)
+}
+
 /// The first segment, and what follows its slash.
 pub(crate) fn split_first(key: &[u8]) -> (&[u8], Option<&[u8]>) {
     match key.iter().position(|&byte| byte == b'/') {
@@ -163,6 +175,25 @@ mod tests {
     }
 
     #[test]
+    fn resources_are_whole_prefixes() {
+        for (key, expected) in [
+            (&b"secrets/ns/\xff"[..], Some(&b"secrets"[..])),
+            (b"namespaces/a", Some(b"namespaces")),
+            (b"services/specs/ns/a", Some(b"services/specs")),
+            (b"example.com/widgets/w", Some(b"example.com/widgets")),
+            (b"example.com/widgets", None),
+            (b"example.com", None),
+            (b"services", None),
+            (b"ranges/serviceips", None),
+            (b"health", None),
+            (b"/a", None),
+            (b"", None),
+        ] {
+            assert_eq!(resource_of(key), expected, "{}", String::from_utf8_lossy(key));
+        }
+    }
+
+    #[test]
     fn a_custom_resource_keeps_its_own_name() {
         // A group's resource may be called like a built-in's stored name.
         assert_eq!(shown("example.com/minions/ns/m").as_deref(), Some("example.com|minions|ns|m"));
@@ -189,7 +220,7 @@ mod tests {
 
         #[test]
         fn no_segments_make_it_panic(key in "([a-z.]{0,3}/?){0,7}") {
-            let _ = ObjectKey::parse(key.as_bytes());
+            let _ = (ObjectKey::parse(key.as_bytes()), resource_of(key.as_bytes()));
         }
     }
 }

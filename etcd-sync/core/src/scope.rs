@@ -297,6 +297,11 @@ impl Scope {
         KeyRange { start: first.start.clone(), end: last.end.clone() }
     }
 
+    /// The namespaces that stay out, sorted.
+    pub fn excluded_namespaces(&self) -> &[String] {
+        &self.excluded_namespaces
+    }
+
     /// Sixteen hex digits that change whenever a decision could: a hash (64-bit FNV-1a) of the normalized configuration
     /// and the patterns that apply. Wording in the policy does not count, nor does the order anything is given in.
     pub fn fingerprint(&self) -> String {

@@ -6,6 +6,7 @@ use etcd_sync_core::content::CRDS;
 use etcd_sync_core::encryption::Keyring;
 use etcd_sync_core::kv::{KeyRange, KeyValue};
 use etcd_sync_core::plan::{Outcome as Fate, Plan};
+use etcd_sync_core::preflight::{Finding, Level, judge};
 use etcd_sync_core::provenance::Moments;
 use etcd_sync_core::state::cluster_id_text;
 use etcd_sync_core::walk::{Side, Walk, WalkOptions};
@@ -15,10 +16,12 @@ use serde_json::{Value, json};
 use super::{Outcome, print, print_json};
 use crate::args::TableOutput;
 use crate::config::{Config, PlanConfig};
+use crate::preflight;
 
-/// Reads both clusters and prints the plan.
+/// Reads both clusters and prints the plan. Exit code 1: the preflight fails, so nothing of it would be done.
 pub async fn run(config: Config, options: PlanConfig) -> Result<Outcome> {
     let pair = config.pair()?;
+    let encryption = config.encryption()?;
     let (primary, standby) = tokio::try_join!(pair.primary.identity(), pair.standby.identity())?;
     if primary.cluster_id == standby.cluster_id {
         let cluster = cluster_id_text(primary.cluster_id);
@@ -28,6 +31,15 @@ pub async fn run(config: Config, options: PlanConfig) -> Result<Outcome> {
     }
     let record = Record::read(&pair.standby, &pair.keys).await?;
     let checkpoint = record.checkpoint()?;
+    let looked_at = preflight::Pair {
+        primary: &pair.primary,
+        standby: &pair.standby,
+        scope: &config.scope,
+        api_servers: &config.api_servers,
+        encryption: &encryption,
+        first: checkpoint.is_none(),
+    };
+    let findings = judge(&preflight::facts(looked_at, false).await.context("the preflight is incomplete")?);
     let moments = checkpoint.as_ref().map(|checkpoint| Moments {
         base: checkpoint.base,
         // As the resync itself will see it: of a wider scope nothing was looked at before.
@@ -54,18 +66,20 @@ pub async fn run(config: Config, options: PlanConfig) -> Result<Outcome> {
     let conflicts = plan.take_conflicts(scope, None);
     let phase = checkpoint.as_ref().map(|checkpoint| checkpoint.phase.name());
     match options.output {
-        TableOutput::Json => print_json(&as_json(&plan, &conflicts, phase)),
-        TableOutput::Table => print(&as_table(&plan, &conflicts, phase)),
+        TableOutput::Json => print_json(&as_json(&plan, &conflicts, phase, &findings)),
+        TableOutput::Table => print(&(preflight_table(&findings) + &as_table(&plan, &conflicts, phase))),
     }
-    Ok(Outcome::Success)
+    let failed = findings.iter().any(|finding| finding.level == Level::Fail);
+    Ok(if failed { Outcome::Differences } else { Outcome::Success })
 }
 
-fn as_json(plan: &Plan, conflicts: &Report, phase: Option<&str>) -> Value {
+fn as_json(plan: &Plan, conflicts: &Report, phase: Option<&str>, findings: &[Finding]) -> Value {
     let groups = plan.groups().map(
         |(fate, reason, group)| json!({ "outcome": fate, "reason": reason, "count": group.count, "keys": group.keys }),
     );
     json!({
         "phase": phase,
+        "preflight": findings,
         "creates": plan.count(Fate::Create),
         "overwrites": plan.count(Fate::Overwrite),
         "deletes": plan.count(Fate::Delete),
@@ -73,6 +87,21 @@ fn as_json(plan: &Plan, conflicts: &Report, phase: Option<&str>) -> Value {
         "conflicts": conflicts.groups,
         "not_looked_into": conflicts.not_looked_into,
     })
+}
+
+fn preflight_table(findings: &[Finding]) -> String {
+    let mut text = "Preflight\n".to_owned();
+    for finding in findings {
+        text.push_str(&format!("  {}  {:13}  {}\n", finding.level.name(), finding.check.name(), finding.evidence));
+        if let Some(fix) = &finding.fix {
+            text.push_str(&format!("{:23}{fix}\n", ""));
+        }
+    }
+    if findings.iter().any(|finding| finding.level == Level::Fail) {
+        text.push_str("Nothing is written as long as something fails here.\n");
+    }
+    text.push('\n');
+    text
 }
 
 fn as_table(plan: &Plan, conflicts: &Report, phase: Option<&str>) -> String {

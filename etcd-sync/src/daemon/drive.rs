@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use etcd_sync_core::kv::{KeyRange, Revision, printable};
-use etcd_sync_core::request::{Page, TxnReply};
+use etcd_sync_core::kv::{KeyRange, KeyValue, Revision, printable};
+use etcd_sync_core::request::{Page, ReadRange, TxnReply};
 use etcd_sync_core::session::{Effect, Ended, Input, Note, ReadFailure, RequestId, Session};
 use etcd_sync_core::state::Phase;
 use etcd_sync_core::walk::Side;
@@ -16,6 +16,7 @@ use tracing::{debug, error, info, warn};
 use super::headroom;
 use super::health::{Health, now_ms};
 use super::stop::Stop;
+use crate::encryption::{Encryption, values};
 use crate::logging::DETAIL;
 
 const TICK: Duration = Duration::from_millis(100);
@@ -26,6 +27,11 @@ const HEADROOM_INTERVAL: Duration = Duration::from_secs(15);
 const OPEN_TIMEOUT: Duration = Duration::from_secs(20);
 const OPEN_PAUSE: Duration = Duration::from_millis(500);
 
+/// How long a read that fails for a moment is tried again before the session gives up: a copy that begins anew is dear.
+const READ_PATIENCE: Duration = Duration::from_secs(30);
+const READ_PAUSE: Duration = Duration::from_millis(200);
+const READ_PAUSE_MOST: Duration = Duration::from_secs(3);
+
 /// Why a session is over.
 #[derive(Debug)]
 pub enum Outcome {
@@ -33,6 +39,8 @@ pub enum Outcome {
     Ended(Ended),
     /// A request failed in a way the machine does not handle.
     Failed(Error),
+    /// Something outside of the machine forbids to go on: a short name, and what to do.
+    Held(&'static str, String),
     /// The lease is gone.
     LeadershipLost,
     /// We were asked to stop.
@@ -45,11 +53,15 @@ pub struct Driver<'a> {
     pub standby: &'a Etcd,
     pub leadership: &'a Leadership,
     pub health: &'a Health,
+    pub encryption: &'a Encryption,
 }
 
 /// The answer to something the session asked for, or to a probe.
 enum Answer {
-    Read(RequestId, Result<Page, Error>),
+    /// With the side, and the newest revision that had been seen of it.
+    Read(RequestId, Side, Revision, Result<Page, Error>),
+    /// Changes of the primary whose data keys were asked for, with the opening of the watch that told them.
+    Primed(u64, Result<WatchMessage, WatchError>),
     Commit(RequestId, Result<TxnReply, WriteError>),
     Opened(Side, u64, Result<Watch, WatchError>),
     Head(Result<Identity, Error>),
@@ -63,6 +75,10 @@ struct Watches {
     /// Counted up at each opening: an answer to an earlier one is dropped.
     opening: u64,
     wanted: [u64; 2],
+    /// The opening whose changes wait for a KMS; what follows them waits too.
+    priming: Option<u64>,
+    /// The newest revision seen of each side.
+    newest: [Revision; 2],
 }
 
 impl Driver<'_> {
@@ -92,8 +108,11 @@ impl Driver<'_> {
                     Ok(answer) => self.answered(answer, session, &mut watches),
                     Err(failed) => std::panic::resume_unwind(failed.into_panic()),
                 },
-                message = next(&mut watches.primary), if session.wants(Side::Primary) =>
-                    told(session, Side::Primary, message, &mut watches.primary),
+                message = next(&mut watches.primary), if session.wants(Side::Primary) && watches.priming.is_none() =>
+                    match self.prime(message, &mut answers, &mut watches) {
+                        Some(message) => told(session, Side::Primary, message, &mut watches.primary),
+                        None => Ok(()),
+                    },
                 message = next(&mut watches.standby), if session.wants(Side::Standby) =>
                     told(session, Side::Standby, message, &mut watches.standby),
                 _ = tick.tick() => {
@@ -123,8 +142,15 @@ impl Driver<'_> {
     fn perform(&self, effect: Effect, answers: &mut JoinSet<Answer>, watches: &mut Watches) {
         match effect {
             Effect::Read { id, side, request } => {
-                let etcd = self.etcd(side).clone();
-                answers.spawn(async move { Answer::Read(id, etcd.read(request).await) });
+                let (etcd, newest) = (self.etcd(side).clone(), watches.newest[side as usize]);
+                let encryption = (side == Side::Primary).then(|| self.encryption.clone());
+                answers.spawn(async move {
+                    let result = read(&etcd, request).await;
+                    if let (Ok(page), Some(encryption)) = (&result, encryption) {
+                        encryption.prime(&page.kvs).await;
+                    }
+                    Answer::Read(id, side, newest, result)
+                });
             }
             Effect::Commit { id, txn } => {
                 let standby = self.standby.clone();
@@ -134,12 +160,37 @@ impl Driver<'_> {
                 watches.opening += 1;
                 let number = watches.opening;
                 watches.wanted[side as usize] = number;
+                if side == Side::Primary {
+                    watches.priming = None;
+                }
                 *watches.of(side) = None;
                 let etcd = self.etcd(side).clone();
                 answers.spawn(async move { Answer::Opened(side, number, open(&etcd, range, from).await) });
             }
             Effect::Note(note) => tell(&note),
         }
+    }
+
+    /// Gives changes back that nothing must be asked for. The others come as an answer when the KMS has been asked.
+    fn prime(
+        &self,
+        message: Result<WatchMessage, WatchError>,
+        answers: &mut JoinSet<Answer>,
+        watches: &mut Watches,
+    ) -> Option<Result<WatchMessage, WatchError>> {
+        let sealed: Vec<KeyValue> = match &message {
+            Ok(WatchMessage::Events { events, .. }) if self.encryption.needs_kms(values(events)) => {
+                values(events).cloned().collect()
+            }
+            _ => return Some(message),
+        };
+        let (number, encryption) = (watches.wanted[Side::Primary as usize], self.encryption.clone());
+        watches.priming = Some(number);
+        answers.spawn(async move {
+            encryption.prime(&sealed).await;
+            Answer::Primed(number, message)
+        });
+        None
     }
 
     fn etcd(&self, side: Side) -> &Etcd {
@@ -151,9 +202,23 @@ impl Driver<'_> {
 
     fn answered(&self, answer: Answer, session: &mut Session, watches: &mut Watches) -> Result<(), Outcome> {
         let input = match answer {
-            Answer::Read(id, result) => {
+            Answer::Primed(number, _) if watches.priming != Some(number) => return Ok(()),
+            Answer::Primed(_, message) => {
+                watches.priming = None;
+                return told(session, Side::Primary, message, &mut watches.primary);
+            }
+            // It was tried again over a restart, and what came back is not what went.
+            Answer::Read(_, _, newest, Ok(page)) if page.revision < newest => {
+                let why = "a cluster answers with an older revision than before";
+                return Err(Outcome::Ended(Ended::Again { force_copy: false, why }));
+            }
+            Answer::Read(id, side, _, result) => {
                 let result = match result {
-                    Ok(page) => Ok(page),
+                    Ok(page) => {
+                        let newest = &mut watches.newest[side as usize];
+                        *newest = page.revision.max(*newest);
+                        Ok(page)
+                    }
                     Err(Error::Compacted { .. }) => Err(ReadFailure::Compacted),
                     Err(Error::MessageTooLarge { .. }) => Err(ReadFailure::TooLarge),
                     Err(error) => return Err(Outcome::Failed(error)),
@@ -181,6 +246,8 @@ impl Driver<'_> {
                 Input::WatchClosed { side }
             }
             Answer::Head(Ok(identity)) => {
+                let newest = &mut watches.newest[Side::Primary as usize];
+                *newest = identity.revision.max(*newest);
                 self.health.head(identity.revision);
                 return Ok(());
             }
@@ -234,6 +301,21 @@ fn told(
         }
     };
     session.handle(now_ms(), input).map_err(Outcome::Ended)
+}
+
+/// Reads, patiently.
+async fn read(etcd: &Etcd, request: ReadRange) -> Result<Page, Error> {
+    let (deadline, mut pause) = (Instant::now() + READ_PATIENCE, READ_PAUSE);
+    loop {
+        match etcd.read(request.clone()).await {
+            Err(error) if error.is_transient() && Instant::now() + pause < deadline => {
+                warn!(%error, "a read failed and is tried again");
+                sleep(pause).await;
+                pause = (pause * 2).min(READ_PAUSE_MOST);
+            }
+            result => return result,
+        }
+    }
 }
 
 async fn open(etcd: &Etcd, range: KeyRange, from: Revision) -> Result<Watch, WatchError> {

@@ -9,14 +9,16 @@ mod metrics;
 mod progress;
 mod stop;
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use etcd_sync_core::batch::BatchLimits;
-use etcd_sync_core::encryption::Keyring;
 use etcd_sync_core::fence::{Fence, Fenced};
+use etcd_sync_core::preflight::{Check, Level, judge, refusal};
 use etcd_sync_core::request::{Compare, Op, Txn};
 use etcd_sync_core::scope::Scope;
 use etcd_sync_core::session::{DeletionGuard, Ended, HELD_BYTES_MAX, Session, SessionConfig, init_role};
@@ -30,7 +32,9 @@ use self::drive::{Driver, Outcome};
 pub use self::health::now_ms;
 use self::health::{Health, Role};
 use self::stop::Stop;
-use crate::config::{Config, Connection, RunConfig};
+use crate::config::{ApiServers, Config, Connection, RunConfig};
+use crate::encryption::{self, Encryption};
+use crate::preflight::{self, Pair};
 
 /// How often a held link looks whether the reason is gone.
 const HOLD_INTERVAL: Duration = Duration::from_secs(5);
@@ -53,6 +57,12 @@ struct Daemon {
     run: RunConfig,
     primary: Connection,
     standby: Etcd,
+    api_servers: ApiServers,
+    encryption_config: Option<PathBuf>,
+    /// As the file was when the session began.
+    encryption: Encryption,
+    /// What the last preflight warned of: it is said once.
+    warned: BTreeSet<String>,
     health: Arc<Health>,
     stop: Stop,
     /// Operators restart a pod to have everything compared: the first session of a process does it.
@@ -71,11 +81,13 @@ pub async fn run(config: Config, run: RunConfig) -> Result<()> {
     let health = Arc::new(Health::new(run.ready_lag));
     http::serve(run.listen, Arc::clone(&health)).await?;
     progress::show(Arc::clone(&health));
+    let encryption = config.encryption()?;
+    encryption::warn_of_mode(config.encryption_config.as_deref());
     let session = SessionConfig {
         limits: BatchLimits::DEFAULT,
         in_flight_max: run.transactions_in_flight,
         held_bytes_max: HELD_BYTES_MAX,
-        keyring: Arc::new(Keyring::none()),
+        keyring: Arc::clone(&encryption.keyring),
         checkpoint_interval_ms: run.checkpoint_interval.as_millis() as u64,
         deletion_guard: DeletionGuard {
             count: run.deletions.count,
@@ -86,7 +98,7 @@ pub async fn run(config: Config, run: RunConfig) -> Result<()> {
         accept_new_primary: run.accept_new_primary.map(cluster_id_text),
         detail: config.log.detail,
     };
-    // Both are made once here so that a bad file or endpoint ends the process at once.
+    // All are made once here so that a bad file or endpoint ends the process at once.
     let (primary, standby) = (config.primary.etcd()?, config.standby.etcd()?);
     // A member that hangs must hold up neither the start nor the end.
     tokio::spawn(warn_of_versions(primary, standby.clone()));
@@ -97,6 +109,10 @@ pub async fn run(config: Config, run: RunConfig) -> Result<()> {
         run,
         primary: config.primary,
         standby,
+        api_servers: config.api_servers,
+        encryption_config: config.encryption_config,
+        encryption,
+        warned: BTreeSet::new(),
         health,
         stop,
         audit_due: true,
@@ -204,6 +220,10 @@ impl Daemon {
                     self.hold(&fence, refusal.label(), &refusal.to_string()).await;
                     HOLD_INTERVAL
                 }
+                Outcome::Held(label, why) => {
+                    self.hold(&fence, label, &why).await;
+                    HOLD_INTERVAL
+                }
                 Outcome::Failed(failure @ Error::NoSpace { .. }) => {
                     self.hold(&fence, "no_space", &failure.to_string()).await;
                     HOLD_INTERVAL
@@ -235,7 +255,13 @@ impl Daemon {
         self.audit_due = false;
         self.health.begin();
         self.write_condition(fence, None).await;
-        let driver = Driver { primary: &primary, standby: &self.standby, leadership, health: &self.health };
+        let driver = Driver {
+            primary: &primary,
+            standby: &self.standby,
+            leadership,
+            health: &self.health,
+            encryption: &self.encryption,
+        };
         let (outcome, phase) = driver.run(session, &mut self.stop).await;
         (outcome, Some(phase))
     }
@@ -253,8 +279,12 @@ impl Daemon {
             Ok(primary) => primary,
             Err(error) => return Err(Outcome::Failed(error)),
         };
+        self.encryption = Encryption::load(self.encryption_config.as_deref())
+            .map_err(|error| Outcome::Held("encryption_config", error.to_string()))?;
+        self.session.keyring = Arc::clone(&self.encryption.keyring);
+        let mut stop = self.stop.clone();
         let gathered = tokio::select! {
-            () = self.stop.wanted() => return Err(Outcome::Stopped),
+            () = stop.wanted() => return Err(Outcome::Stopped),
             () = leadership.lost() => return Err(Outcome::LeadershipLost),
             gathered = facts::gather(&primary, &self.standby, &self.scope, fence.clone(), force_copy, now_ms()) => gathered,
         };
@@ -263,11 +293,19 @@ impl Daemon {
             Err(error) => return Err(Outcome::Failed(error)),
         };
         start.audit = self.audit_due;
-        let never_ran = start.role.is_none();
+        let (never_ran, first) = (start.role.is_none(), start.checkpoint.is_none());
         let session = match Session::begin(self.session.clone(), Arc::clone(&self.scope), start) {
             Ok(session) => session,
             Err(refusal) => return Err(Outcome::Ended(Ended::Refused(refusal))),
         };
+        // Whoever resumes was looked at before the copy.
+        if session.checkpoint().phase != Phase::Streaming {
+            tokio::select! {
+                () = stop.wanted() => return Err(Outcome::Stopped),
+                () = leadership.lost() => return Err(Outcome::LeadershipLost),
+                passed = self.preflight(&primary, first) => passed?,
+            }
+        }
         if never_ran {
             let made = tokio::select! {
                 () = self.stop.wanted() => return Err(Outcome::Stopped),
@@ -278,6 +316,35 @@ impl Daemon {
             }
         }
         Ok((primary, session))
+    }
+
+    /// Whether the two clusters fit together. Nothing is written before.
+    async fn preflight(&mut self, primary: &Etcd, first: bool) -> Result<(), Outcome> {
+        let pair = Pair {
+            primary,
+            standby: &self.standby,
+            scope: &self.scope,
+            api_servers: &self.api_servers,
+            encryption: &self.encryption,
+            first,
+        };
+        let gathered = preflight::facts(pair, self.run.accept_unproved_encryption).await;
+        let findings = judge(&gathered.map_err(Outcome::Failed)?);
+        let warned = findings.iter().filter(|finding| finding.level == Level::Warn);
+        // Each member's version was spoken of when the process began.
+        let warned = warned.filter(|finding| finding.check != Check::EtcdVersions);
+        let warned: BTreeSet<String> = warned.map(|finding| finding.text()).collect();
+        for text in warned.difference(&self.warned) {
+            warn!("preflight: {text}");
+        }
+        self.warned = warned;
+        match refusal(&findings) {
+            Some(why) => Err(Outcome::Held("preflight", why)),
+            None => {
+                info!(warnings = self.warned.len(), "preflight passed");
+                Ok(())
+            }
+        }
     }
 
     /// Stands still and says why, in the log, in `/readyz`, and in the standby for `status`.

@@ -23,7 +23,7 @@ use bytes::Bytes;
 
 pub use self::kind::Kind;
 pub use self::report::{Example, Group, Report};
-pub use self::version::ServedVersions;
+pub use self::version::{STORED_UNSERVED, ServedVersions};
 
 use self::bounded::Bounded;
 use self::report::Collected;

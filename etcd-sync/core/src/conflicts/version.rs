@@ -15,7 +15,7 @@ pub type ServedVersions = BTreeSet<String>;
 
 /// Stored by every API server, and served by none since 1.22: that it is read is known all the same.
 /// Source: kubernetes/pkg/controlplane/apiserver/apiextensions.go.
-const STORED_UNSERVED: &str = "apiextensions.k8s.io/v1beta1";
+pub const STORED_UNSERVED: &str = "apiextensions.k8s.io/v1beta1";
 
 /// Groups of the API server itself that have their group in the key, as custom resources do.
 const BUILT_IN: [&str; 2] = ["apiextensions.k8s.io", "apiregistration.k8s.io"];

@@ -1,9 +1,10 @@
 //! The API server's encryption configuration: what `--encryption-provider-config` of kube-apiserver names.
 //!
 //! It is read as strictly as the API server does (apiserver's `options/encryptionconfig` and
-//! `apis/apiserver/validation`): a file that it refuses is refused here too. Which resources an entry is for is not kept:
-//! a value names its provider and key itself.
+//! `apis/apiserver/validation`): a file that it refuses is refused here too. Which resources an entry is for is kept only
+//! for values that are not sealed: the others name their provider and key themselves.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ use zeroize::Zeroizing;
 pub struct EncryptionConfig {
     pub(super) keys: Vec<Key>,
     plugins: Vec<KmsPlugin>,
+    /// Whether the providers for a resource, as the file names it, include identity.
+    identity: BTreeMap<String, bool>,
 }
 
 /// One key of the file.
@@ -120,14 +123,20 @@ impl EncryptionConfig {
         if !matches!(kind, ("apiserver.config.k8s.io/v1", "EncryptionConfiguration") | ("v1", "EncryptionConfig")) {
             return Err(EncryptionConfigError::Kind);
         }
-        let mut config = EncryptionConfig { keys: Vec::new(), plugins: Vec::new() };
+        let mut config = EncryptionConfig { keys: Vec::new(), plugins: Vec::new(), identity: BTreeMap::new() };
         let entries = file.resources.unwrap_or_default();
         check(!entries.is_empty(), "resources", "has no entry")?;
         for (index, entry) in entries.into_iter().enumerate() {
             let at = format!("resources[{index}]");
-            check(!entry.resources.unwrap_or_default().is_empty(), &format!("{at}.resources"), "is empty")?;
+            let resources = entry.resources.unwrap_or_default();
+            check(!resources.is_empty(), &format!("{at}.resources"), "is empty")?;
             let providers = entry.providers.unwrap_or_default();
             check(!providers.is_empty(), &format!("{at}.providers"), "is empty")?;
+            let identity = providers.iter().any(|provider| provider.identity.is_some());
+            for resource in resources {
+                // A resource of two entries has the providers of both.
+                *config.identity.entry(resource).or_default() |= identity;
+            }
             for (index, provider) in providers.into_iter().enumerate() {
                 config.add(provider, &format!("{at}.providers[{index}]"))?;
             }
@@ -138,6 +147,14 @@ impl EncryptionConfig {
     /// The KMS plugins that hold keys, in the order of the file.
     pub fn kms_plugins(&self) -> &[KmsPlugin] {
         &self.plugins
+    }
+
+    /// Whether an API server with this file reads values of a resource that are not sealed. The entry that names it counts,
+    /// else the one of its whole group, else the one of all; without any it is not encrypted. `group` is empty for the core.
+    pub fn reads_plain(&self, resource: &str, group: &str) -> bool {
+        let named = if group.is_empty() { resource.to_owned() } else { format!("{resource}.{group}") };
+        let entries = [named, format!("*.{group}"), "*.*".to_owned()];
+        entries.iter().find_map(|entry| self.identity.get(entry).copied()).unwrap_or(true)
     }
 
     fn add(&mut self, provider: Provider, at: &str) -> Result<(), EncryptionConfigError> {

@@ -313,3 +313,35 @@ fn no_error_and_no_debug_print_shows_a_secret() {
         assert!(!shown.contains(&secret[..8]), "{shown}");
     }
 }
+
+#[test]
+fn plain_values_are_read_where_identity_is_a_provider() {
+    let entry = |resources: &str, identity: bool| {
+        let more = if identity { "  - identity: {}\n" } else { "" };
+        format!(
+            "- resources: [{resources}]\n  providers:\n  - secretbox: {{keys: [{{name: a, secret: \
+             AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=}}]}}\n{more}"
+        )
+    };
+    let file = |entries: &[String]| {
+        let head = "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n".to_owned();
+        EncryptionConfig::parse(&(head + &entries.concat())).unwrap()
+    };
+    let some = file(&[entry("secrets, deployments.apps", false), entry("configmaps, '*.apps'", true)]);
+    for (resource, group, expected) in [
+        ("secrets", "", false),
+        ("secrets", "example.com", true),
+        ("configmaps", "", true),
+        ("deployments", "apps", false),
+        ("daemonsets", "apps", true),
+        ("pods", "", true),
+    ] {
+        assert_eq!(some.reads_plain(resource, group), expected, "{resource}.{group}");
+    }
+    let all = file(&[entry("secrets", true), entry("'*.'", false), entry("'*.*'", false)]);
+    assert!(
+        all.reads_plain("secrets", "") && !all.reads_plain("pods", "") && !all.reads_plain("widgets", "example.com")
+    );
+    // Each entry of a resource adds its providers.
+    assert!(file(&[entry("secrets", false), entry("secrets", true)]).reads_plain("secrets", ""));
+}
