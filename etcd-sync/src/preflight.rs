@@ -1,5 +1,7 @@
 //! Gathers what the preflight judges. Only reads, on both sides.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use etcd_sync_core::encryption::{EncryptionConfig, Keyring, Locked, Seal};
 use etcd_sync_core::kv::{KeyValue, printable};
@@ -12,6 +14,9 @@ use etcd_sync_store::{ENCRYPTED, Error, Etcd, Wanted, resource, version_warning}
 use crate::apiserver;
 use crate::config::ApiServers;
 use crate::encryption::Encryption;
+
+/// How long a member may take to tell its state.
+const MEMBER_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The pair to look at.
 #[derive(Clone, Copy)]
@@ -145,17 +150,14 @@ async fn prefixes(pair: Pair<'_>) -> Result<(Vec<PrefixFact>, Vec<String>), Erro
 }
 
 async fn members(etcd: &Etcd) -> Vec<Member> {
-    let statuses = etcd.member_statuses().await.into_iter();
-    let members = statuses.filter_map(|(endpoint, status)| {
-        let status = status.ok()?;
-        Some(Member {
-            endpoint,
-            version_warning: version_warning(&status.version),
-            in_use_bytes: status.db_size_in_use_bytes,
-            quota_bytes: status.db_quota_bytes,
-            // "no leader" and the like pass; alarms stay until somebody clears them.
-            alarms: status.errors.into_iter().filter(|error| error.contains("alarm:")).collect(),
-        })
+    let answers = etcd.answering_members(MEMBER_PATIENCE).await.into_iter();
+    let members = answers.map(|(endpoint, status)| Member {
+        endpoint,
+        version_warning: version_warning(&status.version),
+        in_use_bytes: status.db_size_in_use_bytes,
+        quota_bytes: status.db_quota_bytes,
+        // "no leader" and the like pass; alarms stay until somebody clears them.
+        alarms: status.errors.into_iter().filter(|error| error.contains("alarm:")).collect(),
     });
     members.collect()
 }

@@ -3,10 +3,9 @@
 use anyhow::{Context, Result, bail};
 use etcd_sync_core::conflicts::Report;
 use etcd_sync_core::content::CRDS;
-use etcd_sync_core::encryption::Keyring;
 use etcd_sync_core::kv::{KeyRange, KeyValue};
 use etcd_sync_core::plan::{Outcome as Fate, Plan};
-use etcd_sync_core::preflight::{Finding, Level, judge};
+use etcd_sync_core::preflight::{ApiFact, Finding, Level, judge};
 use etcd_sync_core::provenance::Moments;
 use etcd_sync_core::state::cluster_id_text;
 use etcd_sync_core::walk::{Side, Walk, WalkOptions};
@@ -39,7 +38,8 @@ pub async fn run(config: Config, options: PlanConfig) -> Result<Outcome> {
         encryption: &encryption,
         first: checkpoint.is_none(),
     };
-    let findings = judge(&preflight::facts(looked_at, false).await.context("the preflight is incomplete")?);
+    let facts = preflight::facts(looked_at, false).await.context("the preflight is incomplete")?;
+    let findings = judge(&facts);
     let moments = checkpoint.as_ref().map(|checkpoint| Moments {
         base: checkpoint.base,
         // As the resync itself will see it: of a wider scope nothing was looked at before.
@@ -53,8 +53,8 @@ pub async fn run(config: Config, options: PlanConfig) -> Result<Outcome> {
     let reading =
         WalkOptions { lead: Side::Primary, keys_only: false, lead_revision: 0, follow_revision: 0, prefetch: true };
     let scope = &config.scope;
-    let keyring = Keyring::none();
-    let open = |kv: &KeyValue| keyring.open(&kv.key, &kv.value).ok();
+    // What a KMS holds was asked for when the preflight looked at samples.
+    let open = |kv: &KeyValue| encryption.keyring.open(&kv.key, &kv.value).ok();
     let crds: Vec<KeyRange> =
         scope.kubernetes_prefixes().map(|prefix| KeyRange::prefix(format!("{prefix}{CRDS}").as_bytes())).collect();
     let mut walk = Walk::new(&crds, reading);
@@ -63,7 +63,11 @@ pub async fn run(config: Config, options: PlanConfig) -> Result<Outcome> {
     pair.walk(&mut walk, |chunk| plan.chunk(chunk, scope, moments, |key| local.contains(key), open))
         .await
         .context("the plan is incomplete")?;
-    let conflicts = plan.take_conflicts(scope, None);
+    let served = match &facts.standby_api {
+        ApiFact::Answered { serves, .. } => serves.as_ref(),
+        _ => None,
+    };
+    let conflicts = plan.take_conflicts(scope, served);
     let phase = checkpoint.as_ref().map(|checkpoint| checkpoint.phase.name());
     match options.output {
         TableOutput::Json => print_json(&as_json(&plan, &conflicts, phase, &findings)),

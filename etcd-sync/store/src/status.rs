@@ -1,5 +1,7 @@
 //! The state of each member.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 
 use crate::client::{Etcd, Inner};
@@ -47,6 +49,16 @@ impl Etcd {
         let inner = &*self.inner;
         let members = inner.pool.members().iter().enumerate();
         join_all(members.map(async |(index, member)| (member.url().to_owned(), inner.member_status(index).await))).await
+    }
+
+    /// The state of those members that tell it within `patience`, with their URLs: one that hangs holds nothing up.
+    pub async fn answering_members(&self, patience: Duration) -> Vec<(String, MemberStatus)> {
+        let inner = &*self.inner;
+        let members = inner.pool.members().iter().enumerate().map(async |(index, member)| {
+            let status = tokio::time::timeout(patience, inner.member_status(index)).await.ok()?.ok()?;
+            Some((member.url().to_owned(), status))
+        });
+        join_all(members).await.into_iter().flatten().collect()
     }
 
     /// Whether the alarm NOSPACE is raised anywhere in the cluster: every write is refused.
