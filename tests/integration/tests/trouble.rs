@@ -231,3 +231,24 @@ async fn a_primary_that_was_killed_and_comes_back_is_followed_on() -> Result<()>
     assert_eq!(copies, 1, "{}", daemon.tail());
     Ok(())
 }
+
+/// A copy is dear: a primary that is away for a moment does not make it begin anew.
+#[tokio::test]
+async fn a_primary_that_comes_back_in_the_middle_of_a_copy_is_waited_for() -> Result<()> {
+    let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;
+    let keys = (0..20_000).map(|i| (format!("/registry/configmaps/team-a/c-{i:05}").into_bytes(), vec![b'x'; 1_000]));
+    load(&link.primary.store(Side::Primary)?, keys.collect(), 4).await?;
+    let daemon = link.daemon(&["--transactions-in-flight=1"])?;
+    await_true("something is copied", PATIENCE, || async { Ok(link.standby.get(&link.keys.copied).await?.is_some()) })
+        .await?;
+    // The copy stands still until the primary is gone: most pages are still to be read.
+    link.standby.pause_member(0)?;
+    link.primary.kill_member(0)?;
+    link.standby.resume_member(0)?;
+    daemon.wait_line("a read failed and is tried again", PATIENCE).await?;
+    link.primary.restart_member(0).await?;
+    link.await_equal(PATIENCE).await?;
+    let again = daemon.lines().iter().any(|line| line.contains("beginning again"));
+    assert!(!again, "the copy began anew: {}", daemon.tail());
+    Ok(())
+}
