@@ -10,6 +10,7 @@
 
 mod crds;
 mod harness;
+mod healing;
 mod load;
 mod namespaces;
 mod owners;

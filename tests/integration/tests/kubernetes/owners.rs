@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::settle;
 
 const OWNERS: usize = 200;
-/// Large ConfigMaps that sort between the dependents and their owners: a copy in key order is slow to reach these.
+/// Large ConfigMaps, see [`ballast`].
 const BALLAST: usize = 60;
 const BALLAST_BYTES: usize = 800_000;
 /// Never synchronized.
@@ -29,12 +29,7 @@ async fn no_dependent_is_lost() -> Result<()> {
     let pair = KubePair::start(PairOptions::new()).await?;
     create_crds(pair.primary.api()).await?;
     let family = prepare(&pair, OWNERS).await?;
-    let mut set = family.clone();
-    for number in 0..BALLAST {
-        let mut ballast = config_map(APPS, &format!("zz-ballast-{number}"), &[]);
-        ballast["data"]["text"] = json!("x".repeat(BALLAST_BYTES));
-        set.push(pair.primary.api().create(&ballast).await?);
-    }
+    let set = [family.clone(), ballast(&pair).await?].concat();
     ready_to_collect(&pair.standby).await?;
     let mirrored = Mirrored::start(&pair, &set).await?;
 
@@ -49,10 +44,44 @@ async fn no_dependent_is_lost() -> Result<()> {
     mirrored.report(&family).await
 }
 
+/// Custom resources can be stored as CBOR, behind a gate.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_dependent_is_lost_in_cbor() -> Result<()> {
+    let mut options = PairOptions::new();
+    for plane in [&mut options.primary, &mut options.standby] {
+        plane.feature_gates = "CBORServingAndStorage=true".to_owned();
+    }
+    let pair = KubePair::start(options).await?;
+    create_crds(pair.primary.api()).await?;
+    let family = prepare(&pair, OWNERS / 4).await?;
+    let stored = pair.link.primary.get(key_of(&family[0])?).await?.context("the primary has it")?;
+    ensure!(stored.value.starts_with(&[0xd9, 0xd9, 0xf7]), "the API server stored no CBOR");
+    ballast(&pair).await?;
+    ready_to_collect(&pair.standby).await?;
+    let daemon = pair.sync(&[]).await?;
+    let outcome = async {
+        tokio::time::sleep(settle()? / 6).await;
+        complete(&pair, &family).await
+    };
+    pair.explain(Some(&daemon), outcome.await)
+}
+
 /// The namespace and the families on the primary.
 pub async fn prepare(pair: &KubePair, owners: usize) -> Result<Vec<Value>> {
     pair.primary.api().create(&namespace(APPS)).await?;
     create_families(pair.primary.api(), 0..owners).await
+}
+
+/// Large ConfigMaps that make a copy in key order slow to come from the dependents to their owners.
+pub async fn ballast(pair: &KubePair) -> Result<Vec<Value>> {
+    let objects: Vec<Value> = (0..BALLAST)
+        .map(|number| {
+            let mut object = config_map(APPS, &format!("zz-ballast-{number}"), &[]);
+            object["data"]["text"] = json!("x".repeat(BALLAST_BYTES));
+            object
+        })
+        .collect();
+    pair.primary.api().create_all(&objects).await
 }
 
 /// Fails when one is not [`present`], or was ever collected.
