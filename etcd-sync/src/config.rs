@@ -12,7 +12,7 @@ use crate::args::{
     ArgsError, CheckOutput, Cli, CommandArgs, ConnectionArgs, Environment, KubernetesArgs, LogFormat, LogLevel,
     RunArgs, TableOutput,
 };
-use crate::encryption::{Encryption, EncryptionError};
+use etcd_sync_store::encryption::{Encryption, EncryptionError};
 
 /// One run of the program.
 #[derive(Debug)]

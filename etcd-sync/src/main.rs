@@ -5,7 +5,6 @@ mod args;
 mod commands;
 mod config;
 mod daemon;
-mod encryption;
 mod logging;
 mod preflight;
 

@@ -13,7 +13,7 @@ use etcd_sync_store::{ENCRYPTED, Error, Etcd, Wanted, resource, version_warning}
 
 use crate::apiserver;
 use crate::config::ApiServers;
-use crate::encryption::Encryption;
+use etcd_sync_store::encryption::Encryption;
 
 /// How long a member may take to tell its state.
 const MEMBER_PATIENCE: Duration = Duration::from_secs(1);

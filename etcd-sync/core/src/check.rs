@@ -1,5 +1,6 @@
 //! The exact comparison: the standby at one revision, the primary at the revision the standby then stood for.
 
+use bytes::Bytes;
 use serde::Serialize;
 
 use crate::kv::{Revision, printable};
@@ -71,6 +72,36 @@ impl<T> Kept<T> {
     }
 }
 
+/// A difference by key or value. The object's content may yet take it out of scope: then it is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suspect {
+    /// The key.
+    pub key: Bytes,
+    /// What differs.
+    pub difference: Difference,
+}
+
+/// How a key differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Difference {
+    /// Only the primary has it.
+    Missed,
+    /// Only the standby has it.
+    Surplus(SurplusReason),
+    /// Both have it, with other values.
+    Mismatched,
+}
+
+impl Difference {
+    /// The side whose value tells whether the object is in scope.
+    pub fn side(self) -> Side {
+        match self {
+            Difference::Missed | Difference::Mismatched => Side::Primary,
+            Difference::Surplus(_) => Side::Standby,
+        }
+    }
+}
+
 impl Comparison {
     /// `deep` compares values too.
     pub fn new(deep: bool) -> Self {
@@ -78,26 +109,39 @@ impl Comparison {
     }
 
     /// Takes a chunk whose leading side is the primary and that holds only keys in scope; `is_local` asks the record of
-    /// local keys.
-    pub fn chunk(&mut self, chunk: Chunk, is_local: impl Fn(&[u8]) -> bool) {
+    /// local keys. Gives what differs.
+    pub fn chunk(&mut self, chunk: Chunk, is_local: impl Fn(&[u8]) -> bool) -> Vec<Suspect> {
+        let mut suspects = Vec::new();
         for joined in join(chunk) {
-            match joined {
-                Joined::Both(primary, standby) => {
-                    self.compared += 1;
-                    if self.deep && primary.value != standby.value {
-                        self.mismatched.push(|| printable(&primary.key));
-                    }
+            let (key, difference) = match joined {
+                Joined::Both(primary, standby) if self.deep && primary.value != standby.value => {
+                    (primary.key, Difference::Mismatched)
                 }
-                Joined::Lead(primary) => {
+                Joined::Both(..) => {
                     self.compared += 1;
-                    self.missed.push(|| printable(&primary.key));
+                    continue;
                 }
+                Joined::Lead(primary) => (primary.key, Difference::Missed),
                 Joined::Follow(standby) => {
                     let reason = if is_local(&standby.key) { SurplusReason::Local } else { SurplusReason::Leftover };
-                    self.surplus.push(|| Surplus { key: printable(&standby.key), reason });
+                    (standby.key, Difference::Surplus(reason))
                 }
-            }
+            };
+            // A slice of a page would keep the whole page in memory.
+            suspects.push(Suspect { key: Bytes::copy_from_slice(&key), difference });
         }
+        suspects
+    }
+
+    /// A suspect is a difference indeed.
+    pub fn confirm(&mut self, suspect: &Suspect) {
+        let key = || printable(&suspect.key);
+        match suspect.difference {
+            Difference::Missed => self.missed.push(key),
+            Difference::Mismatched => self.mismatched.push(key),
+            Difference::Surplus(reason) => return self.surplus.push(|| Surplus { key: key(), reason }),
+        }
+        self.compared += 1;
     }
 
     /// The side whose pages set the pace.
@@ -231,7 +275,8 @@ mod tests {
             lead_revision: 5,
             follow_revision: 9,
         };
-        comparison.chunk(chunk, |key| key == b"/r/local");
+        let suspects = comparison.chunk(chunk, |key| key == b"/r/local");
+        suspects.iter().for_each(|suspect| comparison.confirm(suspect));
         comparison.report(ComparedAt {
             basis: Basis::Checkpoint,
             primary_revision: 5,

@@ -6,7 +6,9 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use serde::Deserialize;
 
-use crate::object::{Header, Owner};
+use crate::encryption::Keyring;
+use crate::kv::KeyValue;
+use crate::object::{self, Header, Owner};
 use crate::object_key::ObjectKey;
 use crate::scope::{Decision, Reason, Scope};
 
@@ -146,6 +148,14 @@ pub fn decide(scope: &Scope, kinds: &Kinds, key: &[u8], header: &Header) -> Deci
         return Decision::Out(Reason::OwnerOutOfScope);
     }
     Decision::InScope
+}
+
+/// Whether a value's content takes it out of scope although its key is in it. What cannot be opened or decoded stays in.
+pub fn leaves_out(scope: &Scope, kinds: &Kinds, keyring: &Keyring, kv: &KeyValue) -> bool {
+    let is_object = scope.split(&kv.key).is_some_and(|(_, relative)| ObjectKey::parse(relative).is_some());
+    let plain = is_object.then(|| keyring.open(&kv.key, &kv.value).ok()).flatten();
+    let header = plain.and_then(|plain| object::header(&plain).ok());
+    header.is_some_and(|header| decide(scope, kinds, &kv.key, &header) != Decision::InScope)
 }
 
 /// The owners an object names, and the ServiceAccount of a token Secret, without which it is deleted just the same.

@@ -11,10 +11,11 @@ use crate::config::{CheckConfig, Config};
 /// Compares both clusters and prints the report.
 pub async fn run(config: Config, check: CheckConfig) -> Result<Outcome> {
     let pair = config.pair()?;
-    let compared =
-        tokio::time::timeout(check.timeout, pair.compare(&config.scope, check.deep, patience(check.timeout)))
-            .await
-            .with_context(|| format!("the check did not end within {:?}: give it more --timeout", check.timeout))?;
+    let encryption = config.encryption()?;
+    let comparison = pair.compare(&config.scope, &encryption, check.deep, patience(check.timeout));
+    let compared = tokio::time::timeout(check.timeout, comparison)
+        .await
+        .with_context(|| format!("the check did not end within {:?}: give it more --timeout", check.timeout))?;
     let report = compared.context("could not tell whether anything is missed")?;
     match check.output {
         CheckOutput::Text => print(&report.text(check.limit.unwrap_or(usize::MAX))),

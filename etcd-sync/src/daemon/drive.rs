@@ -16,8 +16,8 @@ use tracing::{debug, error, info, warn};
 use super::headroom;
 use super::health::{Health, now_ms};
 use super::stop::Stop;
-use crate::encryption::{Encryption, values};
 use crate::logging::DETAIL;
+use etcd_sync_store::encryption::{Encryption, values};
 
 const TICK: Duration = Duration::from_millis(100);
 const HEAD_INTERVAL: Duration = Duration::from_secs(1);

@@ -33,8 +33,8 @@ pub use self::health::now_ms;
 use self::health::{Health, Role};
 use self::stop::Stop;
 use crate::config::{ApiServers, Config, Connection, RunConfig};
-use crate::encryption::{self, Encryption};
 use crate::preflight::{self, Pair};
+use etcd_sync_store::encryption::{self, Encryption};
 
 /// How often a held link looks whether the reason is gone.
 const HOLD_INTERVAL: Duration = Duration::from_secs(5);

@@ -9,6 +9,7 @@ mod auth;
 mod client;
 mod convert;
 pub mod election;
+pub mod encryption;
 mod endpoint;
 mod error;
 mod fault;

@@ -4,8 +4,9 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use etcd_sync_core::check::{Basis, ComparedAt, Comparison, Report};
-use etcd_sync_core::kv::{KeyRange, Revision, successor};
+use etcd_sync_core::check::{Basis, ComparedAt, Comparison, KEPT_MAX, Report, Suspect};
+use etcd_sync_core::content::{self, Kinds};
+use etcd_sync_core::kv::{KeyRange, KeyValue, Revision, successor};
 use etcd_sync_core::request::{Page, ReadRange};
 use etcd_sync_core::scope::{Decision, Scope};
 use etcd_sync_core::state::{BadCheckpoint, Checkpoint, Phase, StateKeys};
@@ -13,9 +14,14 @@ use etcd_sync_core::walk::{Chunk, Side, Walk, WalkOptions};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use crate::client::Etcd;
+use crate::encryption::Encryption;
 use crate::error::{Error, WatchError};
 use crate::record::{Record, local_keys};
 use crate::watch::WatchMessage;
+
+/// Differences looked at once more, and so many at once; beyond it they are taken as they are.
+const SUSPECTS_MAX: usize = KEPT_MAX;
+const SUSPECTS_AT_ONCE: usize = 16;
 
 /// The two clusters of a link.
 #[derive(Clone, Debug)]
@@ -103,11 +109,18 @@ impl Pair {
         }
     }
 
-    /// Compares the scope on both sides, exactly: see [`Basis`]. Gives up waiting for a comparable moment after `patience`.
+    /// Compares the scope on both sides, exactly: see [`Basis`]. What differs is read with its value, because content may
+    /// take an object out of scope. Gives up waiting for a comparable moment after `patience`.
     ///
     /// # Errors
     /// Why there is no verdict.
-    pub async fn compare(&self, scope: &Scope, deep: bool, patience: Duration) -> Result<Report, CheckError> {
+    pub async fn compare(
+        &self,
+        scope: &Scope,
+        encryption: &Encryption,
+        deep: bool,
+        patience: Duration,
+    ) -> Result<Report, CheckError> {
         let began = Instant::now();
         let deadline = began + patience;
         let head = self.primary.identity().await?;
@@ -124,10 +137,30 @@ impl Pair {
                 prefetch: true,
             },
         );
-        while !self.walk(&mut walk, |chunk| compare_chunk(&mut comparison, chunk, scope, &local)).await? {
+        let mut suspects = Vec::new();
+        loop {
+            let found = |chunk| {
+                for suspect in compare_chunk(&mut comparison, chunk, scope, &local) {
+                    match suspects.len() < SUSPECTS_MAX {
+                        true => suspects.push(suspect),
+                        false => comparison.confirm(&suspect),
+                    }
+                }
+            };
+            if self.walk(&mut walk, found).await? {
+                break;
+            }
             // Keys already compared stay compared: each was judged at a moment when the two could be.
             moment = self.moment(scope, deadline).await?;
             walk.rebase(moment.primary, moment.standby);
+        }
+        let mut judged = futures_util::stream::iter(suspects)
+            .map(|suspect| self.is_in_scope(suspect, moment, scope, encryption))
+            .buffered(SUSPECTS_AT_ONCE);
+        while let Some(judged) = judged.next().await {
+            if let Some(suspect) = judged? {
+                comparison.confirm(&suspect);
+            }
         }
         Ok(comparison.report(ComparedAt {
             basis: moment.basis,
@@ -136,6 +169,31 @@ impl Pair {
             primary_head: head.revision,
             took_ms: began.elapsed().as_millis() as u64,
         }))
+    }
+
+    /// Gives a suspect back unless its object's content takes it out of scope.
+    async fn is_in_scope(
+        &self,
+        suspect: Suspect,
+        moment: Moment,
+        scope: &Scope,
+        encryption: &Encryption,
+    ) -> Result<Option<Suspect>, Error> {
+        let side = suspect.difference.side();
+        let revision = if side == Side::Primary { moment.primary } else { moment.standby };
+        let range = KeyRange { start: suspect.key.clone(), end: successor(&suspect.key) };
+        let read = |revision| {
+            let request = ReadRange { range: range.clone(), limit: 1, keys_only: false, revision };
+            self.etcd(side).read(request)
+        };
+        let page = match read(revision).await {
+            // What the object is seldom changes: the newest value tells as well.
+            Err(Error::Compacted { .. }) => read(0).await?,
+            page => page?,
+        };
+        encryption.prime(&page.kvs).await;
+        let left_out = |kv: &KeyValue| content::leaves_out(scope, &Kinds::default(), &encryption.keyring, kv);
+        Ok((!page.kvs.iter().any(left_out)).then_some(suspect))
     }
 
     /// Waits for a moment at which the two can be compared.
@@ -211,8 +269,8 @@ fn no_moment(checkpoint: &Checkpoint) -> CheckError {
     }
 }
 
-fn compare_chunk(comparison: &mut Comparison, mut chunk: Chunk, scope: &Scope, local: &HashSet<Bytes>) {
+fn compare_chunk(comparison: &mut Comparison, mut chunk: Chunk, scope: &Scope, local: &HashSet<Bytes>) -> Vec<Suspect> {
     chunk.lead.retain(|kv| scope.decide_kv(kv) == Decision::InScope);
     chunk.follow.retain(|kv| scope.decide_kv(kv) == Decision::InScope);
-    comparison.chunk(chunk, |key| local.contains(key));
+    comparison.chunk(chunk, |key| local.contains(key))
 }

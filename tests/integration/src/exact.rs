@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
+use etcd_sync_core::content::{self, Kinds};
+use etcd_sync_core::encryption::Keyring;
 use etcd_sync_core::kv::{KeyValue, Revision, printable};
 use etcd_sync_core::request::{Op, Txn};
 use etcd_sync_core::scope::{Decision, Scope, ScopeConfig};
@@ -114,7 +116,8 @@ impl Link {
         let primary = self.primary.store(Side::Primary)?;
         let standing = self.standing().await?;
         let mut expected = dump(&primary, &registry(), standing.checkpoint.revision).await?;
-        expected.retain(|_, kv| scope.decide_kv(kv) == Decision::InScope);
+        let left_out = |kv: &KeyValue| content::leaves_out(scope, &Kinds::default(), &Keyring::none(), kv);
+        expected.retain(|_, kv| scope.decide_kv(kv) == Decision::InScope && !left_out(kv));
         let mut actual = standing.keys.clone();
         for (key, kv) in local {
             let found = actual.remove(key);

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use etcd_sync_core::encryption::{EncryptionConfig, EncryptionConfigError, Keyring};
 use etcd_sync_core::kv::{Event, KeyValue};
-use etcd_sync_store::kms::Kms;
 use tracing::warn;
 use zeroize::Zeroizing;
+
+use crate::kms::Kms;
 
 /// After a failure the plugins are left alone for so long: every page and every change would wait for them.
 const KMS_PAUSE: Duration = Duration::from_secs(5);
