@@ -140,6 +140,31 @@ async fn control_planes_with_other_keys_are_held_until_the_standby_has_the_right
     let after = pair.standby_keys().await?.into_keys().filter(|key| key.starts_with(b"/registry/secrets/")).count();
     ensure!(before == after && pair.link.checkpoint().await?.is_none(), "something was written");
 
+    // Both API servers are asked, with a token and without one.
+    let folder = tempfile::tempdir()?;
+    let request =
+        json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600}});
+    let token_path = "/api/v1/namespaces/kube-system/serviceaccounts/default/token";
+    let token = pair.standby.api().request("POST", token_path, Some(&request)).await?.json()?;
+    let token = token["status"]["token"].as_str().context("no token")?.to_owned();
+    std::fs::write(folder.path().join("token"), &token)?;
+    std::fs::copy(pair.standby.authority_file(), folder.path().join("ca.crt"))?;
+    let reach = [
+        format!("--active-cluster-vip={}", pair.primary.address()),
+        format!("--active-cluster-cacert={}", pair.primary.authority_file().display()),
+        format!("--standby-api-server=https://{}", pair.standby.address()),
+        format!("--standby-api-token-file={}", folder.path().join("token").display()),
+    ];
+    let reach: Vec<&str> = reach.iter().map(String::as_str).collect();
+    let (_, findings) = plan(&pair.link, &reach).await?;
+    let versions = found(&findings, "api-versions");
+    ensure!(versions.len() == 1 && versions[0].0 == "pass" && versions[0].1.contains("Kubernetes v1."), "{versions:?}");
+    std::fs::write(folder.path().join("token"), "not a token")?;
+    let (_, findings) = plan(&pair.link, &reach).await?;
+    let versions = found(&findings, "api-versions");
+    ensure!(versions.len() == 1 && versions[0].0 == "warn" && versions[0].1.contains("401"), "{versions:?}");
+    ensure!(!findings.to_string().contains(&token), "a token is shown");
+
     // Mended as an operator would: the standby's API server gets the primary's file, and writes its own values again.
     std::fs::copy(pair.primary.encryption_file()?, pair.standby.encryption_file()?)?;
     pair.standby.kill_apiserver()?;

@@ -150,6 +150,16 @@ impl ControlPlane {
         Ok(self.files.path("encryption.yaml"))
     }
 
+    /// Where its API server listens, as `host:port`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The file with the authority that signed its API server's certificate.
+    pub fn authority_file(&self) -> PathBuf {
+        self.files.path("ca.crt")
+    }
+
     /// Runs kubectl as admin and returns its standard output.
     pub async fn kubectl(&self, args: &[&str]) -> Result<String> {
         let mut command = tokio::process::Command::new(self.options.version.program("kubectl")?);
