@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use etcd_sync_core::kv::printable;
 use etcd_sync_integration::daemon::Daemon;
 use etcd_sync_integration::data::Random;
@@ -30,7 +30,6 @@ async fn random_load_ends_the_same() -> Result<()> {
     let pair = KubePair::start(PairOptions::new()).await?;
     create_crds(pair.primary.api()).await?;
     ready_to_collect(&pair.standby).await?;
-    let begun = pair.link.standby.revision().await? + 1;
     let daemon = pair.sync(&FLAGS).await?;
     let load = Load::new(pair.primary.api(), seed).run(time, PER_SECOND);
     let (done, daemon) = tokio::try_join!(load, kill_now_and_then(&pair, daemon, seed, time))?;
@@ -38,21 +37,24 @@ async fn random_load_ends_the_same() -> Result<()> {
     let outcome = async {
         pair.caught_up().await?;
         pair.await_same(PATIENCE * 2).await?;
-        let scope = default_scope()?;
-        for event in pair.synchronized(begun).await? {
-            anyhow::ensure!(scope.in_scope(event.key()), "the daemon wrote {}", printable(event.key()));
-        }
         done.expect(20, (time.as_secs_f64() * PER_SECOND / 4.0) as usize)
     };
     pair.explain(Some(&daemon), outcome.await)
 }
 
-/// Ends a daemon and starts another, until the time is up; returns the last one.
+/// Ends a daemon and starts another, until the time is up; returns the last one. Looks at all that each one wrote.
 async fn kill_now_and_then(pair: &KubePair, mut daemon: Daemon, seed: u64, time: Duration) -> Result<Daemon> {
     let (begun, mut random, mut lives) = (Instant::now(), Random::new(seed ^ 1), 1);
+    let (scope, mut seen) = (default_scope()?, pair.link.standby.revision().await?);
     loop {
         let life = Duration::from_secs(random.range(LIFE) as u64).min(time.saturating_sub(begun.elapsed()));
         tokio::time::sleep(life).await;
+        // The whole history bit by bit, before the API server compacts it.
+        let until = pair.link.standby.revision().await?;
+        for event in pair.synchronized(seen + 1).await? {
+            ensure!(scope.in_scope(event.key()), "the daemon wrote {}", printable(event.key()));
+        }
+        seen = until;
         if begun.elapsed() >= time {
             println!("{lives} daemons lived");
             return Ok(daemon);

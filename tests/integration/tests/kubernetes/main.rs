@@ -9,12 +9,14 @@
 //! | `ETCD_SYNC_TEST_SEED` | the seed of that load | the time |
 
 mod crds;
+mod encryption;
 mod harness;
 mod healing;
 mod load;
 mod namespaces;
 mod owners;
 mod untouched;
+mod versions;
 mod workloads;
 
 use std::time::Duration;

@@ -1,8 +1,9 @@
 //! Workloads whose controllers run on both sides: nothing missed or surplus, the same UIDs, and the standby comes to rest.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use etcd_sync_integration::compare::await_until;
 use etcd_sync_integration::exact::{PATIENCE, default_scope};
 use etcd_sync_integration::kube::objects::{APPS, namespace};
@@ -29,9 +30,12 @@ async fn live_workloads_stay_the_same() -> Result<()> {
         pair.await_same(PATIENCE).await?;
         pair.nothing_collected(&[APPS])?;
         suspend(&pair).await?;
+        run_one_pod(&pair).await?;
         pair.caught_up().await?;
         pair.await_quiet(&default_scope()?, QUIET, PATIENCE).await?;
         pair.await_same(PATIENCE).await?;
+        let changed = only_status_differs(&pair).await?;
+        ensure!(changed.iter().any(|key| key.ends_with("/statefulsets/apps/stateful")), "its pod runs here only");
         Ok(())
     };
     pair.explain(Some(&daemon), outcome.await)
@@ -124,4 +128,52 @@ pub async fn change(pair: &KubePair) -> Result<()> {
 async fn suspend(pair: &KubePair) -> Result<()> {
     let cron = format!("/apis/batch/v1/namespaces/{APPS}/cronjobs/cron");
     pair.primary.api().patch(&cron, &json!({"spec": {"suspend": true}})).await.map(drop)
+}
+
+/// A pod of the standby runs, as far as its controllers can tell.
+async fn run_one_pod(pair: &KubePair) -> Result<()> {
+    let api = pair.standby.api();
+    let running = json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]});
+    api.patch(&format!("/api/v1/namespaces/{APPS}/pods/stateful-0/status"), &json!({"status": running})).await?;
+    await_until("the standby's StatefulSet counts its pod", PATIENCE, || async {
+        let set = api.need(&format!("/apis/apps/v1/namespaces/{APPS}/statefulsets/stateful")).await?;
+        Ok((set["status"]["readyReplicas"] != 1).then(|| set["status"].to_string()))
+    })
+    .await
+}
+
+/// What the check calls mismatched differs in nothing but what controllers write; returns these keys.
+pub async fn only_status_differs(pair: &KubePair) -> Result<Vec<String>> {
+    let report = pair.check(&["--deep"]).await?;
+    let mismatched: Vec<&str> =
+        report["mismatchedKeys"].as_array().context("no list")?.iter().filter_map(Value::as_str).collect();
+    println!("values that the standby's controllers changed: {mismatched:#?}");
+    let (primary, standby) = tokio::try_join!(pair.primary.api().objects(), pair.standby.api().objects())?;
+    for key in &mismatched {
+        let served = |objects: &BTreeMap<String, Value>| {
+            objects.get(*key).cloned().with_context(|| format!("{key} is compared, but nothing synchronizes it"))
+        };
+        let (one, other) = (served(&primary)?, served(&standby)?);
+        let (one, other) = (without_status(&one), without_status(&other));
+        ensure!(one == other, "{key} differs in more than its status:\n{one:#}\n{other:#}");
+    }
+    Ok(mismatched.into_iter().map(str::to_owned).collect())
+}
+
+/// Without what the controllers of workloads write: the status, a Deployment's count of its rollouts, and the sizes it
+/// gives its ReplicaSets.
+fn without_status(object: &Value) -> Value {
+    let mut object = object.clone();
+    object["status"].take();
+    for field in ["resourceVersion", "managedFields", "generation"] {
+        object["metadata"][field].take();
+    }
+    if let Some(annotations) = object["metadata"]["annotations"].as_object_mut() {
+        annotations.retain(|name, _| !name.starts_with("deployment.kubernetes.io/"));
+    }
+    let owned = object["metadata"]["ownerReferences"][0]["kind"] == "Deployment";
+    if owned {
+        object["spec"]["replicas"].take();
+    }
+    object
 }
