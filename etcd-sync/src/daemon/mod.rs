@@ -88,6 +88,7 @@ pub async fn run(config: Config, run: RunConfig) -> Result<()> {
         in_flight_max: run.transactions_in_flight,
         held_bytes_max: HELD_BYTES_MAX,
         keyring: Arc::clone(&encryption.keyring),
+        accept_locked: run.accept_unproved_encryption,
         checkpoint_interval_ms: run.checkpoint_interval.as_millis() as u64,
         deletion_guard: DeletionGuard {
             count: run.deletions.count,

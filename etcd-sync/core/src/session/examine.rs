@@ -38,6 +38,10 @@ impl Session {
         }
         let plain = match self.config.keyring.open(&kv.key, &kv.value) {
             Ok(plain) => plain,
+            Err(locked) if self.config.accept_locked => {
+                self.tell_undecodable(kv, locked.to_string());
+                return Ok(Verdict::Write(None));
+            }
             // One value that its API server cannot decrypt makes the standby's whole resource unreadable.
             Err(locked) => return Err(Ended::Refused(locked_out(kv, &locked))),
         };
@@ -47,16 +51,20 @@ impl Session {
         let header = match object::header(&plain) {
             Ok(header) => header,
             Err(why) => {
-                self.stats.undecodable += 1;
-                if self.stats.undecodable <= UNDECODABLE_NAMED_MAX {
-                    self.note(Note::Undecodable { key: kv.key.clone(), why: why.to_string() });
-                }
+                self.tell_undecodable(kv, why.to_string());
                 return Ok(Verdict::Write(None));
             }
         };
         match content::decide(&scope, &self.kinds, &kv.key, &header) {
             Decision::InScope => Ok(Verdict::Write(Some(Box::new(header)))),
             Decision::Out(reason) => Ok(self.left_out(reason)),
+        }
+    }
+
+    fn tell_undecodable(&mut self, kv: &KeyValue, why: String) {
+        self.stats.undecodable += 1;
+        if self.stats.undecodable <= UNDECODABLE_NAMED_MAX {
+            self.note(Note::Undecodable { key: kv.key.clone(), why });
         }
     }
 

@@ -30,6 +30,8 @@ pub struct SessionConfig {
     pub accept_new_primary: Option<String>,
     /// Opens values that the API servers encrypt at rest.
     pub keyring: Arc<Keyring>,
+    /// Take over also what it does not open: the operator answers for the standby's API server being able to.
+    pub accept_locked: bool,
     /// Tell of every key written.
     pub detail: bool,
 }

@@ -131,6 +131,7 @@ impl Daemon {
             accept_empty_primary: true,
             accept_new_primary: None,
             keyring: Arc::new(Keyring::none()),
+            accept_locked: false,
             detail: false,
         };
         match Session::begin(config, Arc::clone(&self.scope), start) {
