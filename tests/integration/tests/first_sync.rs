@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use etcd_sync_core::kv::KeyRange;
+use etcd_sync_core::content::{self, Kinds};
+use etcd_sync_core::encryption::Keyring;
+use etcd_sync_core::kv::{KeyRange, KeyValue};
 use etcd_sync_integration::compare::dump;
 use etcd_sync_integration::daemon::Daemon;
 use etcd_sync_integration::data;
@@ -55,7 +57,13 @@ async fn copies_the_scope_exactly(options: ClusterOptions, keys: usize) -> Resul
     let link = Link::start(options.clone(), options).await?;
     let items = data::kubernetes(11, keys);
     let scope = default_scope()?;
-    let (inside, outside): (Vec<_>, Vec<_>) = items.iter().cloned().partition(|(key, _)| scope.in_scope(key));
+    let taken = |(key, value): &data::Item| {
+        let (key, value) = (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
+        let kv = KeyValue { key: key.clone(), value, create_revision: 1, mod_revision: 1, lease: 0 };
+        let left_out = content::leaves_out(&scope, &Kinds::default(), &Keyring::none(), &kv);
+        scope.in_scope(&key) && !left_out
+    };
+    let (inside, outside): (Vec<_>, Vec<_>) = items.iter().cloned().partition(taken);
     ensure!(inside.len() > keys / 3 && outside.len() > 80, "{} in scope, {} not", inside.len(), outside.len());
     load(&link.primary.store(Side::Primary)?, items, 4).await?;
     link.primary.put("compact_rev_key", "the primary's").await?;
