@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use serde::Serialize;
 
+use crate::drift::Drift;
 use crate::kv::{Revision, printable};
 use crate::walk::{Chunk, Joined, Side, join};
 
@@ -38,6 +39,15 @@ pub struct Surplus {
     pub reason: SurplusReason,
 }
 
+/// One key with other values on both sides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Mismatched {
+    /// The key, as [`printable`] shows it.
+    pub key: String,
+    /// How the values differ.
+    pub reason: Drift,
+}
+
 /// Collects what differs, chunk by chunk.
 #[derive(Debug, Default)]
 pub struct Comparison {
@@ -45,7 +55,8 @@ pub struct Comparison {
     compared: u64,
     missed: Kept<String>,
     surplus: Kept<Surplus>,
-    mismatched: Kept<String>,
+    mismatched: Kept<Mismatched>,
+    status: Kept<String>,
 }
 
 /// The first differences, and how many there are.
@@ -88,15 +99,15 @@ pub enum Difference {
     Missed,
     /// Only the standby has it.
     Surplus(SurplusReason),
-    /// Both have it, with other values.
-    Mismatched,
+    /// Both have it, with other values. How they differ is [`Drift::Unknown`] until both were read.
+    Mismatched(Drift),
 }
 
 impl Difference {
     /// The side whose value tells whether the object is in scope.
     pub fn side(self) -> Side {
         match self {
-            Difference::Missed | Difference::Mismatched => Side::Primary,
+            Difference::Missed | Difference::Mismatched(_) => Side::Primary,
             Difference::Surplus(_) => Side::Standby,
         }
     }
@@ -115,7 +126,7 @@ impl Comparison {
         for joined in join(chunk) {
             let (key, difference) = match joined {
                 Joined::Both(primary, standby) if self.deep && primary.value != standby.value => {
-                    (primary.key, Difference::Mismatched)
+                    (primary.key, Difference::Mismatched(Drift::Unknown))
                 }
                 Joined::Both(..) => {
                     self.compared += 1;
@@ -138,7 +149,8 @@ impl Comparison {
         let key = || printable(&suspect.key);
         match suspect.difference {
             Difference::Missed => self.missed.push(key),
-            Difference::Mismatched => self.mismatched.push(key),
+            Difference::Mismatched(Drift::Status) => self.status.push(key),
+            Difference::Mismatched(reason) => self.mismatched.push(|| Mismatched { key: key(), reason }),
             Difference::Surplus(reason) => return self.surplus.push(|| Surplus { key: key(), reason }),
         }
         self.compared += 1;
@@ -149,8 +161,8 @@ impl Comparison {
 
     /// The result.
     pub fn report(self, at: ComparedAt) -> Report {
-        let Comparison { deep, compared, missed, surplus, mismatched } = self;
-        Report { at, deep, compared, missed, surplus, mismatched }
+        let Comparison { deep, compared, missed, surplus, mismatched, status } = self;
+        Report { at, deep, compared, missed, surplus, mismatched, status }
     }
 }
 
@@ -183,7 +195,9 @@ pub struct Report {
     /// Only on the standby.
     pub surplus: Kept<Surplus>,
     /// On both, with other values; only when `deep`.
-    pub mismatched: Kept<String>,
+    pub mismatched: Kept<Mismatched>,
+    /// On both, with another status only: what a live standby's controllers write; no difference. Only when `deep`.
+    pub status: Kept<String>,
 }
 
 impl Report {
@@ -215,7 +229,10 @@ impl Report {
             SurplusReason::Leftover => format!("{}  (mirrored once, or of unknown origin)", surplus.key),
         });
         if self.deep {
-            section(&mut text, "LOCAL ETCD mismatched keys", &self.mismatched, limit, String::clone);
+            section(&mut text, "LOCAL ETCD mismatched keys", &self.mismatched, limit, |mismatched| {
+                format!("{}  ({})", mismatched.key, mismatched.reason.text())
+            });
+            section(&mut text, "LOCAL ETCD keys with a status of their own", &self.status, limit, String::clone);
         }
         text
     }
@@ -223,6 +240,7 @@ impl Report {
     /// The report for programs, with every key kept.
     pub fn json(&self) -> serde_json::Value {
         let surplus: Vec<&str> = self.surplus.first.iter().map(|surplus| surplus.key.as_str()).collect();
+        let mismatched: Vec<&str> = self.mismatched.first.iter().map(|mismatched| mismatched.key.as_str()).collect();
         serde_json::json!({
             "consistent": self.consistent(),
             "basis": self.at.basis,
@@ -238,7 +256,10 @@ impl Report {
             "localMissedKeys": self.missed.first,
             "localSurplusKeys": surplus,
             "surplusReasons": self.surplus.first,
-            "mismatchedKeys": self.mismatched.first,
+            "mismatchedKeys": mismatched,
+            "mismatchedReasons": self.mismatched.first,
+            "ownStatus": self.status.count,
+            "ownStatusKeys": self.status.first,
         })
     }
 }
@@ -294,7 +315,8 @@ mod tests {
              The standby is 2 revisions behind the primary.\n\
              LOCAL ETCD missed keys: 1\n  /r/missed\n\
              LOCAL ETCD surplus keys: 2\n  /r/local  (made on the standby)\n  … and 1 more (--limit 0 shows all)\n\
-             LOCAL ETCD mismatched keys: 1\n  /r/other\n"
+             LOCAL ETCD mismatched keys: 1\n  /r/other  (cannot be decoded)\n\
+             LOCAL ETCD keys with a status of their own: 0\n"
         );
     }
 

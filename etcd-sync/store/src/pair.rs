@@ -4,8 +4,9 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use etcd_sync_core::check::{Basis, ComparedAt, Comparison, KEPT_MAX, Report, Suspect};
+use etcd_sync_core::check::{Basis, ComparedAt, Comparison, Difference, KEPT_MAX, Report, Suspect};
 use etcd_sync_core::content::{self, Kinds};
+use etcd_sync_core::drift::Drift;
 use etcd_sync_core::kv::{KeyRange, KeyValue, Revision, successor};
 use etcd_sync_core::request::{Page, ReadRange};
 use etcd_sync_core::scope::{Decision, Scope};
@@ -155,7 +156,7 @@ impl Pair {
             walk.rebase(moment.primary, moment.standby);
         }
         let mut judged = futures_util::stream::iter(suspects)
-            .map(|suspect| self.is_in_scope(suspect, moment, scope, encryption))
+            .map(|suspect| self.look_into(suspect, moment, scope, encryption))
             .buffered(SUSPECTS_AT_ONCE);
         while let Some(judged) = judged.next().await {
             if let Some(suspect) = judged? {
@@ -171,29 +172,49 @@ impl Pair {
         }))
     }
 
-    /// Gives a suspect back unless its object's content takes it out of scope.
-    async fn is_in_scope(
+    /// Looks at a suspect's value: gives it back unless its object's content takes it out of scope.
+    async fn look_into(
         &self,
         suspect: Suspect,
         moment: Moment,
         scope: &Scope,
         encryption: &Encryption,
     ) -> Result<Option<Suspect>, Error> {
-        let side = suspect.difference.side();
-        let revision = if side == Side::Primary { moment.primary } else { moment.standby };
-        let range = KeyRange { start: suspect.key.clone(), end: successor(&suspect.key) };
+        let Suspect { key, mut difference } = suspect;
+        let Some(kv) = self.value(difference.side(), &key, moment, encryption).await? else {
+            return Ok(Some(Suspect { key, difference }));
+        };
+        if content::leaves_out(scope, &Kinds::default(), &encryption.keyring, &kv) {
+            return Ok(None);
+        }
+        if let Difference::Mismatched(drift) = &mut difference
+            && let Some(standby) = self.value(Side::Standby, &key, moment, encryption).await?
+        {
+            *drift = Drift::between(&encryption.keyring, &key, &kv.value, &standby.value);
+        }
+        Ok(Some(Suspect { key, difference }))
+    }
+
+    async fn value(
+        &self,
+        side: Side,
+        key: &Bytes,
+        moment: Moment,
+        encryption: &Encryption,
+    ) -> Result<Option<KeyValue>, Error> {
+        let range = KeyRange { start: key.clone(), end: successor(key) };
         let read = |revision| {
             let request = ReadRange { range: range.clone(), limit: 1, keys_only: false, revision };
             self.etcd(side).read(request)
         };
+        let revision = if side == Side::Primary { moment.primary } else { moment.standby };
         let page = match read(revision).await {
             // What the object is seldom changes: the newest value tells as well.
             Err(Error::Compacted { .. }) => read(0).await?,
             page => page?,
         };
         encryption.prime(&page.kvs).await;
-        let left_out = |kv: &KeyValue| content::leaves_out(scope, &Kinds::default(), &encryption.keyring, kv);
-        Ok((!page.kvs.iter().any(left_out)).then_some(suspect))
+        Ok(page.kvs.into_iter().next())
     }
 
     /// Waits for a moment at which the two can be compared.

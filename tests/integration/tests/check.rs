@@ -104,7 +104,7 @@ async fn planted_differences_are_named_exactly() -> Result<()> {
         "NOT CONSISTENT: ",
         "LOCAL ETCD missed keys: 1\n  /registry/configmaps/apps/c0007\n",
         "LOCAL ETCD surplus keys: 1\n  /registry/configmaps/apps/only-here",
-        "LOCAL ETCD mismatched keys: 1\n  /registry/configmaps/apps/c0008\n",
+        "LOCAL ETCD mismatched keys: 1\n  /registry/configmaps/apps/c0008  (",
     ] {
         assert!(text.stdout.contains(line), "{line:?} is not in:\n{}", text.stdout);
     }

@@ -207,7 +207,8 @@ impl Session {
                 None => {}
             },
             Input::Opened { side: Side::Primary } => self.primary_opened(),
-            Input::Opened { side: Side::Standby } | Input::Tick => {}
+            Input::Opened { side: Side::Standby } => {}
+            Input::Tick => self.stats.vanishing = self.replay.vanishing(self.now_ms),
             Input::Events { side: Side::Primary, events, complete } => self.primary_changed(events, complete)?,
             Input::Events { side: Side::Standby, events, complete } => self.standby_changed(&events, complete)?,
             Input::Progress { side: Side::Primary, revision } => self.heard(revision),
@@ -279,7 +280,6 @@ impl Session {
     fn refresh_stats(&mut self) {
         self.stats.local_keys = self.ledger.len() as u64;
         self.stats.lost = self.replay.len() as u64;
-        self.stats.vanishing = self.replay.vanishing(self.now_ms);
     }
 
     fn note(&mut self, note: Note) {

@@ -142,11 +142,13 @@ async fn run_one_pod(pair: &KubePair) -> Result<()> {
     .await
 }
 
-/// What the check calls mismatched differs in nothing but what controllers write; returns these keys.
+/// The check calls nothing mismatched, and what it says to have another status differs in nothing but what controllers
+/// write; returns these keys.
 pub async fn only_status_differs(pair: &KubePair) -> Result<Vec<String>> {
     let report = pair.check(&["--deep"]).await?;
+    ensure!(report["mismatched"] == 0, "mismatched: {}", report["mismatchedReasons"]);
     let mismatched: Vec<&str> =
-        report["mismatchedKeys"].as_array().context("no list")?.iter().filter_map(Value::as_str).collect();
+        report["ownStatusKeys"].as_array().context("no list")?.iter().filter_map(Value::as_str).collect();
     println!("values that the standby's controllers changed: {mismatched:#?}");
     let (primary, standby) = tokio::try_join!(pair.primary.api().objects(), pair.standby.api().objects())?;
     for key in &mismatched {
