@@ -55,12 +55,12 @@ const BUILT_IN_GROUPS: [&str; 16] = [
 ];
 
 /// The kinds that CRDs define, as far as they were seen.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Kinds {
     by_kind: HashMap<(String, String), Resource>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Resource {
     plural: String,
     namespaced: bool,

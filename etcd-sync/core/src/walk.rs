@@ -212,6 +212,11 @@ impl Walk {
         self.todo.iter().any(|range| range.contains(key))
     }
 
+    /// Whether no chunk with `key`'s place has been given out yet.
+    pub fn is_pending(&self, key: &[u8]) -> bool {
+        self.is_ahead(key) || self.lead_pages.iter().any(|page| page.range.contains(key))
+    }
+
     /// (keys of the leading side walked, keys it has in all as far as known)
     pub fn progress(&self) -> (u64, u64) {
         (self.walked, self.expected.max(self.walked))

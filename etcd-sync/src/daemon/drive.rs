@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use etcd_sync_core::kv::{KeyRange, KeyValue, Revision, printable};
 use etcd_sync_core::request::{Page, ReadRange, TxnReply};
-use etcd_sync_core::session::{Effect, Ended, Input, Note, ReadFailure, RequestId, Session};
+use etcd_sync_core::session::{Carried, Effect, Ended, Input, Note, ReadFailure, RequestId, Session};
 use etcd_sync_core::state::Phase;
 use etcd_sync_core::walk::Side;
 use etcd_sync_store::election::Leadership;
@@ -84,10 +84,10 @@ struct Watches {
 impl Driver<'_> {
     /// Works until the session ends; gives the phase it came to. Transactions under way are abandoned then: whether they were applied is read from
     /// the record when the next session begins.
-    pub async fn run(&self, mut session: Session, stop: &mut Stop) -> (Outcome, Phase) {
+    pub async fn run(&self, mut session: Session, stop: &mut Stop) -> (Outcome, Phase, Carried) {
         let outcome = self.work(&mut session, stop).await;
         self.health.session(&session);
-        (outcome, session.checkpoint().phase)
+        (outcome, session.checkpoint().phase, session.carried())
     }
 
     async fn work(&self, session: &mut Session, stop: &mut Stop) -> Outcome {

@@ -7,7 +7,7 @@ use etcd_sync_core::fence::Fence;
 use etcd_sync_core::kv::{KeyRange, prefix_end, successor};
 use etcd_sync_core::request::{Page, ReadRange};
 use etcd_sync_core::scope::Scope;
-use etcd_sync_core::session::Start;
+use etcd_sync_core::session::{Carried, Start};
 use etcd_sync_core::state::{ROLE_STANDBY, STATE_ROOT, StateKeys, Witness};
 use etcd_sync_store::record::{Record, local_keys};
 use etcd_sync_store::{Error, Etcd};
@@ -51,7 +51,7 @@ pub async fn gather(
         primary_keys,
         witness_recognized,
         primary_standby_links,
-        audit: false,
+        carried: Carried::default(),
         force_copy,
         now_ms,
     })

@@ -21,7 +21,7 @@ use etcd_sync_core::fence::{Fence, Fenced};
 use etcd_sync_core::preflight::{Check, Level, judge, refusal};
 use etcd_sync_core::request::{Compare, Op, Txn};
 use etcd_sync_core::scope::Scope;
-use etcd_sync_core::session::{DeletionGuard, Ended, HELD_BYTES_MAX, Session, SessionConfig, init_role};
+use etcd_sync_core::session::{Carried, DeletionGuard, Ended, HELD_BYTES_MAX, Session, SessionConfig, init_role};
 use etcd_sync_core::state::{Condition, Phase, ROLE_STANDBY, StateKeys, cluster_id_text};
 use etcd_sync_store::election::{Leadership, campaign};
 use etcd_sync_store::{Error, Etcd, version_warning};
@@ -65,8 +65,8 @@ struct Daemon {
     warned: BTreeSet<String>,
     health: Arc<Health>,
     stop: Stop,
-    /// Operators restart a pod to have everything compared: the first session of a process does it.
-    audit_due: bool,
+    /// What one session leaves to the next.
+    carried: Carried,
 }
 
 /// Why a term of leadership is over.
@@ -116,7 +116,7 @@ pub async fn run(config: Config, run: RunConfig) -> Result<()> {
         warned: BTreeSet::new(),
         health,
         stop,
-        audit_due: true,
+        carried: Carried::first(),
     };
     daemon.campaign_for_ever().await
 }
@@ -193,6 +193,7 @@ impl Daemon {
     async fn lead(&mut self, leadership: &Leadership) -> Term {
         let fence = Fence { keys: self.keys.clone(), leader_key: leadership.key().clone(), epoch: leadership.epoch() };
         let (mut force_copy, mut pause) = (false, RETRY_FIRST);
+        self.carried = Carried::first();
         loop {
             let (outcome, phase) = self.session(leadership, &fence, force_copy).await;
             if phase == Some(Phase::Streaming) {
@@ -253,7 +254,6 @@ impl Daemon {
             Ok(begun) => begun,
             Err(outcome) => return (outcome, None),
         };
-        self.audit_due = false;
         self.health.begin();
         self.write_condition(fence, None).await;
         let driver = Driver {
@@ -263,7 +263,8 @@ impl Daemon {
             health: &self.health,
             encryption: &self.encryption,
         };
-        let (outcome, phase) = driver.run(session, &mut self.stop).await;
+        let (outcome, phase, carried) = driver.run(session, &mut self.stop).await;
+        self.carried = carried;
         (outcome, Some(phase))
     }
 
@@ -293,7 +294,7 @@ impl Daemon {
             Ok(start) => start,
             Err(error) => return Err(Outcome::Failed(error)),
         };
-        start.audit = self.audit_due;
+        start.carried = self.carried.clone();
         let (never_ran, first) = (start.role.is_none(), start.checkpoint.is_none());
         let session = match Session::begin(self.session.clone(), Arc::clone(&self.scope), start) {
             Ok(session) => session,

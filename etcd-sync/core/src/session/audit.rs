@@ -12,17 +12,25 @@ pub(super) struct Audit {
     walk: Walk,
     compared: u64,
     missed: u64,
+    /// Asked for once more while it was under way.
+    again: bool,
 }
 
+/// No further page is asked for while so many keys wait to be looked at.
+const LOST_WAITING_MAX: usize = 1_000;
+
 impl Session {
-    /// Begins the comparison anew.
+    /// Begins the comparison, once more after the one under way.
     pub(super) fn begin_audit(&mut self) {
+        if let Some(audit) = &mut self.audit {
+            audit.again = true;
+            return;
+        }
         // The standby is read after the primary: what was written in between is there.
         let options =
             WalkOptions { lead: Side::Primary, keys_only: true, lead_revision: 0, follow_revision: 0, prefetch: false };
         let walk = Walk::new(self.scope.ranges(), options);
-        self.reads.retain(|_, purpose| !matches!(purpose, ReadFor::Audit(_)));
-        self.audit = Some(Audit { walk, compared: 0, missed: 0 });
+        self.audit = Some(Audit { walk, compared: 0, missed: 0, again: false });
     }
 
     /// A page of the comparison has come.
@@ -42,11 +50,19 @@ impl Session {
         let (mut compared, mut missed) = (0, 0);
         for joined in join(chunk) {
             match joined {
-                Joined::Lead(kv) => {
+                // What is newer is on its way.
+                Joined::Lead(kv) if kv.mod_revision <= self.checkpoint.revision => {
                     missed += 1;
                     self.lost(&kv.key)?;
                 }
-                Joined::Both(..) => compared += 1,
+                Joined::Both(kv, standby) => {
+                    compared += 1;
+                    // Somebody else made it anew, as it seems.
+                    if kv.mod_revision <= self.checkpoint.revision && self.ledger.holds(&standby.key) {
+                        self.lost(&standby.key)?;
+                    }
+                }
+                Joined::Lead(_) => compared += 1,
                 Joined::Follow(_) => {}
             }
         }
@@ -62,9 +78,15 @@ impl Session {
         loop {
             let Some(audit) = &mut self.audit else { return };
             if audit.walk.finished() {
-                let (compared, missed) = (audit.compared, audit.missed);
+                let Audit { compared, missed, again, .. } = *audit;
                 self.audit = None;
                 self.note(Note::Audited { compared, missed });
+                if again {
+                    self.begin_audit();
+                }
+                return;
+            }
+            if self.replay.len() >= LOST_WAITING_MAX {
                 return;
             }
             let Some((side, request)) = audit.walk.next_read() else { return };

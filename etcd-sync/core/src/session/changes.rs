@@ -34,12 +34,14 @@ impl Session {
                 self.told_again(&event)?;
                 continue;
             }
-            if let Stage::Sweeping(sweep) = &mut self.stage {
-                sweep.leave_to_stream(event.key());
+            if matches!(self.stage, Stage::Sweeping(_)) {
                 self.come_across(event.key(), event.revision(), matches!(event, Event::Delete { .. }));
             }
             let revision = event.revision();
             let write = self.write_for(event)?;
+            if let (Stage::Sweeping(sweep), Some(write)) = (&mut self.stage, &write) {
+                sweep.leave_to_stream(write.key());
+            }
             self.batcher.push(revision, write);
         }
         if complete {
@@ -82,20 +84,21 @@ impl Session {
         })
     }
 
-    /// An object has left the scope. While it is not known yet whose the standby's key is, the sweep will tell.
+    /// An object has left the scope. While copying it is not known yet whose the standby's key is: the sweep tells. Later, what
+    /// was mirrored of an object stays as it is until the primary deletes it: a twin of the standby's own, which is made as
+    /// often as the primary's changes, must never be taken for it.
     pub(super) fn leaves(&mut self, kv: KeyValue) -> Option<Write> {
-        if kv.lease == 0 {
-            let unknown = match &mut self.stage {
-                Stage::Copying(copy) => Some(&mut copy.leaving),
-                Stage::Sweeping(sweep) if sweep.is_ahead(&kv.key) => Some(&mut sweep.leaving),
-                _ => None,
-            };
-            if let Some(leaving) = unknown {
-                leaving.insert(Bytes::copy_from_slice(&kv.key));
-                return None;
+        let is_leased = kv.lease != 0;
+        match &mut self.stage {
+            Stage::Copying(copy) => drop(copy.leaving.insert(Bytes::copy_from_slice(&kv.key))),
+            Stage::Sweeping(sweep) if !is_leased || sweep.is_open(&kv.key) => {
+                sweep.leaving.insert(Bytes::copy_from_slice(&kv.key));
             }
+            // Whether it is on record as local is asked when its turn comes.
+            _ if is_leased => return Some(Write::Delete { key: kv.key }),
+            _ => {}
         }
-        (!self.ledger.holds(&kv.key)).then_some(Write::Delete { key: kv.key })
+        None
     }
 
     /// The primary's object is in scope again.

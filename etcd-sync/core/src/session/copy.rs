@@ -56,6 +56,8 @@ pub(super) struct Copy {
     owners_due: usize,
     /// Keys on the standby whose object on the primary is out of scope by its content: the sweep tells whose they are.
     pub(super) leaving: HashSet<Bytes>,
+    /// Everything held must be written before the walk goes on.
+    release_due: bool,
     /// Everything is read: changes are no longer held back, their own order is right.
     complete: bool,
     written: u64,
@@ -101,6 +103,7 @@ impl Copy {
             asked_owners: HashMap::new(),
             owners_due: 0,
             leaving: HashSet::new(),
+            release_due: false,
             complete: false,
             written: 0,
         }
@@ -290,6 +293,8 @@ impl Session {
         }
         if let (true, Stage::Copying(copy)) = (stage_ends, &mut self.stage) {
             copy.enqueue_wait();
+            // A CRD or namespace with an owner: what lies in it comes after it.
+            copy.release_due |= !copy.families.is_empty();
         }
         Ok(())
     }
@@ -327,7 +332,7 @@ impl Session {
     pub(super) fn advance_copy(&mut self) -> Result<(), Ended> {
         let held_bytes_max = self.config.held_bytes_max;
         let Stage::Copying(copy) = &mut self.stage else { return Ok(()) };
-        let must_settle = copy.must_settle(self.now_ms) || copy.families.bytes() >= held_bytes_max;
+        let must_settle = copy.must_settle(self.now_ms) || copy.families.bytes() >= held_bytes_max || copy.release_due;
         let Some(walk) = &mut copy.walk else { return Ok(()) };
         self.stats.copied = walk.progress();
         if must_settle {
@@ -391,7 +396,8 @@ impl Session {
                 let candidates = self.kinds.keys_of(&self.scope, &owner, &dependent);
                 for key in candidates.into_iter().filter(|key| walk.is_ahead(key) && self.scope.in_scope(key)) {
                     let asked = copy.asked_owners.get(&key);
-                    if asked.is_none_or(|asked| asked.uid != owner.uid && asked.at < revision) {
+                    let ask = asked.is_none_or(|asked| asked.uid != owner.uid && asked.at < revision);
+                    if ask && !keys.contains(&key) {
                         copy.asked_owners.insert(key.clone(), AskedOwner::default());
                         keys.push(key);
                     }
@@ -418,16 +424,19 @@ impl Session {
     ) -> Result<(), Ended> {
         let Stage::Copying(copy) = &mut self.stage else { return Ok(()) };
         let Some(asked) = copy.asked_owners.get_mut(key) else { return Ok(()) };
-        let (kv, revision) = result.map(|page| (page.kvs.into_iter().next(), page.revision)).unwrap_or_default();
+        // An owner that cannot be read is not asked for again.
+        let (kv, revision) = result.map_or((None, Revision::MAX), |page| (page.kvs.into_iter().next(), page.revision));
         match side {
             Side::Primary => {
-                copy.newest_page = copy.newest_page.max(revision);
+                if revision != Revision::MAX {
+                    copy.newest_page = copy.newest_page.max(revision);
+                }
                 (asked.primary, asked.at) = (kv, revision);
             }
             Side::Standby => asked.standby = kv,
         }
         asked.answers += 1;
-        if asked.answers < 2 {
+        if asked.answers != 2 {
             return Ok(());
         }
         copy.owners_due -= 1;
@@ -477,12 +486,22 @@ impl Session {
         if caught_up && finished {
             copy.complete = true;
             self.release_families(0);
+        } else if caught_up && copy.release_due {
+            self.release_families(0);
+            if let Stage::Copying(copy) = &mut self.stage
+                && copy.families.is_empty()
+            {
+                copy.release_due = false;
+                copy.enqueue_wait();
+            }
         } else if caught_up && copy.families.bytes() >= held_bytes_max {
             self.release_families(held_bytes_max / 2);
         }
-        // No page may come by while an owner is asked for that it holds.
+        // No page may come by while an owner is asked for that it holds, nor while too much is held.
         if let Stage::Copying(copy) = &mut self.stage
             && copy.owners_due == 0
+            && copy.families.bytes() < held_bytes_max
+            && !copy.release_due
             && let Some(walk) = &mut copy.walk
         {
             walk.resume();

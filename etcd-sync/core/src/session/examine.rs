@@ -2,17 +2,22 @@
 
 use std::sync::Arc;
 
-use super::{Ended, Note, Refusal, Session};
+use super::{Ended, Note, ReadFailure, ReadFor, Refusal, Session};
 use crate::content;
 use crate::encryption::Locked;
 use crate::families::Member;
-use crate::kv::{KeyValue, printable};
+use crate::kv::{KeyRange, KeyValue, printable, successor};
 use crate::object::{self, Header, Owner};
 use crate::object_key::ObjectKey;
+use crate::request::{Page, ReadRange};
 use crate::scope::{Decision, Reason};
+use crate::walk::Side;
 
 /// Keys that could not be decoded, told by name in one session at most; all are counted.
 const UNDECODABLE_NAMED_MAX: u64 = 20;
+
+/// CRDs read at once: they may be large.
+const CRDS_AT_ONCE: i64 = 20;
 
 /// What becomes of one value of the primary.
 #[derive(Debug)]
@@ -66,6 +71,38 @@ impl Session {
         if self.stats.undecodable <= UNDECODABLE_NAMED_MAX {
             self.note(Note::Undecodable { key: kv.key.clone(), why });
         }
+    }
+
+    /// Reads the primary's CRDs, unless a session before has done it.
+    pub(super) fn read_kinds(&mut self) {
+        if self.kinds_known {
+            return;
+        }
+        let below = |prefix: &str| KeyRange::prefix(format!("{prefix}{}", content::CRDS).as_bytes());
+        let ranges: Vec<KeyRange> = self.scope.kubernetes_prefixes().map(below).collect();
+        self.read_next_kinds(ranges);
+    }
+
+    fn read_next_kinds(&mut self, ranges: Vec<KeyRange>) {
+        match ranges.last().cloned() {
+            Some(range) => {
+                let request = ReadRange { range, limit: CRDS_AT_ONCE, keys_only: false, revision: 0 };
+                self.read(Side::Primary, request, ReadFor::Kinds(ranges));
+            }
+            None => self.kinds_known = true,
+        }
+    }
+
+    /// Some CRDs have come. Without an answer owners are looked for by guessing, as for kinds without a CRD.
+    pub(super) fn kinds_read(&mut self, mut ranges: Vec<KeyRange>, result: Result<Page, ReadFailure>) {
+        let range = ranges.pop();
+        if let (Some(range), Ok(page)) = (range, result) {
+            page.kvs.iter().for_each(|kv| self.learn_kind(kv));
+            if let (true, Some(last)) = (page.more, page.kvs.last()) {
+                ranges.push(range.from(successor(&last.key)));
+            }
+        }
+        self.read_next_kinds(ranges);
     }
 
     /// Remembers what a CRD defines.

@@ -21,7 +21,7 @@ use bytes::Bytes;
 
 pub use copy::HELD_BYTES_MAX;
 pub use effect::{Effect, Ended, Input, Note, ReadFailure, RequestId, Stats};
-pub use start::{DeletionGuard, Opening, Refusal, SessionConfig, Start, init_role, open};
+pub use start::{Carried, DeletionGuard, Opening, Refusal, SessionConfig, Start, init_role, open};
 
 use self::audit::Audit;
 use self::copy::Copy;
@@ -76,6 +76,12 @@ pub struct Session {
     last_commit_revision: Revision,
     /// Revisions of the standby that this session wrote while copying: what else was made meanwhile is not ours.
     own_revisions: HashSet<Revision>,
+    /// Foreign creations up to here must be known before anything is deleted.
+    known_from: Revision,
+    /// The copy has met keys that the replay must look at.
+    audit_after_copy: bool,
+    /// All CRDs of the primary were read.
+    kinds_known: bool,
     stats: Stats,
 }
 
@@ -130,6 +136,7 @@ enum ReadFor {
     Walk(Side),
     Marks(Revision),
     Owner(Side, Bytes),
+    Kinds(Vec<KeyRange>),
     Audit(Side),
     Replay(Side, Bytes),
 }
@@ -148,13 +155,13 @@ impl Session {
             last_write: start.last_write,
             began: start.standby_revision,
         };
-        let audit = start.audit && matches!(opening, Opening::Resume(_));
+        let (audit, lost) = (start.carried.audit, start.carried.lost);
         let mut session = Session {
             batcher: Batcher::resume(checkpoint.revision, checkpoint.offset),
             deferred: None,
             checkpoint_value: start.checkpoint,
             ledger: Ledger::new(start.local_keys),
-            kinds: Kinds::default(),
+            kinds: start.carried.kinds,
             replay: Replay::default(),
             audit: None,
             in_flight: HashMap::new(),
@@ -165,6 +172,9 @@ impl Session {
             last_commit_ms: 0,
             last_commit_revision: start.standby_revision,
             own_revisions: HashSet::new(),
+            known_from: start.standby_revision,
+            audit_after_copy: false,
+            kinds_known: start.carried.kinds_known,
             stats: Stats::default(),
             primary_revision: start.primary_revision,
             witness_recognized: start.witness_recognized == Some(true),
@@ -181,8 +191,13 @@ impl Session {
         match opening {
             Opening::Resume(checkpoint) => {
                 session.open_streams(&checkpoint);
+                session.read_kinds();
                 if audit {
                     session.begin_audit();
+                }
+                for key in lost {
+                    // Fewer than the limit were carried over.
+                    let _ = session.lost(&key);
                 }
             }
             Opening::Copy { begin, .. } => {
@@ -202,6 +217,7 @@ impl Session {
                 Some(ReadFor::Walk(side)) => self.walked(side, result)?,
                 Some(ReadFor::Marks(revision)) => self.asked_history(revision, result),
                 Some(ReadFor::Owner(side, key)) => self.owner_read(side, &key, result)?,
+                Some(ReadFor::Kinds(ranges)) => self.kinds_read(ranges, result),
                 Some(ReadFor::Audit(side)) => self.audited(side, result)?,
                 Some(ReadFor::Replay(side, key)) => self.replay_read(side, key, result)?,
                 None => {}
@@ -252,6 +268,13 @@ impl Session {
     /// The record as the standby holds it.
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
+    }
+
+    /// What the next session should know of this one.
+    pub fn carried(&self) -> Carried {
+        let lost: Vec<Bytes> = self.replay.keys().cloned().collect();
+        let audit = self.audit.is_some() || self.audit_after_copy;
+        Carried { kinds: self.kinds.clone(), kinds_known: self.kinds_known, lost, audit }
     }
 
     /// Counters and positions.

@@ -108,11 +108,16 @@ impl Found {
 #[derive(Clone, Debug)]
 struct Step {
     write: Write,
-    /// The modification revision the key must still have on the standby; 0 is absent.
+    /// The creation revision the key must still have on the standby; 0 is absent.
     expected: Revision,
 }
 
 impl Replay {
+    /// The keys that are lost and not back yet.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &Bytes> {
+        self.lost.keys()
+    }
+
     /// How many keys are lost and not back yet.
     pub(super) fn len(&self) -> usize {
         self.lost.len()
@@ -143,14 +148,17 @@ impl Replay {
         }
     }
 
-    fn count(&mut self, key: &Bytes, now_ms: u64) -> u32 {
+    fn times(&self, key: &Bytes, now_ms: u64) -> u32 {
+        let lately = self.done.get(key).filter(|done| now_ms < done.last_ms + FORGET_AFTER_MS);
+        lately.map_or(0, |done| done.times)
+    }
+
+    fn count(&mut self, key: &Bytes, now_ms: u64) {
         if self.done.len() >= REMEMBERED_MAX {
-            self.done.retain(|_, done| now_ms < done.last_ms + FORGET_AFTER_MS);
-        }
-        if self.done.len() >= REMEMBERED_MAX && !self.done.contains_key(key) {
-            // The one put back longest ago is the one least likely to be asked for.
-            let oldest = self.done.iter().min_by_key(|(_, done)| done.last_ms).map(|(key, _)| key.clone());
-            oldest.map(|key| self.done.remove(&key));
+            // Those put back longest ago are the least likely to be asked for.
+            let mut times: Vec<u64> = self.done.values().map(|done| done.last_ms).collect();
+            let (_, &mut old, _) = times.select_nth_unstable(REMEMBERED_MAX / 10);
+            self.done.retain(|_, done| done.last_ms > old);
         }
         let fresh = Done { times: 0, last_ms: now_ms };
         let done = self.done.entry(Bytes::copy_from_slice(key)).or_insert(fresh);
@@ -158,7 +166,6 @@ impl Replay {
             *done = fresh;
         }
         (done.times, done.last_ms) = (done.times + 1, now_ms);
-        done.times
     }
 
     /// Keys that were put back again and again within the last minutes.
@@ -204,13 +211,19 @@ impl Session {
             return;
         }
         self.replay.round = Some(Round::default());
-        keys.into_iter().for_each(|key| self.take_up(key));
+        for key in keys {
+            self.take_up(key);
+        }
     }
 
-    fn take_up(&mut self, key: Bytes) {
-        let Some(round) = &mut self.replay.round else { return };
-        if round.keys.contains_key(&key) || round.keys.len() >= ROUND_WITH_OWNERS_MAX {
-            return;
+    /// False when the round is full.
+    fn take_up(&mut self, key: Bytes) -> bool {
+        let Some(round) = &mut self.replay.round else { return false };
+        if round.keys.contains_key(&key) {
+            return true;
+        }
+        if round.keys.len() >= ROUND_WITH_OWNERS_MAX {
+            return false;
         }
         round.keys.insert(key.clone(), Found::default());
         round.reads_due += 2;
@@ -219,6 +232,7 @@ impl Session {
             let request = ReadRange { range, limit: 1, keys_only: false, revision: 0 };
             self.read(side, request, ReadFor::Replay(side, key.clone()));
         }
+        true
     }
 
     /// One side of a lost key has come; the owners it names are taken up too.
@@ -244,14 +258,15 @@ impl Session {
         }
         let Verdict::Write(header) = self.examine(&kv)? else { return Ok(()) };
         let owners = header.as_deref().map(content::owners).unwrap_or_default();
+        let mut all = true;
         for owner in owners {
-            let candidates = self.kinds.keys_of(&self.scope, &owner, &key);
-            candidates
-                .into_iter()
-                .filter(|key| self.scope.in_scope(key))
-                .collect::<Vec<_>>()
-                .into_iter()
-                .for_each(|key| self.take_up(key));
+            for candidate in self.kinds.keys_of(&self.scope, &owner, &key) {
+                all &= !self.scope.in_scope(&candidate) || self.take_up(candidate);
+            }
+        }
+        if let (false, Some(round)) = (all, &mut self.replay.round) {
+            // Without all its owners it is not put back yet: its turn comes again.
+            round.keys.remove(&key);
         }
         if let Some(found) = self.replay.round.as_mut().and_then(|round| round.keys.get_mut(&key)) {
             (found.primary, found.header) = (Some(kv), header);
@@ -284,7 +299,7 @@ impl Session {
             if self.ledger.is_written(&key) {
                 changes.ops.push(self.ledger_op(&key, false));
             }
-            changes.compares.push(Compare::ModRevision { key, revision: expected });
+            changes.compares.push(Compare::CreateRevision { key, revision: expected });
             changes.ops.push(op(&write));
             changes.writes.push(write);
         }
@@ -299,6 +314,7 @@ impl Session {
         let owned: HashSet<Bytes> =
             keys.iter().filter(|(_, found)| found.is_owned()).map(|(key, _)| key.clone()).collect();
         let (mut made_anew, mut headers, mut members) = (HashMap::new(), HashMap::new(), Vec::new());
+        let mut waiting = HashSet::new();
         for (key, Found { primary, standby, header }) in keys {
             // Not on the primary, or not ours to put: what is still to come from there decides.
             let Some(primary) = primary else {
@@ -306,15 +322,20 @@ impl Session {
                 continue;
             };
             let Checkpoint { revision, offset, .. } = self.checkpoint;
+            let is_there = standby.as_ref().is_some_and(|standby| !self.is_another(header.as_deref(), standby));
+            if is_there {
+                // Also one that an abandoned transaction of ours made, and that looked foreign.
+                self.ledger.remove(key.clone(), 0);
+                self.replay.lost.remove(&key);
+                continue;
+            }
             if primary.mod_revision > revision || (primary.mod_revision == revision && offset > 0) {
+                // The stream brings it, and its dependents come after it.
+                waiting.insert(key);
                 continue;
             }
             if let Some(standby) = standby {
-                if !self.is_another(header.as_deref(), &standby) {
-                    self.replay.lost.remove(&key);
-                    continue;
-                }
-                made_anew.insert(key.clone(), standby.mod_revision);
+                made_anew.insert(key.clone(), standby.create_revision);
             }
             let owners = header.as_deref().map(content::owners).unwrap_or_default();
             // Whatever cannot be decoded belongs to no family.
@@ -322,11 +343,12 @@ impl Session {
             headers.extend(header.map(|header| (key.clone(), header)));
             members.push(Member { key, value: primary.value, revision: primary.mod_revision, uid, owners });
         }
-        let (mut deletes, mut puts, mut waiting) = (Vec::new(), Vec::new(), HashSet::new());
+        let (mut deletes, mut puts, mut putting) = (Vec::new(), Vec::new(), HashSet::new());
         for member in owners_first(members) {
             let Member { key, value, owners, .. } = member;
             let owner_keys = owners.iter().flat_map(|owner| self.kinds.keys_of(&self.scope, owner, &key));
-            let fresh = |owner: &Bytes| owned.contains(owner) && self.replay.is_fresh(owner, self.now_ms);
+            let is_new = |owner: &Bytes| putting.contains(owner) || self.replay.is_fresh(owner, self.now_ms);
+            let fresh = |owner: &Bytes| owned.contains(owner) && is_new(owner);
             if owner_keys.into_iter().any(|owner| waiting.contains(&owner) || fresh(&owner)) {
                 let due = self.now_ms + GENERATION_MS;
                 self.replay.next_due_ms = self.replay.next_due_ms.min(due);
@@ -338,9 +360,10 @@ impl Session {
             if let Some(expected) = made_anew.remove(&key) {
                 deletes.push(Step { write: Write::Delete { key: key.clone() }, expected });
             }
+            putting.insert(key.clone());
             puts.push(Step { write: Write::Put { key, value }, expected: 0 });
         }
-        let mut txns = VecDeque::from([deletes]);
+        let mut txns: VecDeque<Vec<Step>> = deletes.chunks(TXN_KEYS_MAX).map(<[Step]>::to_vec).collect();
         let (mut txn, mut bytes) = (Vec::new(), 0);
         for step in puts {
             let size = step.write.size_bytes();
@@ -363,7 +386,7 @@ impl Session {
     }
 
     fn tell_if_vanishing(&mut self, key: &Bytes, header: Option<&Header>) {
-        let times = self.replay.count(key, self.now_ms);
+        let times = self.replay.times(key, self.now_ms);
         if times < VANISHING_TIMES {
             return;
         }
@@ -379,12 +402,16 @@ impl Session {
         self.note(Note::KeepsVanishing { key: key.clone(), times, cause });
     }
 
-    /// A transaction of a round was applied.
+    /// A transaction of a round was applied. What it deleted stays lost until it is put back.
     pub(super) fn replayed(&mut self, writes: &[Write]) {
+        for write in writes.iter().filter(|write| matches!(write, Write::Delete { .. })) {
+            self.replay.lost.entry(write.key().clone()).or_insert(self.now_ms);
+        }
         let puts = writes.iter().filter(|write| matches!(write, Write::Put { .. }));
         let keys: Vec<Bytes> = puts.map(|write| write.key().clone()).collect();
         for key in &keys {
             self.replay.lost.remove(key);
+            self.replay.count(key, self.now_ms);
         }
         self.stats.replays += keys.len() as u64;
         if let Some(key) = keys.first() {

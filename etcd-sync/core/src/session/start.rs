@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::batch::BatchLimits;
+use crate::content::Kinds;
 use crate::encryption::Keyring;
 use crate::fence::Fence;
 use crate::kv::{Revision, printable};
@@ -54,6 +55,27 @@ impl DeletionGuard {
     }
 }
 
+/// What one session leaves to the next one of the same process; the default for a process that knows nothing yet but
+/// [`Carried::first`].
+#[derive(Clone, Debug, Default)]
+pub struct Carried {
+    /// The kinds that CRDs define.
+    pub kinds: Kinds,
+    /// Whether these are all.
+    pub kinds_known: bool,
+    /// Keys that are lost on the standby and not back yet.
+    pub lost: Vec<Bytes>,
+    /// Compare all keys beside live updates.
+    pub audit: bool,
+}
+
+impl Carried {
+    /// For the first session of a term: operators restart a pod to have everything compared.
+    pub fn first() -> Self {
+        Carried { audit: true, ..Carried::default() }
+    }
+}
+
 /// Everything read from both clusters before a session, after leadership was won.
 #[derive(Clone, Debug)]
 pub struct Start {
@@ -81,8 +103,8 @@ pub struct Start {
     pub witness_recognized: Option<bool>,
     /// Links whose role on the *primary* says standby.
     pub primary_standby_links: Vec<String>,
-    /// Compare all keys beside live updates: the first session of a process does, so that a restart finds what is missed.
-    pub audit: bool,
+    /// From the session before.
+    pub carried: Carried,
     /// Copy by difference even if the checkpoint could be resumed: history before it is gone on one side.
     pub force_copy: bool,
     /// Now, in Unix milliseconds.

@@ -42,13 +42,20 @@ impl Session {
     pub(super) fn start_streaming(&mut self) {
         let (seen, revision) = (self.checkpoint.seen, self.checkpoint.revision);
         self.own_revisions = HashSet::new();
+        self.known_from = self.last_commit_revision;
+        self.kinds_known = true;
+        if std::mem::take(&mut self.audit_after_copy) {
+            self.begin_audit();
+        }
         self.stage = Stage::Streaming(Tracker::new(seen));
         self.watch(Side::Standby, seen + 1);
         self.note(Note::Streaming { revision });
     }
 
     pub(super) fn advance_stream(&mut self) {
-        self.begin_round();
+        if self.kinds_known {
+            self.begin_round();
+        }
         self.advance_audit();
         if !self.in_flight.is_empty() || self.commit_replay() || self.commit_batch() {
             return;
@@ -145,7 +152,10 @@ impl Session {
     fn must_wait_for_tracker(&self, batch: &Batch) -> bool {
         let Stage::Streaming(tracker) = &self.stage else { return false };
         let held = |write: &Write| matches!(write, Write::Delete { key } if self.ledger.holds(key));
-        tracker.seen() < self.last_commit_revision && batch.writes.iter().any(held)
+        let is_delete = |write: &Write| matches!(write, Write::Delete { .. });
+        // What was made here while nobody followed the standby's history is not on record yet.
+        (tracker.seen() < self.last_commit_revision && batch.writes.iter().any(held))
+            || (tracker.seen() < self.known_from && batch.writes.iter().any(is_delete))
     }
 
     /// The operation that puts a key on the written record of local keys, or takes it off.

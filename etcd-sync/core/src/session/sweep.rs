@@ -95,9 +95,10 @@ impl Sweep {
         &mut self.walk
     }
 
-    /// Whether the page that holds the key is still to come.
-    pub(super) fn is_ahead(&self, key: &[u8]) -> bool {
-        !self.walk.at_rest() || self.walk.is_ahead(key)
+    /// Whether the key is still to be judged, or judged and not dealt with yet.
+    pub(super) fn is_open(&self, key: &Bytes) -> bool {
+        let asked = self.asking.values().flatten().any(|question| question.key == key);
+        self.walk.is_pending(key) || asked || self.deletes.contains_key(key)
     }
 }
 
@@ -194,19 +195,20 @@ impl Session {
         sweep.newest_page = sweep.newest_page.max(chunk.follow_revision);
         // A change of a surplus key that was heard before its page, but is not applied yet, decides as one heard later does.
         let waiting = self.batcher.keys();
-        let mut lost = Vec::new();
         for joined in join(chunk) {
             match joined {
                 Joined::Both(standby, _) if !sweep.leaving.contains(&standby.key) => {
                     sweep.mirrored += 1;
+                    let ours = |revision| self.own_revisions.contains(&revision);
                     let made = standby.create_revision;
-                    if made > self.moments.began && !self.own_revisions.contains(&made) {
-                        // Written by this copy, taken away since, and made anew by somebody else.
-                        lost.push(standby.key);
+                    if made > self.moments.began && !ours(made) && !ours(standby.mod_revision) {
+                        // Somebody else made it while this copy ran: a twin of what is left out, or in place of what we wrote.
+                        self.ledger.add(standby.key, 0, 0);
+                        self.audit_after_copy = true;
                     }
                 }
-                // Written by this copy, and taken away since.
-                Joined::Follow(kv) => lost.push(kv.key),
+                // Perhaps written by this copy, and taken away since.
+                Joined::Follow(_) => self.audit_after_copy = true,
                 Joined::Lead(kv) if waiting.contains(&kv.key) => {}
                 Joined::Lead(KeyValue { key, create_revision, mod_revision, .. })
                 | Joined::Both(KeyValue { key, create_revision, mod_revision, .. }, _) => {
@@ -219,9 +221,6 @@ impl Session {
                     }
                 }
             }
-        }
-        for key in lost {
-            self.lost(&key)?;
         }
         self.guard_ledger()
     }

@@ -10,8 +10,8 @@ use etcd_sync_core::kv::{Event, KeyRange, Revision, successor};
 use etcd_sync_core::request::{Op, Page, ReadRange, Txn, TxnReply};
 use etcd_sync_core::scope::Scope;
 use etcd_sync_core::session::{
-    DeletionGuard, Effect, Ended, HELD_BYTES_MAX, Input, ReadFailure, Refusal, RequestId, Session, SessionConfig,
-    Start, init_role,
+    Carried, DeletionGuard, Effect, Ended, HELD_BYTES_MAX, Input, ReadFailure, Refusal, RequestId, Session,
+    SessionConfig, Start, init_role,
 };
 use etcd_sync_core::state::{Checkpoint, StateKeys};
 use etcd_sync_core::walk::Side;
@@ -61,7 +61,7 @@ pub struct Daemon {
     pub refused: Option<Refusal>,
     pub unknown_origin: u64,
     terms: usize,
-    sessions: usize,
+    pub carried: Carried,
 }
 
 impl Daemon {
@@ -79,7 +79,7 @@ impl Daemon {
             refused: None,
             unknown_origin: 0,
             terms: 0,
-            sessions: 0,
+            carried: Carried::first(),
         }
     }
 
@@ -117,7 +117,7 @@ impl Daemon {
             primary_keys: self.scope.ranges().iter().map(keys).sum(),
             witness_recognized: self.ask_witness(primary, standby),
             primary_standby_links: vec![],
-            audit: self.sessions == 0,
+            carried: self.carried.clone(),
             force_copy: self.force_copy,
             now_ms,
         };
@@ -138,7 +138,6 @@ impl Daemon {
             Ok(session) => {
                 standby.txn(&init_role(&self.keys));
                 self.session = Some(session);
-                self.sessions += 1;
                 self.force_copy = false;
                 self.drain();
             }
@@ -194,7 +193,9 @@ impl Daemon {
 
     /// Forgets everything but what is on its way to the standby already: that may still arrive.
     pub fn drop_session(&mut self) -> Vec<Sent> {
-        self.session = None;
+        if let Some(session) = self.session.take() {
+            self.carried = session.carried();
+        }
         self.reads.clear();
         self.watches = [None, None];
         let asked = |(_, commit)| match commit {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use etcd_sync_core::kv::{Event, KeyValue, Revision, successor};
 use etcd_sync_core::request::{Op, TxnReply};
 use etcd_sync_core::scope::{Scope, ScopeConfig};
-use etcd_sync_core::session::{Input, ReadFailure};
+use etcd_sync_core::session::{Carried, Input, ReadFailure};
 use etcd_sync_core::state::{Checkpoint, Phase};
 use etcd_sync_core::walk::Side;
 
@@ -597,6 +597,8 @@ impl World {
         self.counts.hit("crash");
         let lost = self.daemons[index].drop_session();
         self.stale.extend(lost);
+        // Another process begins: it knows nothing.
+        self.daemons[index].carried = Carried::first();
         self.daemons[index].force_copy = false;
         self.expire(index);
     }
