@@ -6,17 +6,23 @@
 //! CRDs are copied first, then namespaces, then the rest. What may own something or is owned is held back ([`Families`])
 //! and written family by family, owners first, when everything is read or too much is held.
 
+mod release;
+mod send;
+
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use bytes::Bytes;
 
-use super::examine::{Verdict, member, member_of};
-use super::{Ended, Flight, Note, QUEUED_BYTES_MAX, QUEUED_EVENTS_MAX, ReadFailure, ReadFor, Session, Stage};
+use self::release::AskedOwner;
+use self::send::Queued;
+pub(super) use self::send::op;
+use super::examine::{Verdict, member};
+use super::{Ended, Note, QUEUED_BYTES_MAX, QUEUED_EVENTS_MAX, ReadFailure, ReadFor, Session, Stage};
 use crate::batch::{Batcher, Write};
-use crate::content::{self, CRDS, NAMESPACES};
-use crate::families::{Families, Member, Step, Stranger, steps};
-use crate::kv::{Event, KeyRange, KeyValue, Revision, successor};
-use crate::request::{Op, Page, ReadRange};
+use crate::content::{CRDS, NAMESPACES};
+use crate::families::Families;
+use crate::kv::{Event, KeyRange, KeyValue, Revision};
+use crate::request::Page;
 use crate::scope::{Decision, Scope};
 use crate::walk::{Chunk, Joined, Side, Walk, WalkOptions, join};
 
@@ -61,28 +67,6 @@ pub(super) struct Copy {
     /// Everything is read: changes are no longer held back, their own order is right.
     complete: bool,
     written: u64,
-}
-
-/// What both sides have of an owner, until its page has come by.
-#[derive(Debug, Default)]
-struct AskedOwner {
-    primary: Option<KeyValue>,
-    standby: Option<KeyValue>,
-    answers: u8,
-    /// Read at this revision of the primary, with this UID.
-    at: Revision,
-    uid: String,
-    /// The change of the primary that is dealt with.
-    done: Revision,
-}
-
-/// What waits to be sent.
-#[derive(Debug)]
-enum Queued {
-    /// In one transaction with whatever fits.
-    Together(Vec<Write>),
-    /// Nothing behind it before everything ahead of it is committed.
-    Wait,
 }
 
 impl Copy {
@@ -172,17 +156,6 @@ impl Copy {
             }
         }
         self.pages.extend(last.map(|page| (page.0.start.clone(), page)));
-    }
-
-    fn enqueue(&mut self, writes: Vec<Write>) {
-        self.queued_bytes += writes.iter().map(Write::size_bytes).sum::<usize>();
-        self.queue.push_back(Queued::Together(writes));
-    }
-
-    fn enqueue_wait(&mut self) {
-        if !matches!(self.queue.back(), Some(Queued::Wait)) {
-            self.queue.push_back(Queued::Wait);
-        }
     }
 }
 
@@ -348,112 +321,6 @@ impl Session {
         Ok(())
     }
 
-    /// Queues the families held longest, until at most `left` bytes are held. An owner that is neither held nor written, but
-    /// whose page is still to come, is asked for first.
-    fn release_families(&mut self, left: usize) {
-        let Stage::Copying(copy) = &mut self.stage else { return };
-        if copy.owners_due > 0 {
-            return;
-        }
-        // What is queued already may own what comes now.
-        copy.enqueue_wait();
-        let mut families = Vec::new();
-        loop {
-            let Stage::Copying(copy) = &mut self.stage else { return };
-            if copy.families.is_empty() || (left > 0 && copy.families.bytes() <= left) {
-                break;
-            }
-            let strangers = copy.families.strangers_of_oldest();
-            if self.ask_owners(strangers) {
-                break;
-            }
-            let Stage::Copying(copy) = &mut self.stage else { return };
-            families.extend(copy.families.take_oldest());
-        }
-        let (limits, ledger) = (self.config.limits, &self.ledger);
-        let fits = |members: &[Member]| {
-            let cost: usize = members.iter().map(|member| if ledger.is_written(&member.key) { 2 } else { 1 }).sum();
-            let bytes: usize = members.iter().map(|member| put(member).size_bytes()).sum();
-            cost <= limits.ops && bytes <= limits.bytes
-        };
-        let steps = steps(families, fits);
-        let Stage::Copying(copy) = &mut self.stage else { return };
-        for step in steps {
-            match step {
-                Step::Together(members) => copy.enqueue(members.iter().map(put).collect()),
-                Step::Wait => copy.enqueue_wait(),
-            }
-        }
-    }
-
-    /// Asks for those owners whose page is still to come; false when there is none.
-    fn ask_owners(&mut self, strangers: Vec<Stranger>) -> bool {
-        let mut keys = Vec::new();
-        {
-            let Stage::Copying(copy) = &mut self.stage else { return false };
-            let Some(walk) = &copy.walk else { return false };
-            for Stranger { owner, dependent, revision } in strangers {
-                let candidates = self.kinds.keys_of(&self.scope, &owner, &dependent);
-                for key in candidates.into_iter().filter(|key| walk.is_ahead(key) && self.scope.in_scope(key)) {
-                    let asked = copy.asked_owners.get(&key);
-                    let ask = asked.is_none_or(|asked| asked.uid != owner.uid && asked.at < revision);
-                    if ask && !keys.contains(&key) {
-                        copy.asked_owners.insert(key.clone(), AskedOwner::default());
-                        keys.push(key);
-                    }
-                }
-            }
-            copy.owners_due += keys.len();
-        }
-        for key in &keys {
-            for side in [Side::Primary, Side::Standby] {
-                let range = KeyRange { start: key.clone(), end: successor(key) };
-                let request = ReadRange { range, limit: 1, keys_only: false, revision: 0 };
-                self.read(side, request, ReadFor::Owner(side, key.clone()));
-            }
-        }
-        !keys.is_empty()
-    }
-
-    /// An owner has come ahead of its page.
-    pub(super) fn owner_read(
-        &mut self,
-        side: Side,
-        key: &Bytes,
-        result: Result<Page, ReadFailure>,
-    ) -> Result<(), Ended> {
-        let Stage::Copying(copy) = &mut self.stage else { return Ok(()) };
-        let Some(asked) = copy.asked_owners.get_mut(key) else { return Ok(()) };
-        // An owner that cannot be read is not asked for again.
-        let (kv, revision) = result.map_or((None, Revision::MAX), |page| (page.kvs.into_iter().next(), page.revision));
-        match side {
-            Side::Primary => {
-                if revision != Revision::MAX {
-                    copy.newest_page = copy.newest_page.max(revision);
-                }
-                (asked.primary, asked.at) = (kv, revision);
-            }
-            Side::Standby => asked.standby = kv,
-        }
-        asked.answers += 1;
-        if asked.answers != 2 {
-            return Ok(());
-        }
-        copy.owners_due -= 1;
-        let (Some(kv), standby) = (asked.primary.take(), asked.standby.take()) else { return Ok(()) };
-        let equal = standby.is_some_and(|standby| standby.value == kv.value);
-        let Verdict::Write(Some(header)) = self.examine(&kv)? else { return Ok(()) };
-        let Stage::Copying(copy) = &mut self.stage else { return Ok(()) };
-        if let Some(asked) = copy.asked_owners.get_mut(key) {
-            (asked.done, asked.uid) = (kv.mod_revision, header.uid.clone());
-        }
-        if !equal {
-            copy.families.hold(member_of(&kv, &header, content::owners(&header)));
-        }
-        self.come_across(&kv.key, kv.mod_revision, false);
-        Ok(())
-    }
-
     /// Everything read is written and nothing is under way: applies the changes kept so far, in order; later ones wait for
     /// the next time. True while it is at it, or when all pages are done.
     fn settle(&mut self) -> Result<bool, Ended> {
@@ -571,80 +438,5 @@ impl Session {
             let Some((side, request)) = walk.next_read() else { return };
             self.read(side, request, ReadFor::Walk(side));
         }
-    }
-
-    /// Sends what is queued, in full transactions while more pages are coming.
-    fn commit_puts(&mut self) {
-        loop {
-            let Stage::Copying(copy) = &mut self.stage else { return };
-            let Some(walk) = &copy.walk else { return };
-            if let Some(Queued::Wait) = copy.queue.front() {
-                if !self.in_flight.is_empty() {
-                    return;
-                }
-                copy.queue.pop_front();
-                continue;
-            }
-            // One operation of each transaction is the mark; a put of a local key takes one more for the ledger.
-            let (limits, held_bytes_max) = (self.config.limits, self.config.held_bytes_max);
-            let full = copy.queue.len() >= limits.ops || copy.queued_bytes >= limits.bytes;
-            let due = full || walk.at_rest() || copy.complete || copy.families.bytes() >= held_bytes_max;
-            if self.in_flight.len() >= self.config.in_flight_max || copy.queue.is_empty() || !due {
-                return;
-            }
-            let (mut ops, mut writes, mut bytes) = (Vec::new(), Vec::new(), 0);
-            while let Some(Queued::Together(next)) = copy.queue.front_mut() {
-                let cost = |write: &Write| if self.ledger.is_written(write.key()) { 2 } else { 1 };
-                let unit_ops: usize = next.iter().map(cost).sum();
-                let unit_bytes: usize = next.iter().map(Write::size_bytes).sum();
-                if !writes.is_empty() && (ops.len() + unit_ops > limits.ops || bytes + unit_bytes > limits.bytes) {
-                    break;
-                }
-                // A unit too large by itself (entries of the ledger came to it) goes in parts, one after the other.
-                let mut left = limits.ops;
-                let part = next
-                    .iter()
-                    .take_while(|write| {
-                        cost(write) <= left && {
-                            left -= cost(write);
-                            true
-                        }
-                    })
-                    .count();
-                let rest = next.split_off(part.max(1));
-                for write in next.drain(..) {
-                    bytes += write.size_bytes();
-                    copy.queued_bytes -= write.size_bytes();
-                    if self.ledger.is_written(write.key()) {
-                        ops.push(Op::Delete { key: self.fence.keys.local_entry(write.key()) });
-                    }
-                    ops.push(op(&write));
-                    writes.push(write);
-                }
-                copy.queue.pop_front();
-                if !rest.is_empty() {
-                    copy.queue.push_front(Queued::Together(rest));
-                    copy.queue.push_front(Queued::Wait);
-                }
-            }
-            copy.written += writes.len() as u64;
-            let (done, total) = walk.progress();
-            let mark = format!("{{\"done\":{done},\"total\":{total},\"at_ms\":{}}}", self.now_ms);
-            ops.push(Op::Put { key: self.fence.keys.copied.clone(), value: mark.into(), lease: 0 });
-            let txn = self.fence.txn(self.checkpoint_value.as_ref(), ops);
-            self.send(txn, Flight::Puts(writes));
-        }
-    }
-}
-
-fn put(member: &Member) -> Write {
-    Write::Put { key: member.key.clone(), value: member.value.clone() }
-}
-
-/// The operation that makes a write.
-pub(super) fn op(write: &Write) -> Op {
-    match write {
-        Write::Put { key, value } => Op::Put { key: key.clone(), value: value.clone(), lease: 0 },
-        Write::Delete { key } => Op::Delete { key: key.clone() },
     }
 }
