@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
+use etcd_sync_core::content::{self, Kinds};
+use etcd_sync_core::encryption::Keyring;
 use etcd_sync_core::kv::{Event, KeyRange, KeyValue, Revision};
 use etcd_sync_core::request::{Op, Txn};
 use etcd_sync_core::scope::{Scope, ScopeConfig};
@@ -64,7 +66,8 @@ impl Link {
         let range = registry();
         let (mut expected, mut actual) = tokio::try_join!(dump(&primary, &range, 0), dump(&standby, &range, 0))?;
         for side in [&mut expected, &mut actual] {
-            side.retain(|key, _| scope.in_scope(key));
+            let left_out = |kv: &KeyValue| content::leaves_out(&scope, &Kinds::default(), &Keyring::none(), kv);
+            side.retain(|key, kv| scope.in_scope(key) && !left_out(kv));
         }
         Ok(Difference::between(&expected, &actual))
     }

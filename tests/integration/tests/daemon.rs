@@ -44,7 +44,8 @@ async fn ready_means_in_step_or_standing_by() -> Result<()> {
 #[tokio::test]
 async fn the_log_holds_the_contract_texts() -> Result<()> {
     let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;
-    link.primary.put(&config_keys(1)[0], "1").await?;
+    let object = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a","uid":"u"}}"#;
+    link.primary.put(&config_keys(1)[0], object).await?;
     let daemon = link.daemon(&[])?;
     for text in ["Acquired leader lease", "Start Sync update"] {
         let line = daemon.wait_line(text, PATIENCE).await?;
