@@ -42,7 +42,7 @@ async fn mixed(primary: (KubernetesVersion, EtcdVersion), standby: (KubernetesVe
         let hashed = |key: &str| key.contains("/controllerrevisions/") || key.contains("/replicasets/");
         pair.await_same_but(PATIENCE, hashed).await?;
         complete(&pair, &family).await?;
-        workloads::only_status_differs(&pair).await.map(drop)
+        workloads::only_status_differs(&pair, false).await.map(drop)
     };
     pair.explain(Some(&daemon), outcome.await)
 }

@@ -34,7 +34,7 @@ async fn live_workloads_stay_the_same() -> Result<()> {
         pair.caught_up().await?;
         pair.await_quiet(&default_scope()?, QUIET, PATIENCE).await?;
         pair.await_same(PATIENCE).await?;
-        let changed = only_status_differs(&pair).await?;
+        let changed = only_status_differs(&pair, true).await?;
         ensure!(changed.iter().any(|key| key.ends_with("/statefulsets/apps/stateful")), "its pod runs here only");
         Ok(())
     };
@@ -143,12 +143,13 @@ async fn run_one_pod(pair: &KubePair) -> Result<()> {
 }
 
 /// The check calls nothing mismatched, and what it says to have another status differs in nothing but what controllers
-/// write; returns these keys.
-pub async fn only_status_differs(pair: &KubePair) -> Result<Vec<String>> {
+/// write; returns these keys. Of two releases the check may call more mismatched: each writes an object in bytes of its own
+/// (an empty creationTimestamp in a template is one), which the API does not show.
+pub async fn only_status_differs(pair: &KubePair, one_release: bool) -> Result<Vec<String>> {
     let report = pair.check(&["--deep"]).await?;
-    ensure!(report["mismatched"] == 0, "mismatched: {}", report["mismatchedReasons"]);
-    let mismatched: Vec<&str> =
-        report["ownStatusKeys"].as_array().context("no list")?.iter().filter_map(Value::as_str).collect();
+    ensure!(!one_release || report["mismatched"] == 0, "mismatched: {}", report["mismatchedReasons"]);
+    let lists = ["mismatchedKeys", "ownStatusKeys"].map(|list| report[list].as_array());
+    let mismatched: Vec<&str> = lists.into_iter().flatten().flatten().filter_map(Value::as_str).collect();
     println!("values that the standby's controllers changed: {mismatched:#?}");
     let (primary, standby) = tokio::try_join!(pair.primary.api().objects(), pair.standby.api().objects())?;
     for key in &mismatched {
