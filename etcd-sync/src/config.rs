@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use etcd_sync_core::scope::{Scope, ScopeConfig, ScopeError};
 use etcd_sync_core::state::StateKeys;
+use etcd_sync_store::encryption::{Encryption, EncryptionError};
 use etcd_sync_store::pair::Pair;
 use etcd_sync_store::{Auth, Etcd, Options, Side, TlsFiles};
 
@@ -12,7 +13,6 @@ use crate::args::{
     ArgsError, CheckOutput, Cli, CommandArgs, ConnectionArgs, Environment, KubernetesArgs, LogFormat, LogLevel,
     RunArgs, TableOutput,
 };
-use etcd_sync_store::encryption::{Encryption, EncryptionError};
 
 /// One run of the program.
 #[derive(Debug)]

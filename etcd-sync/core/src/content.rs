@@ -150,11 +150,15 @@ pub fn decide(scope: &Scope, kinds: &Kinds, key: &[u8], header: &Header) -> Deci
     Decision::InScope
 }
 
+/// The header of a value; `None` when it cannot be opened or decoded.
+pub fn header(keyring: &Keyring, kv: &KeyValue) -> Option<Header> {
+    object::header(&keyring.open(&kv.key, &kv.value).ok()?).ok()
+}
+
 /// Whether a value's content takes it out of scope although its key is in it. What cannot be opened or decoded stays in.
 pub fn leaves_out(scope: &Scope, kinds: &Kinds, keyring: &Keyring, kv: &KeyValue) -> bool {
     let is_object = scope.split(&kv.key).is_some_and(|(_, relative)| ObjectKey::parse(relative).is_some());
-    let plain = is_object.then(|| keyring.open(&kv.key, &kv.value).ok()).flatten();
-    let header = plain.and_then(|plain| object::header(&plain).ok());
+    let header = is_object.then(|| header(keyring, kv)).flatten();
     header.is_some_and(|header| decide(scope, kinds, &kv.key, &header) != Decision::InScope)
 }
 

@@ -90,6 +90,11 @@ impl KeyRange {
         KeyRange { start: Bytes::copy_from_slice(prefix), end: prefix_end(prefix) }
     }
 
+    /// One key and no other.
+    pub fn single(key: Bytes) -> Self {
+        KeyRange { end: successor(&key), start: key }
+    }
+
     /// Whether `key` lies in the range.
     pub fn contains(&self, key: &[u8]) -> bool {
         key >= &self.start[..] && (self.end.is_empty() || key < &self.end[..])

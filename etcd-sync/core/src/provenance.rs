@@ -213,6 +213,11 @@ impl Ledger {
         self.written.contains(key)
     }
 
+    /// Operations that a put of the key takes: its own, and one for its entry.
+    pub fn put_ops(&self, key: &Bytes) -> usize {
+        if self.is_written(key) { 2 } else { 1 }
+    }
+
     /// How many keys are on record.
     pub fn len(&self) -> usize {
         self.local.len()

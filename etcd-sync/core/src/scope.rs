@@ -266,6 +266,12 @@ impl Scope {
         self.prefixes.iter().filter(|prefix| !prefix.plain).map(|prefix| &prefix.text[..])
     }
 
+    /// The keys below a directory of each of these prefixes, as `namespaces/`.
+    pub fn ranges_below(&self, directory: &str) -> Vec<KeyRange> {
+        let below = |prefix| KeyRange::prefix(format!("{prefix}{directory}").as_bytes());
+        self.kubernetes_prefixes().map(below).collect()
+    }
+
     /// Whether the operator named exactly this key to be in scope.
     pub fn includes_key(&self, key: &[u8]) -> bool {
         find(&self.include_keys, key).is_some()

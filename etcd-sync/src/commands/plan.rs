@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use etcd_sync_core::conflicts::Report;
 use etcd_sync_core::content::CRDS;
-use etcd_sync_core::kv::{KeyRange, KeyValue};
+use etcd_sync_core::kv::KeyValue;
 use etcd_sync_core::plan::{Outcome as Fate, Plan};
 use etcd_sync_core::preflight::{ApiFact, Finding, Level, judge};
 use etcd_sync_core::provenance::Moments;
@@ -55,9 +55,7 @@ pub async fn run(config: Config, options: PlanConfig) -> Result<Outcome> {
     let scope = &config.scope;
     // What a KMS holds was asked for when the preflight looked at samples.
     let open = |kv: &KeyValue| encryption.keyring.open(&kv.key, &kv.value).ok();
-    let crds: Vec<KeyRange> =
-        scope.kubernetes_prefixes().map(|prefix| KeyRange::prefix(format!("{prefix}{CRDS}").as_bytes())).collect();
-    let mut walk = Walk::new(&crds, reading);
+    let mut walk = Walk::new(&scope.ranges_below(CRDS), reading);
     pair.walk(&mut walk, |chunk| plan.learn(&chunk, scope, open)).await.context("the plan is incomplete")?;
     let mut walk = Walk::new(scope.ranges(), reading);
     pair.walk(&mut walk, |chunk| plan.chunk(chunk, scope, moments, |key| local.contains(key), open))

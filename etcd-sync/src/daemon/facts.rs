@@ -60,7 +60,7 @@ pub async fn gather(
 /// Whether the primary still shows the change the checkpoint names; `None` when its history there is gone.
 async fn ask_witness(primary: &Etcd, witness: &Witness) -> Result<Option<bool>, Error> {
     let key = Bytes::from(witness.key.clone());
-    let range = KeyRange { end: successor(&key), start: key };
+    let range = KeyRange::single(key);
     match primary.read(ReadRange { range, limit: 1, keys_only: true, revision: witness.revision }).await {
         Ok(page) => Ok(Some(witness.recognizes(page.kvs.first()))),
         // A revision still to come is told apart by the primary's own.

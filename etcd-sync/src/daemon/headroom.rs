@@ -1,6 +1,6 @@
 //! How much of the primary's history is left before our checkpoint: etcd does not tell, but refuses to read below it.
 
-use etcd_sync_core::kv::{KeyRange, Revision, successor};
+use etcd_sync_core::kv::{KeyRange, Revision};
 use etcd_sync_core::request::ReadRange;
 use etcd_sync_store::{Error, Etcd};
 
@@ -27,7 +27,7 @@ pub async fn compacted(primary: &Etcd, known: Revision, checkpoint: Revision) ->
 async fn readable(primary: &Etcd, revision: Revision) -> Option<bool> {
     // One key that nobody has: the revision is checked before anything is looked up.
     let key = bytes::Bytes::from_static(b"/etcd-sync/headroom");
-    let range = KeyRange { end: successor(&key), start: key };
+    let range = KeyRange::single(key);
     match primary.read(ReadRange { range, limit: 1, keys_only: true, revision }).await {
         Ok(_) => Some(true),
         Err(Error::Compacted { .. }) => Some(false),

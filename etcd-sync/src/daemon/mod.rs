@@ -24,6 +24,7 @@ use etcd_sync_core::scope::Scope;
 use etcd_sync_core::session::{Carried, DeletionGuard, Ended, HELD_BYTES_MAX, Session, SessionConfig, init_role};
 use etcd_sync_core::state::{Condition, Phase, ROLE_STANDBY, StateKeys, cluster_id_text};
 use etcd_sync_store::election::{Leadership, campaign};
+use etcd_sync_store::encryption::{self, Encryption};
 use etcd_sync_store::{Error, Etcd, version_warning};
 use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
@@ -34,7 +35,6 @@ use self::health::{Health, Role};
 use self::stop::Stop;
 use crate::config::{ApiServers, Config, Connection, RunConfig};
 use crate::preflight::{self, Pair};
-use etcd_sync_store::encryption::{self, Encryption};
 
 /// How often a held link looks whether the reason is gone.
 const HOLD_INTERVAL: Duration = Duration::from_secs(5);

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use etcd_sync_core::kv::{Event, KeyRange, Revision, successor};
+use etcd_sync_core::kv::{Event, KeyRange, Revision};
 use etcd_sync_core::request::{Compare, Op, Page, ReadRange, Txn};
 
 use crate::client::Etcd;
@@ -175,7 +175,7 @@ impl Candidate<'_> {
 
     /// Returns when `key` was deleted, or when a watch cannot tell and the candidates should be read again.
     async fn deletion(&self, key: Bytes, from: Revision) -> Result<(), Error> {
-        let range = KeyRange { end: successor(&key), start: key };
+        let range = KeyRange::single(key);
         let ended = match self.etcd.watch(range, from).await {
             Err(ended) => ended,
             Ok(mut watch) => loop {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use etcd_sync_core::check::{Basis, ComparedAt, Comparison, Difference, KEPT_MAX, Report, Suspect};
 use etcd_sync_core::content::{self, Kinds};
 use etcd_sync_core::drift::Drift;
-use etcd_sync_core::kv::{KeyRange, KeyValue, Revision, successor};
+use etcd_sync_core::kv::{KeyRange, KeyValue, Revision};
 use etcd_sync_core::request::{Page, ReadRange};
 use etcd_sync_core::scope::{Decision, Scope};
 use etcd_sync_core::state::{BadCheckpoint, Checkpoint, Phase, StateKeys};
@@ -202,7 +202,7 @@ impl Pair {
         moment: Moment,
         encryption: &Encryption,
     ) -> Result<Option<KeyValue>, Error> {
-        let range = KeyRange { start: key.clone(), end: successor(key) };
+        let range = KeyRange::single(key.clone());
         let read = |revision| {
             let request = ReadRange { range: range.clone(), limit: 1, keys_only: false, revision };
             self.etcd(side).read(request)
@@ -246,7 +246,7 @@ impl Pair {
 
     async fn readable(&self, scope: &Scope, revision: Revision) -> Result<bool, Error> {
         let key = scope.covering_range().start;
-        let range = KeyRange { end: successor(&key), start: key };
+        let range = KeyRange::single(key);
         match self.primary.read(ReadRange { range, limit: 1, keys_only: true, revision }).await {
             Ok(Page { .. }) => Ok(true),
             Err(Error::Compacted { .. }) => Ok(false),
@@ -257,7 +257,7 @@ impl Pair {
     /// Whether the checkpoint is written from the standby's revision `from` on, before the deadline.
     async fn checkpoint_moves(&self, from: Revision, deadline: Instant) -> Result<bool, Error> {
         let key = self.keys.checkpoint.clone();
-        let range = KeyRange { end: successor(&key), start: key };
+        let range = KeyRange::single(key);
         let moved = async {
             let mut watch = self.standby.watch(range, from).await?;
             loop {

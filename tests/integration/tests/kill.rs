@@ -147,7 +147,7 @@ async fn kill_in_first_sync(
 async fn counter_history(link: &Link, last: i64) -> Result<Vec<u64>> {
     let store = link.standby.store(Side::Standby)?;
     let key = Bytes::from_static(COUNTER);
-    let mut watch = store.watch(KeyRange { end: successor(&key), start: key }, 1).await?;
+    let mut watch = store.watch(KeyRange::single(key), 1).await?;
     let mut numbers = Vec::new();
     loop {
         let next = tokio::time::timeout(PATIENCE, watch.next()).await.context("the history does not end")??;

@@ -161,11 +161,7 @@ impl Copy {
 
 /// CRDs, then namespaces, of each Kubernetes prefix: everything else comes after them.
 fn stages(scope: &Scope) -> Vec<KeyRange> {
-    let below = |directory: &str| {
-        scope.kubernetes_prefixes().map(|prefix| KeyRange::prefix(format!("{prefix}{directory}").as_bytes())).collect()
-    };
-    let (crds, namespaces): (Vec<_>, Vec<_>) = (below(CRDS), below(NAMESPACES));
-    [crds, namespaces].concat()
+    [scope.ranges_below(CRDS), scope.ranges_below(NAMESPACES)].concat()
 }
 
 /// The order in which a copy walks the scope: disjoint ranges.

@@ -78,9 +78,7 @@ impl Session {
         if self.kinds_known {
             return;
         }
-        let below = |prefix: &str| KeyRange::prefix(format!("{prefix}{}", content::CRDS).as_bytes());
-        let ranges: Vec<KeyRange> = self.scope.kubernetes_prefixes().map(below).collect();
-        self.read_next_kinds(ranges);
+        self.read_next_kinds(self.scope.ranges_below(content::CRDS));
     }
 
     fn read_next_kinds(&mut self, ranges: Vec<KeyRange>) {

@@ -315,6 +315,15 @@ impl Session {
         self.effects.push_back(Effect::Read { id: self.next_id, side, request });
     }
 
+    /// Reads one key with its value, the newest, on both sides.
+    fn read_both(&mut self, key: &Bytes, purpose: impl Fn(Side, Bytes) -> ReadFor) {
+        for side in [Side::Primary, Side::Standby] {
+            let range = KeyRange::single(key.clone());
+            let request = ReadRange { range, limit: 1, keys_only: false, revision: 0 };
+            self.read(side, request, purpose(side, key.clone()));
+        }
+    }
+
     fn watch(&mut self, side: Side, from: Revision) {
         let range = match side {
             Side::Primary => self.scope.covering_range(),

@@ -18,9 +18,9 @@ use super::{Changes, Ended, Note, ReadFailure, ReadFor, Session};
 use crate::batch::Write;
 use crate::content;
 use crate::families::{Member, owners_first};
-use crate::kv::{KeyRange, KeyValue, Revision, printable, successor};
-use crate::object::{self, Header, Owner};
-use crate::request::{Compare, Page, ReadRange};
+use crate::kv::{KeyValue, Revision, printable};
+use crate::object::{Header, Owner};
+use crate::request::{Compare, Page};
 use crate::state::Checkpoint;
 use crate::walk::Side;
 
@@ -227,11 +227,7 @@ impl Session {
         }
         round.keys.insert(key.clone(), Found::default());
         round.reads_due += 2;
-        for side in [Side::Primary, Side::Standby] {
-            let range = KeyRange { start: key.clone(), end: successor(&key) };
-            let request = ReadRange { range, limit: 1, keys_only: false, revision: 0 };
-            self.read(side, request, ReadFor::Replay(side, key.clone()));
-        }
+        self.read_both(&key, ReadFor::Replay);
         true
     }
 
@@ -380,8 +376,7 @@ impl Session {
 
     /// Whether the standby's key holds another object than the primary's: one that was made there after the loss.
     fn is_another(&self, primary: Option<&Header>, standby: &KeyValue) -> bool {
-        let plain = self.config.keyring.open(&standby.key, &standby.value).ok();
-        let found = plain.and_then(|plain| object::header(&plain).ok());
+        let found = content::header(&self.config.keyring, standby);
         primary.zip(found).is_some_and(|(primary, found)| primary.uid != found.uid)
     }
 

@@ -94,8 +94,8 @@ impl Session {
         }
         let ledger = &self.ledger;
         let cost = |write: &Write| match write {
-            Write::Put { key, .. } if ledger.is_written(key) => 2,
-            _ => 1,
+            Write::Put { key, .. } => ledger.put_ops(key),
+            Write::Delete { .. } => 1,
         };
         let next = self.deferred.take().or_else(|| self.batcher.next(self.config.limits, cost));
         let Some(batch) = next else { return false };

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use etcd_sync_core::batch::BatchLimits;
 use etcd_sync_core::encryption::Keyring;
 use etcd_sync_core::fence::Fence;
-use etcd_sync_core::kv::{Event, KeyRange, Revision, successor};
+use etcd_sync_core::kv::{Event, KeyRange, Revision};
 use etcd_sync_core::request::{Op, Page, ReadRange, Txn, TxnReply};
 use etcd_sync_core::scope::Scope;
 use etcd_sync_core::session::{
@@ -151,7 +151,7 @@ impl Daemon {
             return None;
         }
         let key = Bytes::from(witness.key.clone());
-        let at = primary.state(&KeyRange { end: successor(&key), start: key.clone() }, witness.revision);
+        let at = primary.state(&KeyRange::single(key.clone()), witness.revision);
         Some(witness.recognizes(at.get(&key)))
     }
 

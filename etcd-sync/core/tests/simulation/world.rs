@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use etcd_sync_core::kv::{Event, KeyValue, Revision, successor};
+use etcd_sync_core::kv::{Event, KeyRange, KeyValue, Revision};
 use etcd_sync_core::request::{Op, TxnReply};
 use etcd_sync_core::scope::{Scope, ScopeConfig};
 use etcd_sync_core::session::{Carried, Input, ReadFailure};
@@ -221,7 +221,8 @@ impl World {
             let mut request = request.clone();
             request.limit = if request.limit == 0 { 0 } else { request.limit.min(1 + self.random.below(25) as i64) };
             // One value always fits an answer.
-            let answer = if self.random.below(50) == 0 && request.range.end != successor(&request.range.start) {
+            let answer = if self.random.below(50) == 0 && request.range != KeyRange::single(request.range.start.clone())
+            {
                 Err(ReadFailure::TooLarge)
             } else {
                 Ok(model.read(&request))

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use crate::batch::Write;
 use crate::content;
 use crate::families::{Member, Step, Stranger, steps};
-use crate::kv::{KeyRange, KeyValue, Revision, successor};
-use crate::request::{Page, ReadRange};
+use crate::kv::{KeyValue, Revision};
+use crate::request::Page;
 use crate::session::examine::{Verdict, member_of};
 use crate::session::{Ended, ReadFailure, ReadFor, Session, Stage};
 use crate::walk::Side;
@@ -50,7 +50,7 @@ impl Session {
         }
         let (limits, ledger) = (self.config.limits, &self.ledger);
         let fits = |members: &[Member]| {
-            let cost: usize = members.iter().map(|member| if ledger.is_written(&member.key) { 2 } else { 1 }).sum();
+            let cost: usize = members.iter().map(|member| ledger.put_ops(&member.key)).sum();
             let bytes: usize = members.iter().map(|member| put(member).size_bytes()).sum();
             cost <= limits.ops && bytes <= limits.bytes
         };
@@ -84,11 +84,7 @@ impl Session {
             copy.owners_due += keys.len();
         }
         for key in &keys {
-            for side in [Side::Primary, Side::Standby] {
-                let range = KeyRange { start: key.clone(), end: successor(key) };
-                let request = ReadRange { range, limit: 1, keys_only: false, revision: 0 };
-                self.read(side, request, ReadFor::Owner(side, key.clone()));
-            }
+            self.read_both(key, ReadFor::Owner);
         }
         !keys.is_empty()
     }

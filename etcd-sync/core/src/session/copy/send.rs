@@ -49,7 +49,7 @@ impl Session {
             }
             let (mut ops, mut writes, mut bytes) = (Vec::new(), Vec::new(), 0);
             while let Some(Queued::Together(next)) = copy.queue.front_mut() {
-                let cost = |write: &Write| if self.ledger.is_written(write.key()) { 2 } else { 1 };
+                let cost = |write: &Write| self.ledger.put_ops(write.key());
                 let unit_ops: usize = next.iter().map(cost).sum();
                 let unit_bytes: usize = next.iter().map(Write::size_bytes).sum();
                 if !writes.is_empty() && (ops.len() + unit_ops > limits.ops || bytes + unit_bytes > limits.bytes) {
