@@ -1,5 +1,6 @@
 //! What an API server says about itself. It may help and is never needed: a failure is a fact like others.
 
+use etcd_sync_program::config::ApiServer;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,8 +8,6 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use etcd_sync_core::preflight::ApiFact;
 use kube::{Client, Config};
-
-use crate::config::ApiServer;
 
 /// One that does not answer must not hold up a synchronization.
 const TIMEOUT: Duration = Duration::from_secs(3);

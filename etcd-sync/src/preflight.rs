@@ -9,11 +9,11 @@ use etcd_sync_core::object::header;
 use etcd_sync_core::object_key::ObjectKey;
 use etcd_sync_core::preflight::{Facts, Member, Opens, PrefixFact, Sample};
 use etcd_sync_core::scope::Scope;
+use etcd_sync_program::config::ApiServers;
 use etcd_sync_store::encryption::Encryption;
 use etcd_sync_store::{ENCRYPTED, Error, Etcd, Wanted, resource, version_warning};
 
 use crate::apiserver;
-use crate::config::ApiServers;
 
 /// How long a member may take to tell its state.
 const MEMBER_PATIENCE: Duration = Duration::from_secs(1);

@@ -1,12 +1,12 @@
 //! `etcd-sync check`
 
+use etcd_sync_program::args::CheckOutput;
+use etcd_sync_program::config::{CheckConfig, Config};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use super::{Outcome, print, print_json};
-use crate::args::CheckOutput;
-use crate::config::{CheckConfig, Config};
 
 /// Compares both clusters and prints the report.
 pub async fn run(config: Config, check: CheckConfig) -> Result<Outcome> {

@@ -9,12 +9,12 @@ use etcd_sync_core::preflight::{ApiFact, Finding, Level, judge};
 use etcd_sync_core::provenance::Moments;
 use etcd_sync_core::state::cluster_id_text;
 use etcd_sync_core::walk::{Side, Walk, WalkOptions};
+use etcd_sync_program::args::TableOutput;
+use etcd_sync_program::config::{Config, PlanConfig};
 use etcd_sync_store::record::{Record, local_keys};
 use serde_json::{Value, json};
 
 use super::{Outcome, print, print_json};
-use crate::args::TableOutput;
-use crate::config::{Config, PlanConfig};
 use crate::preflight;
 
 /// Reads both clusters and prints the plan. Exit code 1: the preflight fails, so nothing of it would be done.

@@ -3,8 +3,8 @@
 use anyhow::Result;
 
 use super::Outcome;
-use crate::config::{Config, RunConfig};
 use crate::daemon;
+use etcd_sync_program::config::{Config, RunConfig};
 
 /// Synchronizes until stopped.
 pub async fn run(config: Config, run: RunConfig) -> Result<Outcome> {

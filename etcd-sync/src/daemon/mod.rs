@@ -2,12 +2,10 @@
 
 mod drive;
 pub mod facts;
-mod headroom;
 mod health;
 mod http;
 mod metrics;
 mod progress;
-mod stop;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -23,6 +21,8 @@ use etcd_sync_core::request::{Compare, Op, Txn};
 use etcd_sync_core::scope::Scope;
 use etcd_sync_core::session::{Carried, DeletionGuard, Ended, HELD_BYTES_MAX, Session, SessionConfig, init_role};
 use etcd_sync_core::state::{Condition, Phase, ROLE_STANDBY, StateKeys, cluster_id_text};
+use etcd_sync_program::Stop;
+use etcd_sync_program::config::{ApiServers, Config, Connection, RunConfig};
 use etcd_sync_store::election::{Leadership, campaign};
 use etcd_sync_store::encryption::{self, Encryption};
 use etcd_sync_store::{Error, Etcd, version_warning};
@@ -32,8 +32,6 @@ use tracing::{error, info, warn};
 use self::drive::{Driver, Outcome};
 pub use self::health::now_ms;
 use self::health::{Health, Role};
-use self::stop::Stop;
-use crate::config::{ApiServers, Config, Connection, RunConfig};
 use crate::preflight::{self, Pair};
 
 /// How often a held link looks whether the reason is gone.

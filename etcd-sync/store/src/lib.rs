@@ -13,6 +13,7 @@ pub mod encryption;
 mod endpoint;
 mod error;
 mod fault;
+pub mod headroom;
 pub mod kms;
 mod lease;
 mod link;

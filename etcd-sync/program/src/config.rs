@@ -10,13 +10,13 @@ use etcd_sync_store::pair::Pair;
 use etcd_sync_store::{Auth, Etcd, Options, Side, TlsFiles};
 
 use crate::args::{
-    ArgsError, CheckOutput, Cli, CommandArgs, ConnectionArgs, Environment, KubernetesArgs, LogFormat, LogLevel,
-    RunArgs, TableOutput,
+    ArgsError, CheckOutput, Cli, CommandArgs, ConnectionArgs, Environment, GlobalArgs, KubernetesArgs, LogFormat,
+    LogLevel, MonitorCli, RunArgs, TableOutput,
 };
 
-/// One run of the program.
+/// One run of a program. `C` says what it is to do: one of `etcd-sync`'s commands, or the monitor's work.
 #[derive(Debug)]
-pub struct Config {
+pub struct Config<C = CommandConfig> {
     /// Name of the link; its state lies below `/etcd-sync/<link>/`.
     pub link: String,
     /// What is logged, and how.
@@ -32,7 +32,7 @@ pub struct Config {
     /// The two API servers, as far as they can be asked.
     pub api_servers: ApiServers,
     /// What to do.
-    pub command: CommandConfig,
+    pub command: C,
 }
 
 /// What is logged, and how.
@@ -153,6 +153,25 @@ pub struct CheckConfig {
     pub timeout: Duration,
 }
 
+/// The monitor's work.
+#[derive(Clone, Debug)]
+pub struct MonitorConfig {
+    /// Address of the HTTP server.
+    pub listen: std::net::SocketAddr,
+    /// How often the keys are compared.
+    pub check_interval: Duration,
+    /// How often the values are compared too; `None`: only when asked to.
+    pub deep_check_interval: Option<Duration>,
+    /// How long a comparison may take.
+    pub check_timeout: Duration,
+    /// Most keys a second that comparisons read from the two clusters together; 0: as fast as they answer.
+    pub keys_per_second: u64,
+    /// Most bytes a second, likewise.
+    pub bytes_per_second: u64,
+    /// File with the token that callers must know.
+    pub token_file: Option<PathBuf>,
+}
+
 impl Config {
     /// Reads and validates the command line, environment and file of this process.
     pub fn load() -> Result<Config, ArgsError> {
@@ -161,9 +180,6 @@ impl Config {
 
     /// Validates what the flags say together. `environment` names this replica and the cluster around it.
     pub fn new(cli: Cli, environment: &Environment) -> Result<Config, ArgsError> {
-        let global = cli.global;
-        let scope = ScopeConfig::from(global.scope);
-        let scope = Scope::new(&scope).map_err(|source| ArgsError::Scope { flags: scope_flags(&source), source })?;
         let command = match cli.command {
             CommandArgs::Run(args) => CommandConfig::Run(RunConfig::new(args, environment)),
             CommandArgs::Status(args) => CommandConfig::Status(StatusConfig { output: args.output }),
@@ -177,6 +193,36 @@ impl Config {
                 timeout: args.timeout,
             }),
         };
+        Config::with(cli.global, command, environment)
+    }
+}
+
+impl Config<MonitorConfig> {
+    /// As [`Config::load`], for the monitor.
+    pub fn load_monitor() -> Result<Self, ArgsError> {
+        Config::monitor(crate::args::parse()?, &crate::args::environment())
+    }
+
+    /// As [`Config::new`], for the monitor.
+    pub fn monitor(cli: MonitorCli, environment: &Environment) -> Result<Self, ArgsError> {
+        let args = cli.monitor;
+        let command = MonitorConfig {
+            listen: args.listen,
+            check_interval: args.check_interval,
+            deep_check_interval: (!args.deep_check_interval.is_zero()).then_some(args.deep_check_interval),
+            check_timeout: args.check_timeout,
+            keys_per_second: args.check_keys_per_second,
+            bytes_per_second: args.check_bytes_per_second,
+            token_file: args.token_file,
+        };
+        Config::with(cli.global, command, environment)
+    }
+}
+
+impl<C> Config<C> {
+    fn with(global: GlobalArgs, command: C, environment: &Environment) -> Result<Self, ArgsError> {
+        let scope = ScopeConfig::from(global.scope);
+        let scope = Scope::new(&scope).map_err(|source| ArgsError::Scope { flags: scope_flags(&source), source })?;
         Ok(Config {
             link: global.link,
             log: LogConfig { format: global.log_format, level: global.log_level, detail: global.detail },
@@ -188,9 +234,7 @@ impl Config {
             command,
         })
     }
-}
 
-impl Config {
     /// What opens encrypted values, from the file as it is now.
     pub fn encryption(&self) -> Result<Encryption, EncryptionError> {
         Encryption::load(self.encryption_config.as_deref())

@@ -15,6 +15,25 @@ pub fn duration(least: &'static str, most: &'static str) -> impl Fn(&str) -> Res
     }
 }
 
+/// As [`duration`], or `0` for never.
+pub fn duration_or_never(least: &'static str, most: &'static str) -> impl Fn(&str) -> Result<Duration, String> + Clone {
+    let within = duration(least, most);
+    move |text| match text.trim_end_matches(char::is_alphabetic) {
+        "0" => Ok(Duration::ZERO),
+        _ => within(text).map_err(|error| format!("{error}, or 0 for never")),
+    }
+}
+
+/// A number of bytes, with or without a unit.
+pub fn bytes(text: &str) -> Result<u64, String> {
+    let upper = text.to_ascii_uppercase();
+    let units = [("K", 10), ("M", 20), ("G", 30)];
+    let (digits, shift) =
+        units.iter().find_map(|(unit, shift)| Some((upper.strip_suffix(unit)?, *shift))).unwrap_or((&upper, 0));
+    let number = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
+    number.ok_or_else(|| "expected a number of bytes, like 65536, 500K, 16M or 1G".to_owned())
+}
+
 /// A whole number within bounds.
 pub fn number(least: u64, most: u64) -> impl Fn(&str) -> Result<u64, String> + Clone {
     move |text| match text.parse() {

@@ -1,4 +1,4 @@
-//! The command line. Every flag has an environment variable (`ETCD_SYNC_` and the flag in capitals) and a key in the
+//! The command lines of both programs. Every flag has an environment variable (`ETCD_SYNC_` and the flag in capitals) and a key in the
 //! YAML file of `--config` (the flag without its dashes); flag wins over environment, environment over file, file over
 //! the default.
 
@@ -7,6 +7,7 @@ mod connection;
 mod error;
 mod file;
 mod kubernetes;
+mod monitor;
 mod scope;
 mod sources;
 #[cfg(test)]
@@ -23,6 +24,7 @@ pub use commands::{CheckArgs, CheckOutput, PlanArgs, RunArgs, StatusArgs, TableO
 pub use connection::{ConnectionArgs, PrimaryArgs, StandbyArgs};
 pub use error::ArgsError;
 pub use kubernetes::KubernetesArgs;
+pub use monitor::MonitorArgs;
 pub use scope::ScopeArgs;
 
 use values::{boolean, link};
@@ -41,6 +43,22 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: CommandArgs,
+}
+
+/// Proves at any moment what a standby's etcd lacks of its primary's: /check for scripts, / for people, /metrics.
+///
+/// It only reads. Every flag may also be given in the environment or in the file of --config, where its key is the flag
+/// without the dashes in front. The flag wins over the environment, the environment over the file. An empty environment
+/// variable counts as not given; in the environment, a list that cannot be written with commas takes one entry a line.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "etcd-sync-monitor", version, max_term_width = 120)]
+pub struct MonitorCli {
+    /// The same as for `etcd-sync`.
+    #[command(flatten)]
+    pub global: GlobalArgs,
+    /// The monitor's own.
+    #[command(flatten)]
+    pub monitor: MonitorArgs,
 }
 
 /// The flags of every command; they may stand before or after its name.
@@ -141,13 +159,14 @@ pub fn environment() -> Environment {
 
 /// Reads the command line, environment and file of this process. The caller prints an error with
 /// [`ArgsError::report`], which gives the exit code too (help and version are errors in this sense, with code 0).
-pub fn parse() -> Result<Cli, ArgsError> {
+pub fn parse<C: Parser>() -> Result<C, ArgsError> {
     parse_from(std::env::args_os(), &environment())
 }
 
 /// As [`parse`], with everything given. The first argument is the program's name.
-pub fn parse_from<I>(args: I, environment: &Environment) -> Result<Cli, ArgsError>
+pub fn parse_from<C, I>(args: I, environment: &Environment) -> Result<C, ArgsError>
 where
+    C: Parser,
     I: IntoIterator,
     I::Item: AsRef<OsStr>,
 {

@@ -3,10 +3,11 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::CommandFactory;
 use etcd_sync_core::scope::{Scope, ScopeConfig};
 
 use super::*;
-use crate::config::{ApiServers, CommandConfig, Config, RunConfig};
+use crate::config::{ApiServers, CommandConfig, Config, MonitorConfig, RunConfig};
 
 /// The flags that every command needs.
 const REACH: [&str; 2] = ["--primary-endpoints=https://p:2379", "--standby-endpoints=https://s:2379"];
@@ -57,7 +58,8 @@ fn error(args: &[&str], environment: &Environment) -> String {
 
 #[test]
 fn clap_finds_no_fault_with_the_definition() {
-    super::sources::command().debug_assert();
+    super::sources::documented(Cli::command()).debug_assert();
+    super::sources::documented(MonitorCli::command()).debug_assert();
 }
 
 #[test]
@@ -373,4 +375,34 @@ fn help_comes_first_and_names_variables_and_defaults() {
 #[test]
 fn a_trailing_double_dash_does_no_harm() {
     assert_eq!(cli(&["run", "--"], &env(&[("ETCD_SYNC_LINK", "a")])).unwrap().global.link, "a");
+}
+
+fn monitor(args: &[&str], environment: &Environment) -> Result<Config<MonitorConfig>, ArgsError> {
+    let args = std::iter::once("etcd-sync-monitor").chain(args.iter().copied()).chain(REACH);
+    Config::monitor(parse_from(args, environment)?, environment)
+}
+
+#[test]
+fn the_monitor_has_the_same_sources_and_shares_a_file_with_the_daemon() {
+    let file = File::new("check-interval: 30s\nleader-ttl: 20s\nlink: filed\ndeep-check-interval: 0\n");
+    let environment = env(&[("ETCD_SYNC_CHECK_INTERVAL", "2m"), ("ETCD_SYNC_CHECK_BYTES_PER_SECOND", "500K")]);
+    let config = monitor(&[&file.flag(), "--listen=[::1]:9"], &environment).unwrap();
+    assert_eq!((config.link.as_str(), config.command.check_interval), ("filed", Duration::from_secs(120)));
+    assert_eq!((config.command.bytes_per_second, config.command.deep_check_interval), (500 << 10, None));
+    let config = monitor(&["--check-interval=10s"], &environment).unwrap();
+    assert_eq!(config.command.check_interval, Duration::from_secs(10));
+    assert_eq!(run(&[&file.flag()], &env(&[])).leader_ttl, Duration::from_secs(20));
+}
+
+#[test]
+fn the_monitor_says_what_it_expects() {
+    let error = |args: &[&str]| monitor(args, &env(&[])).unwrap_err().to_string();
+    for (flag, expected) in [
+        ("--check-interval=0", "expected a duration from 1s to 1d"),
+        ("--deep-check-interval=1s", "expected a duration from 10s to 7d, or 0 for never"),
+        ("--check-bytes-per-second=fast", "expected a number of bytes, like 65536, 500K, 16M or 1G"),
+        ("--check-bytes-per-second=99999999999G", "expected a number of bytes"),
+    ] {
+        assert!(error(&[flag]).contains(expected), "{flag}: {}", error(&[flag]));
+    }
 }

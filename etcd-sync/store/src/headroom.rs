@@ -1,8 +1,9 @@
 //! How much of the primary's history is left before our checkpoint: etcd does not tell, but refuses to read below it.
 
+use crate::client::Etcd;
+use crate::error::Error;
 use etcd_sync_core::kv::{KeyRange, Revision};
 use etcd_sync_core::request::ReadRange;
-use etcd_sync_store::{Error, Etcd};
 
 /// The primary's compact revision as far as it is at or below `checkpoint`, searched by halving from the one `known` so
 /// far; 0 while nothing is compacted. `None` when the primary cannot be asked.

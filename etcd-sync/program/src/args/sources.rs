@@ -6,14 +6,14 @@ use std::path::Path;
 
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches};
+use clap::{Arg, ArgMatches, Command, CommandFactory, Parser};
 
 use super::file::{self, Settings};
-use super::{ArgsError, Cli, Environment};
+use super::{ArgsError, Cli, Environment, MonitorCli};
 
 /// Reads a command line whose first argument is the program's name.
-pub fn parse(mut args: Vec<OsString>, environment: &Environment) -> Result<Cli, ArgsError> {
-    let command = command();
+pub fn parse<C: Parser>(mut args: Vec<OsString>, environment: &Environment) -> Result<C, ArgsError> {
+    let command = documented(C::command());
     let matches = command.clone().try_get_matches_from(&args)?;
     // There are no positional arguments, so what was accepted has at most nothing behind it.
     args.retain(|arg| arg != "--");
@@ -23,19 +23,20 @@ pub fn parse(mut args: Vec<OsString>, environment: &Environment) -> Result<Cli, 
         None => environment.get(&variable("config")).filter(|value| !value.is_empty()).map(Into::into),
     };
     let settings = match &file {
-        Some(file) => known(file::read(file)?, file, &command)?,
+        Some(file) => known(file::read(file)?, file)?,
         None => Settings::new(),
     };
 
-    let (name, of_command) = matches.subcommand().expect("clap asks for a command");
+    // The monitor has no subcommands.
+    let (name, of_command) = matches.subcommand().unzip();
     let open = |arg: &&Arg| {
         let id = arg.get_id().as_str();
         let source = |matches: &ArgMatches| matches.try_contains_id(id).is_ok().then(|| matches.value_source(id));
-        source(of_command).or_else(|| source(&matches)).flatten() != Some(ValueSource::CommandLine)
+        of_command.and_then(source).or_else(|| source(&matches)).flatten() != Some(ValueSource::CommandLine)
     };
-    let subcommand = command.find_subcommand(name).expect("clap has found it");
+    let subcommand = name.and_then(|name| command.find_subcommand(name));
     let mut added = Vec::new();
-    for arg in command.get_arguments().chain(subcommand.get_arguments()).filter(open) {
+    for arg in command.get_arguments().chain(subcommand.into_iter().flat_map(Command::get_arguments)).filter(open) {
         let Some(flag) = flag(arg) else { continue };
         let Some((origin, values)) = given(arg, flag, environment, &settings, file.as_deref()) else { continue };
         let values: Vec<OsString> = values.into_iter().map(|value| joined(flag, &value)).collect();
@@ -43,7 +44,7 @@ pub fn parse(mut args: Vec<OsString>, environment: &Environment) -> Result<Cli, 
         added.extend(values);
     }
     args.extend(added);
-    Ok(Cli::from_arg_matches(&command.try_get_matches_from(args)?)?)
+    Ok(C::from_arg_matches(&command.try_get_matches_from(args)?)?)
 }
 
 /// The environment variable of a flag (without its dashes).
@@ -51,21 +52,18 @@ pub fn variable(flag: &str) -> String {
     format!("ETCD_SYNC_{}", flag.to_ascii_uppercase().replace('-', "_"))
 }
 
-/// The command line, its help naming the environment variables.
-pub fn command() -> Command {
-    fn documented(command: Command) -> Command {
-        let command = command.mut_args(|arg| {
-            let Some(variable) = flag(&arg).map(variable) else { return arg };
-            let with_variable = |text: String| format!("{text} [env: {variable}]");
-            let help = arg.get_help().map(|help| with_variable(help.to_string())).unwrap_or_default();
-            match arg.get_long_help().map(|help| with_variable(help.to_string())) {
-                Some(long) => arg.help(help).long_help(long),
-                None => arg.help(help),
-            }
-        });
-        command.mut_subcommands(documented)
-    }
-    documented(Cli::command())
+/// A command line, its help naming the environment variables.
+pub fn documented(command: Command) -> Command {
+    let command = command.mut_args(|arg| {
+        let Some(variable) = flag(&arg).map(variable) else { return arg };
+        let with_variable = |text: String| format!("{text} [env: {variable}]");
+        let help = arg.get_help().map(|help| with_variable(help.to_string())).unwrap_or_default();
+        match arg.get_long_help().map(|help| with_variable(help.to_string())) {
+            Some(long) => arg.help(help).long_help(long),
+            None => arg.help(help),
+        }
+    });
+    command.mut_subcommands(documented)
 }
 
 /// The name that a flag has in files. `config` has none: it says which file.
@@ -114,11 +112,12 @@ fn joined(flag: &str, value: &OsString) -> OsString {
 fn judge(
     command: &Command,
     program: &OsString,
-    subcommand: &str,
+    subcommand: Option<&str>,
     values: &[OsString],
     origin: String,
 ) -> Result<(), ArgsError> {
-    let line = [program.clone(), subcommand.into()].into_iter().chain(values.iter().cloned());
+    let line =
+        [Some(program.clone()), subcommand.map(OsString::from)].into_iter().flatten().chain(values.iter().cloned());
     match command.clone().try_get_matches_from(line) {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == ErrorKind::ArgumentConflict => {
@@ -133,10 +132,12 @@ fn judge(
     }
 }
 
-/// Refuses keys that are no flag of any command; a flag of another command than this one's is fine.
-fn known(settings: Settings, file: &Path, command: &Command) -> Result<Settings, ArgsError> {
-    let all = std::iter::once(command).chain(command.get_subcommands()).flat_map(Command::get_arguments);
-    let flags: Vec<&str> = all.filter_map(flag).filter(|flag| *flag != "config").collect();
+/// Refuses keys that are no flag of any command of either program; a flag of another one than this is fine.
+fn known(settings: Settings, file: &Path) -> Result<Settings, ArgsError> {
+    let commands = [Cli::command(), MonitorCli::command()];
+    let all = commands.iter().flat_map(|command| std::iter::once(command).chain(command.get_subcommands()));
+    let flags: Vec<&str> =
+        all.flat_map(Command::get_arguments).filter_map(flag).filter(|flag| *flag != "config").collect();
     let Some(key) = settings.keys().find(|key| !flags.contains(&key.as_str())) else { return Ok(settings) };
     let scored = flags.iter().map(|flag| (strsim::jaro_winkler(key, flag), *flag));
     let near = scored.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score > 0.75);

@@ -1,0 +1,44 @@
+//! The flags of `etcd-sync-monitor`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::values::{bytes, duration, duration_or_never, listen, number};
+
+/// What and how often the monitor compares, and for whom.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Monitor")]
+pub struct MonitorArgs {
+    /// Address and port of the dashboard, /check, /metrics, /healthz and /readyz; `[::]:8080` takes IPv4 too
+    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:8080", value_parser = listen)]
+    pub listen: SocketAddr,
+
+    /// How often the keys of both clusters are compared (1s to 1d)
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration("1s", "1d"))]
+    pub check_interval: Duration,
+
+    /// How often the values are compared too (10s to 7d); 0: only when somebody asks for it
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration_or_never("10s", "7d"))]
+    pub deep_check_interval: Duration,
+
+    /// How long a comparison may take before it gives up (1s to 1d)
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration("1s", "1d"))]
+    pub check_timeout: Duration,
+
+    /// Most keys a second that comparisons read, from the two clusters together; 0: as fast as they answer
+    #[arg(long, value_name = "KEYS", default_value = "200000", value_parser = number(0, u64::MAX))]
+    pub check_keys_per_second: u64,
+
+    /// Most bytes a second that comparisons read, from the two clusters together, as in 500K, 16M or 1G (powers of 1024);
+    /// 0: as fast as they answer
+    #[arg(long, value_name = "BYTES", default_value = "32M", value_parser = bytes)]
+    pub check_bytes_per_second: u64,
+
+    /// File with a token; with it, everything but /healthz and /readyz wants `Authorization: Bearer TOKEN` (a browser is
+    /// asked for it). Read again at every use
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+}
