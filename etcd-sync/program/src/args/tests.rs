@@ -391,7 +391,7 @@ fn the_monitor_has_the_same_sources_and_shares_a_file_with_the_daemon() {
     assert_eq!((config.command.bytes_per_second, config.command.deep_check_interval), (500 << 10, None));
     let config = monitor(&["--check-interval=10s"], &environment).unwrap();
     assert_eq!(config.command.check_interval, Duration::from_secs(10));
-    assert_eq!(run(&[&file.flag()], &env(&[])).leader_ttl, Duration::from_secs(20));
+    assert_eq!(run(&["run", &file.flag()], &env(&[])).leader_ttl, Duration::from_secs(20));
 }
 
 #[test]
