@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use serde::Serialize;
 
 use crate::encryption::Keyring;
 use crate::object::{self, Form, Header, Owner};
@@ -45,8 +44,7 @@ const BOOKKEEPING: [&str; 4] = [
 ];
 
 /// How two values differ.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Drift {
     /// In the status and in bookkeeping only: the standby's controllers see other nodes and pods.
     Status,
@@ -75,6 +73,16 @@ impl Drift {
             (Some(primary), Some(standby)) if primary == standby => Drift::Status,
             (Some(_), Some(_)) => Drift::Content,
             _ => Drift::Unknown,
+        }
+    }
+
+    /// In a word, as programs read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Drift::Status => "status",
+            Drift::Content => "content",
+            Drift::OtherObject => "other-object",
+            Drift::Unknown => "unknown",
         }
     }
 

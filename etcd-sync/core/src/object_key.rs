@@ -43,6 +43,16 @@ impl<'a> ObjectKey<'a> {
     }
 }
 
+impl ObjectKey<'_> {
+    /// The resource as kubectl takes it: `configmaps`, `widgets.example.com`.
+    pub fn resource_name(&self) -> String {
+        match self.group {
+            Some(group) => format!("{}.{group}", self.resource),
+            None => self.resource.to_owned(),
+        }
+    }
+}
+
 /// The namespace that a key from behind the Kubernetes prefix belongs to; a namespace object belongs to itself.
 /// Works on any bytes, so that no odd name takes a key out of its namespace.
 pub fn namespace_of(relative: &[u8]) -> Option<&[u8]> {

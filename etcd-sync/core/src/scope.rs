@@ -261,6 +261,11 @@ impl Scope {
         Some((&prefix.text, &key[prefix.text.len()..]))
     }
 
+    /// The prefix a key lies below, whoever lays it out.
+    pub fn prefix_of(&self, key: &[u8]) -> Option<&str> {
+        self.prefixes.iter().map(|prefix| &prefix.text[..]).find(|prefix| key.starts_with(prefix.as_bytes()))
+    }
+
     /// The prefixes that an API server lays out.
     pub fn kubernetes_prefixes(&self) -> impl Iterator<Item = &str> {
         self.prefixes.iter().filter(|prefix| !prefix.plain).map(|prefix| &prefix.text[..])

@@ -11,6 +11,7 @@ use etcd_sync_core::state::cluster_id_text;
 use etcd_sync_core::walk::{Side, Walk, WalkOptions};
 use etcd_sync_program::args::TableOutput;
 use etcd_sync_program::config::{Config, PlanConfig};
+use etcd_sync_store::pace::Pace;
 use etcd_sync_store::record::{Record, local_keys};
 use serde_json::{Value, json};
 
@@ -55,10 +56,11 @@ pub async fn run(config: Config, options: PlanConfig) -> Result<Outcome> {
     let scope = &config.scope;
     // What a KMS holds was asked for when the preflight looked at samples.
     let open = |kv: &KeyValue| encryption.keyring.open(&kv.key, &kv.value).ok();
+    let pace = Pace::unlimited();
     let mut walk = Walk::new(&scope.ranges_below(CRDS), reading);
-    pair.walk(&mut walk, |chunk| plan.learn(&chunk, scope, open)).await.context("the plan is incomplete")?;
+    pair.walk(&mut walk, &pace, |chunk, _| plan.learn(&chunk, scope, open)).await.context("the plan is incomplete")?;
     let mut walk = Walk::new(scope.ranges(), reading);
-    pair.walk(&mut walk, |chunk| plan.chunk(chunk, scope, moments, |key| local.contains(key), open))
+    pair.walk(&mut walk, &pace, |chunk, _| plan.chunk(chunk, scope, moments, |key| local.contains(key), open))
         .await
         .context("the plan is incomplete")?;
     let served = match &facts.standby_api {

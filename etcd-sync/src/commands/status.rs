@@ -26,7 +26,7 @@ pub async fn run(config: Config, status: StatusConfig) -> Result<Outcome> {
         Ok(identity) => identity.map_err(|error| error.to_string()),
         Err(_) => Err(format!("the primary did not answer within {PRIMARY_TIMEOUT:?}")),
     };
-    let role = record.role.as_deref().map(printable);
+    let role = record.role.as_ref().map(|kv| printable(&kv.value));
     let lag =
         checkpoint.as_ref().zip(primary.as_ref().ok()).map(|(checkpoint, head)| head.revision - checkpoint.revision);
     let copied: Option<Value> = record.copied.as_ref().and_then(|kv| serde_json::from_slice(&kv.value).ok());

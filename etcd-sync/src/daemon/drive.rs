@@ -126,8 +126,9 @@ impl Driver<'_> {
                         headroom_due = now + HEADROOM_INTERVAL;
                         let (primary, known) = (self.primary.clone(), self.health.compacted());
                         let checkpoint = session.checkpoint().revision;
+                        let key = session.scope().covering_range().start;
                         answers.spawn(async move {
-                            Answer::Headroom(headroom::compacted(&primary, known, checkpoint).await)
+                            Answer::Headroom(headroom::compacted(&primary, key, known, checkpoint).await)
                         });
                     }
                     session.handle(now_ms(), Input::Tick).map_err(Outcome::Ended)

@@ -40,7 +40,7 @@ pub async fn gather(
     Ok(Start {
         fence,
         last_write: record.last_write(),
-        role: record.role,
+        role: record.role.map(|kv| kv.value),
         checkpoint: record.checkpoint.map(|kv| kv.value),
         local_keys,
         // The moment of the record itself: what an abandoned copy still writes after it is later than it.

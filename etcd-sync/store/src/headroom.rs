@@ -2,21 +2,22 @@
 
 use crate::client::Etcd;
 use crate::error::Error;
+use bytes::Bytes;
 use etcd_sync_core::kv::{KeyRange, Revision};
 use etcd_sync_core::request::ReadRange;
 
 /// The primary's compact revision as far as it is at or below `checkpoint`, searched by halving from the one `known` so
-/// far; 0 while nothing is compacted. `None` when the primary cannot be asked.
-pub async fn compacted(primary: &Etcd, known: Revision, checkpoint: Revision) -> Option<Revision> {
+/// far; 0 while nothing is compacted. `key` is any key the caller may read. `None` when the primary cannot be asked.
+pub async fn compacted(primary: &Etcd, key: Bytes, known: Revision, checkpoint: Revision) -> Option<Revision> {
     // The compact revision itself can still be read, the one below it cannot.
     let (mut below, mut above) = ((known - 1).clamp(0, checkpoint), checkpoint + 1);
     // Mostly nothing has changed, and one question shows it.
-    if below + 1 < above && readable(primary, below + 1).await? {
+    if below + 1 < above && readable(primary, key.clone(), below + 1).await.ok()? {
         above = below + 1;
     }
     while below + 1 < above {
         let middle = below + (above - below) / 2;
-        if readable(primary, middle).await? {
+        if readable(primary, key.clone(), middle).await.ok()? {
             above = middle;
         } else {
             below = middle;
@@ -25,13 +26,12 @@ pub async fn compacted(primary: &Etcd, known: Revision, checkpoint: Revision) ->
     Some(if below == 0 { 0 } else { below + 1 })
 }
 
-async fn readable(primary: &Etcd, revision: Revision) -> Option<bool> {
-    // One key that nobody has: the revision is checked before anything is looked up.
-    let key = bytes::Bytes::from_static(b"/etcd-sync/headroom");
+/// Whether a cluster still has its history at `revision`; `key` is any key the caller may read.
+pub(crate) async fn readable(etcd: &Etcd, key: Bytes, revision: Revision) -> Result<bool, Error> {
     let range = KeyRange::single(key);
-    match primary.read(ReadRange { range, limit: 1, keys_only: true, revision }).await {
-        Ok(_) => Some(true),
-        Err(Error::Compacted { .. }) => Some(false),
-        Err(_) => None,
+    match etcd.read(ReadRange { range, limit: 1, keys_only: true, revision }).await {
+        Ok(_) => Ok(true),
+        Err(Error::Compacted { .. }) => Ok(false),
+        Err(error) => Err(error),
     }
 }

@@ -7,6 +7,7 @@
 mod alert;
 mod auth;
 mod client;
+pub mod compare;
 mod convert;
 pub mod election;
 pub mod encryption;
@@ -18,6 +19,7 @@ pub mod kms;
 mod lease;
 mod link;
 mod options;
+pub mod pace;
 pub mod pair;
 mod pool;
 mod prefixes;

@@ -19,8 +19,8 @@ const LEDGER_PAGE: i64 = 5_000;
 pub struct Record {
     /// That revision.
     pub revision: Revision,
-    /// Value of the role.
-    pub role: Option<Bytes>,
+    /// The role; its revision of change is the moment it was given.
+    pub role: Option<KeyValue>,
     /// The checkpoint, undecoded.
     pub checkpoint: Option<KeyValue>,
     /// The mark of a copy under way.
@@ -63,7 +63,7 @@ impl Record {
         let mut get = || gets.next().flatten();
         Ok(Record {
             revision: reply.revision,
-            role: get().map(|kv| kv.value),
+            role: get(),
             checkpoint: get(),
             copied: get(),
             condition: get().and_then(|kv| serde_json::from_slice(&kv.value).ok()),

@@ -277,6 +277,11 @@ impl Session {
         Carried { kinds: self.kinds.clone(), kinds_known: self.kinds_known, lost, audit }
     }
 
+    /// What is synchronized.
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
     /// Counters and positions.
     pub fn stats(&self) -> &Stats {
         &self.stats

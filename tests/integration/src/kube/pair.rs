@@ -127,9 +127,10 @@ impl KubePair {
         await_until("both API servers serve the same objects", timeout, || async {
             let report = self.check(&[]).await?;
             let missed = strings(&report["localMissedKeys"]);
-            let surplus = report["surplusReasons"].as_array().context("a report has reasons")?.iter();
+            let details = report["details"].as_array().context("a report has details")?.iter();
+            let surplus = details.filter(|one| one["difference"] == "surplus");
             let surplus =
-                surplus.filter(|one| one["reason"] != "local" || !one["key"].as_str().is_some_and(&may_be_local));
+                surplus.filter(|one| one["why"] != "local" || !one["key"].as_str().is_some_and(&may_be_local));
             let surplus: Vec<&Value> = surplus.collect();
             let differences = self.identity_differences(&may_be_local).await?;
             let same = missed.is_empty() && surplus.is_empty() && differences.is_empty();

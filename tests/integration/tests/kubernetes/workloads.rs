@@ -147,7 +147,7 @@ async fn run_one_pod(pair: &KubePair) -> Result<()> {
 /// (an empty creationTimestamp in a template is one), which the API does not show.
 pub async fn only_status_differs(pair: &KubePair, one_release: bool) -> Result<Vec<String>> {
     let report = pair.check(&["--deep"]).await?;
-    ensure!(!one_release || report["mismatched"] == 0, "mismatched: {}", report["mismatchedReasons"]);
+    ensure!(!one_release || report["mismatched"] == 0, "mismatched: {}", report["details"]);
     let lists = ["mismatchedKeys", "ownStatusKeys"].map(|list| report[list].as_array());
     let mismatched: Vec<&str> = lists.into_iter().flatten().flatten().filter_map(Value::as_str).collect();
     println!("values that the standby's controllers changed: {mismatched:#?}");

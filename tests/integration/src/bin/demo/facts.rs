@@ -118,8 +118,8 @@ impl Facts {
 
     /// Surplus keys that the report puts down to the standby itself.
     pub fn reported_local(&self) -> usize {
-        let surplus = self.report["surplusReasons"].as_array();
-        surplus.map_or(0, |surplus| surplus.iter().filter(|one| one["reason"] == "local").count())
+        let details = self.report["details"].as_array();
+        details.map_or(0, |details| details.iter().filter(|one| one["why"] == "local").count())
     }
 
     /// What did not hold; empty when everything did.

@@ -1,0 +1,350 @@
+//! The exact comparison over both clusters.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use etcd_sync_core::check::{Basis, ComparedAt, Comparison, Difference, KEPT_MAX, Object, Report, Suspect, difference};
+use etcd_sync_core::content::{self, Kinds};
+use etcd_sync_core::drift::Drift;
+use etcd_sync_core::kv::{KeyRange, KeyValue, Revision};
+use etcd_sync_core::object;
+use etcd_sync_core::request::ReadRange;
+use etcd_sync_core::scope::{Decision, Scope};
+use etcd_sync_core::state::{BadCheckpoint, Checkpoint, Phase, ROLE_PRIMARY, cluster_id_text};
+use etcd_sync_core::walk::{Side, Walk, WalkOptions};
+use futures_util::stream::{self, StreamExt};
+
+use crate::encryption::Encryption;
+use crate::error::{Error, WatchError};
+use crate::headroom;
+use crate::pace::Pace;
+use crate::pair::Pair;
+use crate::record::{Record, local_keys};
+use crate::watch::WatchMessage;
+
+/// Differences looked into, and so many at once; beyond it they are taken as they are.
+const SUSPECTS_MAX: usize = KEPT_MAX;
+const SUSPECTS_AT_ONCE: usize = 16;
+
+/// Why a comparison has no verdict.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CheckError {
+    /// No link was ever made here.
+    #[error(
+        "nothing was ever synchronized into this standby (link {link}): start `etcd-sync run` first, or check --link"
+    )]
+    NeverSynchronized {
+        /// The link's state directory.
+        link: String,
+    },
+    /// A copy is under way: the standby stands for no revision of the primary.
+    #[error(
+        "{phase} is under way, so the standby stands for no single revision of the primary yet: try again when `etcd-sync status` says streaming"
+    )]
+    Copying {
+        /// Its name.
+        phase: &'static str,
+    },
+    /// Both are one cluster, or not the recorded pair.
+    #[error(
+        "the primary is cluster {found}, but the standby was synchronized from cluster {recorded}: check --primary-endpoints"
+    )]
+    OtherPrimary {
+        /// Recorded id.
+        recorded: String,
+        /// Id found.
+        found: String,
+    },
+    /// The primary compacts its history before it can be read.
+    #[error(
+        "the primary's history at the checkpoint (revision {revision}) is compacted, and the checkpoint did not move in time: the synchronizer is far behind or stuck; see `etcd-sync status`"
+    )]
+    Behind {
+        /// The checkpoint's revision.
+        revision: Revision,
+    },
+    /// It serves users now, and the moment it began to cannot be read any more.
+    #[error(
+        "this cluster was promoted and has a history of its own since: there is nothing left to compare (the moment of the promotion, revision {promoted} here and revision {revision} of the old primary, is compacted)"
+    )]
+    Promoted {
+        /// The standby's revision of the promotion.
+        promoted: Revision,
+        /// The checkpoint's revision.
+        revision: Revision,
+    },
+    /// The record is unusable.
+    #[error(transparent)]
+    Checkpoint(#[from] BadCheckpoint),
+    /// A cluster cannot be read.
+    #[error(transparent)]
+    Store(#[from] Error),
+}
+
+/// How to compare.
+pub struct CompareOptions<'a> {
+    /// What is synchronized.
+    pub scope: &'a Scope,
+    /// What opens encrypted values.
+    pub encryption: &'a Encryption,
+    /// Compare values too.
+    pub deep: bool,
+    /// How long to wait for a moment at which the two can be compared.
+    pub patience: Duration,
+    /// How fast to read.
+    pub pace: &'a Pace,
+    /// Is told (keys of the primary walked, keys in all as far as known).
+    pub progress: &'a (dyn Fn(u64, u64) + Sync),
+}
+
+/// A pair of revisions that can be compared.
+#[derive(Clone, Debug)]
+struct Moment {
+    basis: Basis,
+    primary: Revision,
+    standby: Revision,
+    head: Revision,
+    synchronizer: bool,
+    /// Revision of the checkpoint's last write.
+    checkpoint: Revision,
+}
+
+/// One comparison under way.
+struct Run<'a> {
+    pair: &'a Pair,
+    options: &'a CompareOptions<'a>,
+    deadline: Instant,
+    local: HashSet<Bytes>,
+    moment: Moment,
+    moments: u32,
+}
+
+impl Pair {
+    /// Compares the scope on both sides, exactly: see [`Basis`]. What differs is read again with its values, because content
+    /// may take an object out of scope, and because it may be compared at a later moment than it was found at.
+    ///
+    /// # Errors
+    /// Why there is no verdict.
+    pub async fn compare(&self, options: &CompareOptions<'_>) -> Result<Report, CheckError> {
+        let began = Instant::now();
+        let deadline = began + options.patience;
+        loop {
+            let moment = self.moment(options.scope, deadline).await?;
+            let local = local_keys(&self.standby, &self.keys).await?;
+            let mut run = Run { pair: self, options, deadline, local, moment, moments: 1 };
+            let comparison = run.compare().await?;
+            if run.is_stale().await? {
+                continue;
+            }
+            let Run { moment, moments, .. } = run;
+            return Ok(comparison.report(ComparedAt {
+                basis: moment.basis,
+                primary_revision: moment.primary,
+                standby_revision: moment.standby,
+                primary_head: moment.head,
+                synchronizer: moment.synchronizer,
+                moments,
+                took_ms: began.elapsed().as_millis() as u64,
+            }));
+        }
+    }
+
+    /// Waits for a moment at which the two can be compared.
+    async fn moment(&self, scope: &Scope, deadline: Instant) -> Result<Moment, CheckError> {
+        loop {
+            let record = Record::read(&self.standby, &self.keys).await?;
+            let Some(checkpoint) = record.checkpoint()? else {
+                let link = String::from_utf8_lossy(&self.keys.root).into_owned();
+                return Err(CheckError::NeverSynchronized { link });
+            };
+            let head = self.primary.identity().await?;
+            let found = cluster_id_text(head.cluster_id);
+            if found != checkpoint.primary {
+                return Err(CheckError::OtherPrimary { recorded: checkpoint.primary, found });
+            }
+            let moment = |basis, primary, standby| Moment {
+                basis,
+                primary,
+                standby,
+                head: head.revision,
+                synchronizer: !record.candidates.is_empty(),
+                checkpoint: record.checkpoint.as_ref().map_or(0, |kv| kv.mod_revision),
+            };
+            let stands = checkpoint.phase == Phase::Streaming && checkpoint.offset == 0;
+            let readable = stands && self.readable(Side::Primary, scope, checkpoint.revision).await?;
+            if let Some(role) = record.role.as_ref().filter(|role| role.value == ROLE_PRIMARY) {
+                let promoted = role.mod_revision;
+                if readable && self.readable(Side::Standby, scope, promoted).await? {
+                    return Ok(moment(Basis::Promotion, checkpoint.revision, promoted));
+                }
+                return Err(match stands {
+                    true => CheckError::Promoted { promoted, revision: checkpoint.revision },
+                    false => no_moment(&checkpoint),
+                });
+            }
+            if readable {
+                return Ok(moment(Basis::Checkpoint, checkpoint.revision, record.revision));
+            }
+            if record.candidates.is_empty() {
+                return Ok(moment(Basis::Head, head.revision, record.revision));
+            }
+            if !self.checkpoint_moves(record.revision + 1, deadline).await? {
+                return Err(no_moment(&checkpoint));
+            }
+        }
+    }
+
+    async fn readable(&self, side: Side, scope: &Scope, revision: Revision) -> Result<bool, Error> {
+        headroom::readable(self.etcd(side), scope.covering_range().start, revision).await
+    }
+
+    /// Whether the checkpoint is written from the standby's revision `from` on, before the deadline.
+    async fn checkpoint_moves(&self, from: Revision, deadline: Instant) -> Result<bool, Error> {
+        let range = KeyRange::single(self.keys.checkpoint.clone());
+        let moved = async {
+            let mut watch = self.standby.watch(range, from).await?;
+            loop {
+                if let WatchMessage::Events { .. } = watch.next().await? {
+                    return Ok(());
+                }
+            }
+        };
+        match tokio::time::timeout_at(deadline.into(), moved).await {
+            Err(_) => Ok(false),
+            Ok(Ok(())) => Ok(true),
+            // Whatever ended the watch, reading the record again tells more.
+            Ok(Err(WatchError::Store(error))) if !error.is_transient() => Err(error),
+            Ok(Err(_)) => Ok(Instant::now() < deadline),
+        }
+    }
+}
+
+impl Run<'_> {
+    async fn compare(&mut self) -> Result<Comparison, CheckError> {
+        let CompareOptions { scope, deep, pace, progress, .. } = *self.options;
+        let mut comparison = Comparison::new(deep);
+        let mut walk = Walk::new(
+            scope.ranges(),
+            WalkOptions {
+                lead: Comparison::LEAD,
+                keys_only: !deep,
+                lead_revision: self.moment.primary,
+                follow_revision: self.moment.standby,
+                prefetch: true,
+            },
+        );
+        let mut suspects = Vec::new();
+        loop {
+            let each = |chunk, (done, total)| {
+                for suspect in comparison.chunk(chunk, scope, |key| self.local.contains(key)) {
+                    match suspects.len() < SUSPECTS_MAX {
+                        true => suspects.push(suspect),
+                        false => comparison.confirm_unproved(&suspect, scope),
+                    }
+                }
+                progress(done, total);
+            };
+            if self.pair.walk(&mut walk, pace, each).await? {
+                break;
+            }
+            // Keys already compared stay compared: each was judged at a moment when the two could be.
+            self.next_moment().await?;
+            walk.rebase(self.moment.primary, self.moment.standby);
+        }
+        self.judge(&mut comparison, suspects).await?;
+        Ok(comparison)
+    }
+
+    async fn next_moment(&mut self) -> Result<(), CheckError> {
+        self.moment = self.pair.moment(self.options.scope, self.deadline).await?;
+        self.local = local_keys(&self.pair.standby, &self.pair.keys).await?;
+        self.moments += 1;
+        Ok(())
+    }
+
+    /// Looks into every suspect at the last moment; those that history was compacted under, at a later one.
+    async fn judge(&mut self, comparison: &mut Comparison, mut suspects: Vec<Suspect>) -> Result<(), CheckError> {
+        let scope = self.options.scope;
+        loop {
+            let mut again = Vec::new();
+            let this = &*self;
+            let mut judged = stream::iter(suspects)
+                .map(|suspect| async { (this.look_into(&suspect).await, suspect) })
+                .buffered(SUSPECTS_AT_ONCE);
+            while let Some((verdict, mut suspect)) = judged.next().await {
+                match verdict {
+                    Ok(Verdict::Same) => {}
+                    Ok(Verdict::OutOfScope) => comparison.out_of_scope(&suspect, scope),
+                    Ok(Verdict::Differs(difference, object)) => {
+                        suspect.difference = difference;
+                        comparison.confirm(&suspect, scope, object);
+                    }
+                    Err(Error::Compacted { .. }) => again.push(suspect),
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            drop(judged);
+            if again.is_empty() {
+                return Ok(());
+            }
+            suspects = again;
+            self.next_moment().await?;
+        }
+    }
+
+    async fn look_into(&self, suspect: &Suspect) -> Result<Verdict, Error> {
+        let CompareOptions { scope, encryption, deep, .. } = *self.options;
+        let (primary, standby) = tokio::try_join!(
+            self.value(Side::Primary, &suspect.key, self.moment.primary),
+            self.value(Side::Standby, &suspect.key, self.moment.standby)
+        )?;
+        let is_local = |key: &[u8]| self.local.contains(key);
+        let found = difference(primary.as_ref(), standby.as_ref(), deep, is_local);
+        let (Some(mut found), Some(kv)) = (found, primary.as_ref().or(standby.as_ref())) else {
+            return Ok(Verdict::Same);
+        };
+        let keyring = &encryption.keyring;
+        if content::leaves_out(scope, &Kinds::default(), keyring, kv) {
+            return Ok(Verdict::OutOfScope);
+        }
+        if let (Difference::Mismatched(drift), Some(primary), Some(standby)) = (&mut found, &primary, &standby) {
+            *drift = Drift::between(keyring, &suspect.key, &primary.value, &standby.value);
+        }
+        let header = keyring.open(&kv.key, &kv.value).ok().and_then(|plain| object::header(&plain).ok());
+        Ok(Verdict::Differs(found, header.as_ref().map(Object::new)))
+    }
+
+    /// The key in scope at a revision of a side.
+    async fn value(&self, side: Side, key: &Bytes, revision: Revision) -> Result<Option<KeyValue>, Error> {
+        let range = KeyRange::single(key.clone());
+        let page = self.pair.etcd(side).read(ReadRange { range, limit: 1, keys_only: false, revision }).await?;
+        self.options.pace.pay(&page).await;
+        self.options.encryption.prime(&page.kvs).await;
+        Ok(page.kvs.into_iter().next().filter(|kv| self.options.scope.decide_kv(kv) == Decision::InScope))
+    }
+
+    /// Whether a synchronizer has begun to work behind a comparison that counted on there being none.
+    async fn is_stale(&self) -> Result<bool, Error> {
+        if self.moment.basis != Basis::Head {
+            return Ok(false);
+        }
+        let record = Record::read(&self.pair.standby, &self.pair.keys).await?;
+        let moved = record.checkpoint.as_ref().map_or(0, |kv| kv.mod_revision) != self.moment.checkpoint;
+        Ok(moved || !record.candidates.is_empty())
+    }
+}
+
+/// What a look at a suspect's values says.
+enum Verdict {
+    Same,
+    OutOfScope,
+    Differs(Difference, Option<Object>),
+}
+
+fn no_moment(checkpoint: &Checkpoint) -> CheckError {
+    match checkpoint.phase {
+        Phase::Streaming => CheckError::Behind { revision: checkpoint.revision },
+        phase => CheckError::Copying { phase: phase.name() },
+    }
+}

@@ -1,0 +1,92 @@
+//! How fast comparisons may read: clusters that serve users must not feel them.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use etcd_sync_core::request::Page;
+use tokio::time::Instant;
+
+/// Work that may be done at once after a pause.
+const BURST: Duration = Duration::from_millis(100);
+
+/// A limit in keys and bytes a second, shared by everything that holds it.
+#[derive(Debug)]
+pub struct Pace {
+    keys_per_second: u64,
+    bytes_per_second: u64,
+    /// When the work so far is paid for.
+    paid: Mutex<Option<Instant>>,
+}
+
+impl Pace {
+    /// 0 is no limit.
+    pub fn new(keys_per_second: u64, bytes_per_second: u64) -> Self {
+        Pace { keys_per_second, bytes_per_second, paid: Mutex::new(None) }
+    }
+
+    /// No limit at all.
+    pub fn unlimited() -> Self {
+        Pace::new(0, 0)
+    }
+
+    /// Waits until a page that was read is paid for.
+    pub async fn pay(&self, page: &Page) {
+        let bytes: usize = page.kvs.iter().map(|kv| kv.key.len() + kv.value.len()).sum();
+        if let Some(until) = self.reserve(Instant::now(), page.kvs.len() as u64, bytes as u64) {
+            tokio::time::sleep_until(until).await;
+        }
+    }
+
+    /// When work done at `now` is paid for; `None`: it costs nothing.
+    fn reserve(&self, now: Instant, keys: u64, bytes: u64) -> Option<Instant> {
+        let cost = cost(keys, self.keys_per_second).max(cost(bytes, self.bytes_per_second));
+        if cost.is_zero() {
+            return None;
+        }
+        let mut paid = self.paid.lock().unwrap_or_else(PoisonError::into_inner);
+        let from = paid.map_or(now, |paid| paid.max(now.checked_sub(BURST).unwrap_or(now)));
+        Some(*paid.insert(from + cost))
+    }
+}
+
+fn cost(units: u64, per_second: u64) -> Duration {
+    match per_second {
+        0 => Duration::ZERO,
+        _ => Duration::from_secs_f64(units as f64 / per_second as f64),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Seconds that `pages` pages of 100 keys and 1,000 bytes take.
+    fn seconds(pace: &Pace, pages: usize) -> f64 {
+        let began = Instant::now();
+        let end = (0..pages).fold(began, |now, _| pace.reserve(now, 100, 1_000).unwrap_or(now));
+        (end - began).as_secs_f64()
+    }
+
+    #[test]
+    fn the_slower_limit_counts() {
+        for (keys, bytes, expected) in [(1_000, 0, 5.0), (1_000, 5_000, 10.0), (0, 0, 0.0)] {
+            let found = seconds(&Pace::new(keys, bytes), 50);
+            assert!((found - expected).abs() < 0.01, "{found} for {expected}");
+        }
+    }
+
+    #[test]
+    fn two_that_share_it_get_half_each() {
+        let pace = Pace::new(1_000, 0);
+        let now = Instant::now();
+        let ends: Vec<Instant> = (0..20).filter_map(|_| pace.reserve(now, 100, 0)).collect();
+        assert_eq!(ends[19] - now, Duration::from_secs(2));
+    }
+
+    #[test]
+    fn a_pause_is_not_saved_up() {
+        let pace = Pace::new(1_000, 0);
+        let later = pace.reserve(Instant::now(), 1, 0).unwrap() + Duration::from_secs(60);
+        assert!(pace.reserve(later, 1_000, 0).unwrap() - later >= Duration::from_secs(1) - BURST);
+    }
+}
