@@ -9,6 +9,7 @@ pub mod encryption;
 pub mod families;
 pub mod fence;
 pub mod kv;
+pub mod lag;
 pub mod object;
 pub mod object_key;
 pub mod plan;

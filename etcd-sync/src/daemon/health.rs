@@ -1,24 +1,20 @@
 //! What this replica knows about itself and the link, for `/readyz`, `/metrics`, the progress display and the log.
 
-use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use etcd_sync_core::kv::Revision;
+use etcd_sync_core::lag::Lag;
 use etcd_sync_core::session::{Session, Stats};
 use etcd_sync_core::state::Phase;
-
-/// Probes of the primary's revision kept to tell the lag in seconds; one a second.
-const HEADS_MAX: usize = 3_600;
-
-/// Probes that the primary's pace is taken from: ten minutes.
-const PACES_MAX: usize = 600;
 
 /// Shared by everything in the process.
 #[derive(Debug)]
 pub struct Health {
     state: Mutex<State>,
     ready_lag: Duration,
+    /// What moments are counted from.
+    began: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -27,13 +23,7 @@ struct State {
     hold: Option<(&'static str, String)>,
     phase: Option<Phase>,
     checkpoint: Revision,
-    /// The primary's revision up to which everything it says was heard and applied.
-    applied: Revision,
-    head: Option<Revision>,
-    heads: VecDeque<(Instant, Revision)>,
-    /// The same probes, caught up with or not: the primary's pace.
-    paces: VecDeque<(Instant, Revision)>,
-    caught_up: Option<Instant>,
+    lag: Lag,
     compacted: Revision,
     headroom_known: bool,
     /// Sum over the sessions before this one, and this one's own.
@@ -82,7 +72,7 @@ pub struct Snapshot {
 impl Health {
     /// Ready means: caught up at most `ready_lag` ago.
     pub fn new(ready_lag: Duration) -> Self {
-        Health { state: Mutex::default(), ready_lag }
+        Health { state: Mutex::default(), ready_lag, began: Instant::now() }
     }
 
     /// The role changed.
@@ -92,8 +82,7 @@ impl Health {
         if role != Role::Leader {
             state.phase = None;
             state.hold = None;
-            state.heads.clear();
-            state.paces.clear();
+            state.lag.forget();
         }
     }
 
@@ -116,28 +105,17 @@ impl Health {
         let (checkpoint, stats) = (session.checkpoint(), session.stats());
         state.phase = Some(checkpoint.phase);
         state.checkpoint = checkpoint.revision;
-        state.applied = match checkpoint.phase {
+        state.lag.applied(match checkpoint.phase {
             Phase::Streaming if session.is_idle() => stats.heard.max(checkpoint.revision),
             Phase::Streaming => checkpoint.revision,
             Phase::FirstSync | Phase::Resync => 0,
-        };
+        });
         state.current.clone_from(stats);
-        state.catch_up();
     }
 
     /// The primary is at this revision now.
     pub fn head(&self, revision: Revision) {
-        let mut state = self.lock();
-        state.head = Some(revision);
-        if state.heads.len() == HEADS_MAX {
-            state.heads.pop_front();
-        }
-        state.heads.push_back((Instant::now(), revision));
-        if state.paces.len() == PACES_MAX {
-            state.paces.pop_front();
-        }
-        state.paces.push_back((Instant::now(), revision));
-        state.catch_up();
+        self.lock().lag.head(self.began.elapsed(), revision);
     }
 
     /// The primary's compact revision, as far as it is known.
@@ -163,16 +141,17 @@ impl Health {
         (totals.lost, totals.vanishing) = (state.current.lost, state.current.vanishing);
         totals.heard = state.current.heard;
         let streaming = state.phase == Some(Phase::Streaming);
-        let known = streaming.then_some(state.head).flatten();
-        let lag = known.and_then(|_| state.lag());
+        let lag_revisions = state.lag.revisions().filter(|_| streaming);
+        let lag = lag_revisions.and_then(|_| state.lag.time(self.began.elapsed()));
         Snapshot {
             role: state.role,
             hold: state.hold.clone(),
             phase: state.phase,
             checkpoint: state.checkpoint,
-            lag_revisions: known.map(|head| head.saturating_sub(state.applied).max(0) as u64),
+            lag_revisions,
             lag,
-            headroom: (streaming && state.headroom_known).then(|| state.headroom()),
+            headroom: (streaming && state.headroom_known)
+                .then(|| state.lag.headroom(state.compacted, state.checkpoint)),
             totals,
             copied: state.current.copied,
             ready: state.ready(lag, self.ready_lag),
@@ -186,33 +165,6 @@ impl Health {
 }
 
 impl State {
-    fn catch_up(&mut self) {
-        while self.heads.front().is_some_and(|(_, head)| *head <= self.applied) {
-            let seen = self.heads.pop_front().map(|(at, _)| at);
-            self.caught_up = self.caught_up.max(seen);
-        }
-    }
-
-    /// How long ago the standby was known to be where the primary was.
-    fn lag(&self) -> Option<Duration> {
-        match (self.heads.front(), self.caught_up) {
-            (Some((asked, _)), _) => Some(asked.elapsed()),
-            // The primary may have fallen silent since: then the lag grows with the time it is not heard of.
-            (None, Some(at)) if at.elapsed() > Duration::from_secs(5) => Some(at.elapsed()),
-            (None, Some(_)) => Some(Duration::ZERO),
-            (None, None) => None,
-        }
-    }
-
-    fn headroom(&self) -> (u64, Option<Duration>) {
-        let revisions = (self.checkpoint - self.compacted).max(0) as u64;
-        let pace = self.paces.front().zip(self.paces.back()).map(|((since, from), (until, to))| {
-            (to - from) as f64 / until.duration_since(*since).as_secs_f64().max(1.0)
-        });
-        let time = pace.filter(|pace| *pace > 0.0).map(|pace| Duration::from_secs_f64(revisions as f64 / pace));
-        (revisions, time)
-    }
-
     fn ready(&self, lag: Option<Duration>, most: Duration) -> Result<&'static str, String> {
         if let Some((_, why)) = &self.hold {
             return Err(why.clone());

@@ -118,18 +118,18 @@ impl Report {
         text.push_str(&self.remarks());
         let mut section = |heading: &str, kept: &Kept, advice: &'static str, line: fn(&Finding) -> String| {
             text.push_str(&format!("LOCAL ETCD {heading}: {}\n", kept.count));
-            if kept.count > 0 && !advice.is_empty() {
-                text.push_str(&format!("  # {advice}\n"));
-                Advice::command_for(advice)
-                    .into_iter()
-                    .for_each(|command| text.push_str(&format!("  #   {command}\n")));
-            }
             let shown = limit.min(kept.first.len());
             for one in &kept.first[..shown] {
                 text.push_str(&format!("  {}\n", line(one)));
             }
             if kept.count > shown as u64 {
                 text.push_str(&format!("  # … and {} more: {more}\n", kept.count - shown as u64));
+            }
+            if kept.count > 0 && !advice.is_empty() {
+                text.push_str(&format!("  # {advice}\n"));
+                Advice::command_for(advice)
+                    .into_iter()
+                    .for_each(|command| text.push_str(&format!("  #   {command}\n")));
             }
         };
         let plain = |finding: &Finding| finding.key.to_string();
