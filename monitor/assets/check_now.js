@@ -1,0 +1,74 @@
+// The button that starts a comparison, and the progress of the one that runs.
+
+import { byId, setAttribute, setText } from "./dom.js";
+import { count, percent } from "./text.js";
+
+/** A periodic comparison shorter than this, in ms, does not make the button flicker. */
+const QUIET_MS = 700;
+
+let asked = false;
+let refused = "";
+let reason = "";
+
+/** Makes the form work. Called once. */
+export function setUpCheckNow() {
+  byId("check-now").addEventListener("submit", (event) => {
+    event.preventDefault();
+    // Not `disabled`: a button that loses its focus in the middle throws keyboard users back to the top.
+    if (byId("check-button").getAttribute("aria-disabled") !== "true") start(byId("check-deep").checked);
+  });
+}
+
+/** A comparison ended: what was asked for is answered. */
+export function checkEnded() {
+  asked = false;
+  refused = "";
+}
+
+/**
+ * @param {any} state
+ * @param {number} nowMs
+ * @param {number | null} lostMs
+ */
+export function showCheckNow(state, nowMs, lostMs) {
+  const running = lostMs == null ? state?.running : null;
+  const visible = running && (asked || running.deep || nowMs - running.startedMs > QUIET_MS);
+  if (!state) reason = "Waiting for the monitor.";
+  else if (lostMs != null) reason = "Not possible: the monitor cannot be reached.";
+  else if (visible) reason = progressText(running);
+  else if (asked) reason = "Starting…";
+  else reason = "";
+  const button = byId("check-button");
+  setAttribute(button, "aria-disabled", reason ? "true" : "false");
+  setText(button, visible || asked ? "Checking…" : "Check now");
+  setText(byId("check-status"), reason || refused || "Changes nothing on either side.");
+  const bar = byId("check-progress");
+  bar.hidden = !visible;
+  if (visible && running.total > 0) {
+    bar.max = running.total;
+    bar.value = Math.min(running.done, running.total);
+  } else {
+    bar.removeAttribute("value");
+  }
+}
+
+function progressText(running) {
+  const what = running.deep ? "Comparing keys and values" : "Comparing keys";
+  if (!(running.total > 0)) return `${what}: ${count(running.done)} so far`;
+  return `${what}: ${count(running.done)} of ${count(running.total)} (${percent(running.done, running.total)} %)`;
+}
+
+async function start(deep) {
+  asked = true;
+  refused = "";
+  document.dispatchEvent(new Event("refresh"));
+  try {
+    const answer = await fetch(`/api/check${deep ? "?deep=1" : ""}`, { method: "POST" });
+    if (answer.status === 401) location.reload();
+    else if (!answer.ok) throw new Error(`the monitor answered ${answer.status} ${answer.statusText}`);
+  } catch (error) {
+    asked = false;
+    refused = `The check could not be started: ${error instanceof Error ? error.message : error}.`;
+    document.dispatchEvent(new Event("refresh"));
+  }
+}

@@ -1,0 +1,113 @@
+// The table of differences: asks the monitor for what the filters want, and keeps the place of who reads it.
+
+import { byId, setChildren, setText } from "./dom.js";
+import { differenceRow, idOf } from "./difference_row.js";
+import { filtered, offer, query, setUpFilters } from "./filters.js";
+import { count, plural, stopped } from "./text.js";
+
+/** Rows at first, and with each "show more". */
+const PAGE = 100;
+/** The most that the monitor gives at once. */
+const LIMIT = 1000;
+
+let wanted = PAGE;
+let asked = new AbortController();
+let known = false;
+let checked = false;
+let clock = () => Date.now();
+
+/**
+ * Makes the section work. Called once.
+ * @param {() => number} nowMs the monitor's clock
+ */
+export function setUpDifferences(nowMs) {
+  clock = nowMs;
+  setUpFilters(() => { wanted = PAGE; refreshDifferences(checked); });
+  byId("differences-more-button").addEventListener("click", () => { wanted += PAGE; refreshDifferences(checked); });
+}
+
+/**
+ * Reads the differences again.
+ * @param {boolean} told whether any check has told yet
+ */
+export async function refreshDifferences(told) {
+  checked = told;
+  asked.abort();
+  const mine = (asked = new AbortController());
+  try {
+    const answer = await read(mine.signal);
+    if (answer && asked === mine) show(answer);
+  } catch (error) {
+    if (mine.signal.aborted) return;
+    const why = error instanceof Error ? error.message : String(error);
+    const still = known ? " Those below are from before." : "";
+    setText(byId("differences-summary"), `The differences could not be read: ${stopped(why)}${still}`);
+    byId("differences").classList.toggle("old", known);
+  }
+}
+
+async function read(signal) {
+  let all = null;
+  while (!all || (all.differences.length < Math.min(wanted, all.total))) {
+    const asking = query();
+    asking.set("offset", String(all?.differences.length ?? 0));
+    asking.set("limit", String(Math.min(LIMIT, wanted - (all?.differences.length ?? 0))));
+    const answer = await fetch(`/api/differences?${asking}`, { signal, cache: "no-store" });
+    if (answer.status === 401) return location.reload();
+    if (!answer.ok) throw new Error(`the monitor answered ${answer.status} ${answer.statusText}`);
+    const page = await answer.json();
+    all = all ? { ...page, differences: [...all.differences, ...page.differences] } : page;
+    if (page.differences.length === 0) break;
+  }
+  return all;
+}
+
+function show(answer) {
+  known = true;
+  byId("differences").classList.remove("old");
+  offer(answer);
+  const rows = byId("differences-rows");
+  const present = new Map([...rows.children].map((row) => [row.dataset.id, row]));
+  const focus = focusInside(rows);
+  const shown = answer.differences.map((one) => {
+    const row = differenceRow(one, present.get(idOf(one)), clock());
+    row.dataset.id = idOf(one);
+    return row;
+  });
+  setChildren(rows, shown);
+  focus.restore();
+  byId("differences-table").hidden = shown.length === 0;
+  const all = Object.values(answer.counts).reduce((sum, n) => sum + n, 0);
+  showEmpty(shown.length === 0, all);
+  setText(byId("differences-summary"), summary(answer, shown.length, all));
+  const left = answer.total - shown.length;
+  byId("differences-more").hidden = left <= 0 || shown.length === 0;
+  setText(byId("differences-more-button"), `Show ${count(Math.min(PAGE, left))} more (${count(left)} left)`);
+}
+
+/** When the row with the focus healed, the focus goes to its neighbour and not to the top of the page. */
+function focusInside(rows) {
+  const row = document.activeElement?.closest("tr");
+  const at = row && rows.contains(row) ? [...rows.children].indexOf(row) : -1;
+  return {
+    restore() {
+      if (at < 0 || rows.contains(document.activeElement)) return;
+      const next = rows.children[Math.min(at, rows.children.length - 1)];
+      (next?.querySelector("button") ?? byId("filter-difference")).focus();
+    },
+  };
+}
+
+function summary(answer, shown, all) {
+  if (all === 0) return "";
+  const match = filtered() ? `${count(answer.total)} of ${count(all)} match` : plural(all, "difference");
+  return shown < answer.total ? `${match}, the first ${count(shown)} are shown` : match;
+}
+
+function showEmpty(empty, all) {
+  const element = byId("differences-empty");
+  element.hidden = !empty;
+  if (all > 0) setText(element, "No difference matches these filters.");
+  else if (checked) setText(element, "No differences: the last check that could tell found the same keys on both sides.");
+  else setText(element, "No check has told yet: whether there are differences is not known.");
+}

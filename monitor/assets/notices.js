@@ -1,0 +1,104 @@
+// What needs attention besides the verdict, most pressing first. Pure.
+
+import { ago, duration, stopped, ticking } from "./text.js";
+
+/** Below this much history left, in seconds, a pause of the link may cost a resync. */
+export const HEADROOM_WARN_SECONDS = 120;
+/** An observation older than this, in ms, is not the present any more. */
+export const OBSERVED_OLD_MS = 15_000;
+
+/**
+ * @typedef {object} Notice
+ * @property {string} id
+ * @property {"bad" | "warn" | "notice"} tone
+ * @property {string} title
+ * @property {string} text
+ *
+ * @param {any} state
+ * @param {number} nowMs
+ * @param {number | null} lostMs
+ * @returns {Notice[]}
+ */
+export function noticesOf(state, nowMs, lostMs) {
+  const all = [];
+  if (lostMs != null) all.push(lost(state, nowMs, lostMs));
+  const observed = state?.observed;
+  if (!observed) return all;
+  if (lostMs == null && nowMs - observed.atMs > OBSERVED_OLD_MS) {
+    all.push({
+      id: "blind", tone: "warn", title: `The monitor has not read the etcds for ${ticking((nowMs - observed.atMs) / 1000)}`,
+      text: "Reachability, roles and lag below are from before. Look at the monitor's log.",
+    });
+  }
+  all.push(...sides(observed), ...link(observed, nowMs), ...headroom(observed));
+  return all;
+}
+
+function lost(state, nowMs, lostMs) {
+  const since = ticking((nowMs - lostMs) / 1000);
+  return {
+    id: "lost", tone: "warn",
+    title: `This page lost the monitor ${since} ago`,
+    text: state
+      ? "The verdict below may be out of date. The page keeps trying to connect again by itself."
+      : "The page keeps trying to connect by itself.",
+  };
+}
+
+function sides(observed) {
+  const all = [];
+  const { primary, standby } = observed;
+  if (!primary.reachable) {
+    const why = stopped(primary.error ?? "No reason was given");
+    all.push({
+      id: "primary", tone: "bad", title: "The primary cannot be reached",
+      text: `${why} Nothing new arrives on the standby, and no check can be made. Revisions of it below are the last known.`,
+    });
+  }
+  if (!standby.reachable) {
+    const why = stopped(standby.error ?? "No reason was given");
+    all.push({
+      id: "standby", tone: "bad", title: "The standby cannot be reached",
+      text: `${why} Its role, phase and leader below are the last known.`,
+    });
+  }
+  return all;
+}
+
+function link({ standby, primary }, nowMs) {
+  if (standby.role === "primary") {
+    return [{
+      id: "promoted", tone: "notice", title: "This side was promoted: it is a primary now",
+      text: "No synchronizer can write to it any more. Checks compare with what it held when it was promoted.",
+    }];
+  }
+  const all = [];
+  if (standby.held) {
+    const since = ago(standby.held.sinceMs, nowMs);
+    all.push({
+      id: "held", tone: "bad", title: `The link is held: it stands still on purpose, since ${since}`,
+      text: `${stopped(standby.held.why)} Told by ${standby.held.holder}.`,
+    });
+  }
+  if (standby.reachable && standby.role == null) {
+    all.push({
+      id: "unused", tone: "notice", title: "Nothing was ever synchronized into this standby",
+      text: "Start etcd-sync for this link; the first sync begins by itself.",
+    });
+  } else if (standby.reachable && standby.leader == null) {
+    all.push({
+      id: "leader", tone: "bad", title: "No synchronizer is running",
+      text: `No etcd-sync leads this link: changes of the primary do not arrive.${primary.reachable ? " Look at the pods of etcd-sync." : ""}`,
+    });
+  }
+  return all;
+}
+
+function headroom({ headroom, standby }) {
+  const left = headroom?.seconds;
+  if (left == null || left >= HEADROOM_WARN_SECONDS || standby.role === "primary") return [];
+  return [{
+    id: "headroom", tone: "warn", title: `Only ${duration(left)} of history headroom`,
+    text: "If the link stands still that long, the primary's compaction passes it and a resync follows.",
+  }];
+}

@@ -1,0 +1,105 @@
+// The verdict, very large, and the notices around it.
+
+import { byId, h, setChildren, setText, time } from "./dom.js";
+import { shape } from "./shapes.js";
+import { NOT_KNOWN, ago, count, dateTime, duration, percent } from "./text.js";
+import { endedMs, verdictOf } from "./verdict.js";
+import { noticesOf } from "./notices.js";
+
+const BASIS = {
+  checkpoint: "as of the checkpoint",
+  head: "as of the primary's newest revision",
+  promotion: "as of the promotion",
+};
+
+/** What was said last to those who listen. */
+let announced = "";
+/** @type {Map<string, {element: HTMLElement, title: Element, text: Element}>} */
+const shown = new Map();
+
+/**
+ * Shows verdict and notices. Called on every event and every second.
+ * @param {any} state
+ * @param {number} nowMs the monitor's clock
+ * @param {number | null} lostMs the same clock
+ */
+export function showVerdict(state, nowMs, lostMs) {
+  const verdict = verdictOf(state, nowMs, lostMs);
+  const section = byId("verdict");
+  if (section.dataset.tone !== verdict.tone || !section.querySelector("svg")) {
+    section.dataset.tone = verdict.tone;
+    byId("verdict-shape").replaceChildren(shape(verdict.tone));
+  }
+  setText(byId("verdict-title"), verdict.title);
+  showLines(verdict.lines);
+  showProgress(verdict.progress ?? null);
+  showFacts(verdict.told, nowMs);
+  announce(verdict);
+  document.title = `${verdict.title} (${state?.link ?? "etcd-sync"})`;
+  showNotices(noticesOf(state, nowMs, lostMs));
+}
+
+function showLines(lines) {
+  const holder = byId("verdict-lines");
+  while (holder.children.length > lines.length) holder.lastElementChild.remove();
+  while (holder.children.length < lines.length) holder.append(h("p"));
+  lines.forEach((line, index) => setText(holder.children[index], line));
+}
+
+function showProgress(progress) {
+  const holder = byId("verdict-progress");
+  holder.hidden = !progress;
+  if (!progress) return holder.replaceChildren();
+  if (!holder.firstChild) holder.append(h("progress", { "aria-label": "Keys copied" }));
+  holder.firstChild.max = progress.total;
+  holder.firstChild.value = Math.min(progress.done, progress.total);
+  setText(holder.firstChild, `${percent(progress.done, progress.total)} %`);
+}
+
+/** The figures a verdict rests on; the first one ticks. */
+function showFacts(told, nowMs) {
+  const holder = byId("facts");
+  const id = told ? String(told.id) : "none";
+  if (holder.dataset.id === id) return;
+  holder.dataset.id = id;
+  const fact = (name, value) => h("div", {}, h("dt", {}, name), h("dd", {}, value));
+  if (!told) return holder.replaceChildren(fact("Checked", "never"));
+  const what = told.deep ? "keys and values" : "keys";
+  holder.replaceChildren(
+    fact("Checked", time(endedMs(told), ago, dateTime(endedMs(told)), nowMs)),
+    fact("Took", duration(told.tookMs / 1000)),
+    fact("Keys compared", count(told.keysCompared)),
+    fact("Primary revision", count(told.primaryRevision)),
+    fact("Standby revision", count(told.standbyRevision)),
+    fact("Compared", `${what}, ${BASIS[told.basis] ?? `as of ${NOT_KNOWN}`}`),
+  );
+}
+
+/** Says a verdict that changed, and never the ticking of its age. */
+function announce(verdict) {
+  if (verdict.title === announced || verdict.tone === "none") return;
+  announced = verdict.title;
+  setText(byId("announce"), verdict.title);
+}
+
+function showNotices(notices) {
+  const wanted = new Set(notices.map((notice) => notice.id));
+  for (const id of shown.keys()) if (!wanted.has(id)) shown.delete(id);
+  const above = [];
+  const below = [];
+  for (const notice of notices) {
+    let view = shown.get(notice.id);
+    if (!view) {
+      const title = h("h2", { class: "notice-title" });
+      const text = h("p");
+      const element = h("div", { class: "notice", "data-tone": notice.tone }, shape(notice.tone), h("div", {}, title, text));
+      view = { element, title, text };
+      shown.set(notice.id, view);
+    }
+    setText(view.title, notice.title);
+    setText(view.text, notice.text);
+    (notice.id === "lost" ? above : below).push(view.element);
+  }
+  setChildren(byId("notices-above"), above);
+  setChildren(byId("notices"), below);
+}
