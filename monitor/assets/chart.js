@@ -133,12 +133,12 @@ export function chartCard(card, { title, about, least, warnBelow }) {
     const paths = pathsOf(points, nowMs, top);
     setAttribute(line, "d", paths.line);
     setAttribute(area, "d", paths.area);
-    const warnAt = warnBelow && warnBelow < top ? HEIGHT * (1 - warnBelow / top) : null;
+    const warnAt = warnBelow && warnBelow < top && known.length > 0 ? HEIGHT * (1 - warnBelow / top) : null;
     setAttribute(warn, "visibility", warnAt == null ? "hidden" : "visible");
     for (const name of ["y1", "y2"]) setAttribute(warn, name, warnAt?.toFixed(1));
     warnLabel.hidden = warnAt == null;
     if (warnAt != null) warnLabel.style.setProperty("top", `${warnAt}%`);
-    setText(high, duration(top).replace(".0 ", " "));
+    setText(high, duration(top).replace(/\.0(?=\s)/, ""));
     nothing.hidden = known.length > 0;
     setText(value, words.value);
     setText(note, words.note);

@@ -55,7 +55,7 @@ export function showCheckNow(state, nowMs, lostMs) {
 function progressText(running) {
   const what = running.deep ? "Comparing keys and values" : "Comparing keys";
   if (!(running.total > 0)) return `${what}: ${count(running.done)} so far`;
-  return `${what}: ${count(running.done)} of ${count(running.total)} (${percent(running.done, running.total)} %)`;
+  return `${what}: ${count(running.done)} of ${count(running.total)} (${percent(running.done, running.total)})`;
 }
 
 async function start(deep) {

@@ -39,7 +39,7 @@ export function showLink(observed, nowMs, old) {
     ["Checkpoint", checkpoint(standby.checkpoint, nowMs)],
   ]);
   setText(cards.standby.title, standby.role === "primary" ? "Standby, promoted" : "Standby");
-  const copied = standby.copied?.total > 0 ? `, ${percent(standby.copied.done, standby.copied.total)} %` : "";
+  const copied = standby.copied?.total > 0 ? `, ${percent(standby.copied.done, standby.copied.total)}` : "";
   fill(cards.standby, ...reached(standby), [
     ["Role", standby.role ?? (standby.reachable ? "none: nothing ever ran here" : NOT_KNOWN)],
     ["Phase", standby.phase ? `${PHASES[standby.phase] ?? standby.phase}${standby.phase === "streaming" ? "" : copied}` : "none"],

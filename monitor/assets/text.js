@@ -5,6 +5,9 @@ const absolute = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeSty
 const ofYear = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
 const ofDay = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 
+/** Keeps a figure and its unit on one line. */
+const NB = "\u00a0";
+
 /** What stands where a figure is not known. */
 export const NOT_KNOWN = "not known";
 
@@ -33,9 +36,9 @@ export function plural(n, one, many = `${one}s`) {
 export function duration(seconds) {
   if (seconds == null || !Number.isFinite(seconds)) return NOT_KNOWN;
   const s = Math.max(0, seconds);
-  if (s < 0.0995) return `${Math.round(s * 1000)} ms`;
-  if (s < 9.95) return `${s.toFixed(1)} s`;
-  if (Math.round(s) < 60) return `${Math.round(s)} s`;
+  if (s < 0.0995) return `${Math.round(s * 1000)}${NB}ms`;
+  if (s < 9.95) return `${s.toFixed(1)}${NB}s`;
+  if (Math.round(s) < 60) return `${Math.round(s)}${NB}s`;
   return two(Math.round(s));
 }
 
@@ -45,7 +48,7 @@ export function duration(seconds) {
  */
 export function ticking(seconds) {
   const s = Math.max(0, Math.floor(seconds));
-  return s < 60 ? `${s} s` : two(s);
+  return s < 60 ? `${s}${NB}s` : two(s);
 }
 
 /**
@@ -84,14 +87,13 @@ export function moment(ms, nowMs) {
 }
 
 /**
- * A share as whole percent, never 100 before all is done.
+ * A share as whole percent, never 100 before all is done: `41 %`.
  * @param {number} done
  * @param {number} total
  */
 export function percent(done, total) {
-  if (total <= 0) return 0;
-  const share = Math.min(1, done / total);
-  return share < 1 ? Math.min(99, Math.floor(share * 100)) : 100;
+  const share = total > 0 ? Math.min(1, done / total) : 0;
+  return `${share < 1 ? Math.min(99, Math.floor(share * 100)) : 100}${NB}%`;
 }
 
 /**
@@ -125,5 +127,5 @@ function two(seconds) {
   const [large, size] = units[first];
   const [small, rest] = units[first + 1];
   const left = Math.floor((seconds % size) / rest);
-  return `${Math.floor(seconds / size)} ${large}${left ? ` ${left} ${small}` : ""}`;
+  return `${Math.floor(seconds / size)}${NB}${large}${left ? ` ${left}${NB}${small}` : ""}`;
 }

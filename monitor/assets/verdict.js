@@ -20,15 +20,19 @@ import { ago, count, duration, list, percent, plural, stopped, ticking } from ".
  * @property {number | null} ownStatus
  * @property {number} healed
  *
- * @typedef {"good" | "bad" | "notice" | "unknown" | "stale" | "none"} Tone
+ * @typedef {"good" | "bad" | "warn" | "notice" | "unknown" | "stale" | "none"} Tone
  *
  * @typedef {object} Verdict
  * @property {Tone} tone
  * @property {string} title
  * @property {string[]} lines what goes with it, most important first
  * @property {Result | null} told the comparison it rests on
+ * @property {Result | null} newest the last comparison, which may not have told
  * @property {{done: number, total: number} | null} [progress] of a copy under way
  */
+
+/** A standby further behind than this, in seconds, is consistent with the past only. */
+const BEHIND_SECONDS = 60;
 
 /** When the comparison ended. @param {Result} result */
 export function endedMs(result) {
@@ -84,12 +88,12 @@ export function outOfDateMs(checkIntervalMs) {
 export function verdictOf(state, nowMs, lostMs) {
   if (!state) {
     const title = lostMs == null ? "Connecting" : "No connection to the monitor";
-    return { tone: lostMs == null ? "none" : "stale", title, lines: ["Nothing is known yet."], told: null };
+    return { tone: lostMs == null ? "none" : "stale", title, lines: ["Nothing is known yet."], told: null, newest: null };
   }
   const results = /** @type {Result[]} */ (state.results);
   const newest = results.at(-1) ?? null;
   const told = results.findLast((result) => result.verdict !== "unknown") ?? null;
-  const present = atPresent(state, newest, told, nowMs);
+  const present = { told, newest, ...atPresent(state, newest, told, nowMs) };
   return lostMs == null || present.tone === "none" ? present : { ...present, tone: "stale", title: lastKnown(present.title) };
 }
 
@@ -98,28 +102,41 @@ function atPresent(state, newest, told, nowMs) {
   const copying = copyUnderWay(state.observed);
   if (copying) {
     const lines = [copying.line, "A failover is not possible before it ends."];
-    return { tone: "unknown", title: copying.title, lines: before ? [...lines, before] : lines, told, progress: copying.progress };
+    return { tone: "unknown", title: copying.title, lines: before ? [...lines, before] : lines, progress: copying.progress };
   }
   if (!newest) {
     const lines = [state.running ? "The first comparison is running." : "The first comparison has not begun."];
-    return { tone: "none", title: "Not checked yet", lines, told };
+    return { tone: "none", title: "Not checked yet", lines };
   }
-  if (!told) return { tone: "unknown", title: "Cannot tell", lines: [stopped(newest.error ?? "No reason was given")], told };
-  const outOfDate = nowMs - endedMs(told) > outOfDateMs(state.checkIntervalMs);
-  if (newest.verdict === "unknown") {
-    return { tone: "unknown", title: "Cannot tell", lines: [stopped(newest.error ?? "No reason was given"), before], told };
+  if (!told || newest.verdict === "unknown") {
+    const why = stopped(newest.error ?? "No reason was given");
+    return { tone: "unknown", title: "Cannot tell", lines: before ? [why, before] : [why] };
   }
   const values = valuesBefore(state.results, told, nowMs);
   const tone = values.mismatched > 0 && toneOf(told) !== "bad" ? "bad" : toneOf(told);
   const title = values.mismatched > 0 && told.missed === 0 && told.mismatched == null
     ? `Not consistent: ${plural(values.mismatched, "value")} mismatched`
     : titleOf(told);
-  const lines = [...meaning(told), ...values.lines];
-  if (!outOfDate) return { tone, title, lines, told };
+  const lines = values.mismatched > 0 ? [...values.lines, ...meaning(told)] : [...meaning(told), ...values.lines];
+  const but = tone === "bad" ? null : caveat(state.observed);
+  if (nowMs - endedMs(told) <= outOfDateMs(state.checkIntervalMs)) {
+    return but ? { tone: "warn", title: `${title}, but ${but}`, lines } : { tone, title, lines };
+  }
   const age = ticking((nowMs - endedMs(told)) / 1000);
   const every = duration(state.checkIntervalMs / 1000);
   const late = `Out of date: no check has ended for ${age}, and there should be one every ${every}. Press Check now.`;
-  return { tone: "stale", title: lastKnown(title), lines: [late, ...lines], told };
+  return { tone: "stale", title: lastKnown(title), lines: [late, ...lines] };
+}
+
+/** Why a link that is consistent may still lack what the primary did last. */
+function caveat(observed) {
+  if (!observed || observed.standby.role === "primary") return null;
+  const { primary, standby, lag } = observed;
+  if (!primary.reachable) return "the primary cannot be reached";
+  if (!standby.reachable) return "the standby cannot be reached";
+  if (standby.held) return "the link is held";
+  if (standby.leader == null) return "no synchronizer is running";
+  return (lag?.seconds ?? 0) > BEHIND_SECONDS ? `${duration(lag.seconds)} behind` : null;
 }
 
 /** The newest result that compared values, when the newest that told did not. */
@@ -139,7 +156,7 @@ function meaning(told) {
   if (told.missed > 0) {
     lines.push("Missed keys stop a failover: what depends on a missed owner would be garbage collected here.");
   } else if (toneOf(told) === "good") {
-    lines.push("Every synchronized key of the primary is on this side, and no other.");
+    lines.push(`Every synchronized key of the primary, as of its revision ${count(told.primaryRevision)}, is on this side, and no other.`);
   }
   if (told.surplus > 0) lines.push(surplus);
   if ((told.ownStatus ?? 0) > 0) {
@@ -155,7 +172,7 @@ function copyUnderWay(observed) {
   const what = standby.phase === "resync" ? "resync" : "first sync";
   const progress = standby.copied?.total > 0 ? standby.copied : null;
   const line = progress
-    ? `${count(progress.done)} of ${plural(progress.total, "key")} copied, ${percent(progress.done, progress.total)} %.`
+    ? `${count(progress.done)} of ${plural(progress.total, "key")} copied, ${percent(progress.done, progress.total)}.`
     : "How far it is is not known yet.";
   return { title: `Not ready: ${what} under way`, line, progress };
 }

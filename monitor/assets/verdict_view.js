@@ -33,7 +33,7 @@ export function showVerdict(state, nowMs, lostMs) {
   setText(byId("verdict-title"), verdict.title);
   showLines(verdict.lines);
   showProgress(verdict.progress ?? null);
-  showFacts(verdict.told, nowMs);
+  showFacts(verdict, nowMs);
   announce(verdict);
   document.title = `${verdict.title} (${state?.link ?? "etcd-sync"})`;
   showNotices(noticesOf(state, nowMs, lostMs));
@@ -53,20 +53,23 @@ function showProgress(progress) {
   if (!holder.firstChild) holder.append(h("progress", { "aria-label": "Keys copied" }));
   holder.firstChild.max = progress.total;
   holder.firstChild.value = Math.min(progress.done, progress.total);
-  setText(holder.firstChild, `${percent(progress.done, progress.total)} %`);
+  setText(holder.firstChild, percent(progress.done, progress.total));
 }
 
 /** The figures a verdict rests on; the first one ticks. */
-function showFacts(told, nowMs) {
+function showFacts({ told, newest }, nowMs) {
   const holder = byId("facts");
-  const id = told ? String(told.id) : "none";
+  const id = `${told?.id} ${newest?.id}`;
   if (holder.dataset.id === id) return;
   holder.dataset.id = id;
   const fact = (name, value) => h("div", {}, h("dt", {}, name), h("dd", {}, value));
-  if (!told) return holder.replaceChildren(fact("Checked", "never"));
+  const ended = (name, result) => fact(name, time(endedMs(result), ago, dateTime(endedMs(result)), nowMs));
+  const tried = newest && newest !== told ? [ended("Tried", newest)] : [];
+  if (!told) return holder.replaceChildren(...tried, fact(newest ? "Could tell" : "Checked", "never"));
   const what = told.deep ? "keys and values" : "keys";
   holder.replaceChildren(
-    fact("Checked", time(endedMs(told), ago, dateTime(endedMs(told)), nowMs)),
+    ...tried,
+    ended(newest === told ? "Checked" : "Could tell last", told),
     fact("Took", duration(told.tookMs / 1000)),
     fact("Keys compared", count(told.keysCompared)),
     fact("Primary revision", count(told.primaryRevision)),
