@@ -1,11 +1,19 @@
 //! What the two programs have in common: flags, environment and file turned into a validated configuration, the log, the
-//! wish to stop, and the frame of `main`.
+//! wish to stop, metrics, and the frame of `main`.
 
 pub mod args;
 pub mod config;
 pub mod logging;
+pub mod metrics;
 mod start;
 mod stop;
 
 pub use start::{FAILED, start};
 pub use stop::Stop;
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The wall clock, in Unix milliseconds.
+pub fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}

@@ -7,11 +7,11 @@ use etcd_sync_core::kv::printable;
 use etcd_sync_core::state::Checkpoint;
 use etcd_sync_program::args::TableOutput;
 use etcd_sync_program::config::{Config, StatusConfig};
+use etcd_sync_program::now_ms;
 use etcd_sync_store::record::Record;
 use serde_json::{Value, json};
 
 use super::{Outcome, print, print_json};
-use crate::daemon::now_ms;
 
 /// A primary that is away must not keep the operator from the rest.
 const PRIMARY_TIMEOUT: Duration = Duration::from_secs(3);

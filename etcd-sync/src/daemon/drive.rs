@@ -7,8 +7,8 @@ use etcd_sync_core::request::{Page, ReadRange, TxnReply};
 use etcd_sync_core::session::{Carried, Effect, Ended, Input, Note, ReadFailure, RequestId, Session};
 use etcd_sync_core::state::Phase;
 use etcd_sync_core::walk::Side;
-use etcd_sync_program::Stop;
 use etcd_sync_program::logging::DETAIL;
+use etcd_sync_program::{Stop, now_ms};
 use etcd_sync_store::election::Leadership;
 use etcd_sync_store::encryption::{Encryption, values};
 use etcd_sync_store::headroom;
@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tracing::{debug, error, info, warn};
 
-use super::health::{Health, now_ms};
+use super::health::Health;
 
 const TICK: Duration = Duration::from_millis(100);
 const HEAD_INTERVAL: Duration = Duration::from_secs(1);

@@ -1,7 +1,7 @@
 //! What this replica knows about itself and the link, for `/readyz`, `/metrics`, the progress display and the log.
 
 use std::sync::{Mutex, MutexGuard};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use etcd_sync_core::kv::Revision;
 use etcd_sync_core::lag::Lag;
@@ -219,9 +219,4 @@ impl Role {
             Role::Leader => "leader",
         }
     }
-}
-
-/// The wall clock, in Unix milliseconds.
-pub fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }

@@ -8,6 +8,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
+use etcd_sync_program::metrics::CONTENT_TYPE;
 use tokio::net::TcpListener;
 use tracing::info;
 
@@ -44,5 +45,5 @@ async fn ready(State(server): State<Arc<Server>>) -> (StatusCode, String) {
 
 async fn metrics(State(server): State<Arc<Server>>) -> ([(&'static str, &'static str); 1], String) {
     let page = server.metrics.render(&server.health.snapshot());
-    ([("content-type", "text/plain; version=0.0.4; charset=utf-8")], page)
+    ([("content-type", CONTENT_TYPE)], page)
 }

@@ -21,8 +21,8 @@ use etcd_sync_core::request::{Compare, Op, Txn};
 use etcd_sync_core::scope::Scope;
 use etcd_sync_core::session::{Carried, DeletionGuard, Ended, HELD_BYTES_MAX, Session, SessionConfig, init_role};
 use etcd_sync_core::state::{Condition, Phase, ROLE_STANDBY, StateKeys, cluster_id_text};
-use etcd_sync_program::Stop;
 use etcd_sync_program::config::{ApiServers, Config, Connection, RunConfig};
+use etcd_sync_program::{Stop, now_ms};
 use etcd_sync_store::election::{Leadership, campaign};
 use etcd_sync_store::encryption::{self, Encryption};
 use etcd_sync_store::{Error, Etcd, version_warning};
@@ -30,7 +30,6 @@ use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
 use self::drive::{Driver, Outcome};
-pub use self::health::now_ms;
 use self::health::{Health, Role};
 use crate::preflight::{self, Pair};
 

@@ -1,0 +1,103 @@
+//! `/api/differences`: the known differences that match a filter. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use etcd_sync_core::check::{Described, Finding};
+use etcd_sync_core::scope::Scope;
+use serde::Serialize;
+
+use crate::history::Known;
+
+/// Names offered to filter by, of each kind.
+const NAMES_MAX: usize = 500;
+
+/// Which differences, and which part of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filter {
+    /// `missed`, `surplus`, `mismatched`, `status`; empty: any.
+    pub difference: String,
+    /// Empty: any.
+    pub namespace: String,
+    /// Empty: any.
+    pub resource: String,
+    /// Part of the key.
+    pub text: String,
+    /// Rows to leave out.
+    pub offset: usize,
+    /// Rows to give.
+    pub limit: usize,
+}
+
+/// The answer.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Filtered<'a> {
+    check_id: Option<u64>,
+    deep_check_id: Option<u64>,
+    /// How many match.
+    total: usize,
+    /// All of them, whatever the filter.
+    counts: BTreeMap<&'static str, u64>,
+    namespaces: BTreeSet<&'a str>,
+    resources: BTreeSet<String>,
+    differences: Vec<Row<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Row<'a> {
+    #[serde(flatten)]
+    described: Described<'a>,
+    first_seen_ms: Option<u64>,
+}
+
+/// Applies `filter`; `ids` are the results that the known differences come from.
+pub fn apply<'a>(
+    filter: &Filter,
+    known: &'a Known,
+    ids: (Option<u64>, Option<u64>),
+    scope: &Scope,
+    since_ms: impl Fn(&Finding) -> Option<u64>,
+) -> Filtered<'a> {
+    let mut answer = Filtered {
+        check_id: ids.0,
+        deep_check_id: ids.1,
+        total: 0,
+        counts: BTreeMap::from([("missed", 0), ("surplus", 0), ("mismatched", 0), ("status", 0)]),
+        namespaces: BTreeSet::new(),
+        resources: BTreeSet::new(),
+        differences: Vec::new(),
+    };
+    for (name, kept) in known.lists() {
+        answer.counts.insert(name, kept.count);
+        for finding in &kept.first {
+            let described = finding.describe(scope);
+            if let Some(namespace) = described.namespace.filter(|_| answer.namespaces.len() < NAMES_MAX) {
+                answer.namespaces.insert(namespace);
+            }
+            if let Some(resource) = described.resource.as_ref().filter(|_| answer.resources.len() < NAMES_MAX)
+                && !answer.resources.contains(resource)
+            {
+                answer.resources.insert(resource.clone());
+            }
+            if !filter.matches(&described) {
+                continue;
+            }
+            if answer.total >= filter.offset && answer.differences.len() < filter.limit {
+                answer.differences.push(Row { described, first_seen_ms: since_ms(finding) });
+            }
+            answer.total += 1;
+        }
+    }
+    answer
+}
+
+impl Filter {
+    fn matches(&self, described: &Described<'_>) -> bool {
+        let one = |wanted: &str, found: Option<&str>| wanted.is_empty() || found == Some(wanted);
+        one(&self.difference, Some(described.difference))
+            && one(&self.namespace, described.namespace)
+            && one(&self.resource, described.resource.as_deref())
+            && described.key.contains(&self.text)
+    }
+}

@@ -1,0 +1,35 @@
+//! `etcd-sync-monitor`: reads both etcds itself, believes no counter of the synchronizer, and writes nothing.
+
+mod board;
+mod checks;
+mod filter;
+mod history;
+mod http;
+mod observe;
+mod view;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use etcd_sync_program::Stop;
+use etcd_sync_program::config::{Config, MonitorConfig};
+
+use crate::board::Board;
+use crate::checks::Checks;
+
+fn main() -> ExitCode {
+    etcd_sync_program::start("etcd-sync-monitor", Config::load_monitor(), run)
+}
+
+/// Observes, compares and answers until SIGTERM or SIGINT.
+async fn run(config: Config<MonitorConfig>) -> Result<ExitCode> {
+    let stop = Stop::on_signals().context("cannot listen for signals")?;
+    let pair = config.pair()?;
+    let config = Arc::new(config);
+    let board = Arc::new(Board::new(&config));
+    let checks = Checks::start(Arc::clone(&config), pair.clone(), Arc::clone(&board));
+    tokio::spawn(observe::run(pair, Arc::clone(&config), Arc::clone(&board)));
+    http::serve(config, board, checks, stop).await?;
+    Ok(ExitCode::SUCCESS)
+}

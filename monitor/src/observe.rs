@@ -1,0 +1,192 @@
+//! Asks both etcds every two seconds where they are.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use etcd_sync_core::kv::{Revision, printable};
+use etcd_sync_core::lag::Lag;
+use etcd_sync_core::state::{Checkpoint, Phase, cluster_id_text};
+use etcd_sync_program::config::{Config, MonitorConfig};
+use etcd_sync_program::now_ms;
+use etcd_sync_store::pair::Pair;
+use etcd_sync_store::record::Record;
+use etcd_sync_store::{Error, Identity, headroom};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use crate::board::Board;
+use crate::view;
+
+const INTERVAL: Duration = Duration::from_secs(2);
+
+/// A cluster that hangs is away.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How often the primary is asked for the end of its history.
+const HEADROOM_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Asks for ever.
+pub async fn run(pair: Pair, config: Arc<Config<MonitorConfig>>, board: Arc<Board>) {
+    let began = Instant::now();
+    let mut seen = Seen::default();
+    let mut headroom_due = began;
+    let mut ticks = interval(INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        // The primary first: the standby can then only be further than this says.
+        let primary = answer(pair.primary.identity()).await;
+        let standby = answer(async {
+            let record = Record::read(&pair.standby, &pair.keys).await?;
+            Ok((record, pair.standby.identity().await?))
+        });
+        let standby = standby.await;
+        seen.primary(began.elapsed(), primary);
+        seen.standby(standby);
+        if Instant::now() >= headroom_due
+            && let Some(checkpoint) = seen.streaming
+        {
+            headroom_due = Instant::now() + HEADROOM_INTERVAL;
+            let key = config.scope.covering_range().start;
+            let known = seen.compacted.unwrap_or(0);
+            let asked = timeout(ANSWER_TIMEOUT, headroom::compacted(&pair.primary, key, known, checkpoint)).await;
+            seen.compacted = asked.ok().flatten();
+        }
+        board.observed(seen.view(began.elapsed()));
+    }
+}
+
+async fn answer<T>(asked: impl Future<Output = Result<T, Error>>) -> Result<T, String> {
+    match timeout(ANSWER_TIMEOUT, asked).await {
+        Ok(answer) => answer.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("no answer within {ANSWER_TIMEOUT:?}")),
+    }
+}
+
+/// What was seen so far.
+#[derive(Default)]
+struct Seen {
+    primary: view::Primary,
+    standby: view::Standby,
+    lag: Lag,
+    /// The checkpoint while the standby stands for one.
+    streaming: Option<Revision>,
+    compacted: Option<Revision>,
+}
+
+impl Seen {
+    fn primary(&mut self, now: Duration, asked: Result<Identity, String>) {
+        self.primary.reachable = asked.is_ok();
+        match asked {
+            Ok(identity) => {
+                let cluster = Some(cluster_id_text(identity.cluster_id));
+                if self.primary.cluster != cluster {
+                    (self.lag, self.compacted) = (Lag::default(), None);
+                }
+                self.lag.head(now, identity.revision);
+                self.primary.error = None;
+                self.primary.cluster = cluster;
+                self.primary.revision = Some(identity.revision);
+            }
+            Err(error) => self.primary.error = Some(error),
+        }
+    }
+
+    fn standby(&mut self, asked: Result<(Record, Identity), String>) {
+        let (record, identity) = match asked {
+            Ok(asked) => asked,
+            Err(error) => {
+                (self.standby.reachable, self.standby.error) = (false, Some(error));
+                return;
+            }
+        };
+        let checkpoint = record.checkpoint();
+        self.standby = view::Standby {
+            reachable: true,
+            error: checkpoint.as_ref().err().map(ToString::to_string),
+            cluster: Some(cluster_id_text(identity.cluster_id)),
+            revision: Some(record.revision),
+            ..standby(&record, checkpoint.as_ref().ok().and_then(Option::as_ref))
+        };
+        self.streaming = match checkpoint {
+            Ok(Some(checkpoint)) if checkpoint.phase == Phase::Streaming => Some(checkpoint.revision),
+            _ => None,
+        };
+        self.lag.applied(self.streaming.unwrap_or(0));
+    }
+
+    fn view(&mut self, now: Duration) -> view::Observed {
+        self.primary.compacted_revision = self.compacted;
+        let known = self.streaming.is_some() && self.standby.reachable;
+        let time = self.lag.time(now).filter(|_| known);
+        let headroom = self.streaming.zip(self.compacted).filter(|_| known && self.primary.reachable);
+        let (revisions, left) = headroom.map(|(at, compacted)| self.lag.headroom(compacted, at)).unzip();
+        view::Observed {
+            at_ms: now_ms(),
+            primary: self.primary.clone(),
+            standby: self.standby.clone(),
+            lag: view::Lag {
+                revisions: self.lag.revisions().filter(|_| known && self.primary.reachable),
+                seconds: time.map(|time| time.as_secs_f64()),
+            },
+            headroom: view::Headroom { revisions, seconds: left.flatten().map(|left| left.as_secs_f64()) },
+        }
+    }
+}
+
+fn standby(record: &Record, checkpoint: Option<&Checkpoint>) -> view::Standby {
+    let leader = record.candidates.first();
+    let copied = record.copied.as_ref().filter(|_| checkpoint.is_none_or(|at| at.phase != Phase::Streaming));
+    view::Standby {
+        role: record.role.as_ref().map(|kv| printable(&kv.value)),
+        phase: checkpoint.map(|checkpoint| checkpoint.phase.name()),
+        leader: leader.map(|leader| leader.holder.clone()),
+        epoch: leader.map(|leader| leader.epoch),
+        candidates: record.candidates.iter().skip(1).map(|other| other.holder.clone()).collect(),
+        held: record.condition.as_ref().map(|condition| view::Held {
+            why: condition.held.clone(),
+            since_ms: condition.since_ms,
+            holder: condition.holder.clone(),
+        }),
+        checkpoint: checkpoint
+            .map(|checkpoint| view::CheckpointView { revision: checkpoint.revision, written_ms: checkpoint.at_ms }),
+        copied: copied.and_then(|kv| {
+            let copied: serde_json::Value = serde_json::from_slice(&kv.value).ok()?;
+            Some(view::Copied { done: copied["done"].as_u64()?, total: copied["total"].as_u64()? })
+        }),
+        ..view::Standby::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(cluster_id: u64, revision: Revision) -> Result<Identity, String> {
+        Ok(Identity { cluster_id, revision, raft_term: 1 })
+    }
+
+    #[test]
+    fn what_is_away_is_shown_as_it_was_known_last_and_nothing_is_measured_with_it() {
+        let mut seen = Seen::default();
+        let at = Duration::from_secs;
+        seen.primary(at(1), identity(7, 100));
+        (seen.streaming, seen.standby.reachable) = (Some(98), true);
+        seen.lag.applied(98);
+        assert_eq!(seen.view(at(1)).lag.revisions, Some(2));
+        seen.primary(at(3), Err("gone".into()));
+        let view = seen.view(at(9));
+        assert_eq!((view.primary.reachable, view.primary.revision), (false, Some(100)));
+        assert_eq!((view.lag.revisions, view.lag.seconds), (None, Some(8.0)));
+        seen.standby(Err("gone".into()));
+        assert_eq!(seen.view(at(9)).lag.seconds, None);
+    }
+
+    #[test]
+    fn another_primary_starts_anew() {
+        let mut seen = Seen::default();
+        seen.primary(Duration::ZERO, identity(7, 100));
+        seen.compacted = Some(50);
+        seen.primary(Duration::ZERO, identity(8, 200));
+        assert_eq!((seen.compacted, seen.lag.revisions()), (None, Some(200)));
+    }
+}
