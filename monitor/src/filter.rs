@@ -16,12 +16,18 @@ const NAMES_MAX: usize = 500;
 pub struct Filter {
     /// `missed`, `surplus`, `mismatched`, `status`; empty: any.
     pub difference: String,
-    /// Empty: any.
+    /// Empty: any; `-`: of no namespace.
     pub namespace: String,
     /// Empty: any.
     pub resource: String,
+    /// The words; empty: any.
+    pub reason: String,
     /// Part of the key.
     pub text: String,
+    /// First seen at this time or before, in Unix milliseconds.
+    pub seen_until_ms: Option<u64>,
+    /// First seen after this time.
+    pub seen_after_ms: Option<u64>,
     /// Rows to leave out.
     pub offset: usize,
     /// Rows to give.
@@ -40,6 +46,7 @@ pub struct Filtered<'a> {
     counts: BTreeMap<&'static str, u64>,
     namespaces: BTreeSet<&'a str>,
     resources: BTreeSet<String>,
+    reasons: BTreeSet<&'static str>,
     differences: Vec<Row<'a>>,
 }
 
@@ -66,6 +73,7 @@ pub fn apply<'a>(
         counts: BTreeMap::from([("missed", 0), ("surplus", 0), ("mismatched", 0), ("status", 0)]),
         namespaces: BTreeSet::new(),
         resources: BTreeSet::new(),
+        reasons: BTreeSet::new(),
         differences: Vec::new(),
     };
     for (name, kept) in known.lists() {
@@ -80,11 +88,13 @@ pub fn apply<'a>(
             {
                 answer.resources.insert(resource.clone());
             }
-            if !filter.matches(&described) {
+            answer.reasons.insert(described.reason);
+            let first_seen_ms = since_ms(finding);
+            if !filter.matches(&described, first_seen_ms) {
                 continue;
             }
             if answer.total >= filter.offset && answer.differences.len() < filter.limit {
-                answer.differences.push(Row { described, first_seen_ms: since_ms(finding) });
+                answer.differences.push(Row { described, first_seen_ms });
             }
             answer.total += 1;
         }
@@ -93,11 +103,14 @@ pub fn apply<'a>(
 }
 
 impl Filter {
-    fn matches(&self, described: &Described<'_>) -> bool {
-        let one = |wanted: &str, found: Option<&str>| wanted.is_empty() || found == Some(wanted);
-        one(&self.difference, Some(described.difference))
-            && one(&self.namespace, described.namespace)
-            && one(&self.resource, described.resource.as_deref())
+    fn matches(&self, described: &Described<'_>, seen_ms: Option<u64>) -> bool {
+        let one = |wanted: &str, found: &str| wanted.is_empty() || found == wanted;
+        one(&self.difference, described.difference)
+            && one(&self.namespace, described.namespace.unwrap_or("-"))
+            && one(&self.resource, described.resource.as_deref().unwrap_or_default())
+            && one(&self.reason, described.reason)
             && described.key.contains(&self.text)
+            && self.seen_until_ms.is_none_or(|until| seen_ms.is_some_and(|seen| seen <= until))
+            && self.seen_after_ms.is_none_or(|after| seen_ms.is_some_and(|seen| seen > after))
     }
 }

@@ -33,13 +33,12 @@ pub async fn run(pair: Pair, config: Arc<Config<MonitorConfig>>, board: Arc<Boar
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        // The primary first: the standby can then only be further than this says.
-        let primary = answer(pair.primary.identity()).await;
         let standby = answer(async {
             let record = Record::read(&pair.standby, &pair.keys).await?;
             Ok((record, pair.standby.identity().await?))
         });
-        let standby = standby.await;
+        // Side by side: an open page takes a monitor that is silent for long for lost.
+        let (primary, standby) = tokio::join!(answer(pair.primary.identity()), standby);
         seen.primary(began.elapsed(), primary);
         seen.standby(standby);
         if Instant::now() >= headroom_due

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
+use etcd_sync_program::now_ms;
 use futures_util::stream::{self, StreamExt};
 use tokio::sync::broadcast::error::RecvError;
 
@@ -71,7 +72,11 @@ pub async fn differences(State(server): State<Arc<Server>>, parameters: Paramete
 }
 
 /// `POST /api/check`: begins a comparison; the events tell the rest.
-pub async fn begin(State(server): State<Arc<Server>>, parameters: Parameters) -> Response {
+pub async fn begin(State(server): State<Arc<Server>>, headers: HeaderMap, parameters: Parameters) -> Response {
+    // Browsers say who asks; programs do not.
+    if headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none") {
+        return text(StatusCode::FORBIDDEN, "only this monitor's own page may ask for a comparison\n".into());
+    }
     let mut taken = Taken::new(parameters);
     let deep = match taken.switch("deep").and_then(|deep| taken.done("deep=1").map(|()| deep)) {
         Ok(deep) => deep,
@@ -85,14 +90,18 @@ pub async fn begin(State(server): State<Arc<Server>>, parameters: Parameters) ->
 
 fn filter_of(parameters: Parameters) -> Result<Filter, String> {
     let mut taken = Taken::new(parameters);
+    let ago = |seconds: usize| now_ms().saturating_sub(seconds as u64 * 1_000);
     let filter = Filter {
         difference: taken.text("difference"),
         namespace: taken.text("namespace"),
         resource: taken.text("resource"),
+        reason: taken.text("reason"),
         text: taken.text("q"),
+        seen_until_ms: taken.number("olderThan")?.map(ago),
+        seen_after_ms: taken.number("newerThan")?.map(ago),
         offset: taken.number("offset")?.unwrap_or(0),
         limit: taken.number("limit")?.unwrap_or(ROWS).min(ROWS_MAX),
     };
-    taken.done("difference, namespace, resource, q, offset, limit")?;
+    taken.done("difference, namespace, resource, reason, q, olderThan, newerThan, offset, limit")?;
     Ok(filter)
 }

@@ -1,4 +1,4 @@
-//! The real `etcd-sync` as a process.
+//! The real `etcd-sync` and `etcd-sync-monitor` as processes.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -20,7 +20,7 @@ const HTTP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest run of a command, unless a test says otherwise.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// A running `etcd-sync run`. Dropping it kills it; a panicking test then also shows its last log lines.
+/// A running `etcd-sync run`, or a running `etcd-sync-monitor`. Dropping it kills it; a panicking test then also shows its last log lines.
 #[derive(Debug)]
 pub struct Daemon {
     process: Mutex<Process>,
@@ -38,12 +38,22 @@ impl Daemon {
 
     /// [`Daemon::start`] with another program in its place.
     pub fn start_program(program: &Path, args: &[String], env: &[(&str, &str)]) -> Result<Daemon> {
+        let args: Vec<String> = std::iter::once("run".to_owned()).chain(args.iter().cloned()).collect();
+        Daemon::spawn("etcd-sync run", program, "127.0.0.1", &args, env)
+    }
+
+    /// Starts `etcd-sync-monitor --listen <host>:<free port> <args>` likewise; the methods below talk to 127.0.0.1.
+    pub fn start_monitor(host: &str, args: &[String], env: &[(&str, &str)]) -> Result<Daemon> {
+        Daemon::spawn("etcd-sync-monitor", &tools::etcd_sync_monitor()?, host, args, env)
+    }
+
+    fn spawn(name: &str, program: &Path, host: &str, args: &[String], env: &[(&str, &str)]) -> Result<Daemon> {
         let port = ports::free(1)?[0];
         let folder = tempfile::Builder::new().prefix("etcd-sync-daemon-").tempdir().context("make a folder")?;
         let mut command = clean_command(program, env);
-        command.arg("run").arg(format!("--listen=127.0.0.1:{port}")).args(args).current_dir(folder.path());
+        command.args(args).arg(format!("--listen={host}:{port}")).current_dir(folder.path());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut process = Process::spawn("etcd-sync run", command)?;
+        let mut process = Process::spawn(name, command)?;
         let stderr = process.child().stderr.take().context("the standard error was asked for")?;
         let mut copy = File::create(folder.path().join("stderr.log")).context("make the log file")?;
         let lines = Arc::new(Mutex::new(Vec::new()));
@@ -161,7 +171,12 @@ impl Daemon {
 
     /// `GET path`: the status and the body.
     pub async fn http(&self, path: &str) -> Result<(u16, String)> {
-        let Response { status, body } = http::get(self.port, path, &[], HTTP_TIMEOUT).await?;
+        self.http_with(path, &[], HTTP_TIMEOUT).await
+    }
+
+    /// [`Daemon::http`] with header lines and a time limit of its own.
+    pub async fn http_with(&self, path: &str, headers: &[(&str, &str)], timeout: Duration) -> Result<(u16, String)> {
+        let Response { status, body } = http::get(self.port, path, headers, timeout).await?;
         Ok((status, body))
     }
 

@@ -53,6 +53,11 @@ impl Link {
         Daemon::start(&self.flags(more), &[])
     }
 
+    /// Starts a monitor of the link.
+    pub fn monitor(&self, more: &[&str]) -> Result<Daemon> {
+        Daemon::start_monitor("127.0.0.1", &self.flags(more), &[])
+    }
+
     /// The record as it stands; `None` before the first one.
     pub async fn checkpoint(&self) -> Result<Option<Checkpoint>> {
         let found = self.standby.get(&self.keys.checkpoint).await?;

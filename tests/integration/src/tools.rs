@@ -73,17 +73,26 @@ impl KubernetesVersion {
 /// The `etcd-sync` under test: `ETCD_SYNC_BIN` when set, else the one in the profile directory (`target/debug`) that
 /// the running program was built into.
 pub fn etcd_sync() -> Result<PathBuf> {
-    if let Some(program) = std::env::var_os("ETCD_SYNC_BIN") {
+    ours("etcd-sync", "ETCD_SYNC_BIN")
+}
+
+/// The `etcd-sync-monitor` under test: `ETCD_SYNC_MONITOR_BIN` when set, else found likewise.
+pub fn etcd_sync_monitor() -> Result<PathBuf> {
+    ours("etcd-sync-monitor", "ETCD_SYNC_MONITOR_BIN")
+}
+
+fn ours(name: &str, variable: &str) -> Result<PathBuf> {
+    if let Some(program) = std::env::var_os(variable) {
         let program = PathBuf::from(program);
-        ensure!(program.is_file(), "ETCD_SYNC_BIN is set, but {program:?} is no file");
+        ensure!(program.is_file(), "{variable} is set, but {program:?} is no file");
         return Ok(program);
     }
     let running = std::env::current_exe().context("find the path of the running test")?;
     // A test lies in target/<profile>/deps, a binary in target/<profile>, an example in target/<profile>/examples.
-    let candidates = running.ancestors().skip(1).take(2).map(|directory| directory.join("etcd-sync"));
+    let candidates = running.ancestors().skip(1).take(2).map(|directory| directory.join(name));
     candidates.into_iter().find(|program| program.is_file()).with_context(|| {
         let profile = if cfg!(debug_assertions) { "" } else { " --release" };
-        format!("no etcd-sync program beside {running:?}: run `cargo build -p etcd-sync{profile}` first")
+        format!("no {name} program beside {running:?}: run `cargo build -p {name}{profile}` first")
     })
 }
 
