@@ -137,6 +137,31 @@ pub fn printable(key: &[u8]) -> String {
     text
 }
 
+/// The key that is written as [`printable`] shows it; `None` when the text is no such writing.
+pub fn from_printable(text: &str) -> Option<Bytes> {
+    let mut key = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        rest = match (first, tail) {
+            (b'\\', [b'\\', tail @ ..]) => {
+                key.push(b'\\');
+                tail
+            }
+            (b'\\', [b'x', high, low, tail @ ..]) => {
+                let digit = |byte: &u8| char::from(*byte).to_digit(16);
+                key.push((digit(high)? << 4 | digit(low)?) as u8);
+                tail
+            }
+            (0x20..=0x7e, tail) if *first != b'\\' => {
+                key.push(*first);
+                tail
+            }
+            _ => return None,
+        };
+    }
+    Some(key.into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,7 +183,12 @@ mod tests {
 
     #[test]
     fn printable_is_unambiguous() {
-        assert_eq!(printable(b"/a b\\\x00\xfe"), "/a b\\\\\\x00\\xfe");
+        let key = Bytes::from_static(b"/a b\\\x00\xfe");
+        assert_eq!(printable(&key), "/a b\\\\\\x00\\xfe");
+        assert_eq!(from_printable(&printable(&key)), Some(key));
+        for none in ["\\", "\\x0", "\\xg0", "\\y", "a\nb", "ü"] {
+            assert_eq!(from_printable(none), None, "{none}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::time::UNIX_EPOCH;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
@@ -88,6 +89,17 @@ impl<T: Shape> Shape for Vec<T> {
     }
 }
 
+/// A time, in Unix seconds; none when it cannot be read.
+#[derive(Default)]
+struct Seconds(Option<i64>);
+
+impl Shape for Seconds {
+    fn text(text: &str) -> Option<Seconds> {
+        let since = humantime::parse_rfc3339(text).ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        Some(Seconds(since.and_then(|since| i64::try_from(since.as_secs()).ok())))
+    }
+}
+
 /// A map of strings; of annotations, only those that are kept.
 #[derive(Default)]
 struct Pairs<const ANNOTATIONS: bool>(Vec<(String, String)>);
@@ -151,19 +163,26 @@ impl<T: Shape> Shape for Option<T> {
 impl Shape for Header {
     fn map<'de, A: MapAccess<'de>>(mut map: A) -> Result<Option<Header>, A::Error> {
         let mut header = Header::default();
-        let (mut deleting, mut labels, mut annotations) =
-            (IsSet(false), Pairs::<false>::default(), Pairs::<true>::default());
+        let (mut created, mut deleting) = (Seconds(None), IsSet(false));
+        let (mut labels, mut annotations) = (Pairs::<false>::default(), Pairs::<true>::default());
         fields!(map,
             "name" => header.name,
             "namespace" => header.namespace,
             "uid" => header.uid,
+            "creationTimestamp" => created,
             "deletionTimestamp" => deleting,
             "labels" => labels,
             "annotations" => annotations,
             "ownerReferences" => header.owners,
             "finalizers" => header.finalizers,
         );
-        Ok(Some(Header { deleting: deleting.0, labels: labels.0, annotations: annotations.0, ..header }))
+        Ok(Some(Header {
+            created: created.0,
+            deleting: deleting.0,
+            labels: labels.0,
+            annotations: annotations.0,
+            ..header
+        }))
     }
 }
 

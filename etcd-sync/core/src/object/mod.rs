@@ -36,6 +36,8 @@ pub struct Header {
     pub uid: String,
     /// `metadata.ownerReferences`, in their order.
     pub owners: Vec<Owner>,
+    /// `metadata.creationTimestamp`, in Unix seconds.
+    pub created: Option<i64>,
     /// Whether `metadata.deletionTimestamp` is set.
     pub deleting: bool,
     /// `metadata.finalizers`, in their order.

@@ -62,6 +62,7 @@ fn metadata(header: &mut Header, message: &[u8]) -> Result<(), Broken> {
             (1, text) => header.name = text.text()?,
             (3, text) => header.namespace = text.text()?,
             (5, text) => header.uid = text.text()?,
+            (8, time) => header.created = seconds(time)?,
             (9, time) => {
                 time.bytes()?;
                 header.deleting = true;
@@ -82,6 +83,17 @@ fn metadata(header: &mut Header, message: &[u8]) -> Result<(), Broken> {
         }
     }
     Ok(())
+}
+
+/// A `Time`; the zero time is written as an empty one.
+fn seconds(time: Field) -> Result<Option<i64>, Broken> {
+    let mut seconds = None;
+    for field in fields(time.bytes()?) {
+        if let (1, number) = field? {
+            seconds = Some(number.number()?.cast_signed());
+        }
+    }
+    Ok(seconds)
 }
 
 fn pair<'a>(entry: Field<'a>) -> Result<(&'a [u8], &'a [u8]), Broken> {

@@ -34,9 +34,13 @@ fn protobuf_of(header: &Header) -> Vec<u8> {
         tagged(3, header.namespace.as_bytes()),
         tagged(5, header.uid.as_bytes()),
         vec![0x38, 7],
-        tagged(8, &[8, 1]),
     ]
     .concat();
+    if let Some(created) = header.created {
+        let mut time = vec![8];
+        varint(&mut time, created.cast_unsigned());
+        metadata.extend(tagged(8, &[&time[..], &[16, 0]].concat()));
+    }
     if header.deleting {
         metadata.extend(tagged(9, &[8, 1]));
     }
@@ -78,6 +82,7 @@ fn json_of(header: &Header) -> Value {
             "namespace": header.namespace,
             "uid": header.uid,
             "generation": 7,
+            "creationTimestamp": header.created.map(rfc3339),
             "deletionTimestamp": header.deleting.then_some("2026-01-01T00:00:00Z"),
             "labels": map(&header.labels),
             "annotations": annotations,
@@ -87,6 +92,11 @@ fn json_of(header: &Header) -> Value {
         },
         "spec": {"metadata": {"name": "not this one"}, "list": [1, 2.5, null, true]},
     })
+}
+
+fn rfc3339(seconds: i64) -> String {
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds.cast_unsigned());
+    humantime::format_rfc3339_seconds(time).to_string()
 }
 
 /// CBOR as Kubernetes writes it, or (`other`) with text strings, tags, and containers without a count.
@@ -171,16 +181,22 @@ fn headers() -> impl Strategy<Value = Header> {
     let annotations = proptest::collection::btree_map(0..ANNOTATIONS_KEPT.len(), text, 0..4);
     (
         (text, "[A-Z][a-z]{1,8}", text, text, text),
-        (vec(owner, 0..3), any::<bool>(), vec(text, 0..3), labels, annotations),
+        (vec(owner, 0..3), proptest::option::of(0..4_000_000_000i64), any::<bool>()),
+        (vec(text, 0..3), labels, annotations),
     )
         .prop_map(
-            |((api_version, kind, name, namespace, uid), (owners, deleting, finalizers, labels, annotations))| Header {
+            |(
+                (api_version, kind, name, namespace, uid),
+                (owners, created, deleting),
+                (finalizers, labels, annotations),
+            )| Header {
                 api_version,
                 kind,
                 name,
                 namespace,
                 uid,
                 owners,
+                created,
                 deleting,
                 finalizers,
                 labels: labels.into_iter().collect(),
