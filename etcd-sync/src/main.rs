@@ -4,6 +4,7 @@ mod apiserver;
 mod commands;
 mod daemon;
 mod preflight;
+mod saved_file;
 
 use std::process::ExitCode;
 
@@ -19,5 +20,7 @@ async fn dispatch(config: Config) -> anyhow::Result<commands::Outcome> {
         CommandConfig::Status(status) => commands::status::run(config, status).await,
         CommandConfig::Plan(plan) => commands::plan::run(config, plan).await,
         CommandConfig::Check(check) => commands::check::run(config, check).await,
+        CommandConfig::Prune(prune) => commands::prune::run(config, prune).await,
+        CommandConfig::Restore(restore) => commands::restore::run(config, restore).await,
     }
 }

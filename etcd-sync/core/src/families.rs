@@ -191,6 +191,36 @@ pub fn owners_first(members: Vec<Member>) -> Vec<Member> {
     order.into_iter().filter_map(|i| members[i].take()).collect()
 }
 
+/// How many owners stand above each member, counted within the set: 0 for those that are owned by none of it, or own each
+/// other in a circle. Members are (UID, UIDs of the owners); an empty UID owns nothing.
+pub fn generations(members: &[(String, Vec<String>)]) -> Vec<u32> {
+    let place: HashMap<&str, usize> =
+        members.iter().enumerate().filter(|(_, (uid, _))| !uid.is_empty()).map(|(i, (uid, _))| (&uid[..], i)).collect();
+    let (mut waits_for, mut dependents) = (vec![0usize; members.len()], vec![Vec::new(); members.len()]);
+    for (i, (_, owners)) in members.iter().enumerate() {
+        let owners: BTreeSet<usize> = owners.iter().filter_map(|owner| place.get(&owner[..]).copied()).collect();
+        for owner in owners.into_iter().filter(|owner| *owner != i) {
+            waits_for[i] += 1;
+            dependents[owner].push(i);
+        }
+    }
+    let mut generation = vec![0; members.len()];
+    let mut ready: VecDeque<usize> = (0..members.len()).filter(|i| waits_for[*i] == 0).collect();
+    while let Some(i) = ready.pop_front() {
+        for &dependent in &dependents[i] {
+            generation[dependent] = generation[dependent].max(generation[i] + 1);
+            waits_for[dependent] -= 1;
+            if waits_for[dependent] == 0 {
+                ready.push_back(dependent);
+            }
+        }
+    }
+    for i in (0..members.len()).filter(|i| waits_for[*i] > 0) {
+        generation[i] = 0;
+    }
+    generation
+}
+
 /// What is sent for a family: units that each go into one transaction, and the places where everything before must be
 /// committed first.
 #[derive(Debug, PartialEq, Eq)]

@@ -6,6 +6,20 @@ use crate::kv::{KeyValue, Revision, printable};
 use crate::request::{Compare, Op, Txn, TxnReply};
 use crate::state::{ROLE_STANDBY, StateKeys};
 
+/// What every write to a standby compares, whoever makes it: that the cluster was not promoted.
+pub fn is_standby(keys: &StateKeys) -> Compare {
+    Compare::Value { key: keys.role.clone(), value: Bytes::from_static(ROLE_STANDBY) }
+}
+
+/// The role found in place of "standby", for people; `None` when it is "standby".
+pub fn other_role(role: Option<&[u8]>) -> Option<String> {
+    match role {
+        Some(role) if role == ROLE_STANDBY => None,
+        Some(role) => Some(format!("\"{}\"", printable(role))),
+        None => Some("no role at all".into()),
+    }
+}
+
 /// What a transaction of this leader must find, or nothing of it is applied.
 #[derive(Clone, Debug)]
 pub struct Fence {
@@ -44,7 +58,7 @@ impl Fence {
             None => Compare::CreateRevision { key: self.keys.checkpoint.clone(), revision: 0 },
         };
         let compares = vec![
-            Compare::Value { key: self.keys.role.clone(), value: Bytes::from_static(ROLE_STANDBY) },
+            is_standby(&self.keys),
             Compare::CreateRevision { key: self.leader_key.clone(), revision: self.epoch },
             checkpoint,
         ];
@@ -56,10 +70,8 @@ impl Fence {
     /// What stopped a transaction made by [`Fence::txn`] that did not succeed.
     pub fn diagnose(&self, reply: &TxnReply) -> Fenced {
         let get = |index: usize| -> Option<&KeyValue> { reply.gets.get(index).and_then(Option::as_ref) };
-        match get(0) {
-            Some(role) if role.value == ROLE_STANDBY => {}
-            Some(role) => return Fenced::Role { found: format!("\"{}\"", printable(&role.value)) },
-            None => return Fenced::Role { found: "no role at all".into() },
+        if let Some(found) = other_role(get(0).map(|role| &role.value[..])) {
+            return Fenced::Role { found };
         }
         match get(1) {
             Some(leader) if leader.create_revision == self.epoch => Fenced::Checkpoint,

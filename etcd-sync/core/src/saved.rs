@@ -98,7 +98,7 @@ pub enum BadFile {
 }
 
 /// Writes a file, line by line.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Encoder {
     hash: Hash,
     keys: u64,

@@ -8,6 +8,7 @@ mod error;
 mod file;
 mod kubernetes;
 mod monitor;
+mod saved;
 mod scope;
 mod sources;
 #[cfg(test)]
@@ -25,6 +26,7 @@ pub use connection::{ConnectionArgs, PrimaryArgs, StandbyArgs};
 pub use error::ArgsError;
 pub use kubernetes::KubernetesArgs;
 pub use monitor::MonitorArgs;
+pub use saved::{OriginArg, PruneArgs, RestoreArgs};
 pub use scope::ScopeArgs;
 
 use values::{boolean, link};
@@ -117,6 +119,10 @@ pub enum CommandArgs {
     Plan(PlanArgs),
     /// Compare both clusters key by key; exit code 0: consistent, 1: they differ, 2: could not tell
     Check(CheckArgs),
+    /// Delete surplus keys from the standby: plan, save them in a file, delete; exit code 1: something stays, or refused
+    Prune(PruneArgs),
+    /// Put keys that `prune` has saved back into the standby; exit code 1: something is left alone, or refused
+    Restore(RestoreArgs),
 }
 
 /// Form of the log lines.

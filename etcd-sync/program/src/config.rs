@@ -1,5 +1,7 @@
 //! What a command works with: the command line, validated once and turned into plain values.
 
+mod saved;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,6 +15,8 @@ use crate::args::{
     ArgsError, CheckOutput, Cli, CommandArgs, ConnectionArgs, Environment, GlobalArgs, KubernetesArgs, LogFormat,
     LogLevel, MonitorCli, RunArgs, TableOutput,
 };
+
+pub use saved::{PruneConfig, RestoreConfig};
 
 /// One run of a program. `C` says what it is to do: one of `etcd-sync`'s commands, or the monitor's work.
 #[derive(Debug)]
@@ -86,6 +90,10 @@ pub enum CommandConfig {
     Plan(PlanConfig),
     /// `check`
     Check(CheckConfig),
+    /// `prune`
+    Prune(PruneConfig),
+    /// `restore`
+    Restore(RestoreConfig),
 }
 
 /// `run`.
@@ -192,6 +200,8 @@ impl Config {
                 deep: args.deep,
                 timeout: args.timeout,
             }),
+            CommandArgs::Prune(args) => CommandConfig::Prune(args.into()),
+            CommandArgs::Restore(args) => CommandConfig::Restore(args.into()),
         };
         Config::with(cli.global, command, environment)
     }

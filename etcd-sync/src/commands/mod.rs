@@ -1,7 +1,10 @@
 //! The commands, one file each. Data goes to stdout, the log to stderr.
 
 pub mod check;
+mod confirm;
 pub mod plan;
+pub mod prune;
+pub mod restore;
 pub mod run;
 pub mod status;
 
@@ -35,4 +38,10 @@ fn print(data: &str) {
 /// One JSON document, as `-o json` prints it.
 fn print_json(value: &serde_json::Value) {
     print(&format!("{value:#}\n"));
+}
+
+/// A refusal, told on stderr.
+fn refused(reason: &str) -> Outcome {
+    eprintln!("etcd-sync: {reason}");
+    Outcome::Differences
 }

@@ -15,7 +15,7 @@ use super::{ArgsError, Cli, Environment, MonitorCli};
 pub fn parse<C: Parser>(mut args: Vec<OsString>, environment: &Environment) -> Result<C, ArgsError> {
     let command = documented(C::command());
     let matches = command.clone().try_get_matches_from(&args)?;
-    // There are no positional arguments, so what was accepted has at most nothing behind it.
+    // Flags are added behind. A file whose name begins with a dash is given as ./-name.
     args.retain(|arg| arg != "--");
 
     let file = match matches.get_one::<std::path::PathBuf>("config").cloned() {
@@ -120,6 +120,8 @@ fn judge(
         [Some(program.clone()), subcommand.map(OsString::from)].into_iter().flatten().chain(values.iter().cloned());
     match command.clone().try_get_matches_from(line) {
         Ok(_) => Ok(()),
+        // The command's file stands on the command line itself.
+        Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => Ok(()),
         Err(error) if error.kind() == ErrorKind::ArgumentConflict => {
             Err(ArgsError::Value { origin, problem: "expected one value, a list is given".to_owned() })
         }

@@ -3,6 +3,9 @@
 use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use bytes::Bytes;
+use etcd_sync_core::kv::from_printable;
+
 /// A duration within bounds, written like `10s` or `1m30s`.
 pub fn duration(least: &'static str, most: &'static str) -> impl Fn(&str) -> Result<Duration, String> + Clone {
     move |text| {
@@ -108,6 +111,15 @@ pub fn api_server(text: &str) -> Result<String, String> {
 
 /// Where API servers listen unless told otherwise.
 const API_PORT: u16 = 6443;
+
+/// A key, or the beginning of one, as reports show it: `\xNN` for a byte that cannot be shown, `\\` for a backslash.
+pub fn key(text: &str) -> Result<Bytes, String> {
+    let key = if text.is_ascii() { from_printable(text) } else { Some(Bytes::copy_from_slice(text.as_bytes())) };
+    let key = key.filter(|key| !key.is_empty());
+    key.ok_or_else(|| {
+        r"expected a key as `check` shows it, with \xNN for other bytes and \\ for a backslash".to_owned()
+    })
+}
 
 /// A text that is not empty.
 pub fn some_text(text: &str) -> Result<String, String> {

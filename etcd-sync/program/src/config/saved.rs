@@ -1,0 +1,83 @@
+//! What `prune` and `restore` work with.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use etcd_sync_core::prune::{Origin, Selection};
+
+use super::limit;
+use crate::args::{OriginArg, PruneArgs, RestoreArgs, TableOutput};
+
+/// `prune`.
+#[derive(Clone, Debug)]
+pub struct PruneConfig {
+    /// Which surplus keys.
+    pub selection: Selection,
+    /// Form of the output.
+    pub output: TableOutput,
+    /// Keys shown; `None`: all.
+    pub limit: Option<usize>,
+    /// Stop after the plan.
+    pub dry_run: bool,
+    /// Do not ask.
+    pub yes: bool,
+    /// More deletions need a word of their own.
+    pub deletion_limit: u64,
+    /// That word: up to so many.
+    pub accepted: Option<u64>,
+    /// File to save the keys in; `None`: one named after link and time.
+    pub backup: Option<PathBuf>,
+    /// How long the comparison may take.
+    pub timeout: Duration,
+}
+
+/// `restore`.
+#[derive(Clone, Debug)]
+pub struct RestoreConfig {
+    /// The file of saved keys.
+    pub file: PathBuf,
+    /// Stop after the plan.
+    pub dry_run: bool,
+    /// Do not ask.
+    pub yes: bool,
+    /// Also when the keys come from another cluster.
+    pub accept_other_cluster: bool,
+    /// Form of the output.
+    pub output: TableOutput,
+    /// Keys shown of each outcome; `None`: all.
+    pub limit: Option<usize>,
+}
+
+impl From<PruneArgs> for PruneConfig {
+    fn from(args: PruneArgs) -> PruneConfig {
+        let selection = Selection {
+            below: args.below,
+            namespaces: args.namespace,
+            keys: args.key,
+            older_than_s: args.older_than.map(|age| age.as_secs()),
+            origin: match args.origin {
+                OriginArg::All => Origin::All,
+                OriginArg::Local => Origin::Local,
+                OriginArg::Leftover => Origin::Leftover,
+            },
+        };
+        PruneConfig {
+            selection,
+            output: args.output,
+            limit: limit(args.limit),
+            dry_run: args.dry_run,
+            yes: args.yes,
+            deletion_limit: args.deletion_limit,
+            accepted: args.accept_deletions,
+            backup: args.backup,
+            timeout: args.timeout,
+        }
+    }
+}
+
+impl From<RestoreArgs> for RestoreConfig {
+    fn from(args: RestoreArgs) -> RestoreConfig {
+        let RestoreArgs { file, dry_run, yes, accept_other_cluster, output, .. } = args;
+        RestoreConfig { file, dry_run, yes, accept_other_cluster, output, limit: limit(args.limit) }
+    }
+}

@@ -1,0 +1,215 @@
+//! `etcd-sync restore`: puts keys back that `prune` has saved.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use etcd_sync_core::content;
+use etcd_sync_core::kv::{KeyRange, KeyValue};
+use etcd_sync_core::prune::standby;
+use etcd_sync_core::request::ReadRange;
+use etcd_sync_core::restore::{Item, Report, State, order, put_back, putting_back};
+use etcd_sync_core::saved::Head;
+use etcd_sync_core::state::cluster_id_text;
+use etcd_sync_program::args::TableOutput;
+use etcd_sync_program::config::{Config, RestoreConfig};
+use etcd_sync_store::pair::Pair;
+use etcd_sync_store::record::Record;
+use etcd_sync_store::{Error, Etcd, WriteError};
+use futures_util::stream::{StreamExt, TryStreamExt, iter};
+use serde_json::json;
+
+use super::confirm::confirm;
+use super::{Outcome, print, print_json, refused};
+use crate::saved_file::{Place, Saved};
+
+/// Keys looked at at once.
+const READS_AT_ONCE: usize = 16;
+
+/// Between an owner that is owned itself and its dependents, as in the daemon's replay.
+const GENERATION: Duration = Duration::from_millis(500);
+
+/// How often a write is tried whose outcome is unknown, and the pause in between.
+const TRIES: usize = 5;
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// The primary may be gone for good: its word is heard only if it answers.
+const PRIMARY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Checks the file, plans, asks, puts back. Exit code 1: refused, or something is left alone.
+pub async fn run(config: Config, options: RestoreConfig) -> Result<Outcome> {
+    let pair = config.pair()?;
+    let encryption = config.encryption()?;
+    let (mut items, mut places) = (Vec::new(), Vec::new());
+    let (file, head) = Saved::open(&options.file, |kv, place| {
+        // Without the keys of a KMS an object counts as nobody's dependent.
+        let header = config.scope.split(&kv.key).and_then(|_| content::header(&encryption.keyring, &kv));
+        items.push(Item::new(&kv, header.as_ref()));
+        places.push(place);
+    })?;
+    let work = Work { pair: &pair, config: &config, file: &file, items: &items, places: &places };
+    if let Some(reason) = work.unfit(&head, options.accept_other_cluster).await? {
+        return Ok(refused(&reason));
+    }
+    let mut states = work.states().await?;
+    let plan = Report::new(items.iter().zip(states.iter().copied()));
+    if options.output == TableOutput::Table {
+        let Head { link, at, cluster, .. } = &head;
+        print(&format!("{} keys, saved at {at} from cluster {cluster} (link {link}):\n", items.len()));
+        print(&plan.text(options.limit.unwrap_or(usize::MAX)));
+    }
+    let tell = |refused: Option<&str>, error: Option<&anyhow::Error>, done: Option<&Report>| {
+        if options.output == TableOutput::Json {
+            let error = error.map(|error| format!("{error:#}"));
+            let (plan, result) = (plan.json(), done.map(Report::json));
+            print_json(&json!({ "file": head, "plan": plan, "refused": refused, "error": error, "result": result }));
+        }
+    };
+    let good = |good: bool| if good { Outcome::Success } else { Outcome::Differences };
+    let count = plan.count(State::Absent);
+    if options.dry_run || count == 0 {
+        tell(None, None, None);
+        return Ok(good(plan.is_good()));
+    }
+    if let Err(reason) = confirm(count, "put back", options.yes, options.output)? {
+        tell(Some(&reason), None, None);
+        return Ok(refused(&format!("nothing was put back: {reason}")));
+    }
+    let outcome = work.put_back(&mut states).await;
+    let done = Report::new(items.iter().zip(states.iter().copied()));
+    tell(None, outcome.as_ref().err(), Some(&done));
+    if options.output == TableOutput::Table {
+        print(&format!("Done:\n{}", done.text(options.limit.unwrap_or(usize::MAX))));
+    }
+    outcome.context("stopped in the middle; run it again to go on: what is back is left as it is")?;
+    Ok(good(done.is_good()))
+}
+
+/// Everything that putting back needs.
+struct Work<'a> {
+    pair: &'a Pair,
+    config: &'a Config,
+    file: &'a Saved,
+    items: &'a [Item],
+    places: &'a [Place],
+}
+
+impl Work<'_> {
+    /// Why nothing of the file can be put back here.
+    async fn unfit(&self, head: &Head, accept_other_cluster: bool) -> Result<Option<String>> {
+        let Pair { standby: etcd, keys, .. } = self.pair;
+        let record = Record::read(etcd, keys).await.context("the standby's record cannot be read")?;
+        if let Err(role) = standby(record.role.as_deref()) {
+            return Ok(Some(role.to_string()));
+        }
+        let found = cluster_id_text(etcd.identity().await?.cluster_id);
+        let other = found != head.cluster && !accept_other_cluster;
+        Ok(other.then(|| {
+            format!(
+                "the keys were saved from cluster {}, and this standby is cluster {found}: check --standby-endpoints, or give \
+                 --accept-other-cluster",
+                head.cluster
+            )
+        }))
+    }
+
+    /// What is to become of every key.
+    async fn states(&self) -> Result<Vec<State>> {
+        let primary = tokio::time::timeout(PRIMARY_TIMEOUT, self.pair.primary.identity()).await;
+        let answers = matches!(primary, Ok(Ok(_)));
+        if !answers {
+            tracing::warn!("the primary does not answer: keys that it has are put back too");
+        }
+        let state = |i: usize| async move {
+            let item = &self.items[i];
+            let (found, _) = self.pair.standby.get(&item.key).await?;
+            let on_primary = found.is_none() && answers && exists(&self.pair.primary, item).await?;
+            Ok::<_, Error>(item.state(&self.config.scope, found.as_ref(), on_primary))
+        };
+        let states = iter(0..self.items.len()).map(state).buffered(READS_AT_ONCE);
+        states.try_collect().await.context("the clusters cannot be read: nothing was put back")
+    }
+
+    /// Puts back what is absent, and tells in `states` what became of it.
+    async fn put_back(&self, states: &mut [State]) -> Result<()> {
+        let absent: Vec<usize> = (0..states.len()).filter(|&i| states[i] == State::Absent).collect();
+        for (stage, together) in order(self.items, &absent).into_iter().enumerate() {
+            if stage > 0 {
+                tokio::time::sleep(GENERATION).await;
+            }
+            for members in together {
+                self.put_together(&members, states).await?;
+            }
+        }
+        self.look_again(&absent, states).await
+    }
+
+    /// In one transaction, or where one of them is in the way, each on its own.
+    async fn put_together(&self, members: &[usize], states: &mut [State]) -> Result<()> {
+        let mut sent = false;
+        if members.len() > 1 {
+            let kvs = members.iter().map(|&i| self.file.read(self.places[i])).collect::<Result<Vec<_>>>()?;
+            let reply = self.pair.standby.txn(putting_back(&self.pair.keys, &kvs)).await;
+            if reply.as_ref().is_ok_and(|reply| reply.succeeded) {
+                members.iter().for_each(|&i| states[i] = State::PutBack);
+                return Ok(());
+            }
+            // Else each is tried alone; none is written twice, for it must be absent.
+            sent = matches!(reply, Err(WriteError::Unknown(_)));
+        }
+        for &i in members {
+            states[i] = self.put_one(i, sent).await?;
+        }
+        Ok(())
+    }
+
+    /// `sent`: something that may still put it back was sent before.
+    async fn put_one(&self, i: usize, mut sent: bool) -> Result<State> {
+        let (item, kv) = (&self.items[i], self.file.read(self.places[i])?);
+        let mut tries = 1;
+        loop {
+            let error = match self.pair.standby.txn(putting_back(&self.pair.keys, std::slice::from_ref(&kv))).await {
+                Ok(reply) => return Ok(after(put_back(item, &reply)?, sent)),
+                Err(WriteError::NotApplied(error)) => error,
+                Err(WriteError::Unknown(error)) => {
+                    sent = true;
+                    error
+                }
+            };
+            if let (Some(found), _) = self.pair.standby.get(&item.key).await? {
+                return Ok(after(if item.is(&found.value) { State::Same } else { State::Differs }, sent));
+            }
+            if tries == TRIES || !error.is_transient() {
+                return Err(error.into());
+            }
+            tries += 1;
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// What has owners may have been deleted again at once.
+    async fn look_again(&self, absent: &[usize], states: &mut [State]) -> Result<()> {
+        let owned = |&&i: &&usize| self.items[i].is_owned() && states[i] == State::PutBack;
+        let owned: Vec<usize> = absent.iter().filter(owned).copied().collect();
+        if owned.is_empty() {
+            return Ok(());
+        }
+        tokio::time::sleep(GENERATION).await;
+        for i in owned {
+            if !exists(&self.pair.standby, &self.items[i]).await? {
+                states[i] = State::Vanished;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What was found equal after something was sent is ours.
+fn after(state: State, sent: bool) -> State {
+    if sent && state == State::Same { State::PutBack } else { state }
+}
+
+async fn exists(etcd: &Etcd, item: &Item) -> Result<bool, Error> {
+    let range = KeyRange::single(item.key.clone());
+    let kvs: Vec<KeyValue> = etcd.read(ReadRange { range, limit: 1, keys_only: true, revision: 0 }).await?.kvs;
+    Ok(!kvs.is_empty())
+}
