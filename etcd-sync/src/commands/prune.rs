@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Error, Result};
 use bytes::Bytes;
-use etcd_sync_core::check::{Report, Surplus, SurplusReason};
+use etcd_sync_core::check::{Difference, Finding, Report, SurplusReason};
 use etcd_sync_core::content;
 use etcd_sync_core::kv::{KeyRange, Revision, from_printable};
 use etcd_sync_core::provenance::{Moments, Origin};
@@ -18,7 +18,9 @@ use etcd_sync_core::state::{Checkpoint, Phase, cluster_id_text};
 use etcd_sync_program::args::TableOutput;
 use etcd_sync_program::config::{Config, PruneConfig};
 use etcd_sync_store::WriteError;
+use etcd_sync_store::compare::CompareOptions;
 use etcd_sync_store::encryption::Encryption;
+use etcd_sync_store::pace::Pace;
 use etcd_sync_store::pair::Pair;
 use etcd_sync_store::record::Record;
 use futures_util::stream::{StreamExt, TryStreamExt, iter};
@@ -47,7 +49,15 @@ pub async fn run(config: Config, options: PruneConfig) -> Result<Outcome> {
     if let Some(reason) = unfit(&record, checkpoint.as_ref(), &config.link) {
         return Ok(refused(&reason));
     }
-    let comparison = pair.compare(&config.scope, &encryption, false, options.timeout / 2);
+    let comparing = CompareOptions {
+        scope: &config.scope,
+        encryption: &encryption,
+        deep: false,
+        patience: options.timeout / 2,
+        pace: &Pace::unlimited(),
+        progress: &|_, _| {},
+    };
+    let comparison = pair.compare(&comparing);
     let report = tokio::time::timeout(options.timeout, comparison)
         .await
         .with_context(|| format!("the comparison did not end within {:?}: give it more --timeout", options.timeout))?
@@ -107,7 +117,7 @@ fn unfit(record: &Record, checkpoint: Option<&Checkpoint>, link: &str) -> Option
             "nothing was ever synchronized into this standby by link {link}: check --standby-endpoints and --link"
         ));
     };
-    if let Err(role) = standby(record.role.as_deref()) {
+    if let Err(role) = standby(record.role.as_ref().map(|role| &role.value[..])) {
         return Some(role.to_string());
     }
     let first_sync = checkpoint.phase == Phase::FirstSync;
@@ -140,8 +150,12 @@ async fn look_up(
     report: &Report,
 ) -> Result<Vec<Candidate>> {
     let standby = &pair.standby;
-    let read = |surplus: &Surplus| {
-        let (key, mut reason) = (from_printable(&surplus.key), surplus.reason);
+    let read = |finding: &Finding| {
+        let mut reason = match finding.difference {
+            Difference::Surplus(reason) => reason,
+            _ => SurplusReason::Leftover,
+        };
+        let key = from_printable(&finding.key);
         async move {
             let Some(key) = key else { return anyhow::Ok(None) };
             let (Some(kv), _) = standby.get(&key).await? else { return Ok(None) };

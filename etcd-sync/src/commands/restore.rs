@@ -98,7 +98,7 @@ impl Work<'_> {
     async fn unfit(&self, head: &Head, accept_other_cluster: bool) -> Result<Option<String>> {
         let Pair { standby: etcd, keys, .. } = self.pair;
         let record = Record::read(etcd, keys).await.context("the standby's record cannot be read")?;
-        if let Err(role) = standby(record.role.as_deref()) {
+        if let Err(role) = standby(record.role.as_ref().map(|role| &role.value[..])) {
             return Ok(Some(role.to_string()));
         }
         let found = cluster_id_text(etcd.identity().await?.cluster_id);
