@@ -225,7 +225,7 @@ pub async fn run_command_with(args: &[String], env: &[(&str, &str)], timeout: Du
     Ok(Output { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) })
 }
 
-fn clean_command(program: &Path, env: &[(&str, &str)]) -> Command {
+pub(crate) fn clean_command(program: &Path, env: &[(&str, &str)]) -> Command {
     let mut command = Command::new(program);
     command.env_clear();
     for name in ["PATH", "RUST_BACKTRACE"] {

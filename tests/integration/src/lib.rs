@@ -14,4 +14,5 @@ pub mod link;
 pub mod load;
 pub mod ports;
 pub mod process;
+pub mod terminal;
 pub mod tools;

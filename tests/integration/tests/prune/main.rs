@@ -1,10 +1,16 @@
 //! `etcd-sync prune` and `restore` with the real program: what is deleted is saved before, and comes back byte for byte.
 
+mod beside;
+mod changes;
+mod guards;
+mod kill;
+
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
+use etcd_sync_integration::compare::dump;
 use etcd_sync_integration::daemon::{Daemon, Output, run_command};
 use etcd_sync_integration::etcd::ClusterOptions;
 use etcd_sync_integration::link::{Link, config_keys, registry};
@@ -49,7 +55,7 @@ fn json_of(output: &Output) -> Result<Value> {
 }
 
 async fn held(link: &Link) -> Result<Vec<(Bytes, Bytes)>> {
-    let all = etcd_sync_integration::compare::dump(&link.standby.store(Side::Standby)?, &registry(), 0).await?;
+    let all = dump(&link.standby.store(Side::Standby)?, &registry(), 0).await?;
     Ok(all.into_values().map(|kv| (kv.key, kv.value)).collect())
 }
 

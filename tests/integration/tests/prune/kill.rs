@@ -1,0 +1,113 @@
+//! SIGKILL at any moment of a prune: what is gone is saved in a whole file, nothing else is gone, and another run goes on.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use etcd_sync_core::kv::{Event, KeyRange};
+use etcd_sync_core::saved::{Decoder, Said};
+use etcd_sync_integration::data::{self, Random};
+use etcd_sync_integration::load::load;
+use etcd_sync_integration::process::Process;
+use etcd_sync_integration::tools;
+use etcd_sync_store::{Side, WatchMessage};
+
+use super::{WAIT, held, link, run};
+
+const KEYS: usize = 1_500;
+const ROUNDS: usize = 16;
+
+type Held = BTreeMap<Bytes, Bytes>;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_loses_nothing() -> Result<()> {
+    let seed = match std::env::var("ETCD_SYNC_SEED") {
+        Ok(seed) => seed.parse().context("ETCD_SYNC_SEED is not a number")?,
+        Err(_) => u64::from(std::process::id()) << 32 | u64::from(std::time::UNIX_EPOCH.elapsed()?.subsec_nanos()),
+    };
+    println!("ETCD_SYNC_SEED={seed}");
+    let mut random = Random::new(seed);
+    let link = link(20).await?;
+    let store = link.standby.store(Side::Standby)?;
+    let items: Vec<data::Item> = (0..KEYS)
+        .map(|i| (format!("/registry/configmaps/apps/c-{i:04}").into_bytes(), random.text(400).into_bytes()))
+        .collect();
+    load(&store, items, 4).await?;
+    let whole: Held = held(&link).await?.into_iter().collect();
+    let folder = tempfile::tempdir()?;
+    let flag = "--accept-deletions=100000";
+
+    let (mut in_the_middle, mut before_the_first) = (0, 0);
+    for round in 0..ROUNDS {
+        let context = || format!("round {round}, ETCD_SYNC_SEED={seed}");
+        let path = folder.path().join(format!("{round}"));
+        let mut command = Command::new(tools::etcd_sync()?);
+        command.arg("prune").args(link.flags(&["--yes", flag, &format!("--backup={}", path.display())]));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let had: Held = held(&link).await?.into_iter().collect();
+        let from = link.standby.revision().await? + 1;
+        let mut prune = Process::spawn("etcd-sync prune", command)?;
+        if round % 3 == 0 {
+            tokio::time::sleep(Duration::from_millis(random.range(0..500) as u64)).await;
+        } else {
+            let doomed = random.range(1..KEYS / ROUNDS);
+            let mut watch = store.watch(KeyRange::prefix(b"/registry/configmaps/apps/"), from).await?;
+            let mut seen = 0;
+            while seen < doomed {
+                let next = tokio::time::timeout(WAIT, watch.next()).await.with_context(context)?;
+                if let WatchMessage::Events { events, .. } = next? {
+                    seen += events.iter().filter(|event| matches!(event, Event::Delete { .. })).count();
+                }
+            }
+        }
+        prune.kill()?;
+        let now: Held = held(&link).await?.into_iter().collect();
+        let saved = read(&path)?;
+        let gone = had.len() - now.len();
+        in_the_middle += usize::from(gone > 0);
+        before_the_first += usize::from(gone == 0);
+        for (key, value) in &had {
+            match now.get(key) {
+                Some(stays) => ensure!(stays == value, "a value changed"),
+                None => ensure!(saved.get(key) == Some(value), "{key:?} is gone and not saved: {}", context()),
+            }
+        }
+        ensure!(now.keys().all(|key| had.contains_key(key)));
+        let mirrored = now.keys().filter(|key| key.starts_with(b"/registry/configmaps/team-a/")).count();
+        assert_eq!(mirrored, 20, "a mirrored key is gone: {}", context());
+    }
+    println!("{in_the_middle} kills among the deletions, {before_the_first} before the first");
+    ensure!(in_the_middle >= 5, "too few kills fell among the deletions");
+
+    let path = folder.path().join("last");
+    let output = run(&link, "prune", &["--yes", flag, &format!("--backup={}", path.display())]).await?;
+    assert_eq!(output.code, Some(0), "{}", output.stderr);
+    assert_eq!(held(&link).await?.len(), 20);
+    for entry in std::fs::read_dir(folder.path())? {
+        let path = entry?.path();
+        if !read(&path)?.is_empty() {
+            let output = run(&link, "restore", &["--yes", &path.display().to_string()]).await?;
+            assert_eq!(output.code, Some(0), "{}{}", output.stdout, output.stderr);
+        }
+    }
+    let back: Held = held(&link).await?.into_iter().collect();
+    ensure!(back == whole, "not everything is back");
+    Ok(())
+}
+
+/// What a whole file holds; nothing if it was cut off.
+fn read(path: &Path) -> Result<Held> {
+    let (mut decoder, mut keys) = (Decoder::default(), Held::new());
+    let file = std::fs::read(path).unwrap_or_default();
+    for line in file.split_inclusive(|byte| *byte == b'\n') {
+        match decoder.line(line) {
+            Ok(Said::Key(kv)) => drop(keys.insert(kv.key, kv.value)),
+            Ok(_) => {}
+            Err(_) => return Ok(Held::new()),
+        }
+    }
+    Ok(if decoder.finish().is_ok() { keys } else { Held::new() })
+}
