@@ -93,12 +93,11 @@ async fn a_running_daemon_neither_replays_nor_deletes_again() -> Result<()> {
     sorted.sort();
     assert_eq!(ledger(&link).await?, sorted);
     settled(&link, &daemon, mark).await?;
-    let kept = held(&link, &all).await?;
-    survives(&link, daemon, &kept).await?;
     let history = link.standby_history(from).await?;
     let deleted = |event: &Event| matches!(event, Event::Delete { key, .. } if all.contains(key));
     ensure!(!history.iter().any(deleted), "something put back was deleted");
-    Ok(())
+    let kept = held(&link, &all).await?;
+    survives(&link, daemon, &kept).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

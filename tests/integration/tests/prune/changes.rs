@@ -2,9 +2,11 @@
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
-use etcd_sync_core::state::ROLE_PRIMARY;
+use etcd_sync_core::prune::{Fate, deletion};
+use etcd_sync_core::state::{ROLE_PRIMARY, ROLE_STANDBY};
 use etcd_sync_integration::link::Link;
 use etcd_sync_integration::terminal::Terminal;
+use etcd_sync_store::Side;
 
 use super::{SECRET, WAIT, held, link};
 
@@ -83,5 +85,26 @@ async fn a_promotion_in_between_stops_it() -> Result<()> {
     assert_eq!(status.code(), Some(2), "{shown}");
     ensure!(shown.contains("with 0 keys deleted") && shown.contains("it was promoted"), "{shown}");
     ensure!(held(&link).await? == before, "something was deleted from a promoted cluster");
+    Ok(())
+}
+
+/// What no plan can see: a change right before the transaction.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_transaction_itself_is_guarded() -> Result<()> {
+    let link = link(2).await?;
+    let store = link.standby.store(Side::Standby)?;
+    let fate = async |revision| anyhow::Ok(Fate::of(&store.txn(deletion(&link.keys, &key(0), revision)).await?));
+    assert_eq!(fate(7).await?, Ok(Fate::Gone));
+    let planned = link.standby.put(key(0), "planned").await?;
+    let changed = link.standby.put(key(0), "changed").await?;
+    assert_eq!(fate(planned).await?, Ok(Fate::Changed));
+    link.standby.put(&link.keys.role, ROLE_PRIMARY).await?;
+    ensure!(fate(changed).await?.is_err() && link.standby.get(key(0)).await?.is_some());
+    link.standby.put(&link.keys.role, ROLE_STANDBY).await?;
+    link.standby.put(link.keys.local_entry(&key(0)), "").await?;
+    assert_eq!(fate(changed).await?, Ok(Fate::Deleted));
+    ensure!(
+        link.standby.get(key(0)).await?.is_none() && link.standby.get(link.keys.local_entry(&key(0))).await?.is_none()
+    );
     Ok(())
 }

@@ -7,15 +7,17 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use etcd_sync_core::kv::{Event, KeyRange};
+use etcd_sync_core::kv::{Event, KeyRange, Revision};
 use etcd_sync_core::saved::{Decoder, Said};
 use etcd_sync_integration::data::{self, Random};
+use etcd_sync_integration::etcd::ClusterOptions;
+use etcd_sync_integration::link::Link;
 use etcd_sync_integration::load::load;
 use etcd_sync_integration::process::Process;
 use etcd_sync_integration::tools;
-use etcd_sync_store::{Side, WatchMessage};
+use etcd_sync_store::{Etcd, Side, WatchMessage};
 
-use super::{WAIT, held, link, run};
+use super::{WAIT, held, link, run, started};
 
 const KEYS: usize = 1_500;
 const ROUNDS: usize = 16;
@@ -32,9 +34,7 @@ async fn a_kill_loses_nothing() -> Result<()> {
     let mut random = Random::new(seed);
     let link = link(20).await?;
     let store = link.standby.store(Side::Standby)?;
-    let items: Vec<data::Item> = (0..KEYS)
-        .map(|i| (format!("/registry/configmaps/apps/c-{i:04}").into_bytes(), random.text(400).into_bytes()))
-        .collect();
+    let items: Vec<data::Item> = (0..KEYS).map(|i| (name(i), random.text(400).into_bytes())).collect();
     load(&store, items, 4).await?;
     let whole: Held = held(&link).await?.into_iter().collect();
     let folder = tempfile::tempdir()?;
@@ -53,15 +53,7 @@ async fn a_kill_loses_nothing() -> Result<()> {
         if round % 3 == 0 {
             tokio::time::sleep(Duration::from_millis(random.range(0..500) as u64)).await;
         } else {
-            let doomed = random.range(1..KEYS / ROUNDS);
-            let mut watch = store.watch(KeyRange::prefix(b"/registry/configmaps/apps/"), from).await?;
-            let mut seen = 0;
-            while seen < doomed {
-                let next = tokio::time::timeout(WAIT, watch.next()).await.with_context(context)?;
-                if let WatchMessage::Events { events, .. } = next? {
-                    seen += events.iter().filter(|event| matches!(event, Event::Delete { .. })).count();
-                }
-            }
+            deletions(&store, from, random.range(1..KEYS / ROUNDS)).await.with_context(context)?;
         }
         prune.kill()?;
         let now: Held = held(&link).await?.into_iter().collect();
@@ -95,6 +87,65 @@ async fn a_kill_loses_nothing() -> Result<()> {
     }
     let back: Held = held(&link).await?.into_iter().collect();
     ensure!(back == whole, "not everything is back");
+    Ok(())
+}
+
+/// Some deletions then have an unknown outcome.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_dies_in_the_middle_loses_nothing() -> Result<()> {
+    let link = started(Link::start(ClusterOptions::default(), ClusterOptions::three()).await?, 20).await?.0;
+    let store = link.standby.store(Side::Standby)?;
+    let items: Vec<data::Item> = (0..KEYS).map(|i| (name(i), vec![b'v'; 400])).collect();
+    load(&store, items, 4).await?;
+    let folder = tempfile::tempdir()?;
+    for member in 0..3 {
+        let had: Held = held(&link).await?.into_iter().collect();
+        let from = link.standby.revision().await? + 1;
+        let path = folder.path().join(format!("{member}"));
+        let flags = ["--yes", "--accept-deletions=100000", &format!("--backup={}", path.display())];
+        // A part of the keys each time.
+        let below = format!("--below=/registry/configmaps/apps/c-{}", ["00", "0", ""][member]);
+        let flags = [&flags[..], &[&below]].concat();
+        let prune = run(&link, "prune", &flags);
+        let kill = async {
+            deletions(&store, from, 30).await?;
+            link.standby.kill_member(member)
+        };
+        let (output, killed) = tokio::join!(prune, kill);
+        killed?;
+        let output = output?;
+        println!("member {member}: exit code {:?}, {}", output.code, output.stdout.lines().last().unwrap_or_default());
+        ensure!(matches!(output.code, Some(0 | 2)), "{}{}", output.stdout, output.stderr);
+        let now: Held = held(&link).await?.into_iter().collect();
+        let saved = read(&path)?;
+        ensure!(had.iter().all(|(key, value)| now.contains_key(key) || saved.get(key) == Some(value)));
+        let told =
+            output.stdout.lines().find_map(|line| line.strip_prefix("Deleted: ")?.split(' ').next()?.parse().ok());
+        if output.code == Some(0) {
+            assert_eq!(told, Some(had.len() - now.len()));
+        }
+        link.standby.restart_member(member).await?;
+    }
+    let path = folder.path().join("last");
+    let flags = ["--yes", "--accept-deletions=100000", &format!("--backup={}", path.display())];
+    let output = run(&link, "prune", &flags).await?;
+    assert_eq!((output.code, held(&link).await?.len()), (Some(0), 20), "{}", output.stderr);
+    Ok(())
+}
+
+fn name(number: usize) -> Vec<u8> {
+    format!("/registry/configmaps/apps/c-{number:04}").into_bytes()
+}
+
+/// Waits until so many keys of the test were deleted.
+async fn deletions(store: &Etcd, from: Revision, count: usize) -> Result<()> {
+    let mut watch = store.watch(KeyRange::prefix(b"/registry/configmaps/apps/"), from).await?;
+    let mut seen = 0;
+    while seen < count {
+        if let WatchMessage::Events { events, .. } = tokio::time::timeout(WAIT, watch.next()).await?? {
+            seen += events.iter().filter(|event| matches!(event, Event::Delete { .. })).count();
+        }
+    }
     Ok(())
 }
 

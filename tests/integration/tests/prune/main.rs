@@ -30,7 +30,10 @@ async fn link(mirrored: usize) -> Result<Link> {
 }
 
 async fn running(mirrored: usize) -> Result<(Link, Daemon)> {
-    let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;
+    started(Link::start(ClusterOptions::default(), ClusterOptions::default()).await?, mirrored).await
+}
+
+async fn started(link: Link, mirrored: usize) -> Result<(Link, Daemon)> {
     for key in config_keys(mirrored) {
         link.primary.put(&key, "mirrored").await?;
     }
