@@ -33,7 +33,7 @@ test: etcd kubernetes require-rust ## All tests, also those against real etcds a
 
 .PHONY: bench
 bench: etcd require-rust ## Measure against etcdctl make-mirror
-	cargo build --locked --release -p etcd-sync
+	cargo build --locked --release -p etcd-sync -p etcd-sync-monitor
 	cargo run --locked --release -p etcd-sync-benches
 
 # The advisories are left out: their database is on GitHub, which not every build machine reaches. Where it is

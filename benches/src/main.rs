@@ -1,6 +1,8 @@
 //! `make bench`: the first sync beside `etcdctl make-mirror` and beside what the standby can take at all, on the same
-//! data, interleaved; then how well the steady state follows. See docs/benchmarks.md.
+//! data, interleaved; then how well the steady state follows; then what the monitor's comparison costs. See
+//! docs/benchmarks.md.
 
+mod check;
 mod data;
 mod first_sync;
 mod measure;
@@ -22,7 +24,7 @@ const BAR_RSS_MIB: f64 = 64.0;
 /// Measures etcd-sync; never fails on a figure.
 #[derive(Clone, Debug, Parser)]
 pub struct Args {
-    /// Keys on the primary
+    /// Keys on the primary; 0 leaves the first sync and the steady state out
     #[arg(long, env = "BENCH_KEYS", default_value_t = 100_000)]
     keys: usize,
     /// Bytes of each value
@@ -34,6 +36,9 @@ pub struct Args {
     /// Seconds of each part of the steady state; 0 leaves it out
     #[arg(long, env = "BENCH_SECONDS", default_value_t = 10)]
     seconds: u64,
+    /// Keys on each side for the monitor's comparison; 0 leaves it out
+    #[arg(long, env = "BENCH_CHECK_KEYS", default_value_t = 1_000_000)]
+    check_keys: usize,
     /// What takes part in the first table, comma separated; default: everything
     #[arg(long, env = "BENCH_ONLY", value_delimiter = ',')]
     only: Vec<Contender>,
@@ -48,7 +53,18 @@ pub struct Args {
 #[tokio::main]
 async fn main() -> Result<()> {
     let args = Args::parse();
-    ensure!(args.keys > 0 && args.rounds > 0, "there is nothing to measure");
+    ensure!(args.rounds > 0, "there is nothing to measure");
+    if args.keys > 0 {
+        synchronize(&args).await?;
+    }
+    if args.check_keys > 0 {
+        check::measure(&args).await?;
+    }
+    Ok(())
+}
+
+/// The first sync and the steady state.
+async fn synchronize(args: &Args) -> Result<()> {
     let items = data::items(args.keys, args.value_bytes);
     let bytes: usize = items.iter().map(|(key, value)| key.len() + value.len()).sum();
     println!(
@@ -67,16 +83,16 @@ async fn main() -> Result<()> {
     let mut runs = Vec::new();
     for round in 1..=args.rounds {
         for &contender in &contenders {
-            let run = first_sync::run(contender, &args, &primary, &transactions).await?;
+            let run = first_sync::run(contender, args, &primary, &transactions).await?;
             let speed = args.keys as f64 / run.elapsed.as_secs_f64();
             println!("  round {round}: {:<24}{:>9} keys/s", contender.name(), thousands(speed));
             runs.push(run);
         }
     }
     drop((primary, transactions));
-    report(&args, bytes, &runs);
+    report(args, bytes, &runs);
     if args.seconds > 0 {
-        steady::measure(&args).await?;
+        steady::measure(args).await?;
     }
     Ok(())
 }
