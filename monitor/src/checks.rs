@@ -119,7 +119,7 @@ impl Lane {
             let report = self.compare(started_ms).await.map(Arc::new);
             let took_ms = began.elapsed().as_millis() as u64;
             let deep = self.deep;
-            let result = self.board.ended(Ended { started_ms, took_ms, deep, report: report.clone() });
+            let result = self.board.ended(Ended { began, started_ms, took_ms, deep, report: report.clone() });
             self.board.running(deep, None);
             log(&mut verdict, &result, report.as_deref().ok());
             for caller in waiting {

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::time::Instant;
 
 use etcd_sync_core::check::{Finding, Kept, Report};
 
@@ -19,6 +20,7 @@ pub struct History {
     since: Since,
     /// The newest report, deep or not, and its result's number.
     latest: Option<(u64, Arc<Report>)>,
+    latest_began: Option<Instant>,
     /// The newest deep one.
     latest_deep: Option<(u64, Arc<Report>)>,
     last_success_ms: Option<u64>,
@@ -35,6 +37,8 @@ struct Since {
 
 /// A comparison that has ended.
 pub struct Ended {
+    /// By a clock that never goes back.
+    pub began: Instant,
     pub started_ms: u64,
     pub took_ms: u64,
     pub deep: bool,
@@ -47,7 +51,7 @@ impl History {
     pub fn add(&mut self, ended: Ended) -> &CheckResult {
         self.next_id += 1;
         let id = self.next_id;
-        let Ended { started_ms, took_ms, deep, report } = ended;
+        let Ended { began, started_ms, took_ms, deep, report } = ended;
         let mut result = CheckResult {
             id,
             started_ms,
@@ -76,12 +80,17 @@ impl History {
                 (result.missed, result.surplus) = (report.missed.count, report.surplus.count);
                 result.mismatched = deep.then_some(report.mismatched.count);
                 result.own_status = deep.then_some(report.status.count);
-                result.healed = self.since.update(&report, started_ms);
-                self.last_success_ms = Some(started_ms + took_ms);
-                if deep {
-                    self.latest_deep = Some((id, Arc::clone(&report)));
+                self.last_success_ms = self.last_success_ms.max(Some(started_ms + took_ms));
+                // One over values takes long: what another one began after it has found is newer.
+                let newest = self.latest_began.is_none_or(|latest| latest <= began);
+                if newest {
+                    result.healed = self.since.keys(&report, started_ms);
+                    (self.latest_began, self.latest) = (Some(began), Some((id, Arc::clone(&report))));
                 }
-                self.latest = Some((id, report));
+                if deep {
+                    result.healed += self.since.values(&report, started_ms);
+                    self.latest_deep = Some((id, report));
+                }
             }
         }
         *self.counts.entry((result.verdict, deep)).or_default() += 1;
@@ -165,15 +174,14 @@ impl Known {
 }
 
 impl Since {
-    /// Gives how many of the differences known before are gone.
-    fn update(&mut self, report: &Report, now_ms: u64) -> u64 {
-        let kinds = [&report.missed, &report.surplus];
-        let mut gone = renew(&self.hasher, &mut self.by_hash, kinds, now_ms);
-        if report.deep {
-            let kinds = [&report.mismatched, &report.status];
-            gone += renew(&self.hasher, &mut self.deep_by_hash, kinds, now_ms);
-        }
-        gone
+    /// Takes in what keys alone tell; gives how many of these differences known before are gone.
+    fn keys(&mut self, report: &Report, now_ms: u64) -> u64 {
+        renew(&self.hasher, &mut self.by_hash, [&report.missed, &report.surplus], now_ms)
+    }
+
+    /// The same for what only values tell.
+    fn values(&mut self, report: &Report, now_ms: u64) -> u64 {
+        renew(&self.hasher, &mut self.deep_by_hash, [&report.mismatched, &report.status], now_ms)
     }
 
     fn hash(&self, finding: &Finding) -> u64 {
@@ -196,6 +204,9 @@ fn hash(hasher: &RandomState, finding: &Finding) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+    use std::time::Duration;
+
     use etcd_sync_core::check::{Basis, ComparedAt, Comparison, Difference, SurplusReason, Suspect};
     use etcd_sync_core::drift::Drift;
     use etcd_sync_core::scope::{Scope, ScopeConfig};
@@ -220,9 +231,14 @@ mod tests {
         Arc::new(comparison.report(at))
     }
 
+    static CLOCK: LazyLock<Instant> = LazyLock::new(Instant::now);
+
     fn add(history: &mut History, now_ms: u64, deep: bool, found: &[(&'static str, Difference)]) -> CheckResult {
-        let report = Ok(report(deep, found));
-        history.add(Ended { started_ms: now_ms, took_ms: 1, deep, report }).clone()
+        history.add(ended(now_ms, deep, Ok(report(deep, found)))).clone()
+    }
+
+    fn ended(now_ms: u64, deep: bool, report: Result<Arc<Report>, String>) -> Ended {
+        Ended { began: *CLOCK + Duration::from_millis(now_ms), started_ms: now_ms, took_ms: 1, deep, report }
     }
 
     const SURPLUS: Difference = Difference::Surplus(SurplusReason::Local);
@@ -262,11 +278,21 @@ mod tests {
     }
 
     #[test]
+    fn a_slow_comparison_does_not_bring_back_what_a_later_one_saw_healed() {
+        let mut history = History::default();
+        add(&mut history, 10, false, &[("/a", Difference::Missed)]);
+        add(&mut history, 30, false, &[]);
+        add(&mut history, 20, true, &[("/a", Difference::Missed), ("/v", CHANGED)]);
+        assert_eq!((since(&history, "missed", "/a"), since(&history, "mismatched", "/v")), (None, Some(20)));
+        assert_eq!(history.latest().map(|(id, _)| *id), Some(2));
+    }
+
+    #[test]
     fn no_verdict_changes_nothing_that_is_known() {
         let mut history = History::default();
         add(&mut history, 10, false, &[("/a", Difference::Missed)]);
-        let ended = Ended { started_ms: 20, took_ms: 5, deep: false, report: Err("the primary is away".into()) };
-        assert_eq!(history.add(ended).verdict, Verdict::Unknown);
+        let away = ended(20, false, Err("the primary is away".into()));
+        assert_eq!(history.add(away).verdict, Verdict::Unknown);
         assert_eq!((history.last_success_ms(), since(&history, "missed", "/a")), (Some(11), Some(10)));
         assert_eq!(history.count(Verdict::Unknown, false), 1);
     }

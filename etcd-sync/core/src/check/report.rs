@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Advice, Described, Finding, Kept, ResourceCount, advice};
+use super::{Advice, DESCRIBED_MAX, Described, Finding, Kept, ResourceCount, advice};
 use crate::kv::Revision;
 use crate::scope::Scope;
 
@@ -182,8 +182,8 @@ impl Report {
         text
     }
 
-    /// The report for programs: one JSON document with at most `limit` keys in each array. `since_ms` tells since when a
-    /// difference is known, if anybody knows.
+    /// The report for programs: one JSON document with at most `limit` keys in each array, and details of at most
+    /// [`DESCRIBED_MAX`] of each kind. `since_ms` tells since when a difference is known, if anybody knows.
     ///
     /// # Errors
     /// The writer's.
@@ -199,7 +199,7 @@ impl Report {
         }
         let keys = |kept| first(kept, limit).iter().map(|finding| &*finding.key).collect();
         let kinds = [&self.missed, &self.surplus, &self.mismatched];
-        let details = kinds.into_iter().flat_map(|kept| first(kept, limit));
+        let details = kinds.into_iter().flat_map(|kept| first(kept, limit.min(DESCRIBED_MAX)));
         let details = details.map(|finding| Detail { described: finding.describe(scope), since_ms: since_ms(finding) });
         let document = Document {
             consistent: self.consistent(),
