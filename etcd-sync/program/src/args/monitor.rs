@@ -12,8 +12,8 @@ use super::values::{bytes, duration, duration_or_never, listen, number};
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Monitor")]
 pub struct MonitorArgs {
-    /// Address and port of the dashboard, /check, /metrics, /healthz and /readyz; `[::]:8080` takes IPv4 too
-    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:8080", value_parser = listen)]
+    /// Address and port of the dashboard, /check, /metrics, /healthz and /readyz; `[::]` takes IPv4 too
+    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:8081", value_parser = listen)]
     pub listen: SocketAddr,
 
     /// How often the keys of both clusters are compared (1s to 1d)
