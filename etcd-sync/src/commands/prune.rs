@@ -8,7 +8,7 @@ use anyhow::{Context, Error, Result};
 use bytes::Bytes;
 use etcd_sync_core::check::{Difference, Finding, Report, SurplusReason};
 use etcd_sync_core::content;
-use etcd_sync_core::kv::{KeyRange, Revision, from_printable};
+use etcd_sync_core::kv::{KeyRange, Revision, from_printable, printable};
 use etcd_sync_core::provenance::{Moments, Origin};
 use etcd_sync_core::prune::{Candidate, Fate, Outcome as Done, Plan, PlannedAt, deletion, standby};
 use etcd_sync_core::request::ReadRange;
@@ -205,7 +205,12 @@ async fn execute(
     let mut first_error = None;
     while let Some(deleted) = deletions.next().await {
         match deleted {
-            Some((key, Ok(fate))) => done.add(&key, fate),
+            Some((key, Ok(fate))) => {
+                if config.log.detail {
+                    tracing::info!(key = %printable(&key), ?fate, "pruned");
+                }
+                done.add(&key, fate);
+            }
             Some((_, Err(error))) => first_error = first_error.or(Some(error)),
             None => {}
         }

@@ -1,10 +1,10 @@
 //! `etcd-sync restore`: puts keys back that `prune` has saved.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use etcd_sync_core::content;
-use etcd_sync_core::kv::{KeyRange, KeyValue};
+use etcd_sync_core::kv::{KeyRange, KeyValue, printable};
 use etcd_sync_core::prune::standby;
 use etcd_sync_core::request::ReadRange;
 use etcd_sync_core::restore::{Item, Report, State, order, put_back, putting_back};
@@ -27,6 +27,10 @@ const READS_AT_ONCE: usize = 16;
 
 /// Between an owner that is owned itself and its dependents, as in the daemon's replay.
 const GENERATION: Duration = Duration::from_millis(500);
+
+/// For so long nothing may vanish again, and so often it is put back: the collector deletes within two seconds.
+const CALM: Duration = Duration::from_secs(4);
+const AGAIN_MAX: u32 = 5;
 
 /// How often a write is tried whose outcome is unknown, and the pause in between.
 const TRIES: usize = 5;
@@ -80,6 +84,10 @@ pub async fn run(config: Config, options: RestoreConfig) -> Result<Outcome> {
     if options.output == TableOutput::Table {
         print(&format!("Done:\n{}", done.text(options.limit.unwrap_or(usize::MAX))));
     }
+    if config.log.detail {
+        let after = items.iter().zip(&states);
+        after.for_each(|(item, state)| tracing::info!(key = %printable(&item.key), ?state, "restored"));
+    }
     outcome.context("stopped in the middle; run it again to go on: what is back is left as it is")?;
     Ok(good(done.is_good()))
 }
@@ -132,7 +140,12 @@ impl Work<'_> {
     /// Puts back what is absent, and tells in `states` what became of it.
     async fn put_back(&self, states: &mut [State]) -> Result<()> {
         let absent: Vec<usize> = (0..states.len()).filter(|&i| states[i] == State::Absent).collect();
-        for (stage, together) in order(self.items, &absent).into_iter().enumerate() {
+        self.put_in_order(&absent, states).await?;
+        self.keep(&absent, states).await
+    }
+
+    async fn put_in_order(&self, absent: &[usize], states: &mut [State]) -> Result<()> {
+        for (stage, together) in order(self.items, absent).into_iter().enumerate() {
             if stage > 0 {
                 tokio::time::sleep(GENERATION).await;
             }
@@ -140,7 +153,7 @@ impl Work<'_> {
                 self.put_together(&members, states).await?;
             }
         }
-        self.look_again(&absent, states).await
+        Ok(())
     }
 
     /// In one transaction, or where one of them is in the way, each on its own.
@@ -186,18 +199,31 @@ impl Work<'_> {
         }
     }
 
-    /// What has owners may have been deleted again at once.
-    async fn look_again(&self, absent: &[usize], states: &mut [State]) -> Result<()> {
+    /// The collector may take an owner for deleted that has just come back, and delete what it owns. Nobody heals keys of the
+    /// standby's own, so they are watched for a while, and put back again.
+    async fn keep(&self, absent: &[usize], states: &mut [State]) -> Result<()> {
         let owned = |&&i: &&usize| self.items[i].is_owned() && states[i] == State::PutBack;
         let owned: Vec<usize> = absent.iter().filter(owned).copied().collect();
-        if owned.is_empty() {
-            return Ok(());
-        }
-        tokio::time::sleep(GENERATION).await;
-        for i in owned {
-            if !exists(&self.pair.standby, &self.items[i]).await? {
-                states[i] = State::Vanished;
+        let (mut calm_from, mut times) = (Instant::now(), 0);
+        while !owned.is_empty() && calm_from.elapsed() < CALM {
+            tokio::time::sleep(PAUSE).await;
+            let look = |i: usize| async move { Ok::<_, Error>((i, exists(&self.pair.standby, &self.items[i]).await?)) };
+            let looks = iter(owned.iter().copied()).map(look).buffered(READS_AT_ONCE);
+            let found: Vec<(usize, bool)> = looks.try_collect().await?;
+            let gone: Vec<usize> = found.into_iter().filter(|(_, there)| !there).map(|(i, _)| i).collect();
+            if gone.is_empty() {
+                continue;
             }
+            if times == AGAIN_MAX {
+                gone.iter().for_each(|&i| states[i] = State::Vanished);
+                return Ok(());
+            }
+            tracing::warn!(
+                keys = gone.len(),
+                "gone again, by the standby's garbage collector most likely: putting back"
+            );
+            self.put_in_order(&gone, states).await?;
+            (calm_from, times) = (Instant::now(), times + 1);
         }
         Ok(())
     }

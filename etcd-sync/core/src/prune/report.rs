@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde_json::{Value, json};
 
 use super::{Candidate, Fate, Plan, Row, Warning, WarningKind};
-use crate::check::SurplusReason;
+use crate::check::{KEPT_MAX, SurplusReason};
 use crate::content::{CRDS, NAMESPACES};
 use crate::kv::printable;
 use crate::object_key::{ObjectKey, namespace_of};
@@ -122,6 +122,11 @@ impl Plan {
         }
         if reasons.contains("leftover") {
             text.push_str("leftover: mirrored once and deleted on the primary since, or of unknown origin.\n");
+        }
+        if surplus > KEPT_MAX as u64 {
+            text.push_str(&format!(
+                "Only the first {KEPT_MAX} surplus keys were looked at: prune again for the others.\n"
+            ));
         }
         if self.age_unknown > 0 {
             let count = self.age_unknown;

@@ -130,3 +130,90 @@ pub enum OriginArg {
     /// Mirrored once and deleted on the primary since, or of unknown origin.
     Leftover,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use etcd_sync_core::prune::{Origin, Selection};
+
+    use super::super::{Environment, parse_from};
+    use crate::config::{CommandConfig, Config, PruneConfig, RestoreConfig};
+
+    const REACH: [&str; 2] = ["--primary-endpoints=https://p:2379", "--standby-endpoints=https://s:2379"];
+
+    fn config(args: &[&str], variables: &[(&str, &str)]) -> Result<CommandConfig, String> {
+        let environment: Environment =
+            variables.iter().map(|(name, value)| ((*name).to_owned(), OsString::from(value))).collect();
+        let args = ["etcd-sync"].iter().chain(args).chain(&REACH);
+        let made = parse_from(args, &environment).and_then(|cli| Config::new(cli, &environment));
+        made.map(|made| made.command).map_err(|error| error.to_string())
+    }
+
+    fn prune(args: &[&str], variables: &[(&str, &str)]) -> PruneConfig {
+        match config(&[&["prune"], args].concat(), variables) {
+            Ok(CommandConfig::Prune(prune)) => prune,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn restore(args: &[&str], variables: &[(&str, &str)]) -> RestoreConfig {
+        match config(&[&["restore"], args].concat(), variables) {
+            Ok(CommandConfig::Restore(restore)) => restore,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn prune_selects_nothing_in_particular_and_asks_by_default() {
+        let made = prune(&[], &[]);
+        assert_eq!(made.selection, Selection::default());
+        assert_eq!((made.yes, made.dry_run, made.deletion_limit, made.accepted), (false, false, 100, None));
+        assert_eq!((made.limit, made.backup), (Some(100), None));
+    }
+
+    #[test]
+    fn what_is_selected() {
+        let given = [
+            r"--key=/a\xff\\",
+            "--key=/ü",
+            "--namespace=a,b",
+            "--namespace=c",
+            "--below=/x",
+            "--older-than=2h",
+            "--origin=leftover",
+        ];
+        let selection = prune(&given, &[]).selection;
+        assert_eq!(selection.keys, [&b"/a\xff\\"[..], "/ü".as_bytes()]);
+        assert_eq!(
+            (selection.namespaces, selection.older_than_s),
+            (vec!["a".into(), "b".into(), "c".into()], Some(7_200))
+        );
+        assert_eq!((selection.below[0].as_ref(), selection.origin), (&b"/x"[..], Origin::Leftover));
+        let of_environment =
+            prune(&[], &[("ETCD_SYNC_NAMESPACE", "a,b"), ("ETCD_SYNC_KEY", "/a\n/b\n"), ("ETCD_SYNC_YES", "on")]);
+        assert_eq!((of_environment.selection.namespaces.len(), of_environment.selection.keys.len()), (2, 2));
+        assert!(of_environment.yes);
+        for (bad, expected) in [
+            (r"--key=/a\x0", "as `check` shows it"),
+            ("--below=", "as `check` shows it"),
+            ("--older-than=soon", "expected a duration from 1s to 3650d"),
+            ("--origin=mine", "possible values: all, local, leftover"),
+        ] {
+            let error = config(&["prune", bad], &[]).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn restore_takes_one_file_beside_every_source() {
+        let made = restore(&["saved.jsonl", "--yes"], &[("ETCD_SYNC_DRY_RUN", "true"), ("ETCD_SYNC_LINK", "other")]);
+        assert_eq!((made.file.to_str(), made.yes, made.dry_run), (Some("saved.jsonl"), true, true));
+        assert!(!restore(&["--", "saved.jsonl"], &[]).accept_other_cluster);
+        let error = config(&["restore"], &[]).unwrap_err();
+        assert!(error.contains("<FILE>"), "{error}");
+        let error = config(&["restore", "f"], &[("ETCD_SYNC_YES", "maybe")]).unwrap_err();
+        assert!(error.contains("ETCD_SYNC_YES") && error.contains("expected true or false"), "{error}");
+        assert!(config(&["restore", "f", "g"], &[]).is_err());
+    }
+}

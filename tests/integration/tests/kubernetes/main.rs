@@ -15,6 +15,7 @@ mod healing;
 mod load;
 mod namespaces;
 mod owners;
+mod prune;
 mod untouched;
 mod versions;
 mod workloads;

@@ -1,0 +1,82 @@
+//! `prune` and `restore` on a live standby: the garbage collector takes part in the one, and must not undo the other.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use etcd_sync_integration::compare::await_true;
+use etcd_sync_integration::daemon::{Output, run_command};
+use etcd_sync_integration::exact::PATIENCE;
+use etcd_sync_integration::kube::objects::{APPS, create_crds, create_families, key_of, namespace};
+use etcd_sync_integration::kube::{KubePair, PairOptions};
+use serde_json::{Value, json};
+
+use crate::owners::ready_to_collect;
+use crate::settle;
+
+const OWNERS: usize = 12;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn families_come_back_and_stay() -> Result<()> {
+    let pair = KubePair::start(PairOptions::new()).await?;
+    create_crds(pair.primary.api()).await?;
+    pair.primary.api().create(&namespace(APPS)).await?;
+    ready_to_collect(&pair.standby).await?;
+    let daemon = pair.sync(&["--checkpoint-interval=200ms"]).await?;
+    let family = create_families(pair.standby.api(), 0..OWNERS).await?;
+    let outcome = there_and_back(&pair, &family).await;
+    pair.explain(Some(&daemon), outcome)
+}
+
+async fn there_and_back(pair: &KubePair, family: &[Value]) -> Result<()> {
+    let keys: Vec<Bytes> = family.iter().map(key_of).collect::<Result<_>>()?;
+    let before = values(pair, &keys).await?;
+    let recorded = || async { Ok(pair.check(&[]).await?["surplus"] == family.len()) };
+    await_true("the check names the families", PATIENCE, recorded).await?;
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("saved").display().to_string();
+    let backup = format!("--backup={path}");
+
+    let young = run(pair, "prune", &["--older-than=1h", "--dry-run"]).await?;
+    ensure!(young.stdout.starts_with("0 of "), "{}", young.stdout);
+    let plan = run(pair, "prune", &["--dry-run"]).await?;
+    for part in ["Widget", "Apple", "ConfigMap", "Secret", "local", "owns 3 of the selected keys", APPS] {
+        ensure!(plan.stdout.contains(part), "{part:?} is not in:\n{}", plan.stdout);
+    }
+    let pruned = run(pair, "prune", &["--yes", &backup]).await?;
+    ensure!(pruned.code == Some(0), "{}{}", pruned.stdout, pruned.stderr);
+    println!("{}", pruned.stdout.lines().filter(|line| line.contains(": ")).collect::<Vec<_>>().join("\n"));
+    ensure!(values(pair, &keys).await?.is_empty(), "not everything is gone");
+    let check = pair.check(&[]).await?;
+    ensure!(check["consistent"] == json!(true), "{check:#}");
+
+    // The collector shall have heard of it.
+    tokio::time::sleep(settle()? / 10).await;
+    let restored = run(pair, "restore", &["--yes", &path, "-o", "json"]).await?;
+    ensure!(restored.code == Some(0), "{}{}", restored.stdout, restored.stderr);
+    print!("{}", restored.stderr);
+    tokio::time::sleep(settle()? / 2).await;
+    let after = values(pair, &keys).await?;
+    let lost: Vec<&Bytes> = before.keys().filter(|key| after.get(*key) != before.get(*key)).collect();
+    ensure!(lost.is_empty(), "{} of {} did not stay as they were: {lost:?}", lost.len(), before.len());
+    let served = pair.standby.api().identities().await?;
+    for object in family {
+        let key = String::from_utf8(key_of(object)?.to_vec())?;
+        ensure!(served.get(&key).map(String::as_str) == object["metadata"]["uid"].as_str(), "{key} is another one");
+    }
+    Ok(())
+}
+
+async fn values(pair: &KubePair, keys: &[Bytes]) -> Result<BTreeMap<Bytes, Bytes>> {
+    let mut found = BTreeMap::new();
+    for key in keys {
+        found.extend(pair.link.standby.get(key).await?.map(|kv| (key.clone(), kv.value)));
+    }
+    Ok(found)
+}
+
+async fn run(pair: &KubePair, command: &str, more: &[&str]) -> Result<Output> {
+    let mut args = vec![command.to_owned()];
+    args.extend(pair.flags(more)?);
+    run_command(&args).await.with_context(|| command.to_owned())
+}
