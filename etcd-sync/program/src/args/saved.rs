@@ -145,7 +145,7 @@ mod tests {
     fn config(args: &[&str], variables: &[(&str, &str)]) -> Result<CommandConfig, String> {
         let environment: Environment =
             variables.iter().map(|(name, value)| ((*name).to_owned(), OsString::from(value))).collect();
-        let args = ["etcd-sync"].iter().chain(args).chain(&REACH);
+        let args = ["etcd-sync"].iter().chain(&REACH).chain(args);
         let made = parse_from(args, &environment).and_then(|cli| Config::new(cli, &environment));
         made.map(|made| made.command).map_err(|error| error.to_string())
     }
