@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the pinned test programs once, outside the tree, and prints the directory of each version.
-# Usage: tools/build.sh [etcd] [kubernetes]     (default: both)     -> lines "etcd-3.6 DIR", "kubernetes-1.34 DIR", ...
+# Usage: tools/build.sh [etcd] [kubernetes] [prometheus]     (default: all)
+# -> lines "etcd-3.6 DIR", "kubernetes-1.34 DIR", ..., "prometheus-0.315 DIR"
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -59,11 +60,23 @@ build_kubernetes() {
   echo "kubernetes-$line $dir"
 }
 
-[ $# -gt 0 ] || set -- etcd kubernetes
+# Rules and their tests need no service discovery, and without it the build is a fraction. The tag says so to go.mod too:
+# renew it with `go get -tags remove_all_sd,tools github.com/prometheus/prometheus/cmd/promtool@VERSION`, not with tidy.
+build_prometheus() {
+  local line="$1" version dir
+  version="$(pinned_version prometheus github.com/prometheus/prometheus)"
+  dir="$cache/prometheus-$version"
+  build_program prometheus github.com/prometheus/prometheus/cmd/promtool "$dir/promtool" -tags remove_all_sd \
+    -ldflags "-s -w -X github.com/prometheus/common/version.Version=${version#v}"
+  echo "prometheus-$line $dir"
+}
+
+[ $# -gt 0 ] || set -- etcd kubernetes prometheus
 for family in "$@"; do
   case "$family" in
     etcd) build_etcd 3.6; build_etcd 3.5 ;;
     kubernetes) build_kubernetes 1.34; build_kubernetes 1.36 ;;
-    *) echo "tools/build.sh: unknown: $family; it is etcd or kubernetes" >&2; exit 2 ;;
+    prometheus) build_prometheus 0.315 ;;
+    *) echo "tools/build.sh: unknown: $family; it is etcd, kubernetes or prometheus" >&2; exit 2 ;;
   esac
 done
