@@ -27,7 +27,7 @@ demo: etcd require-rust ## Two etcds, a first sync, a kill, a compaction, and th
 
 .PHONY: test
 # One build of programs and tests together: `-p etcd-sync` alone would choose other features and build most crates twice.
-test: etcd kubernetes require-rust ## All tests, also those against real etcds and control planes
+test: etcd kubernetes prometheus require-rust ## All tests, also those against real etcds and control planes
 	cargo build --locked --workspace --bins --tests
 	cargo test --locked --workspace
 
@@ -46,10 +46,11 @@ lint: require-rust $(DENY) ## Formatting, clippy, licences and banned crates
 	for script in $(SCRIPTS); do bash -n "$$script"; done
 	if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); fi
 
-.PHONY: etcd kubernetes
+.PHONY: etcd kubernetes prometheus
 etcd: ## Build the pinned etcds that tests, demo and benchmarks run (once, minutes)
 kubernetes: ## Build the pinned control planes that tests run (once, many minutes)
-etcd kubernetes:
+prometheus: ## Build the pinned promtool that tests the alerts (once, minutes)
+etcd kubernetes prometheus:
 	scripts/require go
 	tools/build.sh $@
 

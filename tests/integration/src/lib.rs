@@ -7,6 +7,7 @@ pub mod daemon;
 pub mod data;
 pub mod etcd;
 pub mod exact;
+pub mod exposition;
 pub mod http;
 pub mod kms_plugin;
 pub mod kube;

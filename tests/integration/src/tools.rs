@@ -1,4 +1,4 @@
-//! Finds the programs: the pinned etcd and Kubernetes programs and the `etcd-sync` under test.
+//! Finds the programs: the pinned etcd, Kubernetes and Prometheus programs and the `etcd-sync` under test.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -68,6 +68,12 @@ impl KubernetesVersion {
     pub fn program(self, name: &str) -> Result<PathBuf> {
         Ok(self.directory()?.join(name))
     }
+}
+
+/// Prometheus' `promtool`: in `ETCD_SYNC_PROMETHEUS_0_315` when set, else where `tools/build.sh` says.
+pub fn promtool() -> Result<PathBuf> {
+    static BUILT: OnceLock<Result<String, String>> = OnceLock::new();
+    Ok(find("prometheus", "0.315", "promtool", &BUILT)?.join("promtool"))
 }
 
 /// The `etcd-sync` under test: `ETCD_SYNC_BIN` when set, else the one in the profile directory (`target/debug`) that

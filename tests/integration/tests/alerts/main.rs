@@ -1,0 +1,79 @@
+//! The alerts of the chart and the page that explains them, beside what the programs really export.
+
+mod docs;
+mod rules;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Result;
+use etcd_sync_integration::compare::await_until;
+use etcd_sync_integration::daemon::Daemon;
+use etcd_sync_integration::etcd::ClusterOptions;
+use etcd_sync_integration::exposition::Exposition;
+use etcd_sync_integration::link::{Link, await_ready, config_keys};
+use tokio::sync::OnceCell;
+
+const WAIT: Duration = Duration::from_secs(30);
+
+/// What both programs export, over a time in which they know everything and one in which they know nothing.
+struct Exported {
+    monitor: Exposition,
+    daemon: Exposition,
+}
+
+/// The same for all tests of this program.
+async fn exported() -> Result<&'static Exported> {
+    static EXPORTED: OnceCell<Exported> = OnceCell::const_new();
+    EXPORTED.get_or_try_init(scrape).await
+}
+
+async fn scrape() -> Result<Exported> {
+    let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;
+    link.primary.put(&config_keys(1)[0], b"1").await?;
+    let mut exported = Exported { monitor: Exposition::default(), daemon: Exposition::default() };
+    let monitor = link.monitor(&["--check-interval=1s"])?;
+    add(&mut exported.monitor, &monitor).await?;
+    let leader = link.daemon(&[])?;
+    leader.wait_line("Start Sync update", WAIT).await?;
+    let candidate = link.daemon(&[])?;
+    await_ready(&candidate, 200, "", WAIT).await?;
+    // Something that is left out, so that the reason is counted.
+    link.primary.put(b"/registry/pods/apps/cluster-local", b"1").await?;
+    await_above(&leader, "etcd_sync_skipped_total").await?;
+    await_above(&monitor, "etcd_sync_monitor_checked_keys").await?;
+    for daemon in [&leader, &candidate] {
+        add(&mut exported.daemon, daemon).await?;
+    }
+    add(&mut exported.monitor, &monitor).await?;
+    link.standby.kill_all()?;
+    await_until("the standby is seen as away", WAIT, || async {
+        let up = monitor.metric("etcd_sync_monitor_reachable{side=\"standby\"}").await;
+        Ok((up != Some(0.0)).then(|| format!("{up:?}")))
+    })
+    .await?;
+    add(&mut exported.monitor, &monitor).await?;
+    Ok(exported)
+}
+
+/// Waits for a page, and adds it.
+async fn add(to: &mut Exposition, program: &Daemon) -> Result<()> {
+    await_until("it answers", WAIT, || async {
+        Ok(program.http("/metrics").await.err().map(|error| error.to_string()))
+    })
+    .await?;
+    to.add(&program.http("/metrics").await?.1)
+}
+
+async fn await_above(program: &Daemon, metric: &str) -> Result<()> {
+    await_until(&format!("{metric} is above 0"), WAIT, || async {
+        let value = program.metric(metric).await;
+        Ok((!value.is_some_and(|value| value > 0.0)).then(|| format!("{value:?}")))
+    })
+    .await
+}
+
+/// A file of the repository.
+fn file(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
+}
