@@ -160,11 +160,16 @@ impl ControlPlane {
         self.files.path("ca.crt")
     }
 
+    /// The file kubectl finds it with, as admin.
+    pub fn kubeconfig_file(&self) -> PathBuf {
+        self.files.path("admin.kubeconfig")
+    }
+
     /// Runs kubectl as admin and returns its standard output.
     pub async fn kubectl(&self, args: &[&str]) -> Result<String> {
         let mut command = tokio::process::Command::new(self.options.version.program("kubectl")?);
         command.env_clear().env("HOME", &self.files.folder).kill_on_drop(true).stdin(Stdio::null());
-        command.arg("--kubeconfig").arg(self.files.path("admin.kubeconfig")).args(args);
+        command.arg("--kubeconfig").arg(self.kubeconfig_file()).args(args);
         let output = tokio::time::timeout(KUBECTL_TIMEOUT, command.output()).await;
         let output = output.with_context(|| format!("kubectl {args:?} took longer than {KUBECTL_TIMEOUT:?}"))??;
         if !output.status.success() {
