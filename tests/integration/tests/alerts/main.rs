@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
+use etcd_sync_core::state::ROLE_PRIMARY;
 use etcd_sync_integration::compare::await_until;
 use etcd_sync_integration::daemon::Daemon;
 use etcd_sync_integration::etcd::ClusterOptions;
@@ -17,9 +18,12 @@ use tokio::sync::OnceCell;
 const WAIT: Duration = Duration::from_secs(30);
 
 /// What both programs export, over a time in which they know everything and one in which they know nothing.
+#[derive(Default)]
 struct Exported {
     monitor: Exposition,
     daemon: Exposition,
+    /// As they came.
+    pages: Vec<String>,
 }
 
 /// The same for all tests of this program.
@@ -31,9 +35,9 @@ async fn exported() -> Result<&'static Exported> {
 async fn scrape() -> Result<Exported> {
     let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;
     link.primary.put(&config_keys(1)[0], b"1").await?;
-    let mut exported = Exported { monitor: Exposition::default(), daemon: Exposition::default() };
+    let mut exported = Exported::default();
     let monitor = link.monitor(&["--check-interval=1s"])?;
-    add(&mut exported.monitor, &monitor).await?;
+    exported.monitor.add(&page(&monitor).await?)?;
     let leader = link.daemon(&[])?;
     leader.wait_line("Start Sync update", WAIT).await?;
     let candidate = link.daemon(&[])?;
@@ -43,26 +47,35 @@ async fn scrape() -> Result<Exported> {
     await_above(&leader, "etcd_sync_skipped_total").await?;
     await_above(&monitor, "etcd_sync_monitor_checked_keys").await?;
     for daemon in [&leader, &candidate] {
-        add(&mut exported.daemon, daemon).await?;
+        let page = page(daemon).await?;
+        exported.daemon.add(&page)?;
+        exported.pages.push(page);
     }
-    add(&mut exported.monitor, &monitor).await?;
+    let known = page(&monitor).await?;
+    exported.monitor.add(&known)?;
+    exported.pages.push(known);
+    // What silences the alerts of a running link.
+    link.standby.put(&link.keys.role, ROLE_PRIMARY).await?;
+    await_above(&monitor, "etcd_sync_monitor_role{role=\"primary\"}").await?;
     link.standby.kill_all()?;
     await_until("the standby is seen as away", WAIT, || async {
         let up = monitor.metric("etcd_sync_monitor_reachable{side=\"standby\"}").await;
         Ok((up != Some(0.0)).then(|| format!("{up:?}")))
     })
     .await?;
-    add(&mut exported.monitor, &monitor).await?;
+    let unknown = page(&monitor).await?;
+    exported.monitor.add(&unknown)?;
+    exported.pages.push(unknown);
     Ok(exported)
 }
 
-/// Waits for a page, and adds it.
-async fn add(to: &mut Exposition, program: &Daemon) -> Result<()> {
+/// Waits for the page.
+async fn page(program: &Daemon) -> Result<String> {
     await_until("it answers", WAIT, || async {
         Ok(program.http("/metrics").await.err().map(|error| error.to_string()))
     })
     .await?;
-    to.add(&program.http("/metrics").await?.1)
+    Ok(program.http("/metrics").await?.1)
 }
 
 async fn await_above(program: &Daemon, metric: &str) -> Result<()> {
