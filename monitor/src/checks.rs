@@ -17,14 +17,17 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
 
 use crate::board::Board;
-use crate::history::Ended;
+use crate::history::{Ended, History};
 use crate::view::{CheckResult, Running, Verdict};
 
 /// Callers that may wait for a comparison at once.
-const WAITING_MAX: usize = 1_000;
+const WAITING_MAX: usize = 500;
 
 /// How often open pages hear how far a comparison is.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Values that differ are looked at again after so many intervals of the checks.
+const CHECKS_BETWEEN_LOOKS: u32 = 5;
 
 /// Longest wait for a moment at which the two can be compared.
 const PATIENCE_MAX: Duration = Duration::from_secs(30);
@@ -35,6 +38,8 @@ const LOGGED_MAX: usize = 100;
 /// What a caller gets.
 #[derive(Clone, Debug)]
 pub struct Checked {
+    /// Number of the result.
+    pub id: u64,
     /// Or why there is no verdict.
     pub report: Result<Arc<Report>, String>,
 }
@@ -46,7 +51,7 @@ pub struct Checks {
     lanes: [mpsc::Sender<oneshot::Sender<Checked>>; 2],
 }
 
-/// Compares for everybody who waits; keys and values have a lane each, so that the quick one never waits for the other.
+/// Compares for everybody who waits; keys and values have a lane each, and the pace lets keys pass.
 struct Lane {
     deep: bool,
     config: Arc<Config<MonitorConfig>>,
@@ -59,7 +64,6 @@ impl Checks {
     /// Begins to compare at the configured intervals.
     pub fn start(config: Arc<Config<MonitorConfig>>, pair: Pair, board: Arc<Board>) -> Checks {
         let pace = Arc::new(Pace::new(config.command.keys_per_second, config.command.bytes_per_second));
-        let intervals = [Some(config.command.check_interval), config.command.deep_check_interval];
         let lanes = [false, true].map(|deep| {
             let (sender, callers) = mpsc::channel(WAITING_MAX);
             let lane = Lane {
@@ -73,11 +77,8 @@ impl Checks {
             sender
         });
         let checks = Checks { lanes };
-        for (deep, every) in [false, true].into_iter().zip(intervals) {
-            if let Some(every) = every {
-                tokio::spawn(checks.clone().repeat(deep, every));
-            }
-        }
+        tokio::spawn(checks.clone().compare_keys(config.command.check_interval));
+        tokio::spawn(checks.clone().compare_values(config, board));
         checks
     }
 
@@ -97,12 +98,28 @@ impl Checks {
         Some(receiver)
     }
 
-    async fn repeat(self, deep: bool, every: Duration) {
+    async fn compare_keys(self, every: Duration) {
         let mut ticks = interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            self.check(deep).await;
+            self.check(false).await;
+        }
+    }
+
+    /// At their interval, and more often while some are known to differ: whether they still do must not stay unknown.
+    async fn compare_values(self, config: Arc<Config<MonitorConfig>>, board: Arc<Board>) {
+        let soon = config.command.check_interval * CHECKS_BETWEEN_LOOKS;
+        let every = config.command.deep_check_interval;
+        let mut due = every.is_some();
+        loop {
+            if due || board.history(History::values_differ) {
+                self.check(true).await;
+            }
+            let differ = board.history(History::values_differ);
+            let pause = every.filter(|every| !differ || *every < soon).unwrap_or(soon);
+            due = every == Some(pause);
+            tokio::time::sleep(pause).await;
         }
     }
 }
@@ -124,7 +141,7 @@ impl Lane {
             log(&mut verdict, &result, report.as_deref().ok());
             for caller in waiting {
                 // Who has gone away needs no answer.
-                let _ = caller.send(Checked { report: report.clone() });
+                let _ = caller.send(Checked { id: result.id, report: report.clone() });
             }
         }
     }
@@ -138,6 +155,7 @@ impl Lane {
             scope: &self.config.scope,
             encryption: &encryption,
             deep: self.deep,
+            limit,
             patience: (limit / 2).min(PATIENCE_MAX),
             pace: &self.pace,
             progress: &|done, total| {

@@ -11,6 +11,9 @@ use crate::history::Known;
 /// Names offered to filter by, of each kind.
 const NAMES_MAX: usize = 500;
 
+/// Stands for "in no namespace".
+const NO_NAMESPACE: &str = "-";
+
 /// Which differences, and which part of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
@@ -76,12 +79,12 @@ pub fn apply<'a>(
         reasons: BTreeSet::new(),
         differences: Vec::new(),
     };
-    for (name, kept) in known.lists() {
+    for (name, kept, situation) in known.lists() {
         answer.counts.insert(name, kept.count);
         for finding in &kept.first {
-            let described = finding.describe(scope);
-            if let Some(namespace) = described.namespace.filter(|_| answer.namespaces.len() < NAMES_MAX) {
-                answer.namespaces.insert(namespace);
+            let described = finding.describe(scope, situation);
+            if answer.namespaces.len() < NAMES_MAX {
+                answer.namespaces.insert(described.namespace.unwrap_or(NO_NAMESPACE));
             }
             if let Some(resource) = described.resource.as_ref().filter(|_| answer.resources.len() < NAMES_MAX)
                 && !answer.resources.contains(resource)
@@ -106,7 +109,7 @@ impl Filter {
     fn matches(&self, described: &Described<'_>, seen_ms: Option<u64>) -> bool {
         let one = |wanted: &str, found: &str| wanted.is_empty() || found == wanted;
         one(&self.difference, described.difference)
-            && one(&self.namespace, described.namespace.unwrap_or("-"))
+            && one(&self.namespace, described.namespace.unwrap_or(NO_NAMESPACE))
             && one(&self.resource, described.resource.as_deref().unwrap_or_default())
             && one(&self.reason, described.reason)
             && described.key.contains(&self.text)

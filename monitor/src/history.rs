@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Instant;
 
-use etcd_sync_core::check::{Finding, Kept, Report};
+use etcd_sync_core::check::{Finding, Kept, Report, Situation};
 
 use crate::view::{CheckResult, Verdict};
 
@@ -116,6 +116,11 @@ impl History {
         self.latest_deep.as_ref()
     }
 
+    /// Whether the newest deep report has values that differ.
+    pub fn values_differ(&self) -> bool {
+        self.latest_deep.as_ref().is_some_and(|(_, report)| report.mismatched.count > 0)
+    }
+
     /// When a comparison last came to a verdict.
     pub fn last_success_ms(&self) -> Option<u64> {
         self.last_success_ms
@@ -152,8 +157,8 @@ impl History {
 
     fn oldest_of(&self, kinds: &[&str]) -> Option<u64> {
         let known = self.known();
-        let lists = known.lists().filter(|(name, _)| kinds.contains(name));
-        lists.flat_map(|(_, kept)| &kept.first).filter_map(|finding| self.since_ms(finding)).min()
+        let lists = known.lists().filter(|(name, ..)| kinds.contains(name));
+        lists.flat_map(|(_, kept, _)| &kept.first).filter_map(|finding| self.since_ms(finding)).min()
     }
 }
 
@@ -165,10 +170,16 @@ pub struct Known {
 }
 
 impl Known {
-    /// The lists, with the names of their kinds.
-    pub fn lists(&self) -> impl Iterator<Item = (&'static str, &Kept)> {
-        let latest = self.latest.iter().flat_map(|report| [("missed", &report.missed), ("surplus", &report.surplus)]);
-        let deep = self.deep.iter().flat_map(|report| [("mismatched", &report.mismatched), ("status", &report.status)]);
+    /// The lists, each with the name of its kind and who could mend it.
+    pub fn lists(&self) -> impl Iterator<Item = (&'static str, &Kept, Situation)> {
+        let latest = self.latest.iter().flat_map(|report| {
+            let situation = report.situation();
+            [("missed", &report.missed, situation), ("surplus", &report.surplus, situation)]
+        });
+        let deep = self.deep.iter().flat_map(|report| {
+            let situation = report.situation();
+            [("mismatched", &report.mismatched, situation), ("status", &report.status, situation)]
+        });
         latest.chain(deep)
     }
 }
@@ -207,7 +218,7 @@ mod tests {
     use std::sync::LazyLock;
     use std::time::Duration;
 
-    use etcd_sync_core::check::{Basis, ComparedAt, Comparison, Difference, SurplusReason, Suspect};
+    use etcd_sync_core::check::{Basis, ComparedAt, Comparison, Difference, Looked, SurplusReason, Suspect};
     use etcd_sync_core::drift::Drift;
     use etcd_sync_core::scope::{Scope, ScopeConfig};
 
@@ -217,7 +228,7 @@ mod tests {
         let scope = Scope::new(&ScopeConfig::default()).unwrap();
         let mut comparison = Comparison::new(deep);
         for (key, difference) in found {
-            comparison.confirm(&Suspect { key: (*key).into(), difference: *difference }, &scope, None);
+            comparison.confirm(&Suspect { key: (*key).into(), difference: *difference }, &scope, Looked::default());
         }
         let at = ComparedAt {
             basis: Basis::Checkpoint,
@@ -225,6 +236,7 @@ mod tests {
             standby_revision: 1,
             primary_head: 1,
             synchronizer: true,
+            held: None,
             moments: 1,
             took_ms: 1,
         };
@@ -248,8 +260,8 @@ mod tests {
         let known = history.known();
         let found = known
             .lists()
-            .find(|(name, _)| *name == kind)
-            .and_then(|(_, kept)| kept.first.iter().find(|one| &*one.key == key));
+            .find(|(name, ..)| *name == kind)
+            .and_then(|(_, kept, _)| kept.first.iter().find(|one| &*one.key == key));
         history.since_ms(found?)
     }
 

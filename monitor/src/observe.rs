@@ -1,6 +1,6 @@
 //! Asks both etcds every two seconds where they are.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use etcd_sync_core::kv::{Revision, printable};
@@ -28,7 +28,8 @@ const HEADROOM_INTERVAL: Duration = Duration::from_secs(10);
 pub async fn run(pair: Pair, config: Arc<Config<MonitorConfig>>, board: Arc<Board>) {
     let began = Instant::now();
     let mut seen = Seen::default();
-    let mut headroom_due = began;
+    let history = Arc::new(History::default());
+    tokio::spawn(history_of(pair.clone(), Arc::clone(&config), Arc::clone(&history)));
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -41,17 +42,48 @@ pub async fn run(pair: Pair, config: Arc<Config<MonitorConfig>>, board: Arc<Boar
         let (primary, standby) = tokio::join!(answer(pair.primary.identity()), standby);
         seen.primary(began.elapsed(), primary);
         seen.standby(standby);
-        if Instant::now() >= headroom_due
-            && let Some(checkpoint) = seen.streaming
-        {
-            headroom_due = Instant::now() + HEADROOM_INTERVAL;
-            let key = config.scope.covering_range().start;
-            let known = seen.compacted.unwrap_or(0);
-            let asked = timeout(ANSWER_TIMEOUT, headroom::compacted(&pair.primary, key, known, checkpoint)).await;
-            seen.compacted = asked.ok().flatten();
-        }
+        seen.compacted = history.exchange(seen.streaming);
         board.observed(seen.view(began.elapsed()));
     }
+}
+
+/// What the look for the end of the primary's history is told, and what it tells.
+#[derive(Default)]
+struct History {
+    /// The checkpoint to look back from.
+    checkpoint: Mutex<Option<Revision>>,
+    compacted: Mutex<Option<Revision>>,
+}
+
+impl History {
+    fn exchange(&self, checkpoint: Option<Revision>) -> Option<Revision> {
+        *lock(&self.checkpoint) = checkpoint;
+        *lock(&self.compacted)
+    }
+}
+
+/// Beside the observation: the first look takes many questions, one after the other.
+async fn history_of(pair: Pair, config: Arc<Config<MonitorConfig>>, history: Arc<History>) {
+    let key = config.scope.covering_range().start;
+    let mut ticks = interval(HEADROOM_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut known = 0;
+    loop {
+        // The first tick comes at once, before anybody knows a checkpoint.
+        let checkpoint = *lock(&history.checkpoint);
+        let Some(checkpoint) = checkpoint else {
+            tokio::time::sleep(INTERVAL).await;
+            continue;
+        };
+        ticks.tick().await;
+        let compacted = headroom::compacted(&pair.primary, key.clone(), known, checkpoint).await;
+        known = compacted.unwrap_or(0);
+        *lock(&history.compacted) = compacted;
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn answer<T>(asked: impl Future<Output = Result<T, Error>>) -> Result<T, String> {
@@ -69,6 +101,8 @@ struct Seen {
     lag: Lag,
     /// The checkpoint while the standby stands for one.
     streaming: Option<Revision>,
+    /// The primary that the standby was synchronized from.
+    recorded: Option<String>,
     compacted: Option<Revision>,
 }
 
@@ -106,6 +140,8 @@ impl Seen {
             revision: Some(record.revision),
             ..standby(&record, checkpoint.as_ref().ok().and_then(Option::as_ref))
         };
+        let recorded = checkpoint.as_ref().ok().and_then(Option::as_ref).map(|checkpoint| checkpoint.primary.clone());
+        self.recorded = recorded;
         self.streaming = match checkpoint {
             Ok(Some(checkpoint)) if checkpoint.phase == Phase::Streaming => Some(checkpoint.revision),
             _ => None,
@@ -115,6 +151,16 @@ impl Seen {
 
     fn view(&mut self, now: Duration) -> view::Observed {
         self.primary.compacted_revision = self.compacted;
+        if let (Some(found), Some(recorded)) = (&self.primary.cluster, &self.recorded)
+            && found != recorded
+            && self.primary.reachable
+        {
+            self.primary.reachable = false;
+            self.primary.error = Some(format!(
+                "it answers, but it is cluster {found}, and the standby was synchronized from cluster {recorded}: check \
+                 --primary-endpoints"
+            ));
+        }
         let known = self.streaming.is_some() && self.standby.reachable;
         let time = self.lag.time(now).filter(|_| known);
         let headroom = self.streaming.zip(self.compacted).filter(|_| known && self.primary.reachable);
@@ -168,9 +214,10 @@ mod tests {
     fn what_is_away_is_shown_as_it_was_known_last_and_nothing_is_measured_with_it() {
         let mut seen = Seen::default();
         let at = Duration::from_secs;
-        seen.primary(at(1), identity(7, 100));
+        seen.primary(at(0), identity(7, 98));
         (seen.streaming, seen.standby.reachable) = (Some(98), true);
         seen.lag.applied(98);
+        seen.primary(at(1), identity(7, 100));
         assert_eq!(seen.view(at(1)).lag.revisions, Some(2));
         seen.primary(at(3), Err("gone".into()));
         let view = seen.view(at(9));
@@ -182,10 +229,13 @@ mod tests {
 
     #[test]
     fn another_primary_starts_anew() {
-        let mut seen = Seen::default();
+        let mut seen = Seen { recorded: Some("7".into()), ..Seen::default() };
         seen.primary(Duration::ZERO, identity(7, 100));
+        assert!(seen.view(Duration::ZERO).primary.reachable);
         seen.compacted = Some(50);
         seen.primary(Duration::ZERO, identity(8, 200));
         assert_eq!((seen.compacted, seen.lag.revisions()), (None, Some(200)));
+        let primary = seen.view(Duration::ZERO).primary;
+        assert!(!primary.reachable && primary.error.is_some_and(|error| error.contains("it is cluster 8")));
     }
 }

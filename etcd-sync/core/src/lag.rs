@@ -36,8 +36,9 @@ impl Lag {
             *self = Lag { applied, ..Lag::default() };
         }
         self.head = Some(revision);
-        push(&mut self.heads, HEADS_MAX, (now, revision));
-        push(&mut self.paces, PACES_MAX, (now, revision));
+        // The oldest one tells the lag, so it stays.
+        push(&mut self.heads, HEADS_MAX, 1, (now, revision));
+        push(&mut self.paces, PACES_MAX, 0, (now, revision));
         self.catch_up();
     }
 
@@ -59,14 +60,15 @@ impl Lag {
         self.head.map(|head| head.saturating_sub(self.applied).max(0) as u64)
     }
 
-    /// How long ago the standby was known to be where the primary was; `None` before it ever was.
+    /// How long ago the standby was known to be where the primary was; `None` before it was seen there once.
     pub fn time(&self, now: Duration) -> Option<Duration> {
         let since = |at: Duration| now.saturating_sub(at);
-        match (self.heads.front(), self.caught_up) {
-            (Some((asked, _)), _) => Some(since(*asked)),
-            (None, Some(at)) if since(at) > SILENCE_MAX => Some(since(at)),
-            (None, Some(_)) => Some(Duration::ZERO),
-            (None, None) => None,
+        // Before it ever caught up, the oldest reading says when the looking began, not when the lag did.
+        let caught_up = self.caught_up?;
+        match self.heads.front() {
+            Some((asked, _)) => Some(since(*asked)),
+            None if since(caught_up) > SILENCE_MAX => Some(since(caught_up)),
+            None => Some(Duration::ZERO),
         }
     }
 
@@ -89,9 +91,9 @@ impl Lag {
     }
 }
 
-fn push(to: &mut VecDeque<(Duration, Revision)>, most: usize, reading: (Duration, Revision)) {
+fn push(to: &mut VecDeque<(Duration, Revision)>, most: usize, gives_way: usize, reading: (Duration, Revision)) {
     if to.len() == most {
-        to.pop_front();
+        to.remove(gives_way);
     }
     to.push_back(reading);
 }
@@ -118,6 +120,21 @@ mod tests {
         assert_eq!(lag.time(at(4)), Some(at(1)));
         lag.applied(15);
         assert_eq!((lag.revisions(), lag.time(at(4))), (Some(0), Some(at(0))));
+    }
+
+    #[test]
+    fn a_lag_that_was_there_before_anybody_looked_is_not_measured() {
+        let mut lag = Lag::default();
+        lag.applied(10);
+        lag.head(at(100), 5_000);
+        assert_eq!((lag.revisions(), lag.time(at(160))), (Some(4_990), None));
+    }
+
+    #[test]
+    fn a_long_lag_is_not_cut_off() {
+        let mut lag = Lag::default();
+        (0..2 * HEADS_MAX as u64).for_each(|second| lag.head(at(second), second as i64));
+        assert_eq!(lag.time(at(2 * HEADS_MAX as u64)), Some(at(2 * HEADS_MAX as u64 - 1)));
     }
 
     #[test]

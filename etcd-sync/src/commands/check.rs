@@ -19,6 +19,7 @@ pub async fn run(config: Config, check: CheckConfig) -> Result<Outcome> {
         scope: &config.scope,
         encryption: &encryption,
         deep: check.deep,
+        limit: check.timeout,
         patience: patience(check.timeout),
         pace: &Pace::unlimited(),
         progress: &|_, _| {},

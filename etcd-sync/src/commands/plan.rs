@@ -58,9 +58,11 @@ pub async fn run(config: Config, options: PlanConfig) -> Result<Outcome> {
     let open = |kv: &KeyValue| encryption.keyring.open(&kv.key, &kv.value).ok();
     let pace = Pace::unlimited();
     let mut walk = Walk::new(&scope.ranges_below(CRDS), reading);
-    pair.walk(&mut walk, &pace, |chunk, _| plan.learn(&chunk, scope, open)).await.context("the plan is incomplete")?;
+    pair.walk(&mut walk, &pace, true, |chunk, _| plan.learn(&chunk, scope, open))
+        .await
+        .context("the plan is incomplete")?;
     let mut walk = Walk::new(scope.ranges(), reading);
-    pair.walk(&mut walk, &pace, |chunk, _| plan.chunk(chunk, scope, moments, |key| local.contains(key), open))
+    pair.walk(&mut walk, &pace, true, |chunk, _| plan.chunk(chunk, scope, moments, |key| local.contains(key), open))
         .await
         .context("the plan is incomplete")?;
     let served = match &facts.standby_api {

@@ -53,6 +53,7 @@ pub async fn run(config: Config, options: PruneConfig) -> Result<Outcome> {
         scope: &config.scope,
         encryption: &encryption,
         deep: false,
+        limit: options.timeout,
         patience: options.timeout / 2,
         pace: &Pace::unlimited(),
         progress: &|_, _| {},

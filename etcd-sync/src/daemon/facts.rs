@@ -2,14 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use bytes::Bytes;
 use etcd_sync_core::fence::Fence;
 use etcd_sync_core::kv::{KeyRange, prefix_end, successor};
 use etcd_sync_core::request::{Page, ReadRange};
 use etcd_sync_core::scope::Scope;
 use etcd_sync_core::session::{Carried, Start};
-use etcd_sync_core::state::{ROLE_STANDBY, STATE_ROOT, StateKeys, Witness};
-use etcd_sync_store::record::{Record, local_keys};
+use etcd_sync_core::state::{ROLE_STANDBY, STATE_ROOT, StateKeys};
+use etcd_sync_store::record::{Record, ask_witness, local_keys};
 use etcd_sync_store::{Error, Etcd};
 
 /// Facts for a session of the leader behind `fence`.
@@ -55,18 +54,6 @@ pub async fn gather(
         force_copy,
         now_ms,
     })
-}
-
-/// Whether the primary still shows the change the checkpoint names; `None` when its history there is gone.
-async fn ask_witness(primary: &Etcd, witness: &Witness) -> Result<Option<bool>, Error> {
-    let key = Bytes::from(witness.key.clone());
-    let range = KeyRange::single(key);
-    match primary.read(ReadRange { range, limit: 1, keys_only: true, revision: witness.revision }).await {
-        Ok(page) => Ok(Some(witness.recognizes(page.kvs.first()))),
-        // A revision still to come is told apart by the primary's own.
-        Err(Error::Compacted { .. } | Error::FutureRevision { .. }) => Ok(None),
-        Err(error) => Err(error),
-    }
 }
 
 /// The links of which this cluster itself is the standby: nothing may be synchronized from it.

@@ -174,7 +174,7 @@ impl State {
             (Role::Candidate, _) => Ok("standing by: another replica leads"),
             (Role::Leader, None) => Err("about to begin".into()),
             (Role::Leader, Some(Phase::Streaming)) => match lag {
-                None => Err("the primary has not been heard yet".into()),
+                None => Err("catching up with the primary".into()),
                 Some(lag) if lag > most => Err(format!("{} s behind the primary", lag.as_secs())),
                 Some(_) => Ok("in step with the primary"),
             },

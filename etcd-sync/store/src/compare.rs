@@ -4,10 +4,12 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use etcd_sync_core::check::{Basis, ComparedAt, Comparison, Difference, KEPT_MAX, Object, Report, Suspect, difference};
-use etcd_sync_core::content::{self, Kinds};
+use etcd_sync_core::check::{
+    Basis, ComparedAt, Comparison, Difference, KEPT_MAX, Looked, Object, Report, Suspect, difference,
+};
+use etcd_sync_core::content::{self, CRDS, Kinds};
 use etcd_sync_core::drift::Drift;
-use etcd_sync_core::kv::{KeyRange, KeyValue, Revision};
+use etcd_sync_core::kv::{KeyRange, KeyValue, Revision, successor};
 use etcd_sync_core::object;
 use etcd_sync_core::request::ReadRange;
 use etcd_sync_core::scope::{Decision, Scope};
@@ -20,12 +22,15 @@ use crate::error::{Error, WatchError};
 use crate::headroom;
 use crate::pace::Pace;
 use crate::pair::Pair;
-use crate::record::{Record, local_keys};
+use crate::record::{Record, ask_witness, local_keys};
 use crate::watch::WatchMessage;
 
-/// Differences looked into, and so many at once; beyond it they are taken as they are.
+/// Differences looked into, and so many at once; beyond it they are only counted.
 const SUSPECTS_MAX: usize = KEPT_MAX;
-const SUSPECTS_AT_ONCE: usize = 16;
+const SUSPECTS_AT_ONCE: usize = 64;
+
+/// CRDs read at once: they are large.
+const CRDS_PAGE: i64 = 50;
 
 /// Why a comparison has no verdict.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -37,6 +42,24 @@ pub enum CheckError {
     NeverSynchronized {
         /// The link's state directory.
         link: String,
+    },
+    /// It was last synchronized by other rules.
+    #[error(
+        "the synchronizer works with another scope than this: give the same --prefix, --plain-prefix, --exclude-namespace, --cluster-local-add, --cluster-local-remove, --include-key and --exclude-key (one --config file serves both), or wait until it has begun with the new ones"
+    )]
+    OtherScope,
+    /// The primary is not the one it was.
+    #[error(
+        "the primary's history is not the one the standby was synchronized from (it was restored from a backup, perhaps): nothing can be told about single keys; see `etcd-sync status`"
+    )]
+    OtherHistory,
+    /// The standby has a part of one large change.
+    #[error(
+        "the standby stands inside of one large change of the primary (revision {revision}) and the checkpoint did not move in time: see `etcd-sync status`"
+    )]
+    Inside {
+        /// That revision.
+        revision: Revision,
     },
     /// A copy is under way: the standby stands for no revision of the primary.
     #[error(
@@ -90,6 +113,8 @@ pub struct CompareOptions<'a> {
     pub encryption: &'a Encryption,
     /// Compare values too.
     pub deep: bool,
+    /// How long the comparison may take. The caller ends it then; what is not looked into shortly before is only counted.
+    pub limit: Duration,
     /// How long to wait for a moment at which the two can be compared.
     pub patience: Duration,
     /// How fast to read.
@@ -106,6 +131,7 @@ struct Moment {
     standby: Revision,
     head: Revision,
     synchronizer: bool,
+    held: Option<String>,
     /// Revision of the checkpoint's last write.
     checkpoint: Revision,
 }
@@ -114,7 +140,10 @@ struct Moment {
 struct Run<'a> {
     pair: &'a Pair,
     options: &'a CompareOptions<'a>,
-    deadline: Instant,
+    /// When to stop looking into differences.
+    look_until: Instant,
+    /// What the primary's CRDs define, once somebody has to know.
+    kinds: Kinds,
     local: HashSet<Bytes>,
     moment: Moment,
     moments: u32,
@@ -128,11 +157,12 @@ impl Pair {
     /// Why there is no verdict.
     pub async fn compare(&self, options: &CompareOptions<'_>) -> Result<Report, CheckError> {
         let began = Instant::now();
-        let deadline = began + options.patience;
+        let look_until = began + options.limit * 3 / 4;
         loop {
-            let moment = self.moment(options.scope, deadline).await?;
+            let moment = self.moment(options).await?;
             let local = local_keys(&self.standby, &self.keys).await?;
-            let mut run = Run { pair: self, options, deadline, local, moment, moments: 1 };
+            let kinds = Kinds::default();
+            let mut run = Run { pair: self, options, look_until, kinds, local, moment, moments: 1 };
             let comparison = run.compare().await?;
             if run.is_stale().await? {
                 continue;
@@ -144,6 +174,7 @@ impl Pair {
                 standby_revision: moment.standby,
                 primary_head: moment.head,
                 synchronizer: moment.synchronizer,
+                held: moment.held,
                 moments,
                 took_ms: began.elapsed().as_millis() as u64,
             }));
@@ -151,7 +182,8 @@ impl Pair {
     }
 
     /// Waits for a moment at which the two can be compared.
-    async fn moment(&self, scope: &Scope, deadline: Instant) -> Result<Moment, CheckError> {
+    async fn moment(&self, options: &CompareOptions<'_>) -> Result<Moment, CheckError> {
+        let (scope, deadline) = (options.scope, Instant::now() + options.patience);
         loop {
             let record = Record::read(&self.standby, &self.keys).await?;
             let Some(checkpoint) = record.checkpoint()? else {
@@ -163,12 +195,22 @@ impl Pair {
             if found != checkpoint.primary {
                 return Err(CheckError::OtherPrimary { recorded: checkpoint.primary, found });
             }
+            if checkpoint.scope != scope.fingerprint() {
+                return Err(CheckError::OtherScope);
+            }
+            if let Some(witness) = &checkpoint.witness
+                && ask_witness(&self.primary, witness).await? == Some(false)
+            {
+                return Err(CheckError::OtherHistory);
+            }
+            let held = record.condition.as_ref().map(|condition| condition.held.clone());
             let moment = |basis, primary, standby| Moment {
                 basis,
                 primary,
                 standby,
                 head: head.revision,
                 synchronizer: !record.candidates.is_empty(),
+                held: held.clone(),
                 checkpoint: record.checkpoint.as_ref().map_or(0, |kv| kv.mod_revision),
             };
             let stands = checkpoint.phase == Phase::Streaming && checkpoint.offset == 0;
@@ -183,11 +225,12 @@ impl Pair {
                     false => no_moment(&checkpoint),
                 });
             }
+            // Nothing is in flight then: whatever the primary has now and the standby has not is missed.
+            if record.candidates.is_empty() || (held.is_some() && stands) {
+                return Ok(moment(Basis::Head, head.revision, record.revision));
+            }
             if readable {
                 return Ok(moment(Basis::Checkpoint, checkpoint.revision, record.revision));
-            }
-            if record.candidates.is_empty() {
-                return Ok(moment(Basis::Head, head.revision, record.revision));
             }
             if !self.checkpoint_moves(record.revision + 1, deadline).await? {
                 return Err(no_moment(&checkpoint));
@@ -240,12 +283,12 @@ impl Run<'_> {
                 for suspect in comparison.chunk(chunk, scope, |key| self.local.contains(key)) {
                     match suspects.len() < SUSPECTS_MAX {
                         true => suspects.push(suspect),
-                        false => comparison.confirm_unproved(&suspect, scope),
+                        false => comparison.unproved(&suspect, scope),
                     }
                 }
                 progress(done, total);
             };
-            if self.pair.walk(&mut walk, pace, each).await? {
+            if self.pair.walk(&mut walk, pace, !deep, each).await? {
                 break;
             }
             // Keys already compared stay compared: each was judged at a moment when the two could be.
@@ -257,7 +300,7 @@ impl Run<'_> {
     }
 
     async fn next_moment(&mut self) -> Result<(), CheckError> {
-        self.moment = self.pair.moment(self.options.scope, self.deadline).await?;
+        self.moment = self.pair.moment(self.options).await?;
         self.local = local_keys(&self.pair.standby, &self.pair.keys).await?;
         self.moments += 1;
         Ok(())
@@ -266,19 +309,28 @@ impl Run<'_> {
     /// Looks into every suspect at the last moment; those that history was compacted under, at a later one.
     async fn judge(&mut self, comparison: &mut Comparison, mut suspects: Vec<Suspect>) -> Result<(), CheckError> {
         let scope = self.options.scope;
+        if !suspects.is_empty() {
+            self.learn_kinds().await?;
+        }
         loop {
             let mut again = Vec::new();
             let this = &*self;
             let mut judged = stream::iter(suspects)
-                .map(|suspect| async { (this.look_into(&suspect).await, suspect) })
+                .map(|suspect| async {
+                    match Instant::now() < this.look_until {
+                        true => (this.look_into(&suspect).await, suspect),
+                        false => (Ok(Verdict::Unproved), suspect),
+                    }
+                })
                 .buffered(SUSPECTS_AT_ONCE);
             while let Some((verdict, mut suspect)) = judged.next().await {
                 match verdict {
                     Ok(Verdict::Same) => {}
                     Ok(Verdict::OutOfScope) => comparison.out_of_scope(&suspect, scope),
-                    Ok(Verdict::Differs(difference, object)) => {
+                    Ok(Verdict::Unproved) => comparison.unproved(&suspect, scope),
+                    Ok(Verdict::Differs(difference, looked)) => {
                         suspect.difference = difference;
-                        comparison.confirm(&suspect, scope, object);
+                        comparison.confirm(&suspect, scope, looked);
                     }
                     Err(Error::Compacted { .. }) => again.push(suspect),
                     Err(error) => return Err(error.into()),
@@ -305,33 +357,54 @@ impl Run<'_> {
             return Ok(Verdict::Same);
         };
         let keyring = &encryption.keyring;
-        if content::leaves_out(scope, &Kinds::default(), keyring, kv) {
+        if content::leaves_out(scope, &self.kinds, keyring, kv) {
             return Ok(Verdict::OutOfScope);
         }
         if let (Difference::Mismatched(drift), Some(primary), Some(standby)) = (&mut found, &primary, &standby) {
             *drift = Drift::between(keyring, &suspect.key, &primary.value, &standby.value);
         }
-        let header = keyring.open(&kv.key, &kv.value).ok().and_then(|plain| object::header(&plain).ok());
-        Ok(Verdict::Differs(found, header.as_ref().map(Object::new)))
+        let opened = keyring.open(&kv.key, &kv.value);
+        let sealed = opened.is_err();
+        let header = opened.ok().and_then(|plain| object::header(&plain).ok());
+        Ok(Verdict::Differs(found, Looked { object: header.as_ref().map(Object::new), sealed }))
+    }
+
+    /// Owners are found by what the primary's CRDs define, as the synchronizer finds them.
+    async fn learn_kinds(&mut self) -> Result<(), Error> {
+        let keyring = &self.options.encryption.keyring;
+        for mut range in self.options.scope.ranges_below(CRDS) {
+            loop {
+                let request = ReadRange { range: range.clone(), limit: CRDS_PAGE, keys_only: false, revision: 0 };
+                let page = self.pair.primary.read(request).await?;
+                self.options.pace.pay(&page, !self.options.deep).await;
+                self.options.encryption.prime(&page.kvs).await;
+                let plain = page.kvs.iter().filter_map(|kv| keyring.open(&kv.key, &kv.value).ok());
+                plain.for_each(|plain| self.kinds.learn(&plain));
+                match page.kvs.last() {
+                    Some(last) if page.more => range = range.from(successor(&last.key)),
+                    _ => break,
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The key in scope at a revision of a side.
     async fn value(&self, side: Side, key: &Bytes, revision: Revision) -> Result<Option<KeyValue>, Error> {
         let range = KeyRange::single(key.clone());
         let page = self.pair.etcd(side).read(ReadRange { range, limit: 1, keys_only: false, revision }).await?;
-        self.options.pace.pay(&page).await;
+        self.options.pace.pay(&page, !self.options.deep).await;
         self.options.encryption.prime(&page.kvs).await;
         Ok(page.kvs.into_iter().next().filter(|kv| self.options.scope.decide_kv(kv) == Decision::InScope))
     }
 
-    /// Whether a synchronizer has begun to work behind a comparison that counted on there being none.
+    /// Whether a synchronizer has written behind a comparison that counted on none doing so.
     async fn is_stale(&self) -> Result<bool, Error> {
         if self.moment.basis != Basis::Head {
             return Ok(false);
         }
         let record = Record::read(&self.pair.standby, &self.pair.keys).await?;
-        let moved = record.checkpoint.as_ref().map_or(0, |kv| kv.mod_revision) != self.moment.checkpoint;
-        Ok(moved || !record.candidates.is_empty())
+        Ok(record.checkpoint.as_ref().map_or(0, |kv| kv.mod_revision) != self.moment.checkpoint)
     }
 }
 
@@ -339,11 +412,13 @@ impl Run<'_> {
 enum Verdict {
     Same,
     OutOfScope,
-    Differs(Difference, Option<Object>),
+    Unproved,
+    Differs(Difference, Looked),
 }
 
 fn no_moment(checkpoint: &Checkpoint) -> CheckError {
     match checkpoint.phase {
+        Phase::Streaming if checkpoint.offset > 0 => CheckError::Inside { revision: checkpoint.revision },
         Phase::Streaming => CheckError::Behind { revision: checkpoint.revision },
         phase => CheckError::Copying { phase: phase.name() },
     }

@@ -14,14 +14,14 @@ const BURST: Duration = Duration::from_millis(100);
 pub struct Pace {
     keys_per_second: u64,
     bytes_per_second: u64,
-    /// When the work so far is paid for.
-    paid: Mutex<Option<Instant>>,
+    /// When the urgent work so far is paid for, and when all work is.
+    paid: Mutex<[Option<Instant>; 2]>,
 }
 
 impl Pace {
     /// 0 is no limit.
     pub fn new(keys_per_second: u64, bytes_per_second: u64) -> Self {
-        Pace { keys_per_second, bytes_per_second, paid: Mutex::new(None) }
+        Pace { keys_per_second, bytes_per_second, paid: Mutex::default() }
     }
 
     /// No limit at all.
@@ -29,23 +29,26 @@ impl Pace {
         Pace::new(0, 0)
     }
 
-    /// Waits until a page that was read is paid for.
-    pub async fn pay(&self, page: &Page) {
+    /// Waits until a page that was read is paid for. Urgent work waits for urgent work only, other work for all.
+    pub async fn pay(&self, page: &Page, urgent: bool) {
         let bytes: usize = page.kvs.iter().map(|kv| kv.key.len() + kv.value.len()).sum();
-        if let Some(until) = self.reserve(Instant::now(), page.kvs.len() as u64, bytes as u64) {
+        if let Some(until) = self.reserve(Instant::now(), page.kvs.len() as u64, bytes as u64, urgent) {
             tokio::time::sleep_until(until).await;
         }
     }
 
     /// When work done at `now` is paid for; `None`: it costs nothing.
-    fn reserve(&self, now: Instant, keys: u64, bytes: u64) -> Option<Instant> {
+    fn reserve(&self, now: Instant, keys: u64, bytes: u64, urgent: bool) -> Option<Instant> {
         let cost = cost(keys, self.keys_per_second).max(cost(bytes, self.bytes_per_second));
         if cost.is_zero() {
             return None;
         }
         let mut paid = self.paid.lock().unwrap_or_else(PoisonError::into_inner);
-        let from = paid.map_or(now, |paid| paid.max(now.checked_sub(BURST).unwrap_or(now)));
-        Some(*paid.insert(from + cost))
+        let [urgent_paid, all_paid] = &mut *paid;
+        let after =
+            |paid: Option<Instant>| paid.map_or(now, |paid| paid.max(now.checked_sub(BURST).unwrap_or(now))) + cost;
+        let all = *all_paid.insert(after(*all_paid));
+        Some(if urgent { *urgent_paid.insert(after(*urgent_paid)) } else { all })
     }
 }
 
@@ -63,7 +66,7 @@ mod tests {
     /// Seconds that `pages` pages of 100 keys and 1,000 bytes take.
     fn seconds(pace: &Pace, pages: usize) -> f64 {
         let began = Instant::now();
-        let end = (0..pages).fold(began, |now, _| pace.reserve(now, 100, 1_000).unwrap_or(now));
+        let end = (0..pages).fold(began, |now, _| pace.reserve(now, 100, 1_000, true).unwrap_or(now));
         (end - began).as_secs_f64()
     }
 
@@ -79,14 +82,22 @@ mod tests {
     fn two_that_share_it_get_half_each() {
         let pace = Pace::new(1_000, 0);
         let now = Instant::now();
-        let ends: Vec<Instant> = (0..20).filter_map(|_| pace.reserve(now, 100, 0)).collect();
+        let ends: Vec<Instant> = (0..20).filter_map(|_| pace.reserve(now, 100, 0, true)).collect();
         assert_eq!(ends[19] - now, Duration::from_secs(2));
+    }
+
+    #[test]
+    fn urgent_work_passes_the_other() {
+        let pace = Pace::new(1_000, 0);
+        let now = Instant::now();
+        let seconds = |urgent| (pace.reserve(now, 1_000, 0, urgent).unwrap() - now).as_secs();
+        assert_eq!([seconds(false), seconds(false), seconds(true), seconds(true), seconds(false)], [1, 2, 1, 2, 5]);
     }
 
     #[test]
     fn a_pause_is_not_saved_up() {
         let pace = Pace::new(1_000, 0);
-        let later = pace.reserve(Instant::now(), 1, 0).unwrap() + Duration::from_secs(60);
-        assert!(pace.reserve(later, 1_000, 0).unwrap() - later >= Duration::from_secs(1) - BURST);
+        let later = pace.reserve(Instant::now(), 1, 0, true).unwrap() + Duration::from_secs(60);
+        assert!(pace.reserve(later, 1_000, 0, true).unwrap() - later >= Duration::from_secs(1) - BURST);
     }
 }

@@ -20,8 +20,8 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// Walks `walk` to its end and gives each chunk to `each`, with (keys walked, keys in all as far as known). A page of a
-    /// compacted revision ends it early with `Ok(false)`; go on with [`Walk::rebase`].
+    /// Walks `walk` to its end and gives each chunk to `each`, with (keys walked, keys in all as far as known); `pace` and
+    /// `urgent` as in [`Pace::pay`]. A page of a compacted revision ends it early with `Ok(false)`; go on with [`Walk::rebase`].
     ///
     /// # Errors
     /// Why one of the clusters cannot be read.
@@ -29,6 +29,7 @@ impl Pair {
         &self,
         walk: &mut Walk,
         pace: &Pace,
+        urgent: bool,
         mut each: impl FnMut(Chunk, (u64, u64)),
     ) -> Result<bool, Error> {
         let mut reads = FuturesUnordered::new();
@@ -39,7 +40,7 @@ impl Pair {
             let Some((side, page)) = reads.next().await else { return Ok(true) };
             match page {
                 Ok(page) => {
-                    pace.pay(&page).await;
+                    pace.pay(&page, urgent).await;
                     if let Some(chunk) = walk.page(side, page) {
                         each(chunk, walk.progress());
                     }

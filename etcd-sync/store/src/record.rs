@@ -6,7 +6,7 @@ use bytes::Bytes;
 use etcd_sync_core::kv::{KeyRange, KeyValue, Revision, successor};
 use etcd_sync_core::provenance::LOCAL_KEYS_MAX;
 use etcd_sync_core::request::{Op, ReadRange, Txn};
-use etcd_sync_core::state::{BadCheckpoint, Checkpoint, Condition, StateKeys};
+use etcd_sync_core::state::{BadCheckpoint, Checkpoint, Condition, StateKeys, Witness};
 
 use crate::client::Etcd;
 use crate::error::{Error, WriteError};
@@ -103,5 +103,20 @@ pub async fn local_keys(standby: &Etcd, keys: &StateKeys) -> Result<HashSet<Byte
             Some(last) if page.more && local.len() <= LOCAL_KEYS_MAX => range = range.from(successor(&last.key)),
             _ => return Ok(local),
         }
+    }
+}
+
+/// Whether the primary still shows the change the checkpoint names; `None` when its history there is gone.
+///
+/// # Errors
+/// Why the primary cannot be read.
+pub async fn ask_witness(primary: &Etcd, witness: &Witness) -> Result<Option<bool>, Error> {
+    let key = Bytes::from(witness.key.clone());
+    let range = KeyRange::single(key);
+    match primary.read(ReadRange { range, limit: 1, keys_only: true, revision: witness.revision }).await {
+        Ok(page) => Ok(Some(witness.recognizes(page.kvs.first()))),
+        // A revision still to come is told apart by the primary's own.
+        Err(Error::Compacted { .. } | Error::FutureRevision { .. }) => Ok(None),
+        Err(error) => Err(error),
     }
 }

@@ -32,7 +32,7 @@ pub async fn state(State(server): State<Arc<Server>>) -> Response {
 /// `/api/events`: the whole state, and then what changes.
 pub async fn events(State(server): State<Arc<Server>>) -> Response {
     let Ok(page) = Arc::clone(&server.pages).try_acquire_owned() else {
-        return text(StatusCode::SERVICE_UNAVAILABLE, "too many pages are open\n".into());
+        return text(StatusCode::SERVICE_UNAVAILABLE, "too many pages are open\n");
     };
     // Before the state is read: what happens in between is told twice rather than never.
     let receiver = server.board.subscribe();
@@ -73,9 +73,11 @@ pub async fn differences(State(server): State<Arc<Server>>, parameters: Paramete
 
 /// `POST /api/check`: begins a comparison; the events tell the rest.
 pub async fn begin(State(server): State<Arc<Server>>, headers: HeaderMap, parameters: Parameters) -> Response {
-    // Browsers say who asks; programs do not.
-    if headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none") {
-        return text(StatusCode::FORBIDDEN, "only this monitor's own page may ask for a comparison\n".into());
+    // Browsers say whose page asks; programs do not.
+    let value = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let own = |origin: &str| origin.split_once("://").map(|(_, host)| host) == value("host");
+    if value("origin").is_some_and(|origin| !own(origin)) {
+        return text(StatusCode::FORBIDDEN, "only this monitor's own page may ask for a comparison\n");
     }
     let mut taken = Taken::new(parameters);
     let deep = match taken.switch("deep").and_then(|deep| taken.done("deep=1").map(|()| deep)) {
@@ -84,7 +86,7 @@ pub async fn begin(State(server): State<Arc<Server>>, headers: HeaderMap, parame
     };
     match server.checks.begin(deep) {
         true => json(StatusCode::ACCEPTED, "{}\n"),
-        false => text(StatusCode::SERVICE_UNAVAILABLE, "too many callers wait for a comparison\n".into()),
+        false => text(StatusCode::SERVICE_UNAVAILABLE, "too many callers wait for a comparison\n"),
     }
 }
 

@@ -45,13 +45,16 @@ pub async fn check(State(server): State<Arc<Server>>, headers: HeaderMap, parame
         false => StatusCode::OK,
     };
     let limit = asked.limit.unwrap_or(usize::MAX);
-    if asked.json {
-        return match server.board.report_json(&report, &server.config.scope, limit) {
-            Ok(document) => json(status, document),
-            Err(error) => unknown(&asked, &error.to_string()),
-        };
+    let more = if asked.json { String::new() } else { more(&asked, &report, &headers) };
+    let render = || match asked.json {
+        true => server.board.report_json(&report, &server.config.scope, limit),
+        false => Ok(report.text(limit, &more).into_bytes()),
+    };
+    match server.rendered.get((checked.id, asked.json, asked.limit, more.clone()), render).await {
+        Ok(document) if asked.json => json(status, document),
+        Ok(document) => text(status, document),
+        Err(error) => unknown(&asked, &error.to_string()),
     }
-    text(status, report.text(limit, &more(&asked, &report, &headers)))
 }
 
 impl Asked {

@@ -5,6 +5,7 @@ mod check;
 mod metrics;
 mod pages;
 mod query;
+mod rendered;
 mod token;
 
 use std::io;
@@ -27,6 +28,7 @@ use tokio::sync::Semaphore;
 use tracing::info;
 
 use self::metrics::Metrics;
+use self::rendered::Rendered;
 use self::token::Token;
 use crate::board::Board;
 use crate::checks::Checks;
@@ -52,6 +54,7 @@ struct Server {
     metrics: Metrics,
     token: Token,
     pages: Arc<Semaphore>,
+    rendered: Rendered,
     stop: Stop,
 }
 
@@ -67,7 +70,16 @@ pub async fn serve(config: Arc<Config<MonitorConfig>>, board: Arc<Board>, checks
     token.read().context("--token-file")?;
     let metrics = Metrics::new();
     let pages = Arc::new(Semaphore::new(PAGES_MAX));
-    let server = Arc::new(Server { config, board, checks, metrics, token, pages, stop: stop.clone() });
+    let server = Arc::new(Server {
+        config,
+        board,
+        checks,
+        metrics,
+        token,
+        pages,
+        rendered: Rendered::default(),
+        stop: stop.clone(),
+    });
     let router = router(server);
     let mut ending = stop.clone();
     let graceful = async move { ending.wanted().await };
@@ -129,8 +141,8 @@ async fn headers(request: Request, next: Next) -> Response {
 }
 
 /// A plain text answer.
-fn text(status: StatusCode, body: String) -> Response {
-    (status, [("content-type", "text/plain; charset=utf-8")], body).into_response()
+fn text(status: StatusCode, body: impl Into<axum::body::Body>) -> Response {
+    (status, [("content-type", "text/plain; charset=utf-8")], body.into()).into_response()
 }
 
 /// A JSON answer.

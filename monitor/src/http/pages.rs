@@ -33,7 +33,7 @@ pub fn login(status: StatusCode, message: &'static str) -> Response {
 fn file(name: &str) -> Response {
     match Assets::get(name) {
         Some(file) => (StatusCode::OK, [("content-type", content_type(name))], file.data).into_response(),
-        None => text(StatusCode::NOT_FOUND, "there is no such file\n".into()),
+        None => text(StatusCode::NOT_FOUND, "there is no such file\n"),
     }
 }
 

@@ -64,7 +64,7 @@ pub async fn guard(State(server): State<Arc<Server>>, request: Request, next: Ne
         return pages::login(StatusCode::UNAUTHORIZED, "");
     }
     let words = "a token is needed: send the header 'Authorization: Bearer TOKEN'\n";
-    let mut response = text(StatusCode::UNAUTHORIZED, words.into());
+    let mut response = text(StatusCode::UNAUTHORIZED, words);
     response.headers_mut().insert(WWW_AUTHENTICATE, "Bearer".parse().expect("a fixed text"));
     response
 }
@@ -106,7 +106,7 @@ fn equal(one: &str, other: &str) -> bool {
 
 fn unreadable(why: &anyhow::Error) -> Response {
     error!(error = format!("{why:#}"), "--token-file");
-    text(StatusCode::SERVICE_UNAVAILABLE, "the token's file cannot be read: the monitor's log says why\n".into())
+    text(StatusCode::SERVICE_UNAVAILABLE, "the token's file cannot be read: the monitor's log says why\n")
 }
 
 #[cfg(test)]

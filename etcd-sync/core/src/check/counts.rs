@@ -34,7 +34,8 @@ pub struct ResourceCount {
 /// Keys come in order, so the resource is mostly that of the key before.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
-    by_directory: BTreeMap<Vec<u8>, ResourceCount>,
+    by_name: BTreeMap<String, ResourceCount>,
+    /// What all keys of the current resource begin with; empty where nothing tells.
     directory: Vec<u8>,
     current: ResourceCount,
 }
@@ -51,36 +52,35 @@ impl Counts {
     /// All of them that hold a key, in the order of their names.
     pub(super) fn finish(mut self) -> Vec<ResourceCount> {
         self.store();
-        let mut all: Vec<_> =
-            self.by_directory.into_values().filter(|count| count.primary + count.standby > 0).collect();
-        all.sort_by(|a, b| a.resource.cmp(&b.resource));
-        all
+        self.by_name.into_values().filter(|count| count.primary + count.standby > 0).collect()
     }
 
     fn store(&mut self) {
-        if !self.directory.is_empty() {
-            self.by_directory.insert(std::mem::take(&mut self.directory), std::mem::take(&mut self.current));
+        let current = std::mem::take(&mut self.current);
+        if !current.resource.is_empty() {
+            self.by_name.insert(current.resource.clone(), current);
         }
     }
 
     fn change(&mut self, scope: &Scope, key: &[u8]) {
         self.store();
-        let (directory, resource) = resource(scope, key);
-        let full = self.by_directory.len() >= RESOURCES_MAX && !self.by_directory.contains_key(directory);
-        let (directory, resource) = if full { (OTHERS.as_bytes(), OTHERS.to_owned()) } else { (directory, resource) };
+        let (directory, mut resource) = resource(scope, key);
         self.directory = directory.to_vec();
-        let new = || ResourceCount { resource, ..ResourceCount::default() };
-        self.current = self.by_directory.remove(directory).unwrap_or_else(new);
+        if self.by_name.len() >= RESOURCES_MAX && !self.by_name.contains_key(&resource) {
+            resource = OTHERS.to_owned();
+        }
+        let known = self.by_name.remove(&resource);
+        self.current = known.unwrap_or_else(|| ResourceCount { resource, ..ResourceCount::default() });
     }
 }
 
-/// What all keys of a key's resource begin with, and what people call it.
+/// What all keys of a key's resource begin with (nothing, for a key that is no object), and what people call it.
 fn resource<'a>(scope: &Scope, key: &'a [u8]) -> (&'a [u8], String) {
     let Some((prefix, relative)) = scope.split(key) else {
-        let prefix = scope.prefix_of(key).unwrap_or_default();
-        return (&key[..prefix.len()], prefix.to_owned());
+        let prefix = scope.prefix_of(key).unwrap_or("(none)");
+        return (&key[..prefix.len().min(key.len())], prefix.to_owned());
     };
-    let Some(resource) = resource_of(relative) else { return (&key[..prefix.len()], prefix.to_owned()) };
+    let Some(resource) = resource_of(relative) else { return (b"", prefix.to_owned()) };
     let name = match ObjectKey::parse(relative) {
         Some(object) => object.resource_name(),
         None => printable(resource),

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Advice, Difference, Finding, SurplusReason};
+use super::{Advice, Difference, Finding, Situation, SurplusReason};
 use crate::object_key::ObjectKey;
 use crate::scope::Scope;
 
@@ -84,8 +84,16 @@ impl Difference {
 }
 
 impl Finding {
+    /// Why it differs, in words.
+    pub fn reason(&self) -> &'static str {
+        match self.sealed {
+            true => "its value does not open here: it may be out of scope by its content",
+            false => self.difference.reason(),
+        }
+    }
+
     /// What the scope's layout of keys, the object and the difference tell.
-    pub fn describe<'a>(&'a self, scope: &Scope) -> Described<'a> {
+    pub fn describe<'a>(&'a self, scope: &Scope, situation: Situation) -> Described<'a> {
         let object = scope.split(self.key.as_bytes()).and_then(|(_, relative)| ObjectKey::parse(relative));
         Described {
             difference: self.difference.name(),
@@ -96,8 +104,8 @@ impl Finding {
             name: object.map(|object| object.name),
             owner: self.object.as_ref().and_then(|object| object.owner.as_ref()),
             why: self.difference.why(),
-            reason: self.difference.reason(),
-            advice: Advice::new(self.difference, &self.key, object),
+            reason: self.reason(),
+            advice: Advice::new(self.difference, &self.key, object, situation),
         }
     }
 }

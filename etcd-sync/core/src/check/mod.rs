@@ -11,7 +11,7 @@ mod tests;
 use bytes::Bytes;
 use serde::Serialize;
 
-pub use self::advice::Advice;
+pub use self::advice::{Advice, Situation};
 pub use self::counts::ResourceCount;
 pub use self::describe::{Described, DescribedOwner};
 pub use self::report::{Basis, ComparedAt, Report};
@@ -59,6 +59,17 @@ pub struct Finding {
     pub difference: Difference,
     /// What its value tells, where it was read and could be decoded.
     pub object: Option<Box<Object>>,
+    /// Its value is encrypted and does not open here: its content might take it out of scope.
+    pub sealed: bool,
+}
+
+/// What the values of a suspect tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Looked {
+    /// See [`Finding::object`].
+    pub object: Option<Object>,
+    /// See [`Finding::sealed`].
+    pub sealed: bool,
 }
 
 /// What a report tells of an object beside its key.
@@ -94,6 +105,7 @@ pub struct Comparison {
     deep: bool,
     compared: u64,
     unproved: u64,
+    sealed: u64,
     missed: Kept,
     surplus: Kept,
     mismatched: Kept,
@@ -136,7 +148,9 @@ impl Comparison {
     }
 
     /// A suspect is a difference indeed, perhaps another one than it was suspected of.
-    pub fn confirm(&mut self, suspect: &Suspect, scope: &Scope, object: Option<Object>) {
+    pub fn confirm(&mut self, suspect: &Suspect, scope: &Scope, looked: Looked) {
+        let Looked { object, sealed } = looked;
+        self.sealed += u64::from(sealed);
         let count = self.counts.of(scope, &suspect.key);
         let kept = match suspect.difference {
             Difference::Missed => {
@@ -156,38 +170,38 @@ impl Comparison {
         kept.count += 1;
         if kept.first.len() < KEPT_MAX {
             let object = object.filter(|_| kept.first.len() < DESCRIBED_MAX).map(Box::new);
-            kept.first.push(Finding { key: printable(&suspect.key).into(), difference: suspect.difference, object });
+            let key = printable(&suspect.key).into();
+            kept.first.push(Finding { key, difference: suspect.difference, object, sealed });
         }
     }
 
-    /// A difference that nobody looked into: there are too many.
-    pub fn confirm_unproved(&mut self, suspect: &Suspect, scope: &Scope) {
+    /// A suspect that nobody could look into: there are too many. A key that one side lacks is lacking whatever its
+    /// value; two values that differ may yet differ in their status only, so they are counted apart.
+    pub fn unproved(&mut self, suspect: &Suspect, scope: &Scope) {
         self.unproved += 1;
-        self.confirm(suspect, scope, None);
+        if !matches!(suspect.difference, Difference::Mismatched(_)) {
+            self.confirm(suspect, scope, Looked::default());
+        }
     }
 
-    /// A suspect is out of scope by its content, so it counts for neither side; `seen` are the sides that hold it.
+    /// A suspect is out of scope by its content, so it counts for neither side.
     pub fn out_of_scope(&mut self, suspect: &Suspect, scope: &Scope) {
         let count = self.counts.of(scope, &suspect.key);
-        match suspect.difference {
-            Difference::Missed => {
-                count.primary -= 1;
-                self.compared -= 1;
-            }
-            Difference::Surplus(_) => count.standby -= 1,
-            Difference::Mismatched(_) => {
-                count.primary -= 1;
-                count.standby -= 1;
-                self.compared -= 1;
-            }
-        }
+        let (primary, standby) = match suspect.difference {
+            Difference::Missed => (1, 0),
+            Difference::Surplus(_) => (0, 1),
+            Difference::Mismatched(_) => (1, 1),
+        };
+        count.primary = count.primary.saturating_sub(primary);
+        count.standby = count.standby.saturating_sub(standby);
+        self.compared = self.compared.saturating_sub(primary);
     }
 
     /// The result.
     pub fn report(self, at: ComparedAt) -> Report {
-        let Comparison { deep, compared, unproved, missed, surplus, mismatched, status, counts } = self;
+        let Comparison { deep, compared, unproved, sealed, missed, surplus, mismatched, status, counts } = self;
         let resources = counts.finish();
-        Report { at, deep, compared, unproved, missed, surplus, mismatched, status, resources }
+        Report { at, deep, compared, unproved, sealed, missed, surplus, mismatched, status, resources }
     }
 }
 

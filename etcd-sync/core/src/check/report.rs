@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Advice, DESCRIBED_MAX, Described, Finding, Kept, ResourceCount, advice};
+use super::{Advice, DESCRIBED_MAX, Described, Finding, Kept, ResourceCount, Situation};
 use crate::kv::Revision;
 use crate::scope::Scope;
 
@@ -12,14 +12,14 @@ use crate::scope::Scope;
 pub enum Basis {
     /// The primary at the revision the standby stands for: changes in flight raise no alarm.
     Checkpoint,
-    /// The primary's newest: no synchronizer runs, so nothing is in flight, and what differs stays different.
+    /// The primary's newest: no synchronizer runs, or it is held, so nothing is in flight.
     Head,
     /// As [`Basis::Checkpoint`], at the moment the standby was promoted: what came later is its own.
     Promotion,
 }
 
 /// The moment a report speaks of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ComparedAt {
     /// See [`Basis`].
     pub basis: Basis,
@@ -31,6 +31,8 @@ pub struct ComparedAt {
     pub primary_head: Revision,
     /// Whether a synchronizer was running.
     pub synchronizer: bool,
+    /// Why the link was held, if it was.
+    pub held: Option<String>,
     /// Moments compared at: more than one where history was compacted meanwhile. The last one is told.
     pub moments: u32,
     /// How long it took, in milliseconds.
@@ -46,8 +48,10 @@ pub struct Report {
     pub deep: bool,
     /// Keys of the primary's scope.
     pub compared: u64,
-    /// Differences that were only counted, not looked into: there were too many.
+    /// Differences that nobody looked into: there were too many. Values among them are in no list.
     pub unproved: u64,
+    /// Differences whose value does not open here.
+    pub sealed: u64,
     /// On the primary, not on the standby.
     pub missed: Kept,
     /// Only on the standby.
@@ -67,7 +71,11 @@ struct Document<'a> {
     consistent: bool,
     complete: bool,
     basis: Basis,
+    moments: u32,
     synchronizer: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held: Option<&'a str>,
+    behind_revisions: Revision,
     primary_revision: Revision,
     primary_head_revision: Revision,
     standby_revision: Revision,
@@ -79,6 +87,7 @@ struct Document<'a> {
     mismatched: u64,
     own_status: u64,
     unproved: u64,
+    sealed: u64,
     local_missed_keys: Vec<&'a str>,
     local_surplus_keys: Vec<&'a str>,
     mismatched_keys: Vec<&'a str>,
@@ -101,9 +110,18 @@ impl Report {
         self.complete() && self.surplus.count == 0
     }
 
-    /// Nothing missed and nothing mismatched: a failover would lose nothing.
+    /// Nothing missed and nothing mismatched: the standby holds all that the primary held at the revision compared.
     pub fn complete(&self) -> bool {
-        self.missed.count + self.mismatched.count == 0
+        self.missed.count + self.mismatched.count + self.unproved == 0
+    }
+
+    /// Who could mend what differs.
+    pub fn situation(&self) -> Situation {
+        match self.at.basis {
+            Basis::Promotion => Situation::Promoted,
+            _ if self.at.synchronizer => Situation::Running,
+            _ => Situation::Stopped,
+        }
     }
 
     /// What differs, in the order of a report; the standby's own status is left out.
@@ -116,7 +134,7 @@ impl Report {
     pub fn text(&self, limit: usize, more: &str) -> String {
         let mut text = self.verdict();
         text.push_str(&self.remarks());
-        let mut section = |heading: &str, kept: &Kept, advice: &'static str, line: fn(&Finding) -> String| {
+        let mut section = |heading: &str, kept: &Kept, line: fn(&Finding) -> String| {
             text.push_str(&format!("LOCAL ETCD {heading}: {}\n", kept.count));
             let shown = limit.min(kept.first.len());
             for one in &kept.first[..shown] {
@@ -125,20 +143,22 @@ impl Report {
             if kept.count > shown as u64 {
                 text.push_str(&format!("  # … and {} more: {more}\n", kept.count - shown as u64));
             }
-            if kept.count > 0 && !advice.is_empty() {
-                text.push_str(&format!("  # {advice}\n"));
-                Advice::command_for(advice)
-                    .into_iter()
-                    .for_each(|command| text.push_str(&format!("  #   {command}\n")));
+            let advice = Advice::under_heading(heading, self.situation()).filter(|_| kept.count > 0);
+            if let Some((words, command)) = advice {
+                text.push_str(&format!("  # {words}\n"));
+                command.into_iter().for_each(|command| text.push_str(&format!("  #   {command}\n")));
             }
         };
-        let plain = |finding: &Finding| finding.key.to_string();
-        let with_reason = |finding: &Finding| format!("{}  ({})", finding.key, finding.difference.reason());
-        section("missed keys", &self.missed, advice::MISSED, plain);
-        section("surplus keys", &self.surplus, advice::SURPLUS, with_reason);
+        let with_reason = |finding: &Finding| format!("{}  ({})", finding.key, finding.reason());
+        let plain = |finding: &Finding| match finding.sealed {
+            true => format!("{}  ({})", finding.key, finding.reason()),
+            false => finding.key.to_string(),
+        };
+        section("missed keys", &self.missed, plain);
+        section("surplus keys", &self.surplus, with_reason);
         if self.deep {
-            section("mismatched keys", &self.mismatched, advice::MISMATCHED, with_reason);
-            section("keys with a status of their own", &self.status, "", plain);
+            section("mismatched keys", &self.mismatched, with_reason);
+            section("keys with a status of their own", &self.status, plain);
         }
         text
     }
@@ -156,27 +176,39 @@ impl Report {
         )
     }
 
+    /// Revisions of the primary since the one compared.
+    fn behind(&self) -> Revision {
+        (self.at.primary_head - self.at.primary_revision).max(0)
+    }
+
     fn remarks(&self) -> String {
         let at = &self.at;
-        let behind = (at.primary_head - at.primary_revision).max(0);
+        let behind = self.behind();
         let mut text = match at.basis {
+            Basis::Head if at.synchronizer => "Compared with the primary's newest revision.\n".to_owned(),
             Basis::Head => "No synchronizer is running: compared with the primary's newest revision.\n".to_owned(),
             Basis::Promotion => format!(
                 "This cluster was promoted: compared as it was at that moment. The primary has gone on by {behind} revisions.\n"
             ),
-            Basis::Checkpoint if !at.synchronizer => format!(
-                "No synchronizer is running: the primary's {behind} revisions since then are not on the standby.\n"
-            ),
             Basis::Checkpoint if behind > 0 => format!("The standby is {behind} revisions behind the primary.\n"),
             Basis::Checkpoint => String::new(),
         };
+        if let Some(held) = &at.held {
+            text.push_str(&format!("THE LINK IS HELD: {held}\n"));
+        }
         if self.complete() && !self.consistent() {
             text.push_str("Nothing is missed: the standby only has more than the primary.\n");
         }
         if self.unproved > 0 {
             text.push_str(&format!(
-                "{} differences were only counted: there are too many to look into each.\n",
+                "{} differences were not looked into, there are too many: some may be none.\n",
                 self.unproved
+            ));
+        }
+        if self.sealed > 0 {
+            text.push_str(&format!(
+                "{} values do not open here, so nobody can tell whether they belong here: give the synchronizer's --encryption-config.\n",
+                self.sealed
             ));
         }
         text
@@ -200,12 +232,18 @@ impl Report {
         let keys = |kept| first(kept, limit).iter().map(|finding| &*finding.key).collect();
         let kinds = [&self.missed, &self.surplus, &self.mismatched];
         let details = kinds.into_iter().flat_map(|kept| first(kept, limit.min(DESCRIBED_MAX)));
-        let details = details.map(|finding| Detail { described: finding.describe(scope), since_ms: since_ms(finding) });
+        let details = details.map(|finding| Detail {
+            described: finding.describe(scope, self.situation()),
+            since_ms: since_ms(finding),
+        });
         let document = Document {
             consistent: self.consistent(),
             complete: self.complete(),
             basis: self.at.basis,
+            moments: self.at.moments,
             synchronizer: self.at.synchronizer,
+            held: self.at.held.as_deref(),
+            behind_revisions: self.behind(),
             primary_revision: self.at.primary_revision,
             primary_head_revision: self.at.primary_head,
             standby_revision: self.at.standby_revision,
@@ -217,6 +255,7 @@ impl Report {
             mismatched: self.mismatched.count,
             own_status: self.status.count,
             unproved: self.unproved,
+            sealed: self.sealed,
             local_missed_keys: keys(&self.missed),
             local_surplus_keys: keys(&self.surplus),
             mismatched_keys: keys(&self.mismatched),

@@ -13,15 +13,18 @@ fn scope() -> Scope {
     Scope::new(&ScopeConfig::default()).unwrap()
 }
 
-const AT: ComparedAt = ComparedAt {
-    basis: Basis::Checkpoint,
-    primary_revision: 5,
-    standby_revision: 9,
-    primary_head: 7,
-    synchronizer: true,
-    moments: 1,
-    took_ms: 120,
-};
+fn at() -> ComparedAt {
+    ComparedAt {
+        basis: Basis::Checkpoint,
+        primary_revision: 5,
+        standby_revision: 9,
+        primary_head: 7,
+        synchronizer: true,
+        moments: 1,
+        held: None,
+        took_ms: 120,
+    }
+}
 
 fn report(deep: bool) -> Report {
     let mut comparison = Comparison::new(deep);
@@ -46,8 +49,8 @@ fn report(deep: bool) -> Report {
     };
     let scope = scope();
     let suspects = comparison.chunk(chunk, &scope, |key| key == b"/registry/configmaps/ns/local");
-    suspects.iter().for_each(|suspect| comparison.confirm(suspect, &scope, None));
-    comparison.report(AT)
+    suspects.iter().for_each(|suspect| comparison.confirm(suspect, &scope, Looked::default()));
+    comparison.report(at())
 }
 
 fn json(report: &Report, limit: usize) -> serde_json::Value {
@@ -75,7 +78,7 @@ fn the_text_has_the_headings_scripts_look_for() {
             "LOCAL ETCD keys with a status of their own: 0",
         ]
     );
-    for advice in ["kubectl delete pod --namespace cpaas-system --selector app=etcd-sync", "etcd-sync prune"] {
+    for advice in ["kubectl delete pod --all-namespaces --selector app=etcd-sync", "etcd-sync prune"] {
         assert_eq!(text.matches(advice).count(), 1, "{text}");
     }
 }
@@ -84,11 +87,11 @@ fn the_text_has_the_headings_scripts_look_for() {
 fn a_standby_that_only_has_more_is_told_so() {
     let mut comparison = Comparison::new(false);
     let suspect = Suspect { key: "/registry/a/b/c".into(), difference: Difference::Surplus(SurplusReason::Local) };
-    comparison.confirm(&suspect, &scope(), None);
-    let report = comparison.report(ComparedAt { synchronizer: false, ..AT });
+    comparison.confirm(&suspect, &scope(), Looked::default());
+    let report = comparison.report(ComparedAt { held: Some("because".into()), ..at() });
     let text = report.text(9, "");
     assert!(text.starts_with("NOT CONSISTENT: "), "{text}");
-    assert!(text.contains("No synchronizer is running: the primary's 2 revisions since then"), "{text}");
+    assert!(text.contains("\nTHE LINK IS HELD: because\n"), "{text}");
     assert!(text.contains("\nNothing is missed: "), "{text}");
 }
 
@@ -147,23 +150,64 @@ fn what_content_takes_out_of_scope_counts_for_no_side() {
     for suspect in comparison.chunk(chunk, &scope, |_| false) {
         comparison.out_of_scope(&suspect, &scope);
     }
-    let report = comparison.report(AT);
+    let report = comparison.report(at());
     assert!(report.consistent() && report.resources.is_empty());
     assert_eq!(report.compared, 0);
 }
 
 #[test]
 fn commands_are_safe_to_paste() {
-    let finding = |key: &str, difference| Finding { key: key.into(), difference, object: None };
+    let finding = |key: &str, difference| Finding { key: key.into(), difference, object: None, sealed: false };
     let surplus = Difference::Surplus(SurplusReason::Local);
     let key = "/registry/a/ns/o'clock; rm -rf $HOME";
-    let command = finding(key, surplus).describe(&scope()).advice.command.unwrap();
+    let command = finding(key, surplus).describe(&scope(), Situation::Running).advice.command.unwrap();
     assert_eq!(command, r"etcd-sync prune --key '/registry/a/ns/o'\''clock; rm -rf $HOME'");
     let mismatched = Difference::Mismatched(crate::drift::Drift::Content);
-    let command = finding("/registry/example.com/widgets/ns/w", mismatched).describe(&scope()).advice.command.unwrap();
+    let command = finding("/registry/example.com/widgets/ns/w", mismatched)
+        .describe(&scope(), Situation::Running)
+        .advice
+        .command
+        .unwrap();
     assert_eq!(
         command,
         "kubectl --context PRIMARY annotate --namespace ns widgets.example.com w --overwrite \
          etcd-sync/touched=\"$(date +%s)\""
     );
+}
+
+#[test]
+fn what_is_only_counted_makes_no_list_longer_than_it_is() {
+    let mut comparison = Comparison::new(true);
+    let scope = scope();
+    let suspect = |difference| Suspect { key: "/registry/a/b/c".into(), difference };
+    comparison.unproved(&suspect(Difference::Mismatched(crate::drift::Drift::Unknown)), &scope);
+    comparison.unproved(&suspect(Difference::Missed), &scope);
+    let report = comparison.report(at());
+    assert_eq!((report.missed.count, report.mismatched.count, report.unproved), (1, 0, 2));
+    assert!(!report.complete() && report.text(9, "").contains("2 differences were not looked into"));
+}
+
+#[test]
+fn keys_that_are_no_objects_are_counted_apart_from_those_behind_them() {
+    let mut comparison = Comparison::new(false);
+    let keys = || ["/registry/configmaps/ns/a", "/registry/odd", "/registry/secrets/ns/a"].map(|key| kv(key, "1"));
+    let range = KeyRange::prefix(b"/registry/");
+    let chunk = Chunk { range, lead: keys().into(), follow: keys().into(), lead_revision: 1, follow_revision: 1 };
+    assert!(comparison.chunk(chunk, &scope(), |_| false).is_empty());
+    let counted: Vec<_> =
+        comparison.report(at()).resources.into_iter().map(|count| (count.resource, count.primary)).collect();
+    assert_eq!(
+        counted,
+        [("/registry/", 1), ("configmaps", 1), ("secrets", 1)].map(|(name, count)| (name.to_owned(), count))
+    );
+}
+
+#[test]
+fn the_advice_fits_who_could_mend_it() {
+    let missed =
+        Finding { key: "/registry/a/ns/x".into(), difference: Difference::Missed, object: None, sealed: false };
+    let hint = |situation| missed.describe(&scope(), situation).advice.hint;
+    assert!(hint(Situation::Running).contains("by itself"));
+    assert!(hint(Situation::Stopped).contains("start it"));
+    assert!(hint(Situation::Promoted).contains("promoted"));
 }
