@@ -102,10 +102,10 @@ pub async fn run(config: Config, options: PruneConfig) -> Result<Outcome> {
         Ok(file) => (file, Ok(())),
         Err((file, error)) => (file, Err(error)),
     };
-    let file = file.map(|file| file.display().to_string()).unwrap_or_default();
-    tell(None, outcome.as_ref().err(), Some(done.json(&file)));
+    let file = file.map(|file| file.display().to_string());
+    tell(None, outcome.as_ref().err(), Some(done.json(file.as_deref())));
     if options.output == TableOutput::Table {
-        print(&done.text(&file));
+        print(&done.text(file.as_deref()));
     }
     outcome?;
     Ok(if done.is_complete() { Outcome::Success } else { Outcome::Differences })

@@ -130,6 +130,8 @@ pub enum WarningKind {
     Namespace,
     /// A CRD whose custom resources stay.
     Definition,
+    /// A claim whose volume may be destroyed.
+    Claim,
     /// Its finalizers never run.
     Finalizers,
 }

@@ -11,6 +11,9 @@ use crate::kv::printable;
 use crate::object_key::{ObjectKey, namespace_of};
 use crate::scope::Scope;
 
+/// Where claims of volumes are kept, behind the Kubernetes prefix.
+const CLAIMS: &str = "persistentvolumeclaims/";
+
 /// What a deletion of these keys does besides; `others` are the surplus keys that stay.
 pub(super) fn warnings(scope: &Scope, selected: &[Candidate], others: &[Candidate]) -> Vec<Warning> {
     let mut found: BTreeMap<WarningKind, Vec<(String, String)>> = BTreeMap::new();
@@ -41,6 +44,9 @@ pub(super) fn warnings(scope: &Scope, selected: &[Candidate], others: &[Candidat
         if let Some(namespace) = relative.strip_prefix(NAMESPACES.as_bytes()) {
             let left = left_in.get(namespace).copied().unwrap_or(0);
             warn(WarningKind::Namespace, format!("{left} surplus keys in it are not selected"));
+        }
+        if relative.starts_with(CLAIMS.as_bytes()) {
+            warn(WarningKind::Claim, "what is on its volume is in no backup".to_owned());
         }
         if relative.starts_with(CRDS.as_bytes())
             && let Some(name) = ObjectKey::parse(relative).map(|object| object.name)
@@ -74,6 +80,10 @@ impl WarningKind {
             WarningKind::Definition => {
                 "Definitions: the custom resources of a CRD stay in etcd, out of everybody's reach; `kubectl delete crd` on the \
                  standby removes both"
+            }
+            WarningKind::Claim => {
+                "Volumes: the standby's controller releases the volume of a claim that is gone, and destroys it where its reclaim \
+                 policy is Delete; no restore brings that back"
             }
             WarningKind::Finalizers => {
                 "Finalizers: nobody runs them for a key deleted in etcd, and what they would clean up outside stays; `kubectl \
@@ -224,9 +234,10 @@ impl Outcome {
         self.stayed.is_empty()
     }
 
-    /// The outcome for people. `file` is where the keys are saved.
-    pub fn text(&self, file: &str) -> String {
-        let mut text = format!("Deleted: {} (saved in {file})\n", self.count(Fate::Deleted));
+    /// The outcome for people. `file` is where the keys are saved, if any are.
+    pub fn text(&self, file: Option<&str>) -> String {
+        let saved = file.map(|file| format!(" (saved in {file})")).unwrap_or_default();
+        let mut text = format!("Deleted: {}{saved}\n", self.count(Fate::Deleted));
         if self.count(Fate::Gone) > 0 {
             text.push_str(&format!("Gone before, by somebody else's hand: {}\n", self.count(Fate::Gone)));
         }
@@ -236,14 +247,14 @@ impl Outcome {
         for (key, fate) in &self.stayed {
             text.push_str(&format!("  {key}  ({})\n", fate.text()));
         }
-        if self.count(Fate::Deleted) > 0 {
+        if let Some(file) = file {
             text.push_str(&format!("To put them back: etcd-sync restore {file}\n"));
         }
         text
     }
 
     /// The outcome for programs.
-    pub fn json(&self, file: &str) -> Value {
+    pub fn json(&self, file: Option<&str>) -> Value {
         let stayed = self.stayed.iter().map(|(key, fate)| json!({ "key": key, "reason": fate }));
         json!({
             "savedIn": file,

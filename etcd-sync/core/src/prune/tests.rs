@@ -153,7 +153,7 @@ Warning: Namespaces: without its own object the rest of a namespace's content st
 }
 
 #[test]
-fn definitions_and_finalizers_are_told() {
+fn definitions_claims_and_finalizers_are_told() {
     let crd = "/registry/apiextensions.k8s.io/customresourcedefinitions/widgets.acme.io";
     let header = Header {
         kind: "CustomResourceDefinition".into(),
@@ -161,8 +161,10 @@ fn definitions_and_finalizers_are_told() {
         ..Header::default()
     };
     let candidate = Candidate::new(&kv(crd), SurplusReason::Local, Some(&header));
-    let kinds: Vec<WarningKind> = plan(vec![candidate], Selection::default()).warnings.iter().map(|w| w.kind).collect();
-    assert_eq!(kinds, [WarningKind::Definition, WarningKind::Finalizers]);
+    let claim = leftover("/registry/persistentvolumeclaims/apps/data");
+    let kinds: Vec<WarningKind> =
+        plan(vec![candidate, claim], Selection::default()).warnings.iter().map(|w| w.kind).collect();
+    assert_eq!(kinds, [WarningKind::Definition, WarningKind::Claim, WarningKind::Finalizers]);
 }
 
 #[test]
@@ -190,9 +192,9 @@ fn an_outcome_names_what_stays() {
     outcome.add(b"/c\xff", Fate::Changed);
     assert!(!outcome.is_complete());
     assert_eq!(
-        outcome.text("saved.jsonl"),
+        outcome.text(Some("saved.jsonl")),
         "Deleted: 1 (saved in saved.jsonl)\nGone before, by somebody else's hand: 1\nNot deleted: 1\n  /c\\xff  (changed since \
          the plan: look at it, and prune again if it shall go)\nTo put them back: etcd-sync restore saved.jsonl\n"
     );
-    assert_eq!(outcome.json("f")["notDeleted"], serde_json::json!([{ "key": "/c\\xff", "reason": "changed" }]));
+    assert_eq!(outcome.json(Some("f"))["notDeleted"], serde_json::json!([{ "key": "/c\\xff", "reason": "changed" }]));
 }

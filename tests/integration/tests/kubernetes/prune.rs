@@ -1,8 +1,9 @@
 //! `prune` and `restore` on a live standby: the garbage collector takes part in the one, and must not undo the other.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use etcd_sync_integration::compare::await_true;
 use etcd_sync_integration::daemon::{Output, run_command};
@@ -55,10 +56,19 @@ async fn there_and_back(pair: &KubePair, family: &[Value]) -> Result<()> {
     let restored = run(pair, "restore", &["--yes", &path, "-o", "json"]).await?;
     ensure!(restored.code == Some(0), "{}{}", restored.stdout, restored.stderr);
     print!("{}", restored.stderr);
-    tokio::time::sleep(settle()? / 2).await;
-    let after = values(pair, &keys).await?;
-    let lost: Vec<&Bytes> = before.keys().filter(|key| after.get(*key) != before.get(*key)).collect();
-    ensure!(lost.is_empty(), "{} of {} did not stay as they were: {lost:?}", lost.len(), before.len());
+    let (back, calm) = (Instant::now(), settle()? / 2);
+    while back.elapsed() < calm {
+        let after = values(pair, &keys).await?;
+        let lost: Vec<&Bytes> = before.keys().filter(|key| after.get(*key) != before.get(*key)).collect();
+        if !lost.is_empty() {
+            let count = lost.len();
+            let collected =
+                pair.standby.audit()?.into_iter().filter(|event| event.is_collected() && event.namespace == APPS);
+            let collected: Vec<String> = collected.map(|event| format!("{}/{}", event.resource, event.name)).collect();
+            bail!("after {:?} {count} did not stay as they were: {lost:?}; collected: {collected:?}", back.elapsed());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     let served = pair.standby.api().identities().await?;
     for object in family {
         let key = String::from_utf8(key_of(object)?.to_vec())?;
