@@ -7,9 +7,9 @@ use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use etcd_sync_integration::compare::await_true;
 use etcd_sync_integration::daemon::{Output, run_command};
-use etcd_sync_integration::exact::PATIENCE;
+use etcd_sync_integration::exact::{PATIENCE, default_scope};
 use etcd_sync_integration::kube::objects::{APPS, create_crds, create_families, key_of, namespace};
-use etcd_sync_integration::kube::{KubePair, PairOptions};
+use etcd_sync_integration::kube::{KubePair, PairOptions, path as path_of};
 use serde_json::{Value, json};
 
 use crate::owners::ready_to_collect;
@@ -74,6 +74,55 @@ async fn there_and_back(pair: &KubePair, family: &[Value]) -> Result<()> {
         let key = String::from_utf8(key_of(object)?.to_vec())?;
         ensure!(served.get(&key).map(String::as_str) == object["metadata"]["uid"].as_str(), "{key} is another one");
     }
+    Ok(())
+}
+
+/// Controllers take part too: what comes back without what it owns gets new ones made.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deployment_gets_its_own_replica_set_back() -> Result<()> {
+    let pair = KubePair::start(PairOptions::new()).await?;
+    pair.primary.api().create(&namespace(APPS)).await?;
+    let daemon = pair.sync(&["--checkpoint-interval=200ms"]).await?;
+    let outcome = deployment(&pair).await;
+    pair.explain(Some(&daemon), outcome)
+}
+
+async fn deployment(pair: &KubePair) -> Result<()> {
+    let (api, labels) = (pair.standby.api(), json!({"app": "web"}));
+    let template = json!({"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "none"}]}});
+    let made = api
+        .create(&json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": APPS},
+            "spec": {"replicas": 1, "selector": {"matchLabels": labels}, "template": template},
+        }))
+        .await?;
+    let sets = async || {
+        let found = api.need(&format!("/apis/apps/v1/namespaces/{APPS}/replicasets")).await?;
+        let uids = found["items"].as_array().into_iter().flatten();
+        anyhow::Ok(uids.map(|set| set["metadata"]["uid"].clone()).collect::<Vec<Value>>())
+    };
+    let pods = async || {
+        let found = api.need(&format!("/api/v1/namespaces/{APPS}/pods")).await?;
+        anyhow::Ok(found["items"].as_array().map_or(0, Vec::len))
+    };
+    await_true("the Deployment has its pod", PATIENCE, || async { Ok(pods().await? == 1) }).await?;
+    let before = sets().await?;
+    ensure!(before.len() == 1, "{before:?}");
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("saved").display().to_string();
+    // The controllers write the status for a moment yet, and what is changed between plan and deletion stays.
+    pair.await_quiet(&default_scope()?, Duration::from_secs(2), PATIENCE).await?;
+    let pruned = run(pair, "prune", &["--yes", &format!("--backup={path}"), &format!("--namespace={APPS}")]).await?;
+    ensure!(pruned.code == Some(0) && pruned.stdout.contains("Deleted: 2 "), "{}{}", pruned.stdout, pruned.stderr);
+    let none = || async { Ok(pods().await? == 0 && sets().await?.is_empty()) };
+    await_true("the collector has taken the pod", PATIENCE, none).await?;
+    let restored = run(pair, "restore", &["--yes", &path]).await?;
+    ensure!(restored.code == Some(0), "{}{}", restored.stdout, restored.stderr);
+    await_true("the Deployment has a pod again", PATIENCE, || async { Ok(pods().await? == 1) }).await?;
+    tokio::time::sleep(settle()? / 6).await;
+    let served = api.need(&path_of(&made)?).await?;
+    assert_eq!(served["metadata"]["uid"], made["metadata"]["uid"]);
+    assert_eq!((sets().await?, pods().await?), (before, 1));
     Ok(())
 }
 
