@@ -5,8 +5,8 @@ use std::io::{IsTerminal, Write};
 use anyhow::{Context, Result};
 use etcd_sync_program::args::TableOutput;
 
-/// Whether to go on with `count` keys; else the reason, in words. `verb` says what would be done, like `delete`.
-pub fn confirm(count: u64, verb: &str, yes: bool, output: TableOutput) -> Result<Result<(), String>> {
+/// Whether to go on with `count` keys; else the reason, in words. `deed` says what would be done, like `delete them`.
+pub fn confirm(count: u64, deed: &str, yes: bool, output: TableOutput) -> Result<Result<(), String>> {
     if yes {
         return Ok(Ok(()));
     }
@@ -17,7 +17,7 @@ pub fn confirm(count: u64, verb: &str, yes: bool, output: TableOutput) -> Result
         return Ok(Err("this is no terminal to ask on: look at the plan, then give --yes".into()));
     }
     let mut stderr = std::io::stderr();
-    let asked = write!(stderr, "Type the number of keys ({count}) to {verb} them, anything else to leave them: ");
+    let asked = write!(stderr, "Type the number of keys ({count}) to {deed}, anything else to leave them: ");
     asked.and_then(|()| stderr.flush()).context("cannot ask")?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer).context("cannot read the answer")?;

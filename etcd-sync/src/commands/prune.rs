@@ -139,7 +139,7 @@ fn permitted(options: &PruneConfig, count: u64) -> Result<Result<(), String>> {
     if options.dry_run {
         return Ok(Ok(()));
     }
-    confirm(count, "delete", options.yes, options.output)
+    confirm(count, "delete them", options.yes, options.output)
 }
 
 /// Reads the surplus keys, with their values for as long as it takes to read their headers.

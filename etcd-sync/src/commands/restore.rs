@@ -74,7 +74,7 @@ pub async fn run(config: Config, options: RestoreConfig) -> Result<Outcome> {
         tell(None, None, None);
         return Ok(good(plan.is_good()));
     }
-    if let Err(reason) = confirm(count, "put back", options.yes, options.output)? {
+    if let Err(reason) = confirm(count, "put them back", options.yes, options.output)? {
         tell(Some(&reason), None, None);
         return Ok(refused(&format!("nothing was put back: {reason}")));
     }

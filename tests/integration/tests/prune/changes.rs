@@ -108,3 +108,28 @@ async fn the_transaction_itself_is_guarded() -> Result<()> {
     );
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_since_the_plan_is_not_overwritten() -> Result<()> {
+    let link = link(2).await?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("saved").display().to_string();
+    let mut pruning = asking(&link, &[&format!("--backup={file}")]).await?;
+    pruning.type_line("4")?;
+    assert_eq!(pruning.wait(WAIT).await?.0.code(), Some(0));
+    let mut args = vec!["restore".to_owned()];
+    args.extend(link.flags(&[&file]));
+    let mut terminal = Terminal::start(&args)?;
+    terminal.wait_for("Type the number of keys (4) to put them back", WAIT).await?;
+    link.standby.put(key(0), "made since").await?;
+    link.standby.put(key(1), SECRET).await?;
+    terminal.type_line("4")?;
+    let (status, shown) = terminal.wait(WAIT).await?;
+    assert_eq!(status.code(), Some(1), "{shown}");
+    for line in ["2  put back", "1  there already, with the same value", "1  left alone: there with another value"] {
+        ensure!(shown.contains(line), "{line:?} is not in:\n{shown}");
+    }
+    let made = link.standby.get(key(0)).await?;
+    assert_eq!(made.map(|kv| kv.value), Some(Bytes::from_static(b"made since")));
+    Ok(())
+}
