@@ -128,8 +128,11 @@ fn under<'a>(text: &'a str, heading: &str) -> Option<Vec<&'a str>> {
 async fn run(plane: &ControlPlane, script: &str, accept: &str) -> Result<String> {
     let kubectl = plane.options().version.directory()?;
     let search = format!("{}:{}", kubectl.display(), std::env::var("PATH").unwrap_or_default());
+    let config = plane.kubeconfig_file();
     let mut shell = tokio::process::Command::new("bash");
-    shell.env_clear().env("PATH", search).env("KUBECONFIG", plane.kubeconfig_file()).env("accept", accept);
+    shell.env_clear().env("PATH", search).env("KUBECONFIG", &config).env("accept", accept);
+    // kubectl keeps a cache at home: that is the control plane's folder, which goes with it.
+    shell.env("HOME", config.parent().context("a file lies in a folder")?);
     shell.args(["-euo", "pipefail", "-c", script]).stdin(Stdio::null()).kill_on_drop(true);
     let output = tokio::time::timeout(SCRIPT_TIMEOUT, shell.output()).await;
     let output = output.with_context(|| format!("longer than {SCRIPT_TIMEOUT:?}: {script}"))?.context("run bash")?;
