@@ -83,6 +83,9 @@ impl Health {
             state.phase = None;
             state.hold = None;
             state.lag.forget();
+            // What only a leader knows now.
+            let Stats { local_keys, lost, vanishing, copied, .. } = &mut state.current;
+            (*local_keys, *lost, *vanishing, *copied) = Default::default();
         }
     }
 

@@ -11,6 +11,7 @@ use etcd_sync_core::content::{self, CRDS, Kinds};
 use etcd_sync_core::drift::Drift;
 use etcd_sync_core::kv::{KeyRange, KeyValue, Revision, successor};
 use etcd_sync_core::object;
+use etcd_sync_core::provenance::{Moments, Origin};
 use etcd_sync_core::request::ReadRange;
 use etcd_sync_core::scope::{Decision, Scope};
 use etcd_sync_core::state::{BadCheckpoint, Checkpoint, Phase, ROLE_PRIMARY, cluster_id_text};
@@ -134,6 +135,8 @@ struct Moment {
     held: Option<String>,
     /// Revision of the checkpoint's last write.
     checkpoint: Revision,
+    /// What the record says of whose a key is.
+    moments: Moments,
 }
 
 /// One comparison under way.
@@ -212,6 +215,12 @@ impl Pair {
                 synchronizer: !record.candidates.is_empty(),
                 held: held.clone(),
                 checkpoint: record.checkpoint.as_ref().map_or(0, |kv| kv.mod_revision),
+                moments: Moments {
+                    base: checkpoint.base,
+                    seen: checkpoint.seen,
+                    last_write: record.last_write(),
+                    began: standby,
+                },
             };
             let stands = checkpoint.phase == Phase::Streaming && checkpoint.offset == 0;
             let readable = stands && self.readable(Side::Primary, scope, checkpoint.revision).await?;
@@ -280,7 +289,7 @@ impl Run<'_> {
         let mut suspects = Vec::new();
         loop {
             let each = |chunk, (done, total)| {
-                for suspect in comparison.chunk(chunk, scope, |key| self.local.contains(key)) {
+                for suspect in comparison.chunk(chunk, scope, |kv| self.is_local(kv)) {
                     match suspects.len() < SUSPECTS_MAX {
                         true => suspects.push(suspect),
                         false => comparison.unproved(&suspect, scope),
@@ -297,6 +306,12 @@ impl Run<'_> {
         }
         self.judge(&mut comparison, suspects).await?;
         Ok(comparison)
+    }
+
+    /// On record, or made while no synchronizer wrote.
+    fn is_local(&self, kv: &KeyValue) -> bool {
+        let known = self.local.contains(&kv.key);
+        self.moment.moments.origin(known, kv.create_revision, kv.mod_revision) == Origin::Local
     }
 
     async fn next_moment(&mut self) -> Result<(), CheckError> {
@@ -351,8 +366,7 @@ impl Run<'_> {
             self.value(Side::Primary, &suspect.key, self.moment.primary),
             self.value(Side::Standby, &suspect.key, self.moment.standby)
         )?;
-        let is_local = |key: &[u8]| self.local.contains(key);
-        let found = difference(primary.as_ref(), standby.as_ref(), deep, is_local);
+        let found = difference(primary.as_ref(), standby.as_ref(), deep, |kv| self.is_local(kv));
         let (Some(mut found), Some(kv)) = (found, primary.as_ref().or(standby.as_ref())) else {
             return Ok(Verdict::Same);
         };

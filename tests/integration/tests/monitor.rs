@@ -90,7 +90,7 @@ async fn planted_differences_are_named_exactly() -> Result<()> {
             "LOCAL ETCD missed keys: 1",
             "  /registry/configmaps/apps/c0007",
             "LOCAL ETCD surplus keys: 1",
-            "  /registry/configmaps/apps/only-here  (mirrored once, or of unknown origin)",
+            "  /registry/configmaps/apps/only-here  (made on the standby)",
             "LOCAL ETCD mismatched keys: 1",
             "  /registry/configmaps/apps/c0008  (cannot be decoded)",
             "LOCAL ETCD keys with a status of their own: 0",

@@ -122,9 +122,9 @@ impl Comparison {
         Comparison { deep, ..Self::default() }
     }
 
-    /// Takes a chunk whose leading side is [`Comparison::LEAD`]; `is_local` asks the record of local keys. Gives what
+    /// Takes a chunk whose leading side is [`Comparison::LEAD`]; `is_local` asks the record. Gives what
     /// differs among the keys in scope: every one has to be confirmed or dismissed.
-    pub fn chunk(&mut self, mut chunk: Chunk, scope: &Scope, is_local: impl Fn(&[u8]) -> bool) -> Vec<Suspect> {
+    pub fn chunk(&mut self, mut chunk: Chunk, scope: &Scope, is_local: impl Fn(&KeyValue) -> bool) -> Vec<Suspect> {
         chunk.lead.retain(|kv| scope.decide_kv(kv) == Decision::InScope);
         chunk.follow.retain(|kv| scope.decide_kv(kv) == Decision::InScope);
         let mut suspects = Vec::new();
@@ -210,14 +210,14 @@ pub fn difference(
     primary: Option<&KeyValue>,
     standby: Option<&KeyValue>,
     deep: bool,
-    is_local: impl Fn(&[u8]) -> bool,
+    is_local: impl Fn(&KeyValue) -> bool,
 ) -> Option<Difference> {
     match (primary, standby) {
         (Some(primary), Some(standby)) if deep && primary.value != standby.value => {
             Some(Difference::Mismatched(Drift::Unknown))
         }
         (Some(_), None) => Some(Difference::Missed),
-        (None, Some(kv)) if is_local(&kv.key) => Some(Difference::Surplus(SurplusReason::Local)),
+        (None, Some(kv)) if is_local(kv) => Some(Difference::Surplus(SurplusReason::Local)),
         (None, Some(_)) => Some(Difference::Surplus(SurplusReason::Leftover)),
         (Some(_), Some(_)) | (None, None) => None,
     }

@@ -48,7 +48,7 @@ fn report(deep: bool) -> Report {
         follow_revision: 9,
     };
     let scope = scope();
-    let suspects = comparison.chunk(chunk, &scope, |key| key == b"/registry/configmaps/ns/local");
+    let suspects = comparison.chunk(chunk, &scope, |kv| kv.key == "/registry/configmaps/ns/local");
     suspects.iter().for_each(|suspect| comparison.confirm(suspect, &scope, Looked::default()));
     comparison.report(at())
 }
