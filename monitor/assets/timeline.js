@@ -12,11 +12,11 @@ const ROWS = 20;
 
 /** @type {any} */
 let parts = null;
-/** @type {Map<number, HTMLButtonElement>} */
+/** @type {Map<string, HTMLButtonElement>} */
 const marks = new Map();
 /** @type {any[]} */
 let results = [];
-let chosen = /** @type {number | null} */ (null);
+let chosen = /** @type {string | null} */ (null);
 let rows = ROWS;
 
 /** @param {any[]} next oldest first */
@@ -26,10 +26,11 @@ export function showTimeline(next) {
   const room = Math.max(10, Math.floor(parts.strip.clientWidth / MARK_PX));
   const visible = results.slice(-room);
   const wanted = visible.map(mark);
-  for (const id of marks.keys()) if (!visible.some((result) => result.id === id)) marks.delete(id);
+  const ids = new Set(visible.map(idOf));
+  for (const id of marks.keys()) if (!ids.has(id)) marks.delete(id);
   setChildren(parts.strip, wanted);
-  if (!visible.some((result) => result.id === chosen)) chosen = null;
-  const current = chosen ?? visible.at(-1)?.id;
+  if (chosen && !ids.has(chosen)) chosen = null;
+  const current = chosen ?? (visible.length > 0 ? idOf(visible[visible.length - 1]) : null);
   for (const [id, button] of marks) button.tabIndex = id === current ? 0 : -1;
   parts.empty.hidden = results.length > 0;
   parts.strip.hidden = parts.times.hidden = results.length === 0;
@@ -56,27 +57,33 @@ function build() {
         h("thead", {}, h("tr", {}, ...heads.map((head, i) => h("th", { scope: "col", class: i > 1 ? "number" : null }, head)))), body)), more);
   details.addEventListener("toggle", () => details.open && table());
   strip.addEventListener("keydown", move);
-  strip.addEventListener("pointerleave", () => { chosen = null; read(); });
+  for (const leaving of ["pointerleave", "focusout"]) strip.addEventListener(leaving, () => { chosen = null; read(); });
   byId("timeline").append(empty, strip, times, h("div", { class: "strip-foot" }, readout, legend), details);
   new ResizeObserver(() => showTimeline(results)).observe(strip);
   return { strip, empty, from, times, readout, details, body, more };
 }
 
+/** A monitor that was started again counts from one again: the time belongs to the name. */
+function idOf(result) {
+  return `${result.id}/${result.startedMs}`;
+}
+
 /** The mark of a check: a dot at the foot when all is well, a column by the number of differences when not. */
 function mark(result) {
-  let button = marks.get(result.id);
+  const id = idOf(result);
+  let button = marks.get(id);
   if (button) return button;
   const tone = toneOf(result);
   button = /** @type {HTMLButtonElement} */ (h("button", {
-    type: "button", class: "mark", "data-tone": tone, "data-id": result.id, "aria-label": `${when(result)}: ${words(result)}`,
+    type: "button", class: "mark", "data-tone": tone, "aria-label": `${when(result)}: ${words(result)}`,
     title: `${dateTime(endedMs(result))}: ${words(result)}`,
   }, h("span", { class: "mark-shape" })));
   const share = Math.min(1, Math.log10(1 + differencesOf(result)) / 4);
   if (tone === "bad" || tone === "notice") button.style.setProperty("--height", `${Math.round(30 + 70 * share)}%`);
-  const choose = () => { chosen = result.id; read(); };
+  const choose = () => { chosen = id; read(); };
   button.addEventListener("pointerenter", choose);
   button.addEventListener("focus", choose);
-  marks.set(result.id, button);
+  marks.set(id, button);
   return button;
 }
 
@@ -92,8 +99,8 @@ function move(event) {
 }
 
 function read() {
-  const result = results.find((one) => one.id === chosen) ?? results.at(-1);
-  for (const [id, button] of marks) button.classList.toggle("chosen", id === result?.id);
+  const result = results.find((one) => idOf(one) === chosen) ?? results.at(-1);
+  for (const [id, button] of marks) button.classList.toggle("chosen", result != null && id === idOf(result));
   setText(parts.readout, result ? `${when(result)}: ${words(result)}` : "");
 }
 
@@ -115,7 +122,7 @@ function table() {
   parts.more.hidden = results.length <= rows;
   setText(parts.more, `Show more (${count(results.length - rows)} older)`);
   const present = new Map([...parts.body.children].map((row) => [row.dataset.id, row]));
-  setChildren(parts.body, newest.map((result) => present.get(String(result.id)) ?? row(result)));
+  setChildren(parts.body, newest.map((result) => present.get(idOf(result)) ?? row(result)));
 }
 
 function row(result) {
@@ -123,7 +130,7 @@ function row(result) {
   const told = result.verdict !== "unknown";
   const number = (text) => h("td", { class: "number" }, text);
   const verdict = told ? titleOf(result) : `Cannot tell. ${stopped(result.error ?? "No reason was given")}`;
-  return h("tr", { "data-id": result.id },
+  return h("tr", { "data-id": idOf(result) },
     h("th", { scope: "row" }, h("time", { datetime: new Date(end).toISOString(), title: dateTime(end) }, when(result))),
     h("td", {}, h("span", { class: "tone", "data-tone": toneOf(result) }, shape(toneOf(result)), verdict)),
     number(told ? count(result.missed) : "–"), number(told ? count(result.surplus) : "–"),

@@ -59,7 +59,7 @@ function showProgress(progress) {
 /** The figures a verdict rests on; the first one ticks. */
 function showFacts({ told, newest }, nowMs) {
   const holder = byId("facts");
-  const id = `${told?.id} ${newest?.id}`;
+  const id = `${told?.startedMs} ${newest?.startedMs}`;
   if (holder.dataset.id === id) return;
   holder.dataset.id = id;
   const fact = (name, value) => h("div", {}, h("dt", {}, name), h("dd", {}, value));
