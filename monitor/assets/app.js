@@ -46,8 +46,7 @@ const onEvent = {
   result({ result, resources }) {
     state.results = [...state.results.filter((one) => one.id !== result.id), result].slice(-RESULTS_MAX);
     state.resources = resources;
-    state.running = null;
-    checkEnded();
+    checkEnded(result);
     results();
   },
 };
@@ -80,7 +79,7 @@ function showConnection() {
 }
 
 setText(byId("zone"), Intl.DateTimeFormat().resolvedOptions().timeZone);
-setUpCheckNow();
+setUpCheckNow(nowMs);
 setUpDifferences(nowMs);
 document.addEventListener("refresh", present);
 setInterval(present, 1000);

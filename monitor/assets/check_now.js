@@ -5,23 +5,33 @@ import { count, percent } from "./text.js";
 
 /** A periodic comparison shorter than this, in ms, does not make the button flicker. */
 const QUIET_MS = 700;
+/** Nothing runs for so long, in ms, after it was asked for: the answer was missed. */
+const ANSWER_MS = 10_000;
 
-let asked = false;
+/** What was asked for, and when; null: nothing, or it is answered. */
+let asked = /** @type {{deep: boolean, atMs: number} | null} */ (null);
 let refused = "";
 let reason = "";
 
-/** Makes the form work. Called once. */
-export function setUpCheckNow() {
+/**
+ * Makes the form work. Called once.
+ * @param {() => number} nowMs the monitor's clock
+ */
+export function setUpCheckNow(nowMs) {
   byId("check-now").addEventListener("submit", (event) => {
     event.preventDefault();
     // Not `disabled`: a button that loses its focus in the middle throws keyboard users back to the top.
-    if (byId("check-button").getAttribute("aria-disabled") !== "true") start(byId("check-deep").checked);
+    if (byId("check-button").getAttribute("aria-disabled") !== "true") start(byId("check-deep").checked, nowMs());
   });
 }
 
-/** A comparison ended: what was asked for is answered. */
-export function checkEnded() {
-  asked = false;
+/**
+ * A comparison ended; without one: what was asked for is forgotten. One that had begun before does not answer.
+ * @param {import("./verdict.js").Result} [result]
+ */
+export function checkEnded(result) {
+  if (result && asked && (result.deep !== asked.deep || result.startedMs < asked.atMs)) return;
+  asked = null;
   refused = "";
 }
 
@@ -32,6 +42,7 @@ export function checkEnded() {
  */
 export function showCheckNow(state, nowMs, lostMs) {
   const running = lostMs == null ? state?.running : null;
+  if (asked && !running && nowMs - asked.atMs > ANSWER_MS) asked = null;
   const visible = running && (asked || running.deep || nowMs - running.startedMs > QUIET_MS);
   if (!state) reason = "Waiting for the monitor.";
   else if (lostMs != null) reason = "Not possible: the monitor cannot be reached.";
@@ -58,8 +69,8 @@ function progressText(running) {
   return `${what}: ${count(running.done)} of ${count(running.total)} (${percent(running.done, running.total)})`;
 }
 
-async function start(deep) {
-  asked = true;
+async function start(deep, atMs) {
+  asked = { deep, atMs };
   refused = "";
   document.dispatchEvent(new Event("refresh"));
   try {
@@ -67,7 +78,7 @@ async function start(deep) {
     if (answer.status === 401) location.reload();
     else if (!answer.ok) throw new Error(`the monitor answered ${answer.status} ${answer.statusText}`);
   } catch (error) {
-    asked = false;
+    asked = null;
     refused = `The check could not be started: ${error instanceof Error ? error.message : error}.`;
     document.dispatchEvent(new Event("refresh"));
   }

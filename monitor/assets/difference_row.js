@@ -2,7 +2,7 @@
 
 import { h, setAttribute, setText, time } from "./dom.js";
 import { OF_DIFFERENCE, shape } from "./shapes.js";
-import { ago, dateTime, stopped } from "./text.js";
+import { NOT_KNOWN, ago, dateTime, stopped } from "./text.js";
 
 const WORDS = { missed: "Missed", surplus: "Surplus", mismatched: "Mismatched", status: "Status only" };
 const TONES = { missed: "bad", surplus: "notice", mismatched: "bad", status: "none" };
@@ -13,15 +13,14 @@ const COPIED_MS = 2_000;
  * @typedef {object} Difference as /api/differences tells it
  * @property {"missed" | "surplus" | "mismatched" | "status"} difference
  * @property {string} key
- * @property {string} resource
- * @property {string | null} kind
- * @property {string | null} namespace
- * @property {string} name
- * @property {{kind: string, name: string, uid: string} | null} owner
+ * @property {string} [resource]
+ * @property {string} [kind]
+ * @property {string} [namespace]
+ * @property {{kind: string, name: string, uid: string}} [owner]
  * @property {string} reason
- * @property {number} firstSeenMs
+ * @property {number | null} firstSeenMs
  * @property {string} hint
- * @property {string | null} command
+ * @property {string} [command]
  *
  * What a row stands for: equal ids share a row, so that focus and selection stay when the list comes anew.
  * @param {Difference} difference
@@ -53,7 +52,7 @@ const contents = new WeakMap();
 
 function cells(one, nowMs) {
   const cell = (label, ...children) => h("td", { role: "cell", "data-label": label }, ...children);
-  const about = [one.kind ?? one.resource];
+  const about = [one.kind ?? one.resource ?? "no object"];
   if (one.owner) about.push(`owned by ${one.owner.kind} ${one.owner.name}`);
   const what = h("span", { class: "tone", "data-tone": TONES[one.difference] }, shape(OF_DIFFERENCE[one.difference]), WORDS[one.difference]);
   return [
@@ -62,7 +61,7 @@ function cells(one, nowMs) {
       h("span", { class: "small muted", title: one.owner ? `uid of the owner: ${one.owner.uid}` : null }, about.join(" · "))),
     cell("Namespace", one.namespace ?? h("span", { class: "muted" }, "none")),
     cell("Why, and what to do", h("p", {}, stopped(one.reason)), one.hint ? h("p", { class: "hint" }, stopped(one.hint)) : null, command(one)),
-    cell("First seen", time(one.firstSeenMs, ago, dateTime(one.firstSeenMs), nowMs)),
+    cell("First seen", one.firstSeenMs == null ? NOT_KNOWN : time(one.firstSeenMs, ago, dateTime(one.firstSeenMs), nowMs)),
   ];
 }
 

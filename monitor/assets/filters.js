@@ -70,7 +70,7 @@ export function offer(answer) {
     ...Object.entries(WORDS).map(([name, word]) => [name, `${word} (${count(answer.counts[name] ?? 0)})`])]);
   options(field("namespace"), [["", "All"], ...answer.namespaces.map((name) => [name, name === "-" ? "none (cluster-wide)" : name])]);
   options(field("resource"), [["", "All"], ...answer.resources.map((name) => [name, name])]);
-  byId("field-reason").hidden = !answer.reasons;
+  for (const name of ["reason", "age"]) byId(`field-${name}`).hidden = !answer.reasons;
   options(field("reason"), [["", "All"], ...(answer.reasons ?? []).map((name) => [name, name])]);
 }
 

@@ -5,7 +5,7 @@ import { ago, duration, stopped, ticking } from "./text.js";
 /** Below this much history left, in seconds, a pause of the link may cost a resync. */
 export const HEADROOM_WARN_SECONDS = 120;
 /** An observation older than this, in ms, is not the present any more. */
-export const OBSERVED_OLD_MS = 15_000;
+export const OBSERVED_OLD_MS = 20_000;
 
 /**
  * @typedef {object} Notice

@@ -146,7 +146,7 @@ test("notices", () => {
   assert.deepEqual(notices(state([], { held: { why: "w", sinceMs: NOW, holder: "a" } })), ["held"]);
   assert.deepEqual(notices(state([], {}, { headroom: { revisions: 10, seconds: 119 } })), ["headroom"]);
   assert.deepEqual(notices(state([], {}, { headroom: { revisions: 10, seconds: null } })), [], "a quiet primary is no reason to warn");
-  assert.deepEqual(notices(state([], {}, { atMs: NOW - 16_000 })), ["blind"]);
+  assert.deepEqual(notices(state([], {}, { atMs: NOW - 21_000 })), ["blind"]);
   assert.deepEqual(notices(state([], {}, { primary: { reachable: false, error: "refused" } })), ["primary"]);
   assert.deepEqual(notices(state([], { reachable: false, error: "refused", leader: null })), ["standby"], "who leads is not known then");
 });
