@@ -11,6 +11,7 @@ CACHE := $(or $(ETCD_SYNC_TOOLS_DIR),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/etcd
 DENY_VERSION := 0.20.2
 DENY := $(CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 SCRIPTS := .ci/run scripts/require tools/build.sh
+WEB := $(wildcard tests/e2e-web/*.mjs)
 
 .PHONY: help
 help: ## Show this list
@@ -27,7 +28,8 @@ demo: etcd require-rust ## Two etcds, a first sync, a kill, a compaction, and th
 
 .PHONY: test
 # One build of programs and tests together: `-p etcd-sync` alone would choose other features and build most crates twice.
-test: etcd kubernetes prometheus require-rust ## All tests, also those against real etcds and control planes
+test: etcd kubernetes prometheus web require-rust ## All tests, also those against real etcds, control planes and a browser
+	node --test tests/e2e-web/words.test.mjs
 	cargo build --locked --workspace --bins --tests
 	cargo test --locked --workspace
 
@@ -44,6 +46,7 @@ lint: require-rust $(DENY) ## Formatting, clippy, licences and banned crates
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	$(DENY) --locked --log-level error check --hide-inclusion-graph licenses bans sources
 	for script in $(SCRIPTS); do bash -n "$$script"; done
+	if command -v node >/dev/null; then for script in $(WEB); do node --check "$$script"; done; fi
 	if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); fi
 
 .PHONY: etcd kubernetes prometheus
@@ -53,6 +56,21 @@ prometheus: ## Build the pinned promtool that tests the alerts (once, minutes)
 etcd kubernetes prometheus:
 	scripts/require go
 	tools/build.sh $@
+
+.PHONY: web
+web: require-web tests/e2e-web/node_modules/.package-lock.json ## Chromium and what drives it, for the dashboard's test
+
+.PHONY: require-web
+require-web:
+	@scripts/require node npm $(or $(CHROMIUM),chromium)
+	@node -e 'process.exit(parseInt(process.versions.node) >= 18 ? 0 : 1)' || \
+		{ echo "too old: node $$(node --version). To get it: install Node.js 18 or newer from https://nodejs.org" >&2; exit 1; }
+
+# npm writes this file when it is done.
+tests/e2e-web/node_modules/.package-lock.json: tests/e2e-web/package.json tests/e2e-web/package-lock.json | require-web
+	cd tests/e2e-web && npm ci --ignore-scripts --no-audit --no-fund || \
+		{ echo "npm could not install tests/e2e-web: it needs an npm registry (npm config get registry)" >&2; exit 1; }
+	touch $@
 
 .PHONY: clean
 clean: ## Remove target/; the tools' cache outside the tree stays
