@@ -5,6 +5,8 @@
  * every 11 s, while neither etcd answers.
  */
 const SILENCE_MS = 15_000;
+/** Longest wait for the answer whether a token is wanted, in ms: a browser has few connections to one server. */
+const ASK_MS = 4_000;
 /** Waits between attempts, in ms. */
 const RETRY_MS = [500, 1000, 2000, 4000, 5000];
 
@@ -75,7 +77,7 @@ export function connect(listener) {
 /** Whether the monitor refuses for want of a token; an EventSource does not tell. */
 async function wantsToken() {
   try {
-    return (await fetch("/api/state", { method: "HEAD", cache: "no-store" })).status === 401;
+    return (await fetch("/api/state", { method: "HEAD", cache: "no-store", signal: AbortSignal.timeout(ASK_MS) })).status === 401;
   } catch {
     return false;
   }

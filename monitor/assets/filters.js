@@ -2,7 +2,7 @@
 // a reload and a link sent to a colleague show the same.
 
 import { byId, h, setAttribute, setText } from "./dom.js";
-import { count } from "./text.js";
+import { count, sentence } from "./text.js";
 
 const NAMES = ["difference", "namespace", "resource", "reason", "age", "q"];
 const WORDS = { missed: "Missed", surplus: "Surplus", mismatched: "Mismatched", status: "Status only" };
@@ -68,10 +68,9 @@ export function offer(answer) {
   const all = Object.values(answer.counts).reduce((sum, n) => sum + n, 0);
   options(field("difference"), [["", `All (${count(all)})`],
     ...Object.entries(WORDS).map(([name, word]) => [name, `${word} (${count(answer.counts[name] ?? 0)})`])]);
-  options(field("namespace"), [["", "All"], ...answer.namespaces.map((name) => [name, name === "-" ? "none (cluster-wide)" : name])]);
+  options(field("namespace"), [["", "All"], ["-", "None (cluster-wide)"], ...answer.namespaces.map((name) => [name, name])]);
   options(field("resource"), [["", "All"], ...answer.resources.map((name) => [name, name])]);
-  for (const name of ["reason", "age"]) byId(`field-${name}`).hidden = !answer.reasons;
-  options(field("reason"), [["", "All"], ...(answer.reasons ?? []).map((name) => [name, name])]);
+  options(field("reason"), [["", "All"], ...answer.reasons.map((name) => [name, sentence(name)])]);
 }
 
 /** Rebuilds a list only when it changed: an open list would close. */

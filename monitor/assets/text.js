@@ -36,6 +36,7 @@ export function plural(n, one, many = `${one}s`) {
 export function duration(seconds) {
   if (seconds == null || !Number.isFinite(seconds)) return NOT_KNOWN;
   const s = Math.max(0, seconds);
+  if (s === 0) return `0${NB}s`;
   if (s < 0.0995) return `${Math.round(s * 1000)}${NB}ms`;
   if (s < 9.95) return `${s.toFixed(1)}${NB}s`;
   if (Math.round(s) < 60) return `${Math.round(s)}${NB}s`;

@@ -113,11 +113,10 @@ function atPresent(state, newest, told, nowMs) {
     return { tone: "unknown", title: "Cannot tell", lines: before ? [why, before] : [why] };
   }
   const values = valuesBefore(state.results, told, nowMs);
-  const tone = values.mismatched > 0 && toneOf(told) !== "bad" ? "bad" : toneOf(told);
-  const title = values.mismatched > 0 && told.missed === 0 && told.mismatched == null
-    ? `Not consistent: ${plural(values.mismatched, "value")} mismatched`
-    : titleOf(told);
-  const lines = values.mismatched > 0 ? [...values.lines, ...meaning(told)] : [...meaning(told), ...values.lines];
+  // What is known of values stays so until they are compared again.
+  const both = { ...told, mismatched: told.deep ? told.mismatched : values.mismatched };
+  const [tone, title] = [toneOf(both), titleOf(both)];
+  const lines = values.mismatched > 0 && told.missed === 0 ? [...values.lines, ...meaning(both)] : [...meaning(both), ...values.lines];
   const but = tone === "bad" ? null : caveat(state.observed);
   if (nowMs - endedMs(told) <= outOfDateMs(state.checkIntervalMs)) {
     return but ? { tone: "warn", title: `${title}, but ${but}`, lines } : { tone, title, lines };
@@ -145,8 +144,8 @@ function valuesBefore(results, told, nowMs) {
   const deep = results.findLast((result) => result.deep && result.verdict !== "unknown");
   if (!deep) return { mismatched: 0, lines: ["Keys were compared, values were not: tick “compare values too” to do so."] };
   const mismatched = deep.mismatched ?? 0;
-  const found = mismatched > 0 ? `${plural(mismatched, "value")} mismatched` : "no value mismatched";
-  return { mismatched, lines: [`Values were last compared ${ago(endedMs(deep), nowMs)}: ${found}.`] };
+  const found = mismatched > 0 ? `${plural(mismatched, "value")} mismatched. Tick “compare values too” to look again.` : "no value mismatched.";
+  return { mismatched, lines: [`Values were last compared ${ago(endedMs(deep), nowMs)}: ${found}`] };
 }
 
 /** What a verdict means for who has to decide. */

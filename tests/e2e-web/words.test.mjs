@@ -48,7 +48,7 @@ test("figures", () => {
   assert.equal(text.count(null), "not known");
   assert.equal(text.plural(1, "key"), "1 key");
   assert.equal(text.list(["a", "b", "c"]), "a, b and c");
-  const durations = [[0.04, "40 ms"], [0.3, "0.3 s"], [9.96, "10 s"], [59.7, "1 min"], [250, "4 min 10 s"], [7500, "2 h 5 min"], [86400, "1 d"]];
+  const durations = [[0, "0 s"], [0.04, "40 ms"], [0.3, "0.3 s"], [9.96, "10 s"], [59.7, "1 min"], [250, "4 min 10 s"], [7500, "2 h 5 min"], [86400, "1 d"]];
   for (const [seconds, words] of durations) assert.equal(plain(text.duration(seconds)), words);
   assert.equal(plain(text.ticking(59.9)), "59 s");
   assert.equal(plain(text.ago(NOW - 12_900, NOW)), "12 s ago");
@@ -90,6 +90,8 @@ test("values that were mismatched are not forgotten by a check of the keys", () 
   const deep = result({ id: 1, startedMs: NOW - 90_000, deep: true, verdict: "different", mismatched: 2 });
   const { tone, title } = verdict(state([deep, result({ id: 2 })]));
   assert.deepEqual([tone, title], ["bad", "Not consistent: 2 values mismatched"]);
+  const missed = verdict(state([deep, result({ id: 2, verdict: "different", missed: 1 })]));
+  assert.equal(missed.title, "Not consistent: 1 key missed and 2 values mismatched");
   const clean = { ...deep, verdict: "consistent", mismatched: 0 };
   assert.equal(verdict(state([deep, clean, result({ id: 3 })])).tone, "good");
 });
