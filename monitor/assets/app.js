@@ -53,9 +53,10 @@ const onEvent = {
 
 /** What changes only with a result. */
 function results() {
+  const told = state.results.findLast((one) => one.verdict !== "unknown");
   showTimeline(state.results);
-  showResources(state.resources);
-  refreshDifferences(state.results.some((one) => one.verdict !== "unknown"));
+  showResources(state.resources, told?.deep ?? false);
+  refreshDifferences(told !== undefined);
 }
 
 /** What changes with every event and every second. */

@@ -1,10 +1,10 @@
 // Small line charts of what was measured over the last minutes, with gaps where nothing is known.
 
 import { h, setAttribute, setText, svg } from "./dom.js";
-import { duration, sentence, timeOfDay } from "./text.js";
+import { ago, duration, sentence, timeOfDay } from "./text.js";
 
-/** The span that a chart shows, in ms. */
-export const SPAN_MS = 15 * 60_000;
+/** The spans that a chart may show, in ms: as the monitor keeps 15 minutes, but a young one fills a shorter chart. */
+const SPANS_MS = [60_000, 120_000, 300_000, 900_000];
 /** Points further apart than this, in ms, are not joined. */
 const GAP_MS = 7_000;
 /** The box the curves are drawn in; the page stretches it. */
@@ -37,10 +37,11 @@ export function runsOf(points) {
  * Paths of the line and of the area below it.
  * @param {Point[]} points
  * @param {number} nowMs
+ * @param {number} spanMs
  * @param {number} top the value at the upper edge
  */
-export function pathsOf(points, nowMs, top) {
-  const x = (atMs) => (WIDTH * (1 - (nowMs - atMs) / SPAN_MS)).toFixed(1);
+export function pathsOf(points, nowMs, spanMs, top) {
+  const x = (atMs) => (WIDTH * (1 - (nowMs - atMs) / spanMs)).toFixed(1);
   const y = (value) => (HEIGHT * (1 - Math.min(1, value / top))).toFixed(1);
   let line = "";
   let area = "";
@@ -53,6 +54,16 @@ export function pathsOf(points, nowMs, top) {
     area += `M${x(run[0].atMs)} ${HEIGHT}L${along}L${x(Math.max(last.atMs, steps[steps.length - 1].atMs))} ${HEIGHT}Z`;
   }
   return { line, area };
+}
+
+/**
+ * The span that shows all points.
+ * @param {Point[]} points oldest first
+ * @param {number} nowMs
+ */
+export function spanOf(points, nowMs) {
+  const age = points.length > 0 ? nowMs - points[0].atMs : 0;
+  return SPANS_MS.find((span) => span >= age) ?? SPANS_MS[SPANS_MS.length - 1];
 }
 
 /**
@@ -94,8 +105,9 @@ export function chartCard(card, { title, about, least, warnBelow }) {
   const warnLabel = h("span", { class: "axis axis-warn" }, warnBelow ? `warning below ${duration(warnBelow)}` : "");
   const nothing = h("p", { class: "chart-nothing muted" }, "Nothing measured yet");
   const plot = h("div", { class: "plot" }, drawing, high, low, warnLabel, nothing);
+  const from = h("span");
   const readout = h("span", { class: "chart-readout" });
-  const times = h("div", { class: "axis-times", "aria-hidden": "true" }, h("span", {}, "15 min ago"), readout, h("span", {}, "now"));
+  const times = h("div", { class: "axis-times", "aria-hidden": "true" }, from, readout, h("span", {}, "now"));
   card.append(
     h("div", { class: "chart-head" }, h("div", {}, h("h3", {}, title), h("p", { class: "small muted" }, about)),
       h("div", { class: "chart-now" }, value, note)),
@@ -104,12 +116,13 @@ export function chartCard(card, { title, about, least, warnBelow }) {
 
   let points = /** @type {Point[]} */ ([]);
   let now = 0;
+  let span = SPANS_MS[0];
   plot.addEventListener("pointermove", (event) => {
     const box = plot.getBoundingClientRect();
-    const at = now - SPAN_MS * (1 - (event.clientX - box.left) / box.width);
+    const at = now - span * (1 - (event.clientX - box.left) / box.width);
     const near = points.reduce((best, point) => (best && Math.abs(best.atMs - at) <= Math.abs(point.atMs - at) ? best : point), null);
     if (!near || Math.abs(near.atMs - at) > 5000) return hide();
-    const x = WIDTH * (1 - (now - near.atMs) / SPAN_MS);
+    const x = WIDTH * (1 - (now - near.atMs) / span);
     for (const name of ["x1", "x2"]) setAttribute(cursor, name, x.toFixed(1));
     setAttribute(cursor, "visibility", "visible");
     setText(readout, `${timeOfDay(near.atMs)}: ${duration(near.value)}`);
@@ -126,11 +139,13 @@ export function chartCard(card, { title, about, least, warnBelow }) {
    * @param {{value: string, note: string, tone: "plain" | "warn" | "old"}} words
    */
   return function show(next, nowMs, words) {
-    points = next.filter((point) => point.atMs > nowMs - SPAN_MS);
     now = nowMs;
+    span = spanOf(next, nowMs);
+    points = next.filter((point) => point.atMs > nowMs - span);
+    setText(from, ago(nowMs - span, nowMs));
     const known = points.flatMap((point) => (point.value == null ? [] : [point.value]));
     const top = roundUp(Math.max(least, ...known));
-    const paths = pathsOf(points, nowMs, top);
+    const paths = pathsOf(points, nowMs, span, top);
     setAttribute(line, "d", paths.line);
     setAttribute(area, "d", paths.area);
     const warnAt = warnBelow && warnBelow < top && known.length > 0 ? HEIGHT * (1 - warnBelow / top) : null;
@@ -143,15 +158,16 @@ export function chartCard(card, { title, about, least, warnBelow }) {
     setText(value, words.value);
     setText(note, words.note);
     card.dataset.tone = words.tone;
-    setAttribute(drawing, "aria-label", describe(title, points, words.value));
+    setAttribute(drawing, "aria-label", describe(title, points, span, words.value));
   };
 }
 
 /** The chart in words. */
-function describe(title, points, value) {
+function describe(title, points, span, value) {
+  const over = duration(span / 1000);
   const known = points.flatMap((point) => (point.value == null ? [] : [point.value]));
-  if (known.length === 0) return `${title}: nothing was measured in the last 15 minutes.`;
+  if (known.length === 0) return `${title}: nothing was measured in the last ${over}.`;
   const gaps = points.length - known.length;
   const unknown = gaps > 0 ? ` ${sentence(`not known at ${gaps} of ${points.length} readings.`)}` : "";
-  return `${title} over the last 15 minutes: now ${value}, lowest ${duration(Math.min(...known))}, highest ${duration(Math.max(...known))}.${unknown}`;
+  return `${title} over the last ${over}: now ${value}, lowest ${duration(Math.min(...known))}, highest ${duration(Math.max(...known))}.${unknown}`;
 }

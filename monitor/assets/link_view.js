@@ -27,7 +27,7 @@ export function showLink(observed, nowMs, old) {
   const { primary, standby } = observed;
   fill(cards.primary, ...reached(primary), [
     ["Revision", count(primary.revision)],
-    ["Compacted", primary.compactedRevision == null ? "nothing yet" : count(primary.compactedRevision)],
+    ["Compacted", !primary.compactedRevision ? "nothing yet" : count(primary.compactedRevision)],
     ["Cluster id", code(primary.cluster)],
   ]);
   const [tone, word, flowing] = synchronizer(observed);

@@ -12,9 +12,16 @@ let parts = null;
 let resources = [];
 let unfolded = false;
 
-/** @param {any[]} next as /api/state tells them */
-export function showResources(next) {
-  resources = next;
+/**
+ * @param {any[]} next as /api/state tells them
+ * @param {boolean} deep whether they are of a check that compared values
+ */
+export function showResources(next, deep) {
+  resources = deep ? next : next.map((one) => ({ ...one, mismatched: null }));
+  show();
+}
+
+function show() {
   parts ??= build();
   const differing = sorted(resources.filter(differs));
   const quiet = sorted(resources.filter((one) => !differs(one)));
@@ -37,7 +44,7 @@ function build() {
     h("thead", {}, h("tr", {}, ...heads.map((head, index) => h("th", { scope: "col", class: index ? "number" : null }, head)))), body, foot);
   const scroll = h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Table of counts by resource" }, table);
   const empty = h("p", { class: "empty" }, "No check has told yet: nothing is counted.");
-  const button = h("button", { type: "button", onclick: () => { unfolded = !unfolded; showResources(resources); } });
+  const button = h("button", { type: "button", onclick: () => { unfolded = !unfolded; show(); } });
   const more = h("div", { class: "more" }, button);
   byId("resources").append(scroll, empty, more);
   return { table, body, foot, empty, more, button };
@@ -60,7 +67,7 @@ function total() {
   const sum = (name) => resources.reduce((all, one) => all + (one[name] ?? 0), 0);
   const made = row({
     resource: "", primary: sum("primary"), standby: sum("standby"), missed: sum("missed"), surplus: sum("surplus"),
-    mismatched: sum("mismatched"),
+    mismatched: resources.some((one) => one.mismatched != null) ? sum("mismatched") : null,
   });
   made.firstElementChild.textContent = "All";
   return made;

@@ -6,7 +6,7 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { accessible, launch, watchedPage } from "./browser.mjs";
-import { say, step } from "./partner.mjs";
+import { hangUp, say, step } from "./partner.mjs";
 
 const { values: flags } = parseArgs({
   options: { url: { type: "string" }, screenshots: { type: "string" }, "login-url": { type: "string" }, token: { type: "string" } },
@@ -24,6 +24,7 @@ try {
   assert.deepEqual(watched.troubles, [], "the page complained");
   say({ step: "done" });
 } finally {
+  hangUp();
   await browser.close();
 }
 
@@ -57,6 +58,7 @@ async function dashboard(watched) {
   await page.locator("#check-deep").check();
   await page.locator("#check-button").click();
   await verdict(page, "good", "Consistent");
+  await page.locator("#check-deep").uncheck();
   await page.getByText("No differences: the last check that could tell").waitFor();
   await timeline(page);
   await page.locator("#theme input[value=dark]").check();

@@ -2,7 +2,8 @@
 
 import { createInterface } from "node:readline";
 
-const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
+const input = createInterface({ input: process.stdin });
+const lines = input[Symbol.asyncIterator]();
 
 /**
  * Says a step and waits for the answer, which begins with the word that is expected; returns what follows it.
@@ -17,6 +18,12 @@ export async function step(step, expected) {
   const [word, ...rest] = value.trim().split(" ");
   if (word !== expected) throw new Error(`after ${step} the test says ${JSON.stringify(value)}, not ${expected}`);
   return rest.join(" ");
+}
+
+/** Listens no more: an open input would keep the script alive. */
+export function hangUp() {
+  input.close();
+  process.stdin.destroy();
 }
 
 /** @param {object} what goes out as one line */

@@ -16,7 +16,7 @@ const load = (name) => import(pathToFileURL(join(folder, name)));
 const text = await load("text.js");
 const { verdictOf } = await load("verdict.js");
 const { noticesOf } = await load("notices.js");
-const { pathsOf, roundUp, runsOf } = await load("chart.js");
+const { pathsOf, roundUp, runsOf, spanOf } = await load("chart.js");
 
 /** Units hang on their figures by a no-break space. */
 const plain = (words) => words.replaceAll("\u00a0", " ");
@@ -158,7 +158,8 @@ test("a curve has gaps where nothing is known", () => {
   assert.deepEqual(runsOf(points).map((run) => run.length), [2, 1]);
   const apart = [{ atMs: NOW, value: 1 }, { atMs: NOW + 60_000, value: 1 }];
   assert.equal(runsOf(apart).length, 2, "the monitor was away in between");
-  const { line } = pathsOf(points, NOW + 6000, 4);
+  const { line } = pathsOf(points, NOW + 6000, 60_000, 4);
   assert.equal(line.match(/M/g).length, 2);
+  assert.deepEqual([spanOf([], NOW), spanOf(apart, NOW + 70_000), spanOf(apart, NOW + 3_600_000)], [60_000, 120_000, 900_000]);
   assert.deepEqual([roundUp(0.3), roundUp(61), roundUp(90_000)], [0.5, 120, 172_800]);
 });

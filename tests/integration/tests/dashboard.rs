@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use etcd_sync_core::kv::printable;
+use etcd_sync_integration::compare::await_until;
 use etcd_sync_integration::daemon::Daemon;
 use etcd_sync_integration::data;
 use etcd_sync_integration::etcd::ClusterOptions;
@@ -112,7 +113,12 @@ async fn a_browser_sees_differences_come_and_go() -> Result<()> {
     link.standby.delete(SURPLUS).await?;
     // Its next change brings a value that was changed on the standby back.
     link.primary.put(&keys[1], config_map("changed on the primary")).await?;
-    link.await_equal(PATIENCE).await?;
+    link.await_in_step(PATIENCE).await?;
+    await_until("the daemon puts the missed key back", PATIENCE, || async {
+        let difference = link.difference().await?;
+        Ok((!difference.is_empty()).then(|| difference.to_string()))
+    })
+    .await?;
     browser.go("healed").await?;
 
     browser.reached("healed-seen").await?;
