@@ -7,7 +7,7 @@ import { NOT_KNOWN, ago, dateTime, stopped } from "./text.js";
 const WORDS = { missed: "Missed", surplus: "Surplus", mismatched: "Mismatched", status: "Status only" };
 const TONES = { missed: "bad", surplus: "notice", mismatched: "bad", status: "none" };
 /** How long a button says that it copied, in ms. */
-const COPIED_MS = 2_000;
+const COPIED_MS = 4_000;
 
 /**
  * @typedef {object} Difference as /api/differences tells it
