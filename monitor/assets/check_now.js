@@ -11,7 +11,6 @@ const ANSWER_MS = 10_000;
 /** What was asked for, and when; null: nothing, or it is answered. */
 let asked = /** @type {{deep: boolean, atMs: number} | null} */ (null);
 let refused = "";
-let reason = "";
 
 /**
  * Makes the form work. Called once.
@@ -44,15 +43,16 @@ export function showCheckNow(state, nowMs, lostMs) {
   const running = lostMs == null ? state?.running : null;
   if (asked && !running && nowMs - asked.atMs > ANSWER_MS) asked = null;
   const visible = running && (asked || running.deep || nowMs - running.startedMs > QUIET_MS);
-  if (!state) reason = "Waiting for the monitor.";
-  else if (lostMs != null) reason = "Not possible: the monitor cannot be reached.";
-  else if (visible) reason = progressText(running);
-  else if (asked) reason = "Starting…";
-  else reason = "";
+  let status = refused || "Changes nothing on either side.";
+  if (!state) status = "Waiting for the monitor.";
+  else if (lostMs != null) status = "Not possible: the monitor cannot be reached.";
+  else if (visible) status = progressText(running);
+  else if (asked) status = "Starting…";
   const button = byId("check-button");
-  setAttribute(button, "aria-disabled", reason ? "true" : "false");
-  setText(button, visible || asked ? "Checking…" : "Check now");
-  setText(byId("check-status"), reason || refused || "Changes nothing on either side.");
+  // A periodic comparison that runs does not stand in the way: the monitor makes another one after it.
+  setAttribute(button, "aria-disabled", !state || lostMs != null || asked ? "true" : "false");
+  setText(button, asked ? "Checking…" : "Check now");
+  setText(byId("check-status"), status);
   const bar = byId("check-progress");
   bar.hidden = !visible;
   if (visible && running.total > 0) {

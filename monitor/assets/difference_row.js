@@ -72,11 +72,16 @@ function breakable(key) {
 
 function command(one) {
   if (!one.command) return null;
-  const button = h("button", { type: "button", class: "copy", "aria-label": `Copy the command for ${one.key}` }, "Copy");
+  const button = h("button", { type: "button", class: "copy" });
+  // What is heard begins with what is seen.
+  const say = (word) => {
+    setText(button, word);
+    setAttribute(button, "aria-label", `${word} the command for ${one.key}`);
+  };
+  say("Copy");
   button.addEventListener("click", async () => {
-    const done = await copy(one.command);
-    setText(button, done ? "Copied" : "Select it");
-    setTimeout(() => setText(button, "Copy"), COPIED_MS);
+    say((await copy(one.command)) ? "Copied" : "Not copied");
+    setTimeout(() => say("Copy"), COPIED_MS);
   });
   return h("div", { class: "command" }, h("code", {}, one.command), button);
 }

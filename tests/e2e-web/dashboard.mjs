@@ -61,8 +61,8 @@ async function dashboard(watched) {
   await page.locator("#check-deep").uncheck();
   await page.getByText("No differences: the last check that could tell").waitFor();
   await timeline(page);
-  await page.locator("#theme input[value=dark]").check();
-  await shot(page, "dashboard-dark");
+  await page.locator("#theme input[value=light]").check();
+  await shot(page, "dashboard-light", "#timeline");
 
   await step("healed-seen", "primary-away");
   await page.getByRole("heading", { name: "The primary cannot be reached" }).waitFor();
@@ -151,13 +151,14 @@ async function copies(page, planted) {
   const command = await row(page, planted.missed).locator(".command code").textContent();
   await button.focus();
   await page.keyboard.press("Enter");
-  await row(page, planted.missed).getByText("Copied").waitFor();
+  await row(page, planted.missed).getByRole("button", { name: "Copied the command for" }).waitFor();
   assert.equal(await page.evaluate(() => navigator.clipboard.readText()), command);
 }
 
 /** A check with values, by keyboard: the mismatched key shows, and the focus stays on the button. */
 async function checkNow(page, planted) {
   assert.equal(await row(page, planted.mismatched).count(), 0, "values were compared already");
+  await page.locator("#check-button[aria-disabled=false]", { hasText: "Check now" }).waitFor();
   await page.locator("#check-deep").focus();
   await page.keyboard.press("Space");
   await page.locator("#check-button").focus();
@@ -187,10 +188,10 @@ async function themes(page) {
   const dark = await background();
   assert.notEqual(dark, light, "dark looks like light");
   await accessible(page, "the dark dashboard with differences");
+  await shot(page, "dashboard-dark", "#differences");
   await page.locator("#theme input[value=light]").check();
   assert.equal(await background(), light);
   await accessible(page, "the light dashboard with differences");
-  await shot(page, "dashboard-light");
   await page.locator("#theme input[value=auto]").check();
   await page.emulateMedia({ colorScheme: "dark" });
   assert.equal(await background(), dark, "Auto does not follow the system");
@@ -241,8 +242,11 @@ async function login(watched) {
   await verdict(page, "good", "Consistent");
 }
 
-async function shot(page, name) {
+/** A picture of the page down to an element. */
+async function shot(page, name, last) {
   await page.evaluate(() => { document.activeElement?.blur(); window.scrollTo(0, 0); });
   await page.mouse.move(0, 0);
-  await page.screenshot({ path: join(flags.screenshots, `${name}.png`), fullPage: true });
+  const { y, height } = await page.locator(last).boundingBox();
+  const clip = { x: 0, y: 0, width: 1280, height: Math.ceil(y + height + 24) };
+  await page.screenshot({ path: join(flags.screenshots, `${name}.png`), fullPage: true, clip });
 }
