@@ -65,7 +65,7 @@ async function dashboard(watched) {
   await shot(page, "dashboard-light", "#timeline");
 
   await step("healed-seen", "primary-away");
-  await page.getByRole("heading", { name: "The primary cannot be reached" }).waitFor();
+  await page.getByRole("heading", { name: "The primary cannot be reached", exact: true }).waitFor();
   await verdict(page, "unknown", "Cannot tell");
   await step("primary-away-seen", "primary-back");
   await verdict(page, "good", "Consistent");
