@@ -91,7 +91,7 @@ pub struct Saved {
 impl Saved {
     /// Opens a file and reads it to its end; `each` is given every key with its place. Nothing may be done with them
     /// before this has returned: only the end of the file proves the rest.
-    pub fn open(path: &Path, mut each: impl FnMut(KeyValue, Place)) -> Result<(Saved, Head)> {
+    pub async fn open(path: &Path, mut each: impl AsyncFnMut(KeyValue, Place)) -> Result<(Saved, Head)> {
         let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
         let mode = file.metadata().map(|data| data.permissions().mode()).unwrap_or(MODE);
         if mode & 0o077 != 0 {
@@ -111,7 +111,7 @@ impl Saved {
             }
             match decoder.line(&line).with_context(unusable)? {
                 Said::Head(found) => head = Some(found),
-                Said::Key(kv) => each(kv, Place { start, length }),
+                Said::Key(kv) => each(kv, Place { start, length }).await,
                 Said::End => {}
             }
             start += length;
@@ -157,8 +157,8 @@ mod tests {
         KeyValue { key: Bytes::from_static(key.as_bytes()), value, create_revision: 1, mod_revision: 2, lease: 0 }
     }
 
-    #[test]
-    fn what_is_saved_is_read_again_by_its_place() -> Result<()> {
+    #[tokio::test]
+    async fn what_is_saved_is_read_again_by_its_place() -> Result<()> {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("saved");
         let mut saving = Saving::create(&path, &head())?;
@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(std::fs::metadata(&path)?.permissions().mode() & 0o7777, 0o600);
         assert!(Saving::create(&path, &head()).is_err(), "a file was overwritten");
         let mut places = Vec::new();
-        let (saved, found) = Saved::open(&path, |kv, place| places.push((kv, place)))?;
+        let (saved, found) = Saved::open(&path, async |kv, place| places.push((kv, place))).await?;
         assert_eq!((found, places.len()), (head(), 2));
         for (kv, place) in places {
             assert_eq!(saved.read(place)?, kv);

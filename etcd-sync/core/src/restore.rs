@@ -35,11 +35,13 @@ pub struct Item {
     bytes: usize,
     uid: String,
     owners: Vec<String>,
+    closed: bool,
 }
 
 impl Item {
-    /// A key of the file, with its header if it is an object that can be read.
-    pub fn new(kv: &KeyValue, header: Option<&Header>) -> Item {
+    /// A key of the file, with its header if it is an object that can be read; `closed`: it is encrypted, and nothing at
+    /// hand opens it.
+    pub fn new(kv: &KeyValue, header: Option<&Header>, closed: bool) -> Item {
         let owners = header.map(content::owners).unwrap_or_default();
         Item {
             key: kv.key.clone(),
@@ -47,6 +49,7 @@ impl Item {
             bytes: kv.key.len() + kv.value.len(),
             uid: header.map_or(String::new(), |header| header.uid.clone()),
             owners: owners.into_iter().map(|owner| owner.uid).collect(),
+            closed,
         }
     }
 
@@ -55,9 +58,9 @@ impl Item {
         fingerprint(value) == self.fingerprint
     }
 
-    /// Whether it names an owner, without which it would be deleted again.
-    pub fn is_owned(&self) -> bool {
-        !self.owners.is_empty()
+    /// Whether it names an owner, without which it would be deleted again. Of what is closed nobody knows.
+    pub fn may_be_owned(&self) -> bool {
+        !self.owners.is_empty() || self.closed
     }
 
     /// What is to become of the key, by what both clusters hold of it now.
@@ -210,14 +213,23 @@ pub fn put_back(item: &Item, reply: &TxnReply) -> Result<State, NotStandby> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     states: BTreeMap<State, Vec<String>>,
+    closed: u64,
 }
 
 impl Report {
     /// Of these keys.
     pub fn new<'a>(keys: impl Iterator<Item = (&'a Item, State)>) -> Report {
-        let mut states: BTreeMap<State, Vec<String>> = BTreeMap::new();
-        keys.for_each(|(item, state)| states.entry(state).or_default().push(printable(&item.key)));
-        Report { states }
+        let mut report = Report::default();
+        for (item, state) in keys {
+            report.closed += u64::from(item.closed && matches!(state, State::Absent | State::PutBack));
+            report.states.entry(state).or_default().push(printable(&item.key));
+        }
+        report
+    }
+
+    /// How many keys are put back with nobody knowing their owners: what they hold is encrypted.
+    pub fn closed(&self) -> u64 {
+        self.closed
     }
 
     /// How many keys are in a state.
@@ -241,6 +253,13 @@ impl Report {
                 text.push_str(&format!("             … and {} more (--limit 0 shows all)\n", keys.len() - shown));
             }
         }
+        if self.closed > 0 {
+            text.push_str(&format!(
+                "Note: {} of these are encrypted, and nothing at hand opens them, so an owner may come back after what it owns and \
+                 the garbage collector may take that again: give --encryption-config, and see that its KMS answers\n",
+                self.closed
+            ));
+        }
         text
     }
 
@@ -262,7 +281,7 @@ mod tests {
         let key = Bytes::copy_from_slice(key.as_bytes());
         let kv = KeyValue { key, value: Bytes::from_static(b"v"), create_revision: 1, mod_revision: 1, lease: 0 };
         let owners = owners.iter().map(|&uid| Owner { uid: uid.into(), ..Owner::default() }).collect();
-        Item::new(&kv, Some(&Header { kind: "K".into(), uid: uid.into(), owners, ..Header::default() }))
+        Item::new(&kv, Some(&Header { kind: "K".into(), uid: uid.into(), owners, ..Header::default() }), false)
     }
 
     #[test]
@@ -336,5 +355,17 @@ mod tests {
              with another value; delete it first if the saved one is the right one\n             /c\n"
         );
         assert_eq!(report.json()[0], json!({ "state": "absent", "count": 2, "keys": ["/a", "/b"] }));
+    }
+
+    #[test]
+    fn what_stays_closed_is_told_and_may_be_owned() {
+        let closed = Item { closed: true, ..item("/a", "", &[]) };
+        assert!(
+            closed.may_be_owned() && item("/b", "b", &["a"]).may_be_owned() && !item("/c", "c", &[]).may_be_owned()
+        );
+        let report = |state| Report::new([(&closed, state), (&item("/c", "c", &[]), state)].into_iter());
+        assert_eq!((report(State::Absent).closed(), report(State::PutBack).closed()), (1, 1));
+        assert!(report(State::Absent).text(9).contains("Note: 1 of these are encrypted"));
+        assert!(report(State::Same).closed() == 0 && !report(State::Same).text(9).contains("Note"));
     }
 }

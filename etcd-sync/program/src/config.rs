@@ -200,7 +200,7 @@ impl Config {
                 deep: args.deep,
                 timeout: args.timeout,
             }),
-            CommandArgs::Prune(args) => CommandConfig::Prune(args.into()),
+            CommandArgs::Prune(args) => CommandConfig::Prune(PruneConfig::new(args, environment)),
             CommandArgs::Restore(args) => CommandConfig::Restore(args.into()),
         };
         Config::with(cli.global, command, environment)
@@ -330,10 +330,9 @@ impl ApiServers {
 
 /// The API server of the cluster this program runs in. A synchronizer runs in the standby.
 fn around(environment: &Environment) -> Option<ApiServer> {
-    let variable = |name: &str| environment.get(name)?.to_str().filter(|value| !value.is_empty());
-    let host = variable("KUBERNETES_SERVICE_HOST")?;
+    let host = service_host(environment)?;
     let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-    let port = variable("KUBERNETES_SERVICE_PORT").unwrap_or("443");
+    let port = variable(environment, "KUBERNETES_SERVICE_PORT").unwrap_or("443");
     let file = |name: &str| Some(PathBuf::from(SERVICE_ACCOUNT).join(name));
     Some(ApiServer {
         url: format!("https://{host}:{port}"),
@@ -341,6 +340,15 @@ fn around(environment: &Environment) -> Option<ApiServer> {
         cacert: file("ca.crt"),
         flag: None,
     })
+}
+
+/// Where the API server of the cluster around is; only a pod is told.
+fn service_host(environment: &Environment) -> Option<&str> {
+    variable(environment, "KUBERNETES_SERVICE_HOST")
+}
+
+fn variable<'a>(environment: &'a Environment, name: &str) -> Option<&'a str> {
+    environment.get(name)?.to_str().filter(|value| !value.is_empty())
 }
 
 impl RunConfig {

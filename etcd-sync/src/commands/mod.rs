@@ -3,6 +3,7 @@
 pub mod check;
 mod confirm;
 pub mod plan;
+mod primary;
 pub mod prune;
 pub mod restore;
 pub mod run;

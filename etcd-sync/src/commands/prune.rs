@@ -8,10 +8,9 @@ use anyhow::{Context, Error, Result};
 use bytes::Bytes;
 use etcd_sync_core::check::{Difference, Finding, Report, SurplusReason};
 use etcd_sync_core::content;
-use etcd_sync_core::kv::{KeyRange, Revision, from_printable, printable};
+use etcd_sync_core::kv::{Revision, from_printable, printable};
 use etcd_sync_core::provenance::{Moments, Origin};
 use etcd_sync_core::prune::{Candidate, Fate, Outcome as Done, Plan, PlannedAt, deletion, standby};
-use etcd_sync_core::request::ReadRange;
 use etcd_sync_core::saved::{FORMAT, Head, What, file_name};
 use etcd_sync_core::scope::{Decision, Scope};
 use etcd_sync_core::state::{Checkpoint, Phase, cluster_id_text};
@@ -27,6 +26,7 @@ use futures_util::stream::{StreamExt, TryStreamExt, iter};
 use serde_json::{Value, json};
 
 use super::confirm::confirm;
+use super::primary::on_primary;
 use super::{Outcome, print, print_json, refused};
 use crate::saved_file::Saving;
 
@@ -42,6 +42,12 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// Plans, asks, saves, deletes. Exit code 1: refused, or something of the plan stays.
 pub async fn run(config: Config, options: PruneConfig) -> Result<Outcome> {
+    if options.in_pod && options.backup.is_none() && !options.dry_run {
+        return Ok(refused(
+            "nothing was deleted: this runs in a pod, and a file that is made here goes with it; give --backup FILE on a volume \
+             that stays, or run `etcd-sync prune` on a machine whose files stay",
+        ));
+    }
     let pair = config.pair()?;
     let encryption = config.encryption()?;
     let record = Record::read(&pair.standby, &pair.keys).await.context("the standby's record cannot be read")?;
@@ -65,6 +71,10 @@ pub async fn run(config: Config, options: PruneConfig) -> Result<Outcome> {
         .context("could not tell which keys are surplus")?;
     // After the comparison, so that it speaks of every key found.
     let record = Record::read(&pair.standby, &pair.keys).await.context("the standby's record cannot be read")?;
+    let reason = report.at.held.as_deref().map(held).or_else(|| unfit(&record, checkpoint.as_ref(), &config.link));
+    if let Some(reason) = reason {
+        return Ok(refused(&reason));
+    }
     let (base, seen) = checkpoint.map_or((0, 0), |checkpoint| (checkpoint.base, checkpoint.seen));
     let moments = Moments { base, seen, last_write: record.last_write(), began: record.revision };
     let candidates = look_up(&pair, &encryption, &config.scope, moments, &report).await?;
@@ -121,11 +131,22 @@ fn unfit(record: &Record, checkpoint: Option<&Checkpoint>, link: &str) -> Option
     if let Err(role) = standby(record.role.as_ref().map(|role| &role.value[..])) {
         return Some(role.to_string());
     }
+    if let Some(condition) = &record.condition {
+        return Some(held(&condition.held));
+    }
     let first_sync = checkpoint.phase == Phase::FirstSync;
     first_sync.then(|| {
         "the first sync is not complete: what only the standby has is known when `etcd-sync status` says streaming"
             .into()
     })
+}
+
+/// A refusal of the synchronizer's is one of ours too: what it does not trust tells nobody which keys are surplus.
+fn held(why: &str) -> String {
+    format!(
+        "nothing was deleted: the link is held, and which keys are surplus is certain only when it is not (a running `etcd-sync run` \
+         takes the mark away as soon as its reason is gone): {why}"
+    )
 }
 
 /// Whether the plan may be carried out; else the reason. Asks, if it has to.
@@ -197,7 +218,7 @@ async fn execute(
             if failed.load(Ordering::Relaxed) {
                 return None;
             }
-            let fate = delete(pair, &key, mod_revision).await;
+            let fate = delete(pair, &config.scope, &key, mod_revision).await;
             failed.fetch_or(fate.is_err(), Ordering::Relaxed);
             Some((key, fate))
         }
@@ -272,10 +293,8 @@ async fn save(
 }
 
 /// Deletes a key as it was saved, unless the primary has it now.
-async fn delete(pair: &Pair, key: &Bytes, mod_revision: Revision) -> Result<Fate> {
-    let range = KeyRange::single(key.clone());
-    let wanted = ReadRange { range, limit: 1, keys_only: true, revision: 0 };
-    if !pair.primary.read(wanted).await?.kvs.is_empty() {
+async fn delete(pair: &Pair, scope: &Scope, key: &Bytes, mod_revision: Revision) -> Result<Fate> {
+    if on_primary(&pair.primary, scope, key).await? {
         return Ok(Fate::OnPrimary);
     }
     let (mut tries, mut sent) = (1, false);

@@ -1,17 +1,21 @@
 //! `etcd-sync restore`: puts keys back that `prune` has saved.
 
+use std::slice::from_ref;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use etcd_sync_core::content;
 use etcd_sync_core::kv::{KeyRange, KeyValue, printable};
+use etcd_sync_core::object;
 use etcd_sync_core::prune::standby;
 use etcd_sync_core::request::ReadRange;
 use etcd_sync_core::restore::{Item, Report, State, order, put_back, putting_back};
 use etcd_sync_core::saved::Head;
-use etcd_sync_core::state::cluster_id_text;
+use etcd_sync_core::scope::Scope;
+use etcd_sync_core::state::{Checkpoint, Phase, cluster_id_text};
 use etcd_sync_program::args::TableOutput;
 use etcd_sync_program::config::{Config, RestoreConfig};
+use etcd_sync_store::compare::CheckError;
+use etcd_sync_store::encryption::Encryption;
 use etcd_sync_store::pair::Pair;
 use etcd_sync_store::record::Record;
 use etcd_sync_store::{Error, Etcd, WriteError};
@@ -19,6 +23,7 @@ use futures_util::stream::{StreamExt, TryStreamExt, iter};
 use serde_json::json;
 
 use super::confirm::confirm;
+use super::primary::Primary;
 use super::{Outcome, print, print_json, refused};
 use crate::saved_file::{Place, Saved};
 
@@ -36,24 +41,27 @@ const AGAIN_MAX: u32 = 5;
 const TRIES: usize = 5;
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// The primary may be gone for good: its word is heard only if it answers.
-const PRIMARY_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// Checks the file, plans, asks, puts back. Exit code 1: refused, or something is left alone.
 pub async fn run(config: Config, options: RestoreConfig) -> Result<Outcome> {
     let pair = config.pair()?;
     let encryption = config.encryption()?;
     let (mut items, mut places) = (Vec::new(), Vec::new());
-    let (file, head) = Saved::open(&options.file, |kv, place| {
-        // Without the keys of a KMS an object counts as nobody's dependent.
-        let header = config.scope.split(&kv.key).and_then(|_| content::header(&encryption.keyring, &kv));
-        items.push(Item::new(&kv, header.as_ref()));
+    let (file, head) = Saved::open(&options.file, async |kv, place| {
+        items.push(item(&config.scope, &encryption, &kv).await);
         places.push(place);
-    })?;
-    let work = Work { pair: &pair, config: &config, file: &file, items: &items, places: &places };
-    if let Some(reason) = work.unfit(&head, options.accept_other_cluster).await? {
-        return Ok(refused(&reason));
-    }
+    })
+    .await?;
+    let checkpoint = match fit(&pair, &config, &head, options.accept_other_cluster).await? {
+        Ok(checkpoint) => checkpoint,
+        Err(reason) => return Ok(refused(&reason)),
+    };
+    let found = Primary::find(&pair.primary, &config.scope, &checkpoint.primary, options.without_primary).await;
+    let primary = match found {
+        Ok(primary) => primary,
+        Err(reason) => return Ok(refused(&format!("nothing was put back: {reason}"))),
+    };
+    let work =
+        Work { pair: &pair, primary: &primary, scope: &config.scope, file: &file, items: &items, places: &places };
     let mut states = work.states().await?;
     let plan = Report::new(items.iter().zip(states.iter().copied()));
     if options.output == TableOutput::Table {
@@ -64,8 +72,10 @@ pub async fn run(config: Config, options: RestoreConfig) -> Result<Outcome> {
     let tell = |refused: Option<&str>, error: Option<&anyhow::Error>, done: Option<&Report>| {
         if options.output == TableOutput::Json {
             let error = error.map(|error| format!("{error:#}"));
-            let (plan, result) = (plan.json(), done.map(Report::json));
-            print_json(&json!({ "file": head, "plan": plan, "refused": refused, "error": error, "result": result }));
+            let (closed, plan, result) = (plan.closed(), plan.json(), done.map(Report::json));
+            print_json(&json!({
+                "file": head, "plan": plan, "closed": closed, "refused": refused, "error": error, "result": result,
+            }));
         }
     };
     let good = |good: bool| if good { Outcome::Success } else { Outcome::Differences };
@@ -92,46 +102,73 @@ pub async fn run(config: Config, options: RestoreConfig) -> Result<Outcome> {
     Ok(good(done.is_good()))
 }
 
+/// A saved key, opened if it can be.
+async fn item(scope: &Scope, encryption: &Encryption, kv: &KeyValue) -> Item {
+    if scope.split(&kv.key).is_none() {
+        return Item::new(kv, None, false);
+    }
+    encryption.prime(from_ref(kv)).await;
+    let opened = encryption.keyring.open(&kv.key, &kv.value);
+    let closed = opened.is_err();
+    let header = opened.ok().and_then(|plain| object::header(&plain).ok());
+    Item::new(kv, header.as_ref(), closed)
+}
+
+/// What the standby has on record, if the keys of the file may be put back into it; else the reason why not.
+async fn fit(
+    pair: &Pair,
+    config: &Config,
+    head: &Head,
+    accept_other_cluster: bool,
+) -> Result<Result<Checkpoint, String>> {
+    let record = Record::read(&pair.standby, &pair.keys).await.context("the standby's record cannot be read")?;
+    if let Err(role) = standby(record.role.as_ref().map(|role| &role.value[..])) {
+        return Ok(Err(role.to_string()));
+    }
+    let found = cluster_id_text(pair.standby.identity().await?.cluster_id);
+    if found != head.cluster && !accept_other_cluster {
+        return Ok(Err(format!(
+            "the keys were saved from cluster {}, and this standby is cluster {found}: check --standby-endpoints, or give \
+             --accept-other-cluster",
+            head.cluster
+        )));
+    }
+    let Some(checkpoint) = record.checkpoint()? else {
+        return Ok(Err(format!(
+            "nothing was ever synchronized into this standby by link {}: check --standby-endpoints and --link, or start \
+             `etcd-sync run` first",
+            config.link
+        )));
+    };
+    Ok(match checkpoint.phase {
+        phase @ (Phase::FirstSync | Phase::Resync) => Err(format!(
+            "{} is not complete, so the standby does not have yet what the primary brings: put keys back when `etcd-sync status` \
+             says streaming",
+            phase.name()
+        )),
+        Phase::Streaming if checkpoint.scope != config.scope.fingerprint() => Err(CheckError::OtherScope.to_string()),
+        Phase::Streaming => Ok(checkpoint),
+    })
+}
+
 /// Everything that putting back needs.
 struct Work<'a> {
     pair: &'a Pair,
-    config: &'a Config,
+    primary: &'a Primary<'a>,
+    scope: &'a Scope,
     file: &'a Saved,
     items: &'a [Item],
     places: &'a [Place],
 }
 
 impl Work<'_> {
-    /// Why nothing of the file can be put back here.
-    async fn unfit(&self, head: &Head, accept_other_cluster: bool) -> Result<Option<String>> {
-        let Pair { standby: etcd, keys, .. } = self.pair;
-        let record = Record::read(etcd, keys).await.context("the standby's record cannot be read")?;
-        if let Err(role) = standby(record.role.as_ref().map(|role| &role.value[..])) {
-            return Ok(Some(role.to_string()));
-        }
-        let found = cluster_id_text(etcd.identity().await?.cluster_id);
-        let other = found != head.cluster && !accept_other_cluster;
-        Ok(other.then(|| {
-            format!(
-                "the keys were saved from cluster {}, and this standby is cluster {found}: check --standby-endpoints, or give \
-                 --accept-other-cluster",
-                head.cluster
-            )
-        }))
-    }
-
     /// What is to become of every key.
     async fn states(&self) -> Result<Vec<State>> {
-        let primary = tokio::time::timeout(PRIMARY_TIMEOUT, self.pair.primary.identity()).await;
-        let answers = matches!(primary, Ok(Ok(_)));
-        if !answers {
-            tracing::warn!("the primary does not answer: keys that it has are put back too");
-        }
         let state = |i: usize| async move {
             let item = &self.items[i];
             let (found, _) = self.pair.standby.get(&item.key).await?;
-            let on_primary = found.is_none() && answers && exists(&self.pair.primary, item).await?;
-            Ok::<_, Error>(item.state(&self.config.scope, found.as_ref(), on_primary))
+            let on_primary = found.is_none() && self.primary.has(&item.key).await?;
+            anyhow::Ok(item.state(self.scope, found.as_ref(), on_primary))
         };
         let states = iter(0..self.items.len()).map(state).buffered(READS_AT_ONCE);
         states.try_collect().await.context("the clusters cannot be read: nothing was put back")
@@ -158,7 +195,22 @@ impl Work<'_> {
 
     /// In one transaction, or where one of them is in the way, each on its own.
     async fn put_together(&self, members: &[usize], states: &mut [State]) -> Result<()> {
-        let mut sent = false;
+        let (mut sent, mut absent) = (false, Vec::new());
+        let members = match members {
+            // Of one alone the primary is asked below.
+            [_] => members,
+            _ => {
+                let ask = |i: usize| async move { anyhow::Ok((i, self.primary.has(&self.items[i].key).await?)) };
+                let mut asked = iter(members.iter().copied()).map(ask).buffered(READS_AT_ONCE);
+                while let Some((i, on_primary)) = asked.try_next().await? {
+                    match on_primary {
+                        true => states[i] = State::OnPrimary,
+                        false => absent.push(i),
+                    }
+                }
+                &absent
+            }
+        };
         if members.len() > 1 {
             let kvs = members.iter().map(|&i| self.file.read(self.places[i])).collect::<Result<Vec<_>>>()?;
             let reply = self.pair.standby.txn(putting_back(&self.pair.keys, &kvs)).await;
@@ -180,7 +232,10 @@ impl Work<'_> {
         let (item, kv) = (&self.items[i], self.file.read(self.places[i])?);
         let mut tries = 1;
         loop {
-            let error = match self.pair.standby.txn(putting_back(&self.pair.keys, std::slice::from_ref(&kv))).await {
+            if self.primary.has(&item.key).await? {
+                return Ok(State::OnPrimary);
+            }
+            let error = match self.pair.standby.txn(putting_back(&self.pair.keys, from_ref(&kv))).await {
                 Ok(reply) => return Ok(after(put_back(item, &reply)?, sent)),
                 Err(WriteError::NotApplied(error)) => error,
                 Err(WriteError::Unknown(error)) => {
@@ -202,7 +257,7 @@ impl Work<'_> {
     /// The collector may take an owner for deleted that has just come back, and delete what it owns. Nobody heals keys of the
     /// standby's own, so they are watched for a while, and put back again.
     async fn keep(&self, absent: &[usize], states: &mut [State]) -> Result<()> {
-        let owned = |&&i: &&usize| self.items[i].is_owned() && states[i] == State::PutBack;
+        let owned = |&&i: &&usize| self.items[i].may_be_owned() && states[i] == State::PutBack;
         let owned: Vec<usize> = absent.iter().filter(owned).copied().collect();
         let (mut calm_from, mut times) = (Instant::now(), 0);
         while !owned.is_empty() && calm_from.elapsed() < CALM {

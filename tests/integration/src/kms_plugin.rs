@@ -72,6 +72,24 @@ impl KmsPlugin {
         Ok(self.state.decrypt(request)?.plaintext)
     }
 
+    /// What an API server with [`KmsPlugin::config`] stores for this value: sealed with a data key of its own, which this plugin
+    /// has sealed.
+    pub fn seal(&self, key: &[u8], plain: &[u8]) -> Result<Vec<u8>> {
+        let mut secret = [0; 32];
+        aws_lc_rs::rand::fill(&mut secret).context("random bytes")?;
+        let data_key = RandomizedNonceKey::new(&AES_256_GCM, &secret).context("make a key")?;
+        let mut sealed = plain.to_vec();
+        let nonce = data_key.seal_in_place_append_tag(Aad::from(key), &mut sealed).context("seal")?;
+        let source = self.state.encrypt(EncryptRequest { plaintext: secret.to_vec(), uid: "test".to_owned() })?;
+        let object = EncryptedObject {
+            encrypted_data: [&nonce.as_ref()[..], &sealed[..]].concat(),
+            key_id: source.key_id,
+            encrypted_dek_source: source.ciphertext,
+            annotations: source.annotations,
+        };
+        Ok([b"k8s:enc:kms:v2:test:", &object.encode_to_vec()[..]].concat())
+    }
+
     /// How often it was asked to decrypt.
     pub fn decryptions(&self) -> usize {
         self.state.decryptions.load(Ordering::Relaxed)
@@ -219,6 +237,19 @@ struct DecryptRequest {
 struct DecryptResponse {
     #[prost(bytes = "vec", tag = "1")]
     plaintext: Vec<u8>,
+}
+
+/// What an API server stores behind its prefix; the kind of its source is left at 0, a data key.
+#[derive(Clone, PartialEq, Message)]
+struct EncryptedObject {
+    #[prost(bytes = "vec", tag = "1")]
+    encrypted_data: Vec<u8>,
+    #[prost(string, tag = "2")]
+    key_id: String,
+    #[prost(bytes = "vec", tag = "3")]
+    encrypted_dek_source: Vec<u8>,
+    #[prost(map = "string, bytes", tag = "4")]
+    annotations: std::collections::HashMap<String, Vec<u8>>,
 }
 
 #[derive(Clone, PartialEq, Message)]

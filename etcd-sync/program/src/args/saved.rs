@@ -68,7 +68,8 @@ pub struct PruneArgs {
     pub accept_deletions: Option<u64>,
 
     /// File to save the keys in before they are deleted, with their values; it must not exist. Default:
-    /// etcd-sync-prune-<link>-<time>.jsonl in the current directory
+    /// etcd-sync-prune-<link>-<time>.jsonl in the current directory; in a pod, whose own files go with it, there is no
+    /// default: name a file on a volume that stays
     #[arg(long, value_name = "FILE", help_heading = "Guards")]
     pub backup: Option<PathBuf>,
 
@@ -108,6 +109,13 @@ pub struct RestoreArgs {
         require_equals = true, default_missing_value = "true", action = ArgAction::Set
     )]
     pub accept_other_cluster: bool,
+
+    /// Go on although the primary does not answer, as when it is gone for good: keys that it has are put back too
+    #[arg(
+        long, value_name = "BOOL", default_value = "false", value_parser = boolean, num_args = 0..=1,
+        require_equals = true, default_missing_value = "true", action = ArgAction::Set
+    )]
+    pub without_primary: bool,
 
     /// Form of the output on stdout; JSON cannot ask, so it needs --yes or --dry-run
     #[arg(short, long, value_name = "FORMAT", default_value = "table", help_heading = "Output")]
@@ -169,7 +177,13 @@ mod tests {
         let made = prune(&[], &[]);
         assert_eq!(made.selection, Selection::default());
         assert_eq!((made.yes, made.dry_run, made.deletion_limit, made.accepted), (false, false, 100, None));
-        assert_eq!((made.limit, made.backup), (Some(100), None));
+        assert_eq!((made.limit, made.backup, made.in_pod), (Some(100), None, false));
+    }
+
+    #[test]
+    fn a_pod_is_known_by_its_environment() {
+        assert!(prune(&[], &[("KUBERNETES_SERVICE_HOST", "10.0.0.1")]).in_pod);
+        assert!(!prune(&[], &[("KUBERNETES_SERVICE_HOST", "")]).in_pod);
     }
 
     #[test]
@@ -209,7 +223,9 @@ mod tests {
     fn restore_takes_one_file_beside_every_source() {
         let made = restore(&["saved.jsonl", "--yes"], &[("ETCD_SYNC_DRY_RUN", "true"), ("ETCD_SYNC_LINK", "other")]);
         assert_eq!((made.file.to_str(), made.yes, made.dry_run), (Some("saved.jsonl"), true, true));
-        assert!(!restore(&["--", "saved.jsonl"], &[]).accept_other_cluster);
+        let made = restore(&["--", "saved.jsonl"], &[]);
+        assert!(!made.accept_other_cluster && !made.without_primary);
+        assert!(restore(&["saved.jsonl", "--without-primary"], &[]).without_primary);
         let error = config(&["restore"], &[]).unwrap_err();
         assert!(error.contains("<FILE>"), "{error}");
         let error = config(&["restore", "f"], &[("ETCD_SYNC_YES", "maybe")]).unwrap_err();

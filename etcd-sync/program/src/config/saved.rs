@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use etcd_sync_core::prune::{Origin, Selection};
 
-use super::limit;
-use crate::args::{OriginArg, PruneArgs, RestoreArgs, TableOutput};
+use super::{limit, service_host};
+use crate::args::{Environment, OriginArg, PruneArgs, RestoreArgs, TableOutput};
 
 /// `prune`.
 #[derive(Clone, Debug)]
@@ -27,6 +27,8 @@ pub struct PruneConfig {
     pub accepted: Option<u64>,
     /// File to save the keys in; `None`: one named after link and time.
     pub backup: Option<PathBuf>,
+    /// It runs in a pod: files outside of its volumes go with it.
+    pub in_pod: bool,
     /// How long the comparison may take.
     pub timeout: Duration,
 }
@@ -42,14 +44,16 @@ pub struct RestoreConfig {
     pub yes: bool,
     /// Also when the keys come from another cluster.
     pub accept_other_cluster: bool,
+    /// Also when the primary does not answer.
+    pub without_primary: bool,
     /// Form of the output.
     pub output: TableOutput,
     /// Keys shown of each outcome; `None`: all.
     pub limit: Option<usize>,
 }
 
-impl From<PruneArgs> for PruneConfig {
-    fn from(args: PruneArgs) -> PruneConfig {
+impl PruneConfig {
+    pub(super) fn new(args: PruneArgs, environment: &Environment) -> PruneConfig {
         let selection = Selection {
             below: args.below,
             namespaces: args.namespace,
@@ -70,6 +74,7 @@ impl From<PruneArgs> for PruneConfig {
             deletion_limit: args.deletion_limit,
             accepted: args.accept_deletions,
             backup: args.backup,
+            in_pod: service_host(environment).is_some(),
             timeout: args.timeout,
         }
     }
@@ -77,7 +82,7 @@ impl From<PruneArgs> for PruneConfig {
 
 impl From<RestoreArgs> for RestoreConfig {
     fn from(args: RestoreArgs) -> RestoreConfig {
-        let RestoreArgs { file, dry_run, yes, accept_other_cluster, output, .. } = args;
-        RestoreConfig { file, dry_run, yes, accept_other_cluster, output, limit: limit(args.limit) }
+        let RestoreArgs { file, dry_run, yes, accept_other_cluster, without_primary, output, .. } = args;
+        RestoreConfig { file, dry_run, yes, accept_other_cluster, without_primary, output, limit: limit(args.limit) }
     }
 }

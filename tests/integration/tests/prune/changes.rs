@@ -123,13 +123,20 @@ async fn what_came_since_the_plan_is_not_overwritten() -> Result<()> {
     terminal.wait_for("Type the number of keys (4) to put them back", WAIT).await?;
     link.standby.put(key(0), "made since").await?;
     link.standby.put(key(1), SECRET).await?;
+    link.primary.put(key(2), "the primary's").await?;
     terminal.type_line("4")?;
     let (status, shown) = terminal.wait(WAIT).await?;
     assert_eq!(status.code(), Some(1), "{shown}");
-    for line in ["2  put back", "1  there already, with the same value", "1  left alone: there with another value"] {
+    for line in [
+        "1  put back",
+        "1  there already, with the same value",
+        "1  left alone: there with another value",
+        "1  left alone: the primary has it",
+    ] {
         ensure!(shown.contains(line), "{line:?} is not in:\n{shown}");
     }
     let made = link.standby.get(key(0)).await?;
     assert_eq!(made.map(|kv| kv.value), Some(Bytes::from_static(b"made since")));
+    ensure!(link.standby.get(key(2)).await?.is_none(), "put back what the synchronizer brings");
     Ok(())
 }

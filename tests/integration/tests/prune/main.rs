@@ -2,8 +2,10 @@
 
 mod beside;
 mod changes;
+mod families;
 mod guards;
 mod kill;
+mod trust;
 
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
