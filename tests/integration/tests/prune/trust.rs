@@ -1,14 +1,16 @@
 //! Whom the commands believe: only the scope, the primary and the phase on record, and no link that is held.
 
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use etcd_sync_core::request::{Op, Txn};
 use etcd_sync_core::state::{Condition, Phase};
-use etcd_sync_integration::daemon::{run_command, run_command_with};
+use etcd_sync_integration::daemon::{Output, run_command};
 use etcd_sync_integration::etcd::{Cluster, ClusterOptions};
 use etcd_sync_integration::link::Link;
+use etcd_sync_integration::tools;
 use etcd_sync_store::Side;
 use tempfile::TempDir;
 
@@ -139,7 +141,13 @@ async fn a_file_that_would_die_with_its_pod_is_not_made() -> Result<()> {
     let in_pod = async |more: &[&str]| {
         let mut args = vec!["prune".to_owned()];
         args.extend(link.flags(more));
-        run_command_with(&args, &[("KUBERNETES_SERVICE_HOST", "127.0.0.1")], WAIT).await
+        let mut command = Command::new(tools::etcd_sync()?);
+        command.args(args).env_clear().env("KUBERNETES_SERVICE_HOST", "127.0.0.1");
+        // Where the file would be made.
+        command.current_dir(folder.path()).stdin(Stdio::null());
+        let output = tokio::task::spawn_blocking(move || command.output()).await??;
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        anyhow::Ok(Output { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) })
     };
     let output = in_pod(&["--yes"]).await?;
     ensure!(output.code == Some(1) && output.stderr.contains("give --backup FILE on a volume"), "{}", output.stderr);
