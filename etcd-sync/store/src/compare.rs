@@ -21,7 +21,7 @@ use futures_util::stream::{self, StreamExt};
 use crate::encryption::Encryption;
 use crate::error::{Error, WatchError};
 use crate::headroom;
-use crate::pace::Pace;
+use crate::pace::{Pace, Work};
 use crate::pair::Pair;
 use crate::record::{Record, ask_witness, local_keys};
 use crate::watch::WatchMessage;
@@ -390,7 +390,7 @@ impl Run<'_> {
             loop {
                 let request = ReadRange { range: range.clone(), limit: CRDS_PAGE, keys_only: false, revision: 0 };
                 let page = self.pair.primary.read(request).await?;
-                self.options.pace.pay(&page, !self.options.deep).await;
+                self.options.pace.pay(Work::of(&page.kvs), !self.options.deep).await;
                 self.options.encryption.prime(&page.kvs).await;
                 let plain = page.kvs.iter().filter_map(|kv| keyring.open(&kv.key, &kv.value).ok());
                 plain.for_each(|plain| self.kinds.learn(&plain));
@@ -407,7 +407,7 @@ impl Run<'_> {
     async fn value(&self, side: Side, key: &Bytes, revision: Revision) -> Result<Option<KeyValue>, Error> {
         let range = KeyRange::single(key.clone());
         let page = self.pair.etcd(side).read(ReadRange { range, limit: 1, keys_only: false, revision }).await?;
-        self.options.pace.pay(&page, !self.options.deep).await;
+        self.options.pace.pay(Work::of(&page.kvs), !self.options.deep).await;
         self.options.encryption.prime(&page.kvs).await;
         Ok(page.kvs.into_iter().next().filter(|kv| self.options.scope.decide_kv(kv) == Decision::InScope))
     }

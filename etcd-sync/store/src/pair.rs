@@ -6,7 +6,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use crate::client::Etcd;
 use crate::error::Error;
-use crate::pace::Pace;
+use crate::pace::{Pace, Work};
 
 /// The two clusters of a link.
 #[derive(Clone, Debug)]
@@ -40,10 +40,11 @@ impl Pair {
             let Some((side, page)) = reads.next().await else { return Ok(true) };
             match page {
                 Ok(page) => {
-                    pace.pay(&page, urgent).await;
-                    if let Some(chunk) = walk.page(side, page) {
-                        each(chunk, walk.progress());
-                    }
+                    let Some(chunk) = walk.page(side, page) else { continue };
+                    // Between two chunks: a page that waits for its other half may see its revision compacted meanwhile.
+                    let work = Work::of(&chunk.lead) + Work::of(&chunk.follow);
+                    each(chunk, walk.progress());
+                    pace.pay(work, urgent).await;
                 }
                 Err(Error::MessageTooLarge { .. }) => walk.too_large(side),
                 Err(Error::Compacted { .. }) => return Ok(false),
