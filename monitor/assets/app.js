@@ -10,6 +10,7 @@ import { OBSERVED_OLD_MS } from "./notices.js";
 import { showResources } from "./resources.js";
 import { dateTime } from "./text.js";
 import { showTimeline } from "./timeline.js";
+import { newestTold } from "./verdict.js";
 import { showVerdict } from "./verdict_view.js";
 
 /** As many as the monitor itself keeps. */
@@ -53,10 +54,9 @@ const onEvent = {
 
 /** What changes only with a result. */
 function results() {
-  const told = state.results.findLast((one) => one.verdict !== "unknown");
   showTimeline(state.results);
-  showResources(state.resources, told?.deep ?? false);
-  refreshDifferences(told !== undefined);
+  showResources(state.resources, newestTold(state.results)?.deep ?? false);
+  refreshDifferences(state.results);
 }
 
 /** What changes with every event and every second. */

@@ -2,8 +2,8 @@
 
 import { chartCard } from "./chart.js";
 import { byId } from "./dom.js";
-import { HEADROOM_WARN_SECONDS } from "./notices.js";
-import { NOT_KNOWN, duration, plural } from "./text.js";
+import { HEADROOM_WARN_SECONDS, catchingUp, otherwise } from "./notices.js";
+import { NOT_KNOWN, duration, plural, sentence } from "./text.js";
 
 /** @type {ReturnType<typeof chartCard>} */
 let lag;
@@ -30,10 +30,17 @@ function points(samples, name) {
   return samples.map((sample) => ({ atMs: sample.atMs, value: sample[name] }));
 }
 
-function lagWords(observed, old) {
+/**
+ * The lag of now in words, and the tone of its card.
+ * @param {any} observed as /api/state tells it, or null
+ * @param {boolean} old whether what is known may be out of date
+ */
+export function lagWords(observed, old) {
+  const catching = catchingUp(observed);
+  if (catching) return { value: sentence(NOT_KNOWN), note: catching, tone: old ? "old" : "warn" };
   const known = observed?.lag ?? { revisions: null, seconds: null };
   const note = known.revisions == null ? why(observed, "not while the link stands still") : plural(known.revisions, "revision");
-  const value = known.seconds == null ? sentenceOf(NOT_KNOWN) : duration(known.seconds);
+  const value = known.seconds == null ? sentence(NOT_KNOWN) : duration(known.seconds);
   return { value, note, tone: tone(old) };
 }
 
@@ -42,7 +49,7 @@ function headroomWords(observed, old) {
   if (known.seconds == null && known.revisions != null) {
     return { value: plural(known.revisions, "revision"), note: "the primary is quiet", tone: tone(old) };
   }
-  if (known.seconds == null) return { value: sentenceOf(NOT_KNOWN), note: why(observed, ""), tone: tone(old) };
+  if (known.seconds == null) return { value: sentence(NOT_KNOWN), note: why(observed, ""), tone: tone(old) };
   const low = known.seconds < HEADROOM_WARN_SECONDS;
   const left = known.revisions == null ? "" : plural(known.revisions, "revision");
   return { value: duration(known.seconds), note: low ? `under 2 minutes; ${left}` : left, tone: low && !old ? "warn" : tone(old) };
@@ -53,14 +60,10 @@ function tone(old) {
 }
 
 /** Why a figure is missing. */
-function why(observed, otherwise) {
+function why(observed, fallback) {
   if (!observed) return "not read yet";
-  if (!observed.primary.reachable) return "the primary cannot be reached";
-  if (!observed.standby.reachable) return "the standby cannot be reached";
+  if (!observed.primary.reachable) return `the primary ${otherwise(observed.primary)}`;
+  if (!observed.standby.reachable) return `the standby ${otherwise(observed.standby)}`;
   if (observed.standby.role === "primary") return "promoted: the link has ended";
-  return ["first-sync", "resync"].includes(observed.standby.phase) ? "a copy is under way" : otherwise;
-}
-
-function sentenceOf(text) {
-  return text.charAt(0).toUpperCase() + text.slice(1);
+  return ["first-sync", "resync"].includes(observed.standby.phase) ? "a copy is under way" : fallback;
 }

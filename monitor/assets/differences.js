@@ -1,9 +1,10 @@
 // The table of differences: asks the monitor for what the filters want, and keeps the place of who reads it.
 
-import { byId, setChildren, setText } from "./dom.js";
+import { byId, setChildren, setText, time } from "./dom.js";
 import { differenceRow, idOf } from "./difference_row.js";
 import { filtered, offer, query, setUpFilters } from "./filters.js";
-import { count, plural, stopped } from "./text.js";
+import { ago, count, dateTime, plural, stopped } from "./text.js";
+import { endedMs, newestDeep, newestTold, unproved } from "./verdict.js";
 
 /** Rows at first, and with each "show more". */
 const PAGE = 100;
@@ -13,7 +14,8 @@ const LIMIT = 1000;
 let wanted = PAGE;
 let asked = new AbortController();
 let known = false;
-let checked = false;
+/** @type {import("./verdict.js").Result[]} */
+let results = [];
 let clock = () => Date.now();
 
 /**
@@ -22,16 +24,16 @@ let clock = () => Date.now();
  */
 export function setUpDifferences(nowMs) {
   clock = nowMs;
-  setUpFilters(() => { wanted = PAGE; refreshDifferences(checked); });
-  byId("differences-more-button").addEventListener("click", () => { wanted += PAGE; refreshDifferences(checked); });
+  setUpFilters(() => { wanted = PAGE; refreshDifferences(results); });
+  byId("differences-more-button").addEventListener("click", () => { wanted += PAGE; refreshDifferences(results); });
 }
 
 /**
  * Reads the differences again.
- * @param {boolean} told whether any check has told yet
+ * @param {import("./verdict.js").Result[]} next what the checks have told
  */
-export async function refreshDifferences(told) {
-  checked = told;
+export async function refreshDifferences(next) {
+  results = next;
   asked.abort();
   const mine = (asked = new AbortController());
   try {
@@ -78,8 +80,9 @@ function show(answer) {
   focus.restore();
   byId("differences-table").hidden = shown.length === 0;
   const all = Object.values(answer.counts).reduce((sum, n) => sum + n, 0);
-  showEmpty(shown.length === 0, all);
-  setText(byId("differences-summary"), summary(answer, shown.length, all));
+  byId("differences-empty").hidden = shown.length > 0;
+  setText(byId("differences-empty"), emptyWords(results, all));
+  byId("differences-summary").replaceChildren(summary(answer, shown.length, all), ...valuesAge(answer));
   const left = answer.total - shown.length;
   byId("differences-more").hidden = left <= 0 || shown.length === 0;
   setText(byId("differences-more-button"), `Show ${count(Math.min(PAGE, left))} more (${count(left)} left)`);
@@ -104,10 +107,25 @@ function summary(answer, shown, all) {
   return shown < answer.total ? `${match}, the first ${count(shown)} are shown` : match;
 }
 
-function showEmpty(empty, all) {
-  const element = byId("differences-empty");
-  element.hidden = !empty;
-  if (all > 0) setText(element, "No difference matches these filters.");
-  else if (checked) setText(element, "No differences: the last check that could tell found the same keys on both sides.");
-  else setText(element, "No check has told yet: whether there are differences is not known.");
+/** How old the count of mismatched values is: they are compared more seldom than keys. */
+function valuesAge(answer) {
+  const deep = newestDeep(results);
+  if (!deep || !(answer.counts.mismatched > 0)) return [];
+  const compared = time(endedMs(deep), ago, dateTime(endedMs(deep)), clock());
+  return [`; ${count(answer.counts.mismatched)} mismatched, values compared `, compared];
+}
+
+/**
+ * What stands where no row does.
+ * @param {import("./verdict.js").Result[]} results
+ * @param {number} all differences, whatever the filters are
+ */
+export function emptyWords(results, all) {
+  const told = newestTold(results);
+  if (all > 0) return "No difference matches these filters.";
+  if (!told) return "No check has told yet: whether there are differences is not known.";
+  if (unproved(told) || unproved(newestDeep(results))) {
+    return "Not all that seemed to differ could be looked into, and nothing of it is listed: see the report.";
+  }
+  return "No differences: the last check that could tell found the same keys on both sides.";
 }

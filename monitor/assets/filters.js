@@ -15,6 +15,9 @@ const AGES = [
   ["newerThan=3600", "Within 1 hour"],
 ];
 
+/** What a namespace is called: the monitor names "none" by a dash, where there are such differences. */
+const namespaceLabel = (name) => (name === "-" ? "none (cluster-scoped)" : name);
+
 const field = (name) => byId(`filter-${name}`);
 
 /**
@@ -26,7 +29,8 @@ export function setUpFilters(changed) {
   const from = new URLSearchParams(location.search);
   for (const name of NAMES) {
     const value = from.get(name);
-    if (value && field(name) instanceof HTMLSelectElement) keepOption(field(name), value);
+    const label = name === "namespace" ? namespaceLabel(value) : value;
+    if (value && field(name) instanceof HTMLSelectElement) keepOption(field(name), value, label);
     if (value) field(name).value = value;
   }
   let typing = 0;
@@ -68,9 +72,19 @@ export function offer(answer) {
   const all = Object.values(answer.counts).reduce((sum, n) => sum + n, 0);
   options(field("difference"), [["", `All (${count(all)})`],
     ...Object.entries(WORDS).map(([name, word]) => [name, `${word} (${count(answer.counts[name] ?? 0)})`])]);
-  options(field("namespace"), [["", "All"], ["-", "None (cluster-wide)"], ...answer.namespaces.map((name) => [name, name])]);
+  options(field("namespace"), namespaceChoices(answer.namespaces, field("namespace").value));
   options(field("resource"), [["", "All"], ...answer.resources.map((name) => [name, name])]);
   options(field("reason"), [["", "All"], ...answer.reasons.map((name) => [name, sentence(name)])]);
+}
+
+/**
+ * Values and words of the filter by namespace: all, those that occur, and the chosen one.
+ * @param {string[]} names
+ * @param {string} chosen
+ */
+export function namespaceChoices(names, chosen) {
+  const all = !chosen || names.includes(chosen) ? names : [...names, chosen];
+  return [["", "All"], ...all.map((name) => [name, namespaceLabel(name)])];
 }
 
 /** Rebuilds a list only when it changed: an open list would close. */
@@ -86,8 +100,8 @@ function options(select, wanted) {
   if (select.value !== chosen) select.value = chosen;
 }
 
-function keepOption(select, value) {
-  if (![...select.options].some((option) => option.value === value)) select.append(h("option", { value }, value));
+function keepOption(select, value, label) {
+  if (![...select.options].some((option) => option.value === value)) select.append(h("option", { value }, label));
 }
 
 function remember() {

@@ -1,6 +1,7 @@
 // The link as three cards in the direction of the data: primary, synchronizer, standby.
 
 import { byId, h, setAttribute, setText, time } from "./dom.js";
+import { otherwise } from "./notices.js";
 import { shape } from "./shapes.js";
 import { NOT_KNOWN, ago, count, dateTime, list, percent, plural } from "./text.js";
 
@@ -58,7 +59,7 @@ function synchronizer({ primary, standby }) {
 }
 
 function reached(side) {
-  return side.reachable ? ["good", "reachable"] : ["bad", "cannot be reached"];
+  return side.reachable ? ["good", "reachable"] : ["bad", otherwise(side)];
 }
 
 function candidates(standby) {

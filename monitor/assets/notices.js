@@ -1,11 +1,29 @@
 // What needs attention besides the verdict, most pressing first. Pure.
 
-import { ago, duration, stopped, ticking } from "./text.js";
+import { ago, duration, plural, stopped, ticking } from "./text.js";
 
 /** Below this much history left, in seconds, a pause of the link may cost a resync. */
 export const HEADROOM_WARN_SECONDS = 120;
 /** An observation older than this, in ms, is not the present any more. */
-export const OBSERVED_OLD_MS = 20_000;
+export const OBSERVED_OLD_MS = 15_000;
+
+/**
+ * What is wrong with a side that is not `reachable`. One that is another cluster does answer: its error begins so.
+ * @param {{error: string | null}} side
+ */
+export function otherwise(side) {
+  return /^it answers\b/i.test(side.error ?? "") ? "is not the one it should be" : "cannot be reached";
+}
+
+/**
+ * What there is to say of a lag that has no seconds yet, or null: the monitor has not seen this standby caught up.
+ * @param {any} observed
+ */
+export function catchingUp(observed) {
+  const { revisions = null, seconds = null } = observed?.lag ?? {};
+  if (seconds != null || !(revisions > 0)) return null;
+  return `catching up: ${plural(revisions, "revision")} behind, since when is not known`;
+}
 
 /**
  * @typedef {object} Notice
@@ -50,15 +68,16 @@ function sides(observed) {
   const { primary, standby } = observed;
   if (!primary.reachable) {
     const why = stopped(primary.error ?? "No reason was given");
-    all.push({
-      id: "primary", tone: "bad", title: "The primary cannot be reached",
-      text: `${why} Nothing new arrives on the standby, and no check can be made. Revisions of it below are the last known.`,
-    });
+    const away = otherwise(primary) === "cannot be reached";
+    const arrives = away && standby.role !== "primary" ? "Nothing new arrives on the standby, and no" : "No";
+    const below = away ? "Revisions of it below are the last known." : "Its revisions below are those of the cluster that answers.";
+    const text = `${why} ${arrives} check can be made. ${below}`;
+    all.push({ id: "primary", tone: "bad", title: `The primary ${otherwise(primary)}`, text });
   }
   if (!standby.reachable) {
     const why = stopped(standby.error ?? "No reason was given");
     all.push({
-      id: "standby", tone: "bad", title: "The standby cannot be reached",
+      id: "standby", tone: "bad", title: `The standby ${otherwise(standby)}`,
       text: `${why} Its role, phase and leader below are the last known.`,
     });
   }
@@ -69,7 +88,7 @@ function link({ standby, primary }, nowMs) {
   if (standby.role === "primary") {
     return [{
       id: "promoted", tone: "notice", title: "This side was promoted: it is a primary now",
-      text: "No synchronizer can write to it any more. Checks compare with what it held when it was promoted.",
+      text: "No synchronizer can write to it any more. Checks compare both sides as they were at the moment of the promotion.",
     }];
   }
   const all = [];

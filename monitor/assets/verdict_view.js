@@ -2,15 +2,9 @@
 
 import { byId, h, setChildren, setText, time } from "./dom.js";
 import { shape } from "./shapes.js";
-import { NOT_KNOWN, ago, count, dateTime, duration, percent } from "./text.js";
-import { endedMs, verdictOf } from "./verdict.js";
+import { ago, count, dateTime, duration, percent } from "./text.js";
+import { comparedWords, endedMs, verdictOf } from "./verdict.js";
 import { noticesOf } from "./notices.js";
-
-const BASIS = {
-  checkpoint: "as of the checkpoint",
-  head: "as of the primary's newest revision",
-  promotion: "as of the promotion",
-};
 
 /** What was said last to those who listen. */
 let announced = "";
@@ -35,7 +29,7 @@ export function showVerdict(state, nowMs, lostMs) {
   showProgress(verdict.progress ?? null);
   showFacts(verdict, nowMs);
   announce(verdict);
-  document.title = `${verdict.title} (${state?.link ?? "etcd-sync"})`;
+  document.title = `${verdict.spoken ?? verdict.title} (${state?.link ?? "etcd-sync"})`;
   showNotices(noticesOf(state, nowMs, lostMs));
 }
 
@@ -66,7 +60,6 @@ function showFacts({ told, newest }, nowMs) {
   const ended = (name, result) => fact(name, time(endedMs(result), ago, dateTime(endedMs(result)), nowMs));
   const tried = newest && newest !== told ? [ended("Tried", newest)] : [];
   if (!told) return holder.replaceChildren(...tried, fact(newest ? "Could tell" : "Checked", "never"));
-  const what = told.deep ? "keys and values" : "keys";
   holder.replaceChildren(
     ...tried,
     ended(newest === told ? "Checked" : "Could tell last", told),
@@ -74,15 +67,15 @@ function showFacts({ told, newest }, nowMs) {
     fact("Keys compared", count(told.keysCompared)),
     fact("Primary revision", count(told.primaryRevision)),
     fact("Standby revision", count(told.standbyRevision)),
-    fact("Compared", `${what}, ${BASIS[told.basis] ?? `as of ${NOT_KNOWN}`}`),
+    fact("Compared", comparedWords(told)),
   );
 }
 
 /** Says a verdict that changed, and never the ticking of its age. */
-function announce(verdict) {
-  if (verdict.title === announced || verdict.tone === "none") return;
-  announced = verdict.title;
-  setText(byId("announce"), verdict.title);
+function announce({ tone, title, spoken = title }) {
+  if (spoken === announced || tone === "none") return;
+  announced = spoken;
+  setText(byId("announce"), spoken);
 }
 
 function showNotices(notices) {

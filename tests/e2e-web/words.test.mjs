@@ -14,8 +14,11 @@ cpSync(fileURLToPath(new URL("../../monitor/assets", import.meta.url)), folder, 
 writeFileSync(join(folder, "package.json"), '{"type":"module"}');
 const load = (name) => import(pathToFileURL(join(folder, name)));
 const text = await load("text.js");
-const { verdictOf } = await load("verdict.js");
+const { comparedWords, newestDeep, newestTold, verdictOf } = await load("verdict.js");
 const { noticesOf } = await load("notices.js");
+const { lagWords } = await load("charts.js");
+const { namespaceChoices } = await load("filters.js");
+const { emptyWords } = await load("differences.js");
 const { pathsOf, roundUp, runsOf, spanOf } = await load("chart.js");
 
 /** Units hang on their figures by a no-break space. */
@@ -66,11 +69,44 @@ test("a verdict is green only when it is fresh, complete, and the link runs", ()
     [{ reachable: false, error: "e" }, {}, "the standby cannot be reached"],
     [{}, { primary: { reachable: false, error: "e" } }, "the primary cannot be reached"],
     [{}, { lag: { revisions: 812, seconds: 77 } }, "1 min 17 s behind"],
+    [{}, { lag: { revisions: 812, seconds: null } }, "catching up: 812 revisions behind, since when is not known"],
+    [{}, { lag: { revisions: 1, seconds: null } }, "catching up: 1 revision behind, since when is not known"],
+    [{}, { atMs: NOW - 15_001 }, "the monitor has not read the clusters lately"],
+    [{ role: "primary", leader: null }, { primary: { reachable: false, error: "e" } }, "the primary cannot be reached"],
+    [{ role: "primary", leader: null }, { atMs: NOW - 15_001 }, "the monitor has not read the clusters lately"],
   ];
   for (const [standby, observed, why] of but) {
     const { tone, title } = verdict(state([result()], standby, observed));
     assert.deepEqual([tone, plain(title)], ["warn", `Consistent, but ${why}`]);
   }
+  const blind = verdict({ ...state(), observed: null });
+  assert.deepEqual([blind.tone, blind.title], ["warn", "Consistent, but the monitor has not read the clusters yet"]);
+  assert.equal(verdict(state([result()], {}, { atMs: NOW - 15_000 })).tone, "good");
+  assert.equal(verdict(state([result()], {}, { lag: { revisions: 0, seconds: null } })).tone, "good", "right after the start");
+  assert.equal(verdict(state([result({ verdict: "different", surplus: 1 })], { leader: null })).tone, "warn");
+});
+
+test("a lag without a beginning is a warning on its card too, and is said aloud once", () => {
+  const observed = (revisions) => ({ ...state().observed, lag: { revisions, seconds: null } });
+  const words = { value: "Not known", note: "catching up: 812 revisions behind, since when is not known", tone: "warn" };
+  assert.deepEqual(lagWords(observed(812), false), words);
+  assert.equal(lagWords(observed(812), true).tone, "old");
+  assert.equal(lagWords(observed(0), false).tone, "plain");
+  const spoken = [812, 700].map((revisions) => verdict(state([result()], {}, observed(revisions))).spoken);
+  assert.deepEqual(spoken, Array(2).fill("Consistent, but behind the primary"));
+});
+
+test("a primary that is another cluster is not said to be silent", () => {
+  const error = "it answers, but it is cluster 8, and the standby was synchronized from cluster 7: check --primary-endpoints";
+  const other = state([result()], {}, { primary: { reachable: false, error } });
+  const { tone, title, lines } = verdict(other);
+  assert.deepEqual([tone, title], ["warn", "Consistent, but the primary is not the one it should be"]);
+  assert.equal(lines[0], `The primary: ${error}.`);
+  const unknown = { ...other.observed, lag: { revisions: null, seconds: null } };
+  assert.equal(lagWords(unknown, false).note, "the primary is not the one it should be");
+  const [notice] = noticesOf(other, NOW, null);
+  assert.equal(notice.title, "The primary is not the one it should be");
+  assert.match(notice.text, /^It answers, but it is cluster 8, .*: check --primary-endpoints\. No check can be made\./);
 });
 
 test("what is missed or mismatched is said first", () => {
@@ -88,12 +124,52 @@ test("surplus alone is calm", () => {
 
 test("values that were mismatched are not forgotten by a check of the keys", () => {
   const deep = result({ id: 1, startedMs: NOW - 90_000, deep: true, verdict: "different", mismatched: 2 });
-  const { tone, title } = verdict(state([deep, result({ id: 2 })]));
-  assert.deepEqual([tone, title], ["bad", "Not consistent: 2 values mismatched"]);
+  const { tone, title, spoken } = verdict(state([deep, result({ id: 2 })]));
+  assert.deepEqual([tone, plain(title)], ["bad", "Not consistent: 2 values mismatched (values compared 1 min 29 s ago)"]);
+  assert.equal(spoken, "Not consistent: 2 values mismatched", "an age that ticks is not read aloud");
   const missed = verdict(state([deep, result({ id: 2, verdict: "different", missed: 1 })]));
-  assert.equal(missed.title, "Not consistent: 1 key missed and 2 values mismatched");
-  const clean = { ...deep, verdict: "consistent", mismatched: 0 };
+  assert.equal(plain(missed.title), "Not consistent: 1 key missed and 2 values mismatched (values compared 1 min 29 s ago)");
+  const clean = { ...deep, id: 2, startedMs: NOW - 60_000, verdict: "consistent", mismatched: 0 };
   assert.equal(verdict(state([deep, clean, result({ id: 3 })])).tone, "good");
+});
+
+test("a slow check of values does not bring back what a later check of the keys saw healed", () => {
+  const keys = result({ id: 1, startedMs: NOW - 20_000 });
+  const slow = result({ id: 2, startedMs: NOW - 50_000, tookMs: 40_000, deep: true, verdict: "different", missed: 3, surplus: 2, mismatched: 1 });
+  const { tone, title, told, newest, lines } = verdict(state([keys, slow]));
+  assert.deepEqual([tone, plain(title)], ["bad", "Not consistent: 1 value mismatched (values compared 10 s ago)"]);
+  assert.deepEqual([told.id, newest.id], [1, 1]);
+  assert.ok(!lines.some((line) => /missed|surplus/i.test(line)), lines.join("\n"));
+  assert.deepEqual([newestTold([keys, slow]).id, newestDeep([keys, slow]).id], [1, 2]);
+  const clean = { ...slow, verdict: "consistent", missed: 0, surplus: 0, mismatched: 0 };
+  const worse = { ...keys, verdict: "different", missed: 1 };
+  assert.equal(verdict(state([worse, clean])).title, "Not consistent: 1 key missed", "nor does it take away what came up since");
+});
+
+test("the attempt that began last is the newest, whichever ended last", () => {
+  const failed = { verdict: "unknown", error: "no answer" };
+  const keys = result({ id: 1, startedMs: NOW - 20_000 });
+  const slow = result({ id: 2, startedMs: NOW - 50_000, tookMs: 40_000, deep: true, mismatched: 0 });
+  assert.equal(verdict(state([keys, { ...slow, ...failed, mismatched: null }])).tone, "good");
+  const away = verdict(state([{ ...keys, ...failed }, slow]));
+  assert.deepEqual([away.tone, away.told.id, away.newest.id], ["unknown", 2, 1]);
+  const setBack = result({ id: 3, startedMs: NOW - 3_600_000, verdict: "different", missed: 1 });
+  assert.equal(newestTold([keys, slow, setBack]).id, 3, "a clock that was set back must not hide what is new");
+});
+
+test("what could not be looked into is never consistent", () => {
+  const open = result({ verdict: "different", deep: true, mismatched: 0 });
+  const { tone, title, lines } = verdict(state([open]));
+  assert.deepEqual([tone, title], ["bad", "Not consistent: see the report"]);
+  assert.ok(!lines.some((line) => line.startsWith("Every synchronized key")), lines.join("\n"));
+  const before = { ...open, startedMs: NOW - 90_000 };
+  const later = verdict(state([before, result({ id: 2 })]));
+  assert.deepEqual([later.tone, later.title], ["bad", "Not consistent: see the report"]);
+  assert.match(plain(later.lines[0]), /^Values were last compared 1 min 29 s ago, and not all /);
+  assert.match(emptyWords([open], 0), /see the report/);
+  assert.match(emptyWords([before, result({ id: 2 })], 0), /see the report/);
+  assert.match(emptyWords([result()], 0), /^No differences: the last check that could tell/);
+  assert.match(emptyWords([], 0), /^No check has told yet/);
 });
 
 test("an old verdict is grey, and a bad one as well", () => {
@@ -138,6 +214,25 @@ test("after a promotion nobody misses the synchronizer", () => {
   const promoted = { role: "primary", leader: null };
   assert.equal(verdict(state([result({ basis: "promotion" })], promoted)).tone, "good");
   assert.deepEqual(notices(state([result()], promoted)), ["promoted"]);
+  const found = result({ basis: "promotion", verdict: "different", missed: 1, surplus: 2 });
+  for (const one of [found, result({ basis: "promotion" })]) {
+    const after = state([one], promoted, { primary: { reachable: false, error: "refused" } });
+    const said = [...verdict(after).lines, ...noticesOf(after, NOW, null).map(({ text }) => text)];
+    assert.ok(said.some((line) => line.startsWith("Compared as both sides were at the moment of the promotion")), said.join("\n"));
+    for (const line of said) assert.doesNotMatch(line, /failover|the standby|synchronizer (puts|is running)/);
+  }
+});
+
+test("what was compared with what", () => {
+  assert.equal(comparedWords(result()), "keys, as of the checkpoint");
+  assert.equal(comparedWords(result({ basis: "head" })), "keys, with the primary's newest revision");
+  assert.equal(comparedWords(result({ basis: "promotion", deep: true })), "keys and values, as both were at the moment of the promotion");
+});
+
+test("the namespaces of the filter are those of the monitor", () => {
+  assert.deepEqual(namespaceChoices(["apps"], ""), [["", "All"], ["apps", "apps"]]);
+  assert.deepEqual(namespaceChoices(["-", "apps"], "-"), [["", "All"], ["-", "none (cluster-scoped)"], ["apps", "apps"]]);
+  assert.deepEqual(namespaceChoices([], "-"), [["", "All"], ["-", "none (cluster-scoped)"]], "what is chosen stays");
 });
 
 test("notices", () => {
