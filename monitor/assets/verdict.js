@@ -85,7 +85,7 @@ export function newestDeep(results) {
  * @param {Result | null} result
  */
 export function unproved(result) {
-  return result?.verdict === "different" && differencesOf(result) === 0;
+  return result?.verdict === "different" && ((result.unproved ?? 0) > 0 || differencesOf(result) === 0);
 }
 
 /**

@@ -111,14 +111,14 @@ impl Checks {
     async fn compare_values(self, config: Arc<Config<MonitorConfig>>, board: Arc<Board>) {
         let soon = config.command.check_interval * CHECKS_BETWEEN_LOOKS;
         let every = config.command.deep_check_interval;
-        let mut due = every.is_some();
+        let pause = every.map_or(soon, |every| every.min(soon));
+        let mut looked: Option<Instant> = None;
         loop {
+            let due = every.is_some_and(|every| looked.is_none_or(|looked| looked.elapsed() >= every));
             if due || board.history(History::values_differ) {
+                looked = Some(Instant::now());
                 self.check(true).await;
             }
-            let differ = board.history(History::values_differ);
-            let pause = every.filter(|every| !differ || *every < soon).unwrap_or(soon);
-            due = every == Some(pause);
             tokio::time::sleep(pause).await;
         }
     }

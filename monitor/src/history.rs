@@ -67,6 +67,7 @@ impl History {
             surplus: 0,
             mismatched: None,
             own_status: None,
+            unproved: 0,
             healed: 0,
         };
         match report {
@@ -80,6 +81,7 @@ impl History {
                 (result.missed, result.surplus) = (report.missed.count, report.surplus.count);
                 result.mismatched = deep.then_some(report.mismatched.count);
                 result.own_status = deep.then_some(report.status.count);
+                result.unproved = report.unproved;
                 self.last_success_ms = self.last_success_ms.max(Some(started_ms + took_ms));
                 // One over values takes long: what another one began after it has found is newer.
                 let newest = self.latest_began.is_none_or(|latest| latest <= began);

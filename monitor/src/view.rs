@@ -140,6 +140,8 @@ pub struct CheckResult {
     pub mismatched: Option<u64>,
     /// Only of a deep one.
     pub own_status: Option<u64>,
+    /// Differences that nobody looked into.
+    pub unproved: u64,
     /// Differences of the one before that are gone.
     pub healed: u64,
 }
