@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tracing::{debug, error, info, warn};
 
+use super::condition::ConditionKey;
 use super::health::Health;
 
 const TICK: Duration = Duration::from_millis(100);
@@ -54,6 +55,7 @@ pub struct Driver<'a> {
     pub leadership: &'a Leadership,
     pub health: &'a Health,
     pub encryption: &'a Encryption,
+    pub condition: ConditionKey<'a>,
 }
 
 /// The answer to something the session asked for, or to a probe.
@@ -95,12 +97,19 @@ impl Driver<'_> {
         let mut watches = Watches::default();
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut under_way = false;
         let (mut head_due, mut headroom_due) = (Instant::now(), Instant::now() + HEAD_INTERVAL);
         loop {
             while let Some(effect) = session.poll() {
                 self.perform(effect, &mut answers, &mut watches);
             }
             self.health.session(session);
+            // Not before: what held the link may hold it again after a look.
+            if !under_way && session.is_under_way() {
+                under_way = true;
+                self.health.hold(None);
+                self.condition.write(None, stop).await;
+            }
             let handled = tokio::select! {
                 () = stop.wanted() => return Outcome::Stopped,
                 () = self.leadership.lost() => return Outcome::LeadershipLost,

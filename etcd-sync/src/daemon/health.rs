@@ -99,7 +99,6 @@ impl Health {
         let mut state = self.lock();
         let current = std::mem::take(&mut state.current);
         add(&mut state.past, &current);
-        state.hold = None;
     }
 
     /// The session has moved.

@@ -1,5 +1,6 @@
 //! `etcd-sync run`: campaign, read the record, drive a session, and begin again whenever something is unclear.
 
+mod condition;
 mod drive;
 pub mod facts;
 mod health;
@@ -13,14 +14,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use bytes::Bytes;
 use etcd_sync_core::batch::BatchLimits;
 use etcd_sync_core::fence::{Fence, Fenced};
 use etcd_sync_core::preflight::{Check, Level, judge, refusal};
-use etcd_sync_core::request::{Compare, Op, Txn};
 use etcd_sync_core::scope::Scope;
 use etcd_sync_core::session::{Carried, DeletionGuard, Ended, HELD_BYTES_MAX, Session, SessionConfig, init_role};
-use etcd_sync_core::state::{Condition, Phase, ROLE_STANDBY, StateKeys, cluster_id_text};
+use etcd_sync_core::state::{Phase, StateKeys, cluster_id_text};
 use etcd_sync_program::config::{ApiServers, Config, Connection, RunConfig};
 use etcd_sync_program::{Stop, now_ms};
 use etcd_sync_store::election::{Leadership, campaign};
@@ -29,6 +28,7 @@ use etcd_sync_store::{Error, Etcd, version_warning};
 use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
+use self::condition::ConditionKey;
 use self::drive::{Driver, Outcome};
 use self::health::{Health, Role};
 use crate::preflight::{self, Pair};
@@ -252,13 +252,13 @@ impl Daemon {
             Err(outcome) => return (outcome, None),
         };
         self.health.begin();
-        self.write_condition(fence, None).await;
         let driver = Driver {
             primary: &primary,
             standby: &self.standby,
             leadership,
             health: &self.health,
             encryption: &self.encryption,
+            condition: ConditionKey { standby: &self.standby, fence, holder: &self.run.holder },
         };
         let (outcome, phase, carried) = driver.run(session, &mut self.stop).await;
         self.carried = carried;
@@ -350,46 +350,10 @@ impl Daemon {
     async fn hold(&self, fence: &Fence, label: &'static str, why: &str) {
         if self.health.snapshot().hold.as_ref().is_none_or(|(_, held)| held != why) {
             error!(reason = label, "held: {why}");
-            self.write_condition(fence, Some(why)).await;
+            let condition = ConditionKey { standby: &self.standby, fence, holder: &self.run.holder };
+            condition.write(Some(why), &mut self.stop.clone()).await;
         }
         self.health.hold(Some((label, why.to_owned())));
-    }
-
-    /// Fenced like every write: on a promoted standby not even this is written.
-    async fn write_condition(&self, fence: &Fence, held: Option<&str>) {
-        let key = fence.keys.condition.clone();
-        let change = match held {
-            Some(held) => {
-                let condition =
-                    Condition { held: held.to_owned(), since_ms: now_ms(), holder: self.run.holder.clone() };
-                let value = serde_json::to_vec(&condition).unwrap_or_default().into();
-                Op::Put { key, value, lease: 0 }
-            }
-            None => Op::Delete { key },
-        };
-        let keys = &fence.keys;
-        let absent = |key: &Bytes| Compare::CreateRevision { key: key.clone(), revision: 0 };
-        let standby = vec![Compare::Value { key: keys.role.clone(), value: Bytes::from_static(ROLE_STANDBY) }];
-        // A link that was refused from the beginning has no role yet.
-        let never_ran = vec![absent(&keys.role), absent(&keys.checkpoint)];
-        for mut compares in [standby, never_ran] {
-            compares.push(Compare::CreateRevision { key: fence.leader_key.clone(), revision: fence.epoch });
-            let txn = Txn { compares, success: vec![change.clone()], failure: vec![] };
-            let mut stop = self.stop.clone();
-            let written = tokio::select! {
-                // A standby that hangs must not hold up the end.
-                () = stop.wanted() => return,
-                written = self.standby.txn(txn) => written,
-            };
-            match written {
-                Ok(reply) if !reply.succeeded => {}
-                Ok(_) => return,
-                Err(failure) => {
-                    warn!(error = %failure, "the condition could not be recorded in the standby");
-                    return;
-                }
-            }
-        }
     }
 
     /// True when the process should end.

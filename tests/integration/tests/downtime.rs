@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use etcd_sync_core::scope::{Scope, ScopeConfig};
 use etcd_sync_integration::compare::{await_true, dump};
@@ -152,7 +152,15 @@ async fn many_deletions_ask_first() -> Result<()> {
         ensure!(line.contains("--accept-deletions 300"), "{line}");
         await_ready(&daemon, 503, "would delete 300 of 1000", PATIENCE).await?;
         ensure!(dump(&store, &registry(), 0).await? == before, "a held resync changed the standby");
-        ensure!(link.standby.get(&link.keys.condition).await?.is_some(), "nobody else can see that it is held");
+        let said = link.standby.get(&link.keys.condition).await?.context("nobody else can see that it is held")?;
+        // It looks again every five seconds. Nobody hears of that while nothing changes.
+        for _ in 0..2 {
+            let looked = daemon.mark();
+            daemon.wait_line_from(looked, "resync by difference begins", PATIENCE).await?;
+        }
+        await_ready(&daemon, 503, "would delete 300 of 1000", PATIENCE).await?;
+        let again = link.standby.get(&link.keys.condition).await?.context("it is not held any more")?;
+        ensure!(again.mod_revision == said.mod_revision, "the reason was taken back and given again");
         daemon.kill()?;
     }
 

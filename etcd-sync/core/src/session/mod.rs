@@ -277,6 +277,11 @@ impl Session {
         Carried { kinds: self.kinds.clone(), kinds_known: self.kinds_known, lost, audit }
     }
 
+    /// Whether nothing that is looked at beforehand can refuse any more: keys are being written.
+    pub fn is_under_way(&self) -> bool {
+        !matches!(self.stage, Stage::Opening { .. } | Stage::Planning(_))
+    }
+
     /// What is synchronized.
     pub fn scope(&self) -> &Scope {
         &self.scope
