@@ -73,13 +73,13 @@ impl Lag {
     }
 
     /// How long until compaction, now at `compacted`, passes `checkpoint` at the primary's pace: (revisions, time); the time
-    /// is `None` while the primary is quiet.
+    /// is `None` while the primary is quiet, and where nothing was ever compacted (0).
     pub fn headroom(&self, compacted: Revision, checkpoint: Revision) -> (u64, Option<Duration>) {
         let revisions = (checkpoint - compacted).max(0) as u64;
         let pace = self.paces.front().zip(self.paces.back()).map(|((since, from), (until, to))| {
             (to - from) as f64 / until.saturating_sub(*since).as_secs_f64().max(1.0)
         });
-        let time = pace.filter(|pace| *pace > 0.0).map(|pace| revisions as f64 / pace);
+        let time = pace.filter(|pace| *pace > 0.0 && compacted > 0).map(|pace| revisions as f64 / pace);
         (revisions, time.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()))
     }
 
@@ -154,6 +154,7 @@ mod tests {
         lag.head(at(10), 1_100);
         assert_eq!(lag.headroom(400, 1_000), (600, Some(at(60))));
         assert_eq!(lag.headroom(1_200, 1_000), (0, Some(at(0))));
+        assert_eq!(lag.headroom(0, 1_000), (1_000, None));
     }
 
     #[test]
