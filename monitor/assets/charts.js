@@ -47,7 +47,8 @@ export function lagWords(observed, old) {
 function headroomWords(observed, old) {
   const known = observed?.headroom ?? { revisions: null, seconds: null };
   if (known.seconds == null && known.revisions != null) {
-    return { value: plural(known.revisions, "revision"), note: "the primary is quiet", tone: tone(old) };
+    const note = observed.primary.compactedRevision === 0 ? "nothing is compacted yet" : "the primary is quiet";
+    return { value: plural(known.revisions, "revision"), note, tone: tone(old) };
   }
   if (known.seconds == null) return { value: sentence(NOT_KNOWN), note: why(observed, ""), tone: tone(old) };
   const low = known.seconds < HEADROOM_WARN_SECONDS;

@@ -30,7 +30,7 @@ pub struct Advice {
 /// The gesture operators know: whatever runs the synchronizer's pods starts new ones, and the new leader compares all.
 const RESTART: &str = "kubectl delete pod --all-namespaces --selector app=etcd-sync";
 
-const LOOK: &str = "kubectl get deployment --all-namespaces etcd-sync";
+const LOOK: &str = "kubectl get pods --all-namespaces --selector app=etcd-sync";
 
 const PRUNE: &str = "etcd-sync prune";
 
