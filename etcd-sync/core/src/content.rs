@@ -150,9 +150,26 @@ pub fn decide(scope: &Scope, kinds: &Kinds, key: &[u8], header: &Header) -> Deci
     Decision::InScope
 }
 
+/// What opening a value tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Opened {
+    /// The object's header, where it could be decoded.
+    pub header: Option<Header>,
+    /// The value is encrypted and does not open here.
+    pub sealed: bool,
+}
+
+/// Opens a value and reads its header.
+pub fn open(keyring: &Keyring, kv: &KeyValue) -> Opened {
+    match keyring.open(&kv.key, &kv.value) {
+        Ok(plain) => Opened { header: object::header(&plain).ok(), sealed: false },
+        Err(_) => Opened { header: None, sealed: true },
+    }
+}
+
 /// The header of a value; `None` when it cannot be opened or decoded.
 pub fn header(keyring: &Keyring, kv: &KeyValue) -> Option<Header> {
-    object::header(&keyring.open(&kv.key, &kv.value).ok()?).ok()
+    open(keyring, kv).header
 }
 
 /// Whether a value's content takes it out of scope although its key is in it. What cannot be opened or decoded stays in.

@@ -18,6 +18,13 @@ pub struct ReadRange {
     pub revision: Revision,
 }
 
+impl ReadRange {
+    /// One key, at a revision (0: the newest).
+    pub fn single(key: Bytes, keys_only: bool, revision: Revision) -> Self {
+        ReadRange { range: KeyRange::single(key), limit: 1, keys_only, revision }
+    }
+}
+
 /// The answer to a [`ReadRange`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {

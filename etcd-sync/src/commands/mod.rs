@@ -11,6 +11,15 @@ pub mod status;
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use etcd_sync_core::check::Report;
+use etcd_sync_core::scope::Scope;
+use etcd_sync_store::compare::CompareOptions;
+use etcd_sync_store::encryption::Encryption;
+use etcd_sync_store::pace::Pace;
+use etcd_sync_store::pair::Pair;
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,4 +54,29 @@ fn print_json(value: &serde_json::Value) {
 fn refused(reason: &str) -> Outcome {
     eprintln!("etcd-sync: {reason}");
     Outcome::Differences
+}
+
+/// The exact comparison, within `timeout` and as fast as both clusters answer. `cannot` says what stays unknown without it.
+async fn compare(
+    pair: &Pair,
+    scope: &Scope,
+    encryption: &Encryption,
+    deep: bool,
+    timeout: Duration,
+    cannot: &'static str,
+) -> Result<Report> {
+    let options = CompareOptions {
+        scope,
+        encryption,
+        deep,
+        limit: timeout,
+        // So that a reason is told before the time is up.
+        patience: timeout / 2,
+        pace: &Pace::unlimited(),
+        progress: &|_, _| {},
+    };
+    let compared = tokio::time::timeout(timeout, pair.compare(&options)).await;
+    compared
+        .with_context(|| format!("the comparison did not end within {timeout:?}: give it more --timeout"))?
+        .context(cannot)
 }

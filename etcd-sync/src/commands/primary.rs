@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use etcd_sync_core::kv::KeyRange;
 use etcd_sync_core::request::ReadRange;
 use etcd_sync_core::scope::{Decision, Scope};
 use etcd_sync_core::state::cluster_id_text;
+use etcd_sync_store::compare::CheckError;
 use etcd_sync_store::{Error, Etcd};
 
 /// A primary that is gone for good shall not be waited for long.
@@ -19,8 +19,12 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// # Errors
 /// Why the primary cannot be read.
 pub async fn on_primary(primary: &Etcd, scope: &Scope, key: &Bytes) -> Result<bool, Error> {
-    let wanted = ReadRange { range: KeyRange::single(key.clone()), limit: 1, keys_only: true, revision: 0 };
-    Ok(primary.read(wanted).await?.kvs.iter().any(|kv| scope.decide_kv(kv) == Decision::InScope))
+    Ok(primary
+        .read(ReadRange::single(key.clone(), true, 0))
+        .await?
+        .kvs
+        .iter()
+        .any(|kv| scope.decide_kv(kv) == Decision::InScope))
 }
 
 /// A primary that may be gone for good, if the operator says so.
@@ -46,10 +50,7 @@ impl<'a> Primary<'a> {
                 let found = cluster_id_text(identity.cluster_id);
                 return match found == recorded {
                     true => Ok(primary),
-                    false => Err(format!(
-                        "the primary is cluster {found}, and the standby was synchronized from cluster {recorded}: check \
-                         --primary-endpoints"
-                    )),
+                    false => Err(CheckError::OtherPrimary { recorded: recorded.to_owned(), found }.to_string()),
                 };
             }
             Ok(Err(error)) => error.to_string(),

@@ -9,7 +9,6 @@ use bytes::Bytes;
 use etcd_sync_core::check::{Difference, Finding, Report, SurplusReason};
 use etcd_sync_core::content;
 use etcd_sync_core::kv::{Revision, from_printable, printable};
-use etcd_sync_core::provenance::{Moments, Origin};
 use etcd_sync_core::prune::{Candidate, Fate, Outcome as Done, Plan, PlannedAt, deletion, standby};
 use etcd_sync_core::saved::{FORMAT, Head, What, file_name};
 use etcd_sync_core::scope::{Decision, Scope};
@@ -17,9 +16,7 @@ use etcd_sync_core::state::{Checkpoint, Phase, cluster_id_text};
 use etcd_sync_program::args::TableOutput;
 use etcd_sync_program::config::{Config, PruneConfig};
 use etcd_sync_store::WriteError;
-use etcd_sync_store::compare::CompareOptions;
 use etcd_sync_store::encryption::Encryption;
-use etcd_sync_store::pace::Pace;
 use etcd_sync_store::pair::Pair;
 use etcd_sync_store::record::Record;
 use futures_util::stream::{StreamExt, TryStreamExt, iter};
@@ -27,7 +24,7 @@ use serde_json::{Value, json};
 
 use super::confirm::confirm;
 use super::primary::on_primary;
-use super::{Outcome, print, print_json, refused};
+use super::{Outcome, compare, print, print_json, refused};
 use crate::saved_file::Saving;
 
 /// Values read at once: each is at most 1.5 MiB.
@@ -55,29 +52,15 @@ pub async fn run(config: Config, options: PruneConfig) -> Result<Outcome> {
     if let Some(reason) = unfit(&record, checkpoint.as_ref(), &config.link) {
         return Ok(refused(&reason));
     }
-    let comparing = CompareOptions {
-        scope: &config.scope,
-        encryption: &encryption,
-        deep: false,
-        limit: options.timeout,
-        patience: options.timeout / 2,
-        pace: &Pace::unlimited(),
-        progress: &|_, _| {},
-    };
-    let comparison = pair.compare(&comparing);
-    let report = tokio::time::timeout(options.timeout, comparison)
-        .await
-        .with_context(|| format!("the comparison did not end within {:?}: give it more --timeout", options.timeout))?
-        .context("could not tell which keys are surplus")?;
-    // After the comparison, so that it speaks of every key found.
+    let cannot = "could not tell which keys are surplus";
+    let report = compare(&pair, &config.scope, &encryption, false, options.timeout, cannot).await?;
+    // The comparison took its time: it may have been promoted or held meanwhile.
     let record = Record::read(&pair.standby, &pair.keys).await.context("the standby's record cannot be read")?;
     let reason = report.at.held.as_deref().map(held).or_else(|| unfit(&record, checkpoint.as_ref(), &config.link));
     if let Some(reason) = reason {
         return Ok(refused(&reason));
     }
-    let (base, seen) = checkpoint.map_or((0, 0), |checkpoint| (checkpoint.base, checkpoint.seen));
-    let moments = Moments { base, seen, last_write: record.last_write(), began: record.revision };
-    let candidates = look_up(&pair, &encryption, &config.scope, moments, &report).await?;
+    let candidates = look_up(&pair, &encryption, &config.scope, &report).await?;
     let at = PlannedAt {
         link: config.link.clone(),
         primary_revision: report.at.primary_revision,
@@ -164,16 +147,10 @@ fn permitted(options: &PruneConfig, count: u64) -> Result<Result<(), String>> {
 }
 
 /// Reads the surplus keys, with their values for as long as it takes to read their headers.
-async fn look_up(
-    pair: &Pair,
-    encryption: &Encryption,
-    scope: &Scope,
-    moments: Moments,
-    report: &Report,
-) -> Result<Vec<Candidate>> {
+async fn look_up(pair: &Pair, encryption: &Encryption, scope: &Scope, report: &Report) -> Result<Vec<Candidate>> {
     let standby = &pair.standby;
     let read = |finding: &Finding| {
-        let mut reason = match finding.difference {
+        let reason = match finding.difference {
             Difference::Surplus(reason) => reason,
             _ => SurplusReason::Leftover,
         };
@@ -183,10 +160,6 @@ async fn look_up(
             let (Some(kv), _) = standby.get(&key).await? else { return Ok(None) };
             if scope.decide_kv(&kv) != Decision::InScope {
                 return Ok(None);
-            }
-            // Made while no synchronizer ran, so not on record yet.
-            if moments.origin(false, kv.create_revision, kv.mod_revision) == Origin::Local {
-                reason = SurplusReason::Local;
             }
             encryption.prime(std::slice::from_ref(&kv)).await;
             let header = scope.split(&kv.key).and_then(|_| content::header(&encryption.keyring, &kv));

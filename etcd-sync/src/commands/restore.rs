@@ -4,8 +4,8 @@ use std::slice::from_ref;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use etcd_sync_core::kv::{KeyRange, KeyValue, printable};
-use etcd_sync_core::object;
+use etcd_sync_core::content::{self, Opened};
+use etcd_sync_core::kv::{KeyValue, printable};
 use etcd_sync_core::prune::standby;
 use etcd_sync_core::request::ReadRange;
 use etcd_sync_core::restore::{Item, Report, State, order, put_back, putting_back};
@@ -108,10 +108,8 @@ async fn item(scope: &Scope, encryption: &Encryption, kv: &KeyValue) -> Item {
         return Item::new(kv, None, false);
     }
     encryption.prime(from_ref(kv)).await;
-    let opened = encryption.keyring.open(&kv.key, &kv.value);
-    let closed = opened.is_err();
-    let header = opened.ok().and_then(|plain| object::header(&plain).ok());
-    Item::new(kv, header.as_ref(), closed)
+    let Opened { header, sealed } = content::open(&encryption.keyring, kv);
+    Item::new(kv, header.as_ref(), sealed)
 }
 
 /// What the standby has on record, if the keys of the file may be put back into it; else the reason why not.
@@ -290,7 +288,5 @@ fn after(state: State, sent: bool) -> State {
 }
 
 async fn exists(etcd: &Etcd, item: &Item) -> Result<bool, Error> {
-    let range = KeyRange::single(item.key.clone());
-    let kvs: Vec<KeyValue> = etcd.read(ReadRange { range, limit: 1, keys_only: true, revision: 0 }).await?.kvs;
-    Ok(!kvs.is_empty())
+    Ok(!etcd.read(ReadRange::single(item.key.clone(), true, 0)).await?.kvs.is_empty())
 }

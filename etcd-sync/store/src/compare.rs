@@ -7,10 +7,9 @@ use bytes::Bytes;
 use etcd_sync_core::check::{
     Basis, ComparedAt, Comparison, Difference, KEPT_MAX, Looked, Object, Report, Suspect, difference,
 };
-use etcd_sync_core::content::{self, CRDS, Kinds};
+use etcd_sync_core::content::{self, CRDS, Kinds, Opened};
 use etcd_sync_core::drift::Drift;
 use etcd_sync_core::kv::{KeyRange, KeyValue, Revision, successor};
-use etcd_sync_core::object;
 use etcd_sync_core::provenance::{Moments, Origin};
 use etcd_sync_core::request::ReadRange;
 use etcd_sync_core::scope::{Decision, Scope};
@@ -377,9 +376,7 @@ impl Run<'_> {
         if let (Difference::Mismatched(drift), Some(primary), Some(standby)) = (&mut found, &primary, &standby) {
             *drift = Drift::between(keyring, &suspect.key, &primary.value, &standby.value);
         }
-        let opened = keyring.open(&kv.key, &kv.value);
-        let sealed = opened.is_err();
-        let header = opened.ok().and_then(|plain| object::header(&plain).ok());
+        let Opened { header, sealed } = content::open(keyring, kv);
         Ok(Verdict::Differs(found, Looked { object: header.as_ref().map(Object::new), sealed }))
     }
 
@@ -405,8 +402,7 @@ impl Run<'_> {
 
     /// The key in scope at a revision of a side.
     async fn value(&self, side: Side, key: &Bytes, revision: Revision) -> Result<Option<KeyValue>, Error> {
-        let range = KeyRange::single(key.clone());
-        let page = self.pair.etcd(side).read(ReadRange { range, limit: 1, keys_only: false, revision }).await?;
+        let page = self.pair.etcd(side).read(ReadRange::single(key.clone(), false, revision)).await?;
         self.options.pace.pay(Work::of(&page.kvs), !self.options.deep).await;
         self.options.encryption.prime(&page.kvs).await;
         Ok(page.kvs.into_iter().next().filter(|kv| self.options.scope.decide_kv(kv) == Decision::InScope))

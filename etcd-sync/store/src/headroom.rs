@@ -3,7 +3,7 @@
 use crate::client::Etcd;
 use crate::error::Error;
 use bytes::Bytes;
-use etcd_sync_core::kv::{KeyRange, Revision};
+use etcd_sync_core::kv::Revision;
 use etcd_sync_core::request::ReadRange;
 
 /// The primary's compact revision as far as it is at or below `checkpoint`, searched by halving from the one `known` so
@@ -28,8 +28,7 @@ pub async fn compacted(primary: &Etcd, key: Bytes, known: Revision, checkpoint: 
 
 /// Whether a cluster still has its history at `revision`; `key` is any key the caller may read.
 pub(crate) async fn readable(etcd: &Etcd, key: Bytes, revision: Revision) -> Result<bool, Error> {
-    let range = KeyRange::single(key);
-    match etcd.read(ReadRange { range, limit: 1, keys_only: true, revision }).await {
+    match etcd.read(ReadRange::single(key, true, revision)).await {
         Ok(_) => Ok(true),
         Err(Error::Compacted { .. }) => Ok(false),
         Err(error) => Err(error),

@@ -111,9 +111,7 @@ pub async fn local_keys(standby: &Etcd, keys: &StateKeys) -> Result<HashSet<Byte
 /// # Errors
 /// Why the primary cannot be read.
 pub async fn ask_witness(primary: &Etcd, witness: &Witness) -> Result<Option<bool>, Error> {
-    let key = Bytes::from(witness.key.clone());
-    let range = KeyRange::single(key);
-    match primary.read(ReadRange { range, limit: 1, keys_only: true, revision: witness.revision }).await {
+    match primary.read(ReadRange::single(witness.key.clone().into(), true, witness.revision)).await {
         Ok(page) => Ok(Some(witness.recognizes(page.kvs.first()))),
         // A revision still to come is told apart by the primary's own.
         Err(Error::Compacted { .. } | Error::FutureRevision { .. }) => Ok(None),

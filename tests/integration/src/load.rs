@@ -97,6 +97,11 @@ impl WriterOptions {
             changes_per_txn: 1,
         }
     }
+
+    /// A thousand transactions per second, nearly a third of them deletes.
+    pub fn busy(keys: Vec<Bytes>) -> Self {
+        WriterOptions { per_second: 1_000.0, delete_percent: 30, ..WriterOptions::new(keys) }
+    }
 }
 
 /// What a [`Writer`] did.

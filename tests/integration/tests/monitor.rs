@@ -54,8 +54,7 @@ async fn check(monitor: &Daemon, parameters: &str) -> Result<(u16, Value)> {
 
 /// Changes random keys of the link's data, a thousand a second.
 fn writer(link: &Link, keys: usize) -> Result<Writer> {
-    let mut options = WriterOptions::new((0..keys).map(key).collect());
-    (options.per_second, options.delete_percent) = (1_000.0, 30);
+    let options = WriterOptions::busy((0..keys).map(key).collect());
     Ok(Writer::start(link.primary.store(Side::Primary)?, options))
 }
 

@@ -328,8 +328,7 @@ impl Session {
     /// Reads one key with its value, the newest, on both sides.
     fn read_both(&mut self, key: &Bytes, purpose: impl Fn(Side, Bytes) -> ReadFor) {
         for side in [Side::Primary, Side::Standby] {
-            let range = KeyRange::single(key.clone());
-            let request = ReadRange { range, limit: 1, keys_only: false, revision: 0 };
+            let request = ReadRange::single(key.clone(), false, 0);
             self.read(side, request, purpose(side, key.clone()));
         }
     }
