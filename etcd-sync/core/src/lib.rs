@@ -19,6 +19,7 @@ pub mod provenance;
 pub mod prune;
 pub mod request;
 pub mod restore;
+pub mod role;
 pub mod saved;
 pub mod scope;
 pub mod session;

@@ -25,6 +25,12 @@ pub struct StateKeys {
     pub copied: Bytes,
     /// Why the link is held, for people ([`Condition`]); absent when it is not.
     pub condition: Bytes,
+    /// Where the histories of the two clusters part, once it was promoted ([`crate::role::Promotion`]).
+    pub promotion: Bytes,
+    /// What was last seen of the primary ([`PrimarySeen`]).
+    pub primary_seen: Bytes,
+    /// Prefix of the journal: one entry for each run of a failover command.
+    pub journal_prefix: Bytes,
     /// Prefix of the election's keys.
     pub leader_prefix: Bytes,
     /// Prefix of the ledger of local keys: one empty key for each.
@@ -42,6 +48,9 @@ impl StateKeys {
             checkpoint: name("checkpoint"),
             copied: name("copied"),
             condition: name("condition"),
+            promotion: name("promotion"),
+            primary_seen: name("primary-seen"),
+            journal_prefix: name("journal/"),
             leader_prefix: name("leader/"),
             local_prefix: name("local/"),
             root: name(""),
@@ -163,31 +172,64 @@ impl Checkpoint {
     }
 
     /// Reads a value from etcd.
-    pub fn decode(value: &[u8]) -> Result<Self, BadCheckpoint> {
+    ///
+    /// # Errors
+    /// It is none, or another version's.
+    pub fn decode(value: &[u8]) -> Result<Self, BadRecord> {
+        BadRecord::check_format("checkpoint", value, Self::FORMAT)?;
+        serde_json::from_slice(value).map_err(|error| BadRecord::unreadable("checkpoint", &error))
+    }
+}
+
+/// The newest sign of the primary that the leader had. It is written now and then, not with every change: what the primary
+/// took after it is not known here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrimarySeen {
+    /// Its newest revision then.
+    pub revision: Revision,
+    /// When, in Unix milliseconds, by the leader's clock.
+    pub at_ms: u64,
+}
+
+/// A record of ours that cannot be used. Nothing is changed while it stands.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadRecord {
+    /// Written by another version.
+    #[error("the {what} has format {found}, this program knows only {known}: run the version that wrote it")]
+    OtherFormat {
+        /// Which record.
+        what: &'static str,
+        /// The format found.
+        found: u32,
+        /// The format known.
+        known: u32,
+    },
+    /// Not a record of ours.
+    #[error("the {what} cannot be read ({problem}): something else wrote to the link's state directory")]
+    Unreadable {
+        /// Which record.
+        what: &'static str,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+impl BadRecord {
+    pub(crate) fn check_format(what: &'static str, value: &[u8], known: u32) -> Result<(), Self> {
         #[derive(Deserialize)]
         struct Format {
             format: u32,
         }
-        let format = serde_json::from_slice::<Format>(value).map_err(|e| BadCheckpoint::Unreadable(e.to_string()))?;
-        if format.format != Self::FORMAT {
-            return Err(BadCheckpoint::OtherFormat { found: format.format });
+        match serde_json::from_slice::<Format>(value) {
+            Ok(Format { format }) if format == known => Ok(()),
+            Ok(Format { format: found }) => Err(BadRecord::OtherFormat { what, found, known }),
+            Err(error) => Err(Self::unreadable(what, &error)),
         }
-        serde_json::from_slice(value).map_err(|e| BadCheckpoint::Unreadable(e.to_string()))
     }
-}
 
-/// A checkpoint that cannot be used. Nothing is written while it stands.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BadCheckpoint {
-    /// Written by another version.
-    #[error("the checkpoint has format {found}, this program knows only {known}: run the version that wrote it", known = Checkpoint::FORMAT)]
-    OtherFormat {
-        /// The format found.
-        found: u32,
-    },
-    /// Not a checkpoint.
-    #[error("the checkpoint cannot be read ({0}): something else wrote to the link's state directory")]
-    Unreadable(String),
+    pub(crate) fn unreadable(what: &'static str, error: &serde_json::Error) -> Self {
+        BadRecord::Unreadable { what, problem: error.to_string() }
+    }
 }
 
 /// Why a link stands still, as `status` shows it while nobody else can say.
@@ -235,8 +277,11 @@ mod tests {
     #[test]
     fn another_format_and_garbage_are_told_apart() {
         let newer = String::from_utf8(checkpoint().encode().to_vec()).unwrap().replace("\"format\":1", "\"format\":2");
-        assert_eq!(Checkpoint::decode(newer.as_bytes()), Err(BadCheckpoint::OtherFormat { found: 2 }));
-        assert!(matches!(Checkpoint::decode(b"rubbish"), Err(BadCheckpoint::Unreadable(_))));
+        assert_eq!(
+            Checkpoint::decode(newer.as_bytes()),
+            Err(BadRecord::OtherFormat { what: "checkpoint", found: 2, known: 1 })
+        );
+        assert!(matches!(Checkpoint::decode(b"rubbish"), Err(BadRecord::Unreadable { .. })));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use etcd_sync_core::kv::{KeyRange, KeyValue, Revision, successor};
 use etcd_sync_core::provenance::{Moments, Origin};
 use etcd_sync_core::request::ReadRange;
 use etcd_sync_core::scope::{Decision, Scope};
-use etcd_sync_core::state::{BadCheckpoint, Checkpoint, Phase, ROLE_PRIMARY, cluster_id_text};
+use etcd_sync_core::state::{BadRecord, Checkpoint, Phase, ROLE_PRIMARY, cluster_id_text};
 use etcd_sync_core::walk::{Side, Walk, WalkOptions};
 use futures_util::stream::{self, StreamExt};
 
@@ -99,7 +99,7 @@ pub enum CheckError {
     },
     /// The record is unusable.
     #[error(transparent)]
-    Checkpoint(#[from] BadCheckpoint),
+    Checkpoint(#[from] BadRecord),
     /// A cluster cannot be read.
     #[error(transparent)]
     Store(#[from] Error),

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use etcd_sync_core::kv::{KeyRange, KeyValue, Revision, successor};
 use etcd_sync_core::provenance::LOCAL_KEYS_MAX;
 use etcd_sync_core::request::{Op, ReadRange, Txn};
-use etcd_sync_core::state::{BadCheckpoint, Checkpoint, Condition, StateKeys, Witness};
+use etcd_sync_core::state::{BadRecord, Checkpoint, Condition, StateKeys, Witness};
 
 use crate::client::Etcd;
 use crate::error::{Error, WriteError};
@@ -75,7 +75,7 @@ impl Record {
     ///
     /// # Errors
     /// It was written by another version, or by something else.
-    pub fn checkpoint(&self) -> Result<Option<Checkpoint>, BadCheckpoint> {
+    pub fn checkpoint(&self) -> Result<Option<Checkpoint>, BadRecord> {
         self.checkpoint.as_ref().map(|kv| Checkpoint::decode(&kv.value)).transpose()
     }
 

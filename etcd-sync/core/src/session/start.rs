@@ -10,7 +10,7 @@ use crate::encryption::Keyring;
 use crate::fence::Fence;
 use crate::kv::{Revision, printable};
 use crate::request::{Compare, Op, Txn};
-use crate::state::{BadCheckpoint, Checkpoint, Phase, ROLE_STANDBY, StateKeys, cluster_id_text};
+use crate::state::{BadRecord, Checkpoint, Phase, ROLE_STANDBY, StateKeys, cluster_id_text};
 
 /// What the operator decides about a link.
 #[derive(Clone, Debug)]
@@ -229,7 +229,7 @@ pub enum Refusal {
     },
     /// The record cannot be used.
     #[error(transparent)]
-    Checkpoint(#[from] BadCheckpoint),
+    Checkpoint(#[from] BadRecord),
 }
 
 impl Refusal {
