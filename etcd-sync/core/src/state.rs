@@ -29,7 +29,9 @@ pub struct StateKeys {
     pub promotion: Bytes,
     /// What was last seen of the primary ([`PrimarySeen`]).
     pub primary_seen: Bytes,
-    /// Prefix of the journal: one entry for each run of a failover command.
+    /// Name of the run of a failover command that is not finished; absent when there is none.
+    pub open_run: Bytes,
+    /// Prefix of the journal: one entry for each run of a failover command ([`crate::procedure::Run`]).
     pub journal_prefix: Bytes,
     /// Prefix of the election's keys.
     pub leader_prefix: Bytes,
@@ -50,11 +52,17 @@ impl StateKeys {
             condition: name("condition"),
             promotion: name("promotion"),
             primary_seen: name("primary-seen"),
+            open_run: name("open-run"),
             journal_prefix: name("journal/"),
             leader_prefix: name("leader/"),
             local_prefix: name("local/"),
             root: name(""),
         }
+    }
+
+    /// The journal's entry for a run.
+    pub fn journal_entry(&self, run: &str) -> Bytes {
+        [&self.journal_prefix[..], run.as_bytes()].concat().into()
     }
 
     /// The ledger's entry for a local key.

@@ -34,6 +34,8 @@ pub struct Record {
 /// A key in the election.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
+    /// Its key.
+    pub key: Bytes,
     /// Who it is.
     pub holder: String,
     /// Its epoch, should it lead.
@@ -56,9 +58,11 @@ impl Record {
         let leaders = ReadRange { range, limit: 0, keys_only: false, revision: reply.revision };
         let mut leaders = standby.read(leaders).await?.kvs;
         leaders.sort_by_key(|kv| kv.create_revision);
-        let candidates = leaders
-            .into_iter()
-            .map(|kv| Candidate { holder: String::from_utf8_lossy(&kv.value).into_owned(), epoch: kv.create_revision });
+        let candidates = leaders.into_iter().map(|kv| Candidate {
+            holder: String::from_utf8_lossy(&kv.value).into_owned(),
+            epoch: kv.create_revision,
+            key: kv.key,
+        });
         let mut gets = reply.gets.into_iter();
         let mut get = || gets.next().flatten();
         Ok(Record {

@@ -1,0 +1,176 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::object::{Header, Owner};
+use crate::state::PrimarySeen;
+use crate::text::WIDTH;
+
+fn intent(command: Command) -> Intent {
+    Intent {
+        command,
+        primary: "https://10.0.0.1:2379,https://10.0.0.2:2379".into(),
+        standby: "https://10.1.0.1:2379,https://10.1.0.2:2379".into(),
+        fence_primary: true,
+        writers: WritersHow::Manual,
+        dns: Some(Domain {
+            name: "global.example.com".into(),
+            addresses: vec!["10.1.0.10".into()],
+            how: DnsHow::Update { server: "10.0.0.53:53".into() },
+        }),
+        inside: Some("cpaas-system/deployments/sentry".into()),
+        restart_first: vec!["service_name=cpaas-elasticsearch".into()],
+        restart: vec!["service_name in (alertmanager,vmselect,vminsert)".into()],
+    }
+}
+
+fn run(command: Command) -> Run {
+    let mut run = Run::new("20261121T100000Z-1a2b".into(), command, "default", plan(&intent(command)));
+    run.attempt("ada@bastion", 0);
+    run
+}
+
+fn done() -> Outcome {
+    Outcome::Done("seen".into())
+}
+
+/// Takes steps until `stop`.
+fn take(run: &mut Run, stop: Option<Step>) {
+    let mut at_ms = 0;
+    while let Some(step) = run.next().filter(|step| Some(*step) != stop) {
+        run.begin(step, at_ms);
+        run.end(done(), at_ms + 10);
+        at_ms += 10;
+    }
+}
+
+#[test]
+fn the_role_changes_before_the_domain_does() {
+    for command in [Command::Switchover, Command::Failover] {
+        let at = |step| command.steps().iter().position(|other| *other == step).unwrap();
+        assert!(at(Step::Promote) < at(Step::DnsSwitch));
+    }
+}
+
+#[test]
+fn a_run_goes_on_where_it_stopped_and_repeats_what_may_have_changed() {
+    let mut run = run(Command::Switchover);
+    take(&mut run, Some(Step::Promote));
+    run.begin(Step::Promote, 100);
+    // Killed here. What was seen of the writers says nothing about now.
+    run.attempt("ada@bastion", 200);
+    assert_eq!(run.next(), Some(Step::StopWriters));
+    take(&mut run, Some(Step::DnsSwitch));
+    run.begin(Step::DnsSwitch, 300);
+    run.end(Outcome::Failed("refused".into()), 310);
+    assert_eq!((run.next(), run.state), (Some(Step::DnsSwitch), State::Open));
+    // Behind the promotion nothing of it is looked at again.
+    run.attempt("bob@bastion", 400);
+    assert_eq!(run.next(), Some(Step::DnsSwitch));
+    take(&mut run, None);
+    assert_eq!((run.next(), run.state), (None, State::Completed));
+    assert_eq!(Run::decode(&run.encode()), Ok(run));
+}
+
+#[test]
+fn a_note_outlives_an_interruption() {
+    let mut run = run(Command::Failover);
+    run.begin(Step::Preflight, 0);
+    run.end(done(), 1);
+    run.begin(Step::RestartFirst, 1);
+    run.set_note(serde_json::json!({"pods": ["a"]}));
+    run.attempt("ada@bastion", 2);
+    run.begin(Step::RestartFirst, 3);
+    assert_eq!(run.note(Step::RestartFirst), Some(&serde_json::json!({"pods": ["a"]})));
+}
+
+#[test]
+fn texts_fit_a_terminal() {
+    let mut run = run(Command::Switchover);
+    take(&mut run, Some(Step::Compare));
+    run.begin(Step::Compare, 10);
+    run.end(
+        Outcome::Done("18204 keys and values are equal at revision 48211 of the primary, and it has none later".into()),
+        412,
+    );
+    take(&mut run, None);
+    run.loss = Some(Loss {
+        applied_revision: 48_211,
+        offset: 3,
+        applied_ms: 1_767_323_045_000,
+        seen: Some(PrimarySeen { revision: 48_215, at_ms: 1_767_323_046_000 }),
+        now_ms: 1_767_323_176_000,
+    });
+    for text in [run.plan_text(), run.text(), run.end_text()] {
+        assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+    }
+}
+
+#[test]
+fn the_loss_says_what_is_known_and_what_is_not() {
+    let seen = |revision| Some(PrimarySeen { revision, at_ms: 0 });
+    let loss = |seen, offset| Loss { applied_revision: 10, offset, applied_ms: 0, seen, now_ms: 0 };
+    assert_eq!(loss(None, 0).known_revisions(), None);
+    assert_eq!(loss(seen(10), 0).known_revisions(), Some(0));
+    assert_eq!(loss(seen(14), 0).known_revisions(), Some(4));
+    // Of revision 10 itself only a part is here.
+    assert_eq!(loss(seen(14), 2).known_revisions(), Some(5));
+    // The checkpoint may be newer than the last look.
+    assert_eq!(loss(seen(8), 0).known_revisions(), Some(0));
+}
+
+fn header(uid: &str, owners: &[&str]) -> Header {
+    let owners = owners.iter().map(|uid| Owner { uid: (*uid).into(), ..Owner::default() }).collect();
+    Header { uid: uid.into(), owners, ..Header::default() }
+}
+
+#[test]
+fn what_has_lost_all_its_owners_is_doomed_and_what_hangs_on_it() {
+    let mut orphans = Orphans::default();
+    for (uid, owners) in [
+        ("deployment", &[][..]),
+        ("set", &["deployment"]),
+        ("lost-set", &["gone"]),
+        ("pod", &["lost-set"]),
+        ("shared", &["gone", "deployment"]),
+        ("of-both", &["lost-set", "pod"]),
+        ("half", &["lost-set", "set"]),
+    ] {
+        orphans.see(uid, &header(uid, owners));
+    }
+    assert_eq!(orphans.doomed(), ["lost-set".into(), "of-both".into(), "pod".into()] as [Box<str>; 3]);
+}
+
+proptest! {
+    /// Wherever a run is interrupted, and however often: it ends, no step behind the promotion is taken twice, and the
+    /// promotion itself follows directly on what proves that it may be.
+    #[test]
+    fn every_interruption_is_survived(kills in proptest::collection::vec(0..3u8, 0..40)) {
+        let mut run = run(Command::Switchover);
+        let mut kills = kills.into_iter();
+        let mut at_ms = 0;
+        while let Some(step) = run.next() {
+            at_ms += 1;
+            match kills.next() {
+                // Before the step, and in it.
+                Some(1) => run.attempt("ada@bastion", at_ms),
+                Some(2) => {
+                    run.begin(step, at_ms);
+                    run.attempt("ada@bastion", at_ms);
+                }
+                _ => {
+                    if step == Step::Promote {
+                        let last = run.steps.last().unwrap();
+                        prop_assert_eq!((last.step, last.attempt + 1), (Step::Compare, run.attempts.len()));
+                    }
+                    run.begin(step, at_ms);
+                    run.end(done(), at_ms);
+                }
+            }
+        }
+        prop_assert_eq!(run.state, State::Completed);
+        for step in [Step::Promote, Step::DnsSwitch, Step::RestartServices, Step::FencePrimary] {
+            let ended = run.steps.iter().filter(|record| record.step == step && record.outcome.is_some()).count();
+            prop_assert_eq!(ended, 1);
+        }
+    }
+}
