@@ -57,14 +57,15 @@ impl Fence {
             Some(value) => Compare::Value { key: self.keys.checkpoint.clone(), value: value.clone() },
             None => Compare::CreateRevision { key: self.keys.checkpoint.clone(), revision: 0 },
         };
-        let compares = vec![
-            is_standby(&self.keys),
-            Compare::CreateRevision { key: self.leader_key.clone(), revision: self.epoch },
-            checkpoint,
-        ];
+        let compares = vec![is_standby(&self.keys), self.is_leader(), checkpoint];
         // Only what tells the reasons apart: a refused transaction must stay small.
         let failure = vec![Op::Get { key: self.keys.role.clone() }, Op::Get { key: self.leader_key.clone() }];
         Txn { compares, success, failure }
+    }
+
+    /// That this leader still leads.
+    pub fn is_leader(&self) -> Compare {
+        Compare::CreateRevision { key: self.leader_key.clone(), revision: self.epoch }
     }
 
     /// What stopped a transaction made by [`Fence::txn`] that did not succeed.

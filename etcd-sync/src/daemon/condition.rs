@@ -1,9 +1,9 @@
 //! Why the link is held, in the standby, for `status` and the monitor.
 
 use bytes::Bytes;
-use etcd_sync_core::fence::Fence;
+use etcd_sync_core::fence::{Fence, is_standby};
 use etcd_sync_core::request::{Compare, Op, Txn};
-use etcd_sync_core::state::{Condition, ROLE_STANDBY};
+use etcd_sync_core::state::Condition;
 use etcd_sync_program::{Stop, now_ms};
 use etcd_sync_store::Etcd;
 use tracing::warn;
@@ -30,11 +30,11 @@ impl ConditionKey<'_> {
         };
         let keys = &self.fence.keys;
         let absent = |key: &Bytes| Compare::CreateRevision { key: key.clone(), revision: 0 };
-        let standby = vec![Compare::Value { key: keys.role.clone(), value: Bytes::from_static(ROLE_STANDBY) }];
+        let standby = vec![is_standby(keys)];
         // A link that was refused from the beginning has no role yet.
         let never_ran = vec![absent(&keys.role), absent(&keys.checkpoint)];
         for mut compares in [standby, never_ran] {
-            compares.push(Compare::CreateRevision { key: self.fence.leader_key.clone(), revision: self.fence.epoch });
+            compares.push(self.fence.is_leader());
             let txn = Txn { compares, success: vec![change.clone()], failure: vec![] };
             let written = tokio::select! {
                 // A standby that hangs must not hold up the end.

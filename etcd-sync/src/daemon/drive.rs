@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use etcd_sync_core::fence::is_standby;
 use etcd_sync_core::kv::{KeyRange, KeyValue, Revision, printable};
-use etcd_sync_core::request::{Page, ReadRange, TxnReply};
+use etcd_sync_core::request::{Op, Page, ReadRange, Txn, TxnReply};
 use etcd_sync_core::session::{Carried, Effect, Ended, Input, Note, ReadFailure, RequestId, Session};
-use etcd_sync_core::state::Phase;
+use etcd_sync_core::state::{Phase, PrimarySeen};
 use etcd_sync_core::walk::Side;
 use etcd_sync_program::logging::DETAIL;
 use etcd_sync_program::{Stop, now_ms};
@@ -23,6 +24,11 @@ use super::health::Health;
 const TICK: Duration = Duration::from_millis(100);
 const HEAD_INTERVAL: Duration = Duration::from_secs(1);
 const HEADROOM_INTERVAL: Duration = Duration::from_secs(15);
+
+/// How often the newest sign of the primary is written down, for whoever must tell what a lost primary took with it:
+/// while it moves, and while it does not.
+const SEEN_INTERVAL: Duration = Duration::from_secs(2);
+const SEEN_INTERVAL_QUIET: Duration = Duration::from_secs(10);
 
 /// How long a broken watch is opened again before the session gives up.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(20);
@@ -68,6 +74,29 @@ enum Answer {
     Opened(Side, u64, Result<Watch, WatchError>),
     Head(Result<Identity, Error>),
     Headroom(Option<Revision>),
+    /// The sign of the primary was written down, or not: the next one will be.
+    SeenWritten,
+}
+
+/// Which sign of the primary is on record.
+#[derive(Default)]
+struct Seen {
+    /// A new one, not written yet.
+    new: Option<PrimarySeen>,
+    written: Option<(Instant, Revision)>,
+}
+
+impl Seen {
+    /// What is to be written now, if anything.
+    fn due(&mut self, now: Instant) -> Option<PrimarySeen> {
+        let revision = self.new.as_ref()?.revision;
+        let due = self.written.is_none_or(|(at, written)| {
+            now >= at + if written == revision { SEEN_INTERVAL_QUIET } else { SEEN_INTERVAL }
+        });
+        let seen = if due { self.new.take() } else { None }?;
+        self.written = Some((now, revision));
+        Some(seen)
+    }
 }
 
 #[derive(Default)]
@@ -81,6 +110,7 @@ struct Watches {
     priming: Option<u64>,
     /// The newest revision seen of each side.
     newest: [Revision; 2],
+    seen: Seen,
 }
 
 impl Driver<'_> {
@@ -138,6 +168,18 @@ impl Driver<'_> {
                         let key = session.scope().covering_range().start;
                         answers.spawn(async move {
                             Answer::Headroom(headroom::compacted(&primary, key, known, checkpoint).await)
+                        });
+                    }
+                    if session.checkpoint().phase == Phase::Streaming
+                        && let Some(seen) = watches.seen.due(now)
+                    {
+                        let standby = self.standby.clone();
+                        let txn = self.write_seen(&seen);
+                        answers.spawn(async move {
+                            if let Err(failure) = standby.txn(txn).await {
+                                debug!(error = %failure, "the sign of the primary was not written down");
+                            }
+                            Answer::SeenWritten
                         });
                     }
                     session.handle(now_ms(), Input::Tick).map_err(Outcome::Ended)
@@ -203,6 +245,13 @@ impl Driver<'_> {
         None
     }
 
+    fn write_seen(&self, seen: &PrimarySeen) -> Txn {
+        let fence = self.condition.fence;
+        let value = serde_json::to_vec(seen).unwrap_or_default().into();
+        let success = vec![Op::Put { key: fence.keys.primary_seen.clone(), value, lease: 0 }];
+        Txn { compares: vec![is_standby(&fence.keys), fence.is_leader()], success, failure: vec![] }
+    }
+
     fn etcd(&self, side: Side) -> &Etcd {
         match side {
             Side::Primary => self.primary,
@@ -258,6 +307,7 @@ impl Driver<'_> {
             Answer::Head(Ok(identity)) => {
                 let newest = &mut watches.newest[Side::Primary as usize];
                 *newest = identity.revision.max(*newest);
+                watches.seen.new = Some(PrimarySeen { revision: identity.revision, at_ms: now_ms() });
                 self.health.head(identity.revision);
                 return Ok(());
             }
@@ -269,6 +319,7 @@ impl Driver<'_> {
                 self.health.headroom(compacted);
                 return Ok(());
             }
+            Answer::SeenWritten => return Ok(()),
         };
         session.handle(now_ms(), input).map_err(Outcome::Ended)
     }

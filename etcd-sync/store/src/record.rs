@@ -6,7 +6,7 @@ use bytes::Bytes;
 use etcd_sync_core::kv::{KeyRange, KeyValue, Revision, successor};
 use etcd_sync_core::provenance::LOCAL_KEYS_MAX;
 use etcd_sync_core::request::{Op, ReadRange, Txn};
-use etcd_sync_core::state::{BadRecord, Checkpoint, Condition, StateKeys, Witness};
+use etcd_sync_core::state::{BadRecord, Checkpoint, Condition, PrimarySeen, StateKeys, Witness};
 
 use crate::client::Etcd;
 use crate::error::{Error, WriteError};
@@ -27,6 +27,12 @@ pub struct Record {
     pub copied: Option<KeyValue>,
     /// Why the link is held.
     pub condition: Option<Condition>,
+    /// The last sign of the primary that a leader wrote down.
+    pub primary_seen: Option<PrimarySeen>,
+    /// The promotion, undecoded; of an earlier time when the role is standby again.
+    pub promotion: Option<KeyValue>,
+    /// The run of a failover command that is not finished.
+    pub open_run: Option<KeyValue>,
     /// The leader and the candidates behind it, oldest first.
     pub candidates: Vec<Candidate>,
 }
@@ -49,7 +55,15 @@ impl Record {
     /// Why the standby cannot be read.
     pub async fn read(standby: &Etcd, keys: &StateKeys) -> Result<Record, Error> {
         // A transaction that only reads answers for all keys at one revision.
-        let gets = [&keys.role, &keys.checkpoint, &keys.copied, &keys.condition];
+        let gets = [
+            &keys.role,
+            &keys.checkpoint,
+            &keys.copied,
+            &keys.condition,
+            &keys.primary_seen,
+            &keys.promotion,
+            &keys.open_run,
+        ];
         let success = gets.map(|key| Op::Get { key: key.clone() }).to_vec();
         let reply = standby.txn(Txn { success, ..Txn::default() }).await.map_err(|error| match error {
             WriteError::NotApplied(error) | WriteError::Unknown(error) => error,
@@ -71,6 +85,9 @@ impl Record {
             checkpoint: get(),
             copied: get(),
             condition: get().and_then(|kv| serde_json::from_slice(&kv.value).ok()),
+            primary_seen: get().and_then(|kv| serde_json::from_slice(&kv.value).ok()),
+            promotion: get(),
+            open_run: get(),
             candidates: candidates.collect(),
         })
     }
