@@ -22,6 +22,20 @@ pub async fn facts(server: Option<&ApiServer>) -> ApiFact {
     }
 }
 
+/// Whether it answers at all, be it with a refusal.
+pub async fn answers(server: &ApiServer) -> bool {
+    let asked = async {
+        match client(server) {
+            Ok(client) => match client.apiserver_version().await {
+                Err(error) => matches!(error, kube::Error::Api(_)),
+                Ok(_) => true,
+            },
+            Err(_) => false,
+        }
+    };
+    tokio::time::timeout(TIMEOUT, asked).await.unwrap_or(false)
+}
+
 /// The client of an API server; nothing is sent yet. Token and authorities are read again as time goes by.
 ///
 /// # Errors

@@ -4,7 +4,9 @@ mod apiserver;
 mod commands;
 mod daemon;
 mod preflight;
+mod procedure;
 mod saved_file;
+mod shell;
 
 use std::process::ExitCode;
 
@@ -22,5 +24,8 @@ async fn dispatch(config: Config) -> anyhow::Result<commands::Outcome> {
         CommandConfig::Check(check) => commands::check::run(config, check).await,
         CommandConfig::Prune(prune) => commands::prune::run(config, prune).await,
         CommandConfig::Restore(restore) => commands::restore::run(config, restore).await,
+        CommandConfig::Switchover(switchover) => commands::switchover::run(config, switchover).await,
+        CommandConfig::Failover(failover) => commands::failover::run(config, failover).await,
+        CommandConfig::Journal(journal) => commands::journal::run(config, journal).await,
     }
 }

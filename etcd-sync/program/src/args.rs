@@ -8,6 +8,7 @@ mod error;
 mod file;
 mod kubernetes;
 mod monitor;
+mod procedure;
 mod saved;
 mod scope;
 mod sources;
@@ -26,6 +27,7 @@ pub use connection::{ConnectionArgs, PrimaryArgs, StandbyArgs};
 pub use error::ArgsError;
 pub use kubernetes::KubernetesArgs;
 pub use monitor::MonitorArgs;
+pub use procedure::{FailoverArgs, JournalArgs, ProcedureArgs, SwitchoverArgs};
 pub use saved::{OriginArg, PruneArgs, RestoreArgs};
 pub use scope::ScopeArgs;
 
@@ -123,6 +125,12 @@ pub enum CommandArgs {
     Prune(PruneArgs),
     /// Put keys that `prune` has saved back into the standby; exit code 1: something is left alone, or refused
     Restore(RestoreArgs),
+    /// Change the roles while both clusters live, losing nothing; exit code 1: refused, or stopped at a step
+    Switchover(SwitchoverArgs),
+    /// Promote the standby because the primary is gone; exit code 1: refused, or stopped at a step
+    Failover(FailoverArgs),
+    /// Show the runs of the failover commands; exit code 1: one is not finished
+    Journal(JournalArgs),
 }
 
 /// Form of the log lines.
@@ -149,11 +157,22 @@ pub enum LogLevel {
     Trace,
 }
 
-/// The environment variables that matter: ours, and those that name this replica and the API server around it.
+/// The environment variables that matter: ours, and those that name this replica, its user and the API server around it.
 pub type Environment = BTreeMap<String, OsString>;
 
-/// What others set: the pod's name, the host's, and where a pod finds the API server of its cluster.
-const AROUND: [&str; 4] = ["POD_NAME", "HOSTNAME", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"];
+/// What others set: the pod's name, the host's, where a pod finds the API server of its cluster, and who somebody is and
+/// where that person's files lie.
+const AROUND: [&str; 9] = [
+    "POD_NAME",
+    "HOSTNAME",
+    "KUBERNETES_SERVICE_HOST",
+    "KUBERNETES_SERVICE_PORT",
+    "SUDO_USER",
+    "USER",
+    "LOGNAME",
+    "HOME",
+    "XDG_STATE_HOME",
+];
 
 /// Reads the variables of [`Environment`] from this process.
 pub fn environment() -> Environment {

@@ -1,5 +1,6 @@
 //! What a command works with: the command line, validated once and turned into plain values.
 
+mod procedure;
 mod saved;
 
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use crate::args::{
     LogLevel, MonitorCli, RunArgs, TableOutput,
 };
 
+pub use procedure::{FailoverConfig, JournalConfig, ProcedureConfig, SwitchoverConfig};
 pub use saved::{PruneConfig, RestoreConfig};
 
 /// One run of a program. `C` says what it is to do: one of `etcd-sync`'s commands, or the monitor's work.
@@ -94,6 +96,12 @@ pub enum CommandConfig {
     Prune(PruneConfig),
     /// `restore`
     Restore(RestoreConfig),
+    /// `switchover`
+    Switchover(SwitchoverConfig),
+    /// `failover`
+    Failover(FailoverConfig),
+    /// `journal`
+    Journal(JournalConfig),
 }
 
 /// `run`.
@@ -202,6 +210,9 @@ impl Config {
             }),
             CommandArgs::Prune(args) => CommandConfig::Prune(PruneConfig::new(args, environment)),
             CommandArgs::Restore(args) => CommandConfig::Restore(args.into()),
+            CommandArgs::Switchover(args) => CommandConfig::Switchover(SwitchoverConfig::new(args, environment)),
+            CommandArgs::Failover(args) => CommandConfig::Failover(FailoverConfig::new(args, environment)),
+            CommandArgs::Journal(args) => CommandConfig::Journal(JournalConfig::new(args, environment)),
         };
         Config::with(cli.global, command, environment)
     }
@@ -276,6 +287,11 @@ impl Connection {
             }
         }
         Ok(Connection { side, flags })
+    }
+
+    /// The endpoints, as they were given.
+    pub fn endpoints(&self) -> &[String] {
+        &self.flags.endpoints
     }
 
     /// The same in the words of the store.
@@ -374,15 +390,18 @@ impl RunConfig {
 
 /// In Kubernetes the pod's name; elsewhere the process id keeps two replicas on one host apart.
 fn holder(environment: &Environment) -> String {
-    let variable = |name: &str| {
-        let value = environment.get(name)?.to_str()?.trim();
-        (!value.is_empty()).then(|| value.to_owned())
-    };
-    variable("POD_NAME").unwrap_or_else(|| {
-        let kernel = || std::fs::read_to_string(PathBuf::from("/proc/sys/kernel/hostname")).ok();
-        let host = variable("HOSTNAME").or_else(kernel).unwrap_or_else(|| "unknown-host".to_owned());
-        format!("{}-{}", host.trim(), std::process::id())
-    })
+    let pod = variable(environment, "POD_NAME").map(str::trim).filter(|name| !name.is_empty());
+    pod.map_or_else(|| format!("{}-{}", host(environment), std::process::id()), str::to_owned)
+}
+
+/// The name of this host.
+fn host(environment: &Environment) -> String {
+    let kernel = || std::fs::read_to_string(PathBuf::from("/proc/sys/kernel/hostname")).ok();
+    let name = variable(environment, "HOSTNAME").map(str::to_owned).or_else(kernel).unwrap_or_default();
+    match name.trim() {
+        "" => "unknown-host".to_owned(),
+        name => name.to_owned(),
+    }
 }
 
 /// 0 on the command line means all.

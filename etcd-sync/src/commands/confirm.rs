@@ -7,6 +7,12 @@ use etcd_sync_program::args::TableOutput;
 
 /// Whether to go on with `count` keys; else the reason, in words. `deed` says what would be done, like `delete them`.
 pub fn confirm(count: u64, deed: &str, yes: bool, output: TableOutput) -> Result<Result<(), String>> {
+    let question = format!("Type the number of keys ({count}) to {deed}, anything else to leave them: ");
+    typed(&question, &count.to_string(), yes, output)
+}
+
+/// Whether `expected` was typed at a terminal, or `--yes` given; else the reason, in words.
+pub fn typed(question: &str, expected: &str, yes: bool, output: TableOutput) -> Result<Result<(), String>> {
     if yes {
         return Ok(Ok(()));
     }
@@ -17,12 +23,11 @@ pub fn confirm(count: u64, deed: &str, yes: bool, output: TableOutput) -> Result
         return Ok(Err("this is no terminal to ask on: look at the plan, then give --yes".into()));
     }
     let mut stderr = std::io::stderr();
-    let asked = write!(stderr, "Type the number of keys ({count}) to {deed}, anything else to leave them: ");
-    asked.and_then(|()| stderr.flush()).context("cannot ask")?;
+    write!(stderr, "{question}").and_then(|()| stderr.flush()).context("cannot ask")?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer).context("cannot read the answer")?;
-    if answer.trim().parse() == Ok(count) {
+    if answer.trim() == expected {
         return Ok(Ok(()));
     }
-    Ok(Err(format!("the answer was not {count}")))
+    Ok(Err(format!("the answer was not {expected}")))
 }

@@ -2,12 +2,15 @@
 
 pub mod check;
 mod confirm;
+pub mod failover;
+pub mod journal;
 pub mod plan;
 mod primary;
 pub mod prune;
 pub mod restore;
 pub mod run;
 pub mod status;
+pub mod switchover;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -40,7 +43,7 @@ impl From<Outcome> for ExitCode {
 }
 
 /// Writes a command's data to stdout. A reader that went away early is no error.
-fn print(data: &str) {
+pub fn print(data: &str) {
     let mut stdout = std::io::stdout().lock();
     let _ = stdout.write_all(data.as_bytes()).and_then(|()| stdout.flush());
 }
@@ -57,7 +60,7 @@ fn refused(reason: &str) -> Outcome {
 }
 
 /// The exact comparison, within `timeout` and as fast as both clusters answer. `cannot` says what stays unknown without it.
-async fn compare(
+pub async fn compare(
     pair: &Pair,
     scope: &Scope,
     encryption: &Encryption,

@@ -251,7 +251,10 @@ impl Pair {
     }
 
     /// Whether the checkpoint is written from the standby's revision `from` on, before the deadline.
-    async fn checkpoint_moves(&self, from: Revision, deadline: Instant) -> Result<bool, Error> {
+    ///
+    /// # Errors
+    /// Why the standby cannot be watched.
+    pub async fn checkpoint_moves(&self, from: Revision, deadline: Instant) -> Result<bool, Error> {
         let range = KeyRange::single(self.keys.checkpoint.clone());
         let moved = async {
             let mut watch = self.standby.watch(range, from).await?;

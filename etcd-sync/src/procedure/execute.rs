@@ -1,0 +1,84 @@
+//! Takes the steps of a run, one after the other.
+
+use anyhow::Result;
+use etcd_sync_core::procedure::{Command, Outcome, Planned, Run, Step};
+use etcd_sync_core::text::wrap;
+use etcd_sync_program::args::TableOutput;
+use etcd_sync_program::now_ms;
+
+use super::Context;
+use super::journal::Journal;
+use crate::commands::print;
+
+/// The run that is not finished, if it is one of this command and asks for the same; `Err` in words if it is another one.
+pub async fn go_on_or_begin(
+    context: &Context<'_>,
+    command: Command,
+    plan: &[Planned],
+) -> Result<Result<Option<Journal>, String>> {
+    let Context { pair, procedure, .. } = context;
+    let Some(journal) = Journal::open(&pair.standby, &pair.keys, procedure.journal_folder.as_deref()).await? else {
+        return Ok(Ok(None));
+    };
+    let run = journal.run();
+    if run.command != command {
+        return Ok(Err(format!(
+            "run {} of `etcd-sync {}` is not finished: go on with it, or give it up with `etcd-sync journal --abandon`",
+            run.id,
+            run.command.name()
+        )));
+    }
+    if let Some((was, now)) = run.plan.iter().zip(plan).find(|(was, now)| was != now) {
+        return Ok(Err(format!(
+            "run {} is not finished, and it was begun with other flags: its step {} was to {}, now it would {}; give the flags it was \
+             begun with, or give it up with `etcd-sync journal --abandon`",
+            run.id,
+            was.step.name(),
+            was.what,
+            now.what
+        )));
+    }
+    Ok(Ok(Some(journal)))
+}
+
+/// Takes all steps that are left. Stops at the first that fails.
+///
+/// # Errors
+/// The journal cannot be written, or somebody else goes on with the run.
+pub async fn execute(
+    context: &Context<'_>,
+    journal: &mut Journal,
+    take: impl AsyncFn(Step, &mut Journal) -> Result<Outcome>,
+) -> Result<()> {
+    let table = context.procedure.output == TableOutput::Table;
+    journal.change(|run| run.attempt(&context.procedure.by, now_ms())).await?;
+    while let Some(step) = journal.run().next() {
+        journal.step(step).await?;
+        let outcome = match take(step, journal).await {
+            Ok(outcome) => outcome,
+            Err(error) => Outcome::Failed(format!("{error:#}")),
+        };
+        let failed = !outcome.settles();
+        let record = journal.ended(outcome).await?;
+        if table {
+            print(&journal.run().step_text(&record));
+        }
+        if failed {
+            break;
+        }
+    }
+    if table {
+        print(&format!("\n{}", journal.run().end_text()));
+        copy_told(context, journal.run());
+    }
+    Ok(())
+}
+
+fn copy_told(context: &Context<'_>, run: &Run) {
+    if let Some(folder) = &context.procedure.journal_folder {
+        let path = super::journal::copy_path(folder, run);
+        if path.exists() {
+            print(&wrap(&path.display().to_string(), "Journal         ", "                "));
+        }
+    }
+}

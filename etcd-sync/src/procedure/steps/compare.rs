@@ -1,0 +1,73 @@
+//! Every key and every value, exactly.
+
+use anyhow::Result;
+use etcd_sync_core::check::{Finding, Report};
+use etcd_sync_core::procedure::{Outcome, Step};
+use serde_json::json;
+
+use crate::commands::compare as compare_pair;
+use crate::procedure::Context;
+use crate::procedure::journal::Journal;
+
+/// Keys named in a refusal.
+const NAMED_MAX: usize = 5;
+
+/// Compares both clusters; `accepted` values may differ. What was compared is noted for the promotion.
+pub async fn compare(context: &Context<'_>, accepted: Option<u64>, journal: &mut Journal) -> Result<Outcome> {
+    let Context { pair, scope, encryption, procedure, .. } = context;
+    let report =
+        compare_pair(pair, scope, encryption, true, procedure.timeout, "it is not known whether anything is missed")
+            .await?;
+    journal.note(json!({ "revision": report.at.primary_revision })).await?;
+    Ok(judge(&report, accepted))
+}
+
+/// The revision that was compared.
+pub fn compared(journal: &Journal) -> Option<i64> {
+    journal.run().note(Step::Compare)?["revision"].as_i64()
+}
+
+fn judge(report: &Report, accepted: Option<u64>) -> Outcome {
+    let at = &report.at;
+    if at.primary_head > at.primary_revision {
+        return Outcome::Failed(format!(
+            "the primary is written to again: it is at revision {}, and {} was compared; stop its API servers",
+            at.primary_head, at.primary_revision
+        ));
+    }
+    if let Some(held) = &at.held {
+        return Outcome::Failed(format!("the link is held: {held}"));
+    }
+    if report.missed.count > 0 {
+        return Outcome::Failed(format!(
+            "{} keys are missed ({}): restart a pod of the synchronizer, it puts them back",
+            report.missed.count,
+            named(&report.missed.first, report.missed.count)
+        ));
+    }
+    if report.unproved > 0 {
+        return Outcome::Failed(format!(
+            "{} differences were not looked into: give it more --timeout",
+            report.unproved
+        ));
+    }
+    let equal =
+        format!("{} keys are equal at the primary's revision {}, its last one", report.compared, at.primary_revision);
+    match report.mismatched.count {
+        0 => Outcome::Done(format!("{equal}, values included")),
+        differ if accepted == Some(differ) => {
+            Outcome::Warned(format!("{equal}, but for {differ} values that you have accepted"))
+        }
+        differ => Outcome::Failed(format!(
+            "{differ} values differ ({}): see `etcd-sync check --deep`; if they may, give --accept-mismatched {differ}",
+            named(&report.mismatched.first, differ)
+        )),
+    }
+}
+
+fn named(findings: &[Finding], count: u64) -> String {
+    let shown = findings.len().min(NAMED_MAX);
+    let keys: Vec<&str> = findings[..shown].iter().map(|finding| &*finding.key).collect();
+    let more = if count > shown as u64 { ", …" } else { "" };
+    format!("{}{more}", keys.join(", "))
+}

@@ -1,0 +1,61 @@
+//! Nobody writes to the primary any more.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use etcd_sync_core::procedure::{Outcome, Step};
+use etcd_sync_core::text::{span, wrap};
+use etcd_sync_program::args::TableOutput;
+use serde_json::json;
+use tracing::info;
+
+use crate::commands::print;
+use crate::procedure::Context;
+use crate::procedure::journal::Journal;
+use crate::procedure::quiet::await_quiet;
+use crate::shell;
+
+/// What a person does on each control-plane node; kubelet stops the pod when its manifest is gone.
+const BY_HAND: &str =
+    "mkdir -p /etc/kubernetes/stopped && mv /etc/kubernetes/manifests/kube-apiserver.yaml /etc/kubernetes/stopped/";
+
+/// Has the writers stopped, and waits until they are.
+pub async fn stop_writers(
+    context: &Context<'_>,
+    command: Option<&str>,
+    limit: Duration,
+    journal: &mut Journal,
+) -> Result<Outcome> {
+    match command {
+        // Its end is on record: it need not be run again.
+        Some(_) if journal.run().note(Step::StopWriters).is_some() => {}
+        Some(command) => {
+            if let Err(why) = shell::run(command, &[("ETCD_SYNC_RUN", &journal.run().id)], limit).await? {
+                return Ok(Outcome::Failed(format!("`{command}` {why}: mend it, or stop the API servers by hand")));
+            }
+            journal.note(json!({ "ran": command })).await?;
+        }
+        None if context.procedure.output == TableOutput::Table => {
+            let text = "Stop everything that writes to the primary's etcd now. On each of its control-plane nodes:";
+            print(&wrap(text, "      ", "      "));
+            print(&format!("        {BY_HAND}\n"));
+            let text = "or close its etcd's port 2379 to all but this command and the synchronizer. This command goes on by itself as soon as nothing is written any more.";
+            print(&wrap(text, "      ", "      "));
+        }
+        None => {}
+    }
+    let api = context.api_servers.primary.as_ref();
+    let quiet = await_quiet(&context.pair.primary, api, command.is_some(), limit, |last| {
+        info!("the primary is still written to: {last}")
+    })
+    .await?;
+    Ok(match quiet {
+        Ok(revision) => {
+            Outcome::Done(format!("nothing is written to the primary any more; its last revision is {revision}"))
+        }
+        Err(last) => Outcome::Failed(format!(
+            "the primary is still written to after {} ({last}): stop its API servers, or close its etcd's port 2379",
+            span(limit.as_millis() as u64)
+        )),
+    })
+}
