@@ -35,7 +35,7 @@ const OWNING_RESOURCES: [&str; 7] =
     ["cronjobs", "daemonsets", "deployments", "jobs", "replicasets", "replicationcontrollers", "statefulsets"];
 
 /// Groups with a dot that are built in, up to Kubernetes 1.36; those without a dot all are.
-const BUILT_IN_GROUPS: [&str; 16] = [
+pub(crate) const BUILT_IN_GROUPS: [&str; 16] = [
     "admissionregistration.k8s.io",
     "authentication.k8s.io",
     "authorization.k8s.io",

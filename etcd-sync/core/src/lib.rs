@@ -5,6 +5,7 @@ pub mod check;
 pub mod conflicts;
 pub mod content;
 pub mod drift;
+pub mod drill;
 pub mod encryption;
 pub mod families;
 pub mod fence;

@@ -31,7 +31,7 @@ async fn a_switchover_under_load_loses_nothing_and_ends_the_synchronizer() -> Re
     let output = switchover.await??;
     ensure!(output.code == Some(0), "{output:?}");
     assert_fits(&output.stdout)?;
-    ensure!(output.stdout.contains("Recovery point  nothing was lost: 40 keys are equal"), "{}", output.stdout);
+    ensure!(output.stdout.contains("Recovery point  nothing was lost: "), "{}", output.stdout);
 
     ensure!(link.difference().await?.is_empty(), "{}", link.difference().await?);
     ensure!(role(&link.standby, &link).await? == "primary");

@@ -1,0 +1,67 @@
+use super::*;
+use crate::text::WIDTH;
+
+fn trial(name: &str, level: Level) -> Trial {
+    Trial {
+        name: name.into(),
+        level,
+        what: "what was seen | and what to do about it, in a sentence that is longer than a line".into(),
+    }
+}
+
+fn drill(levels: &[Level]) -> Drill {
+    let trials = levels.iter().map(|level| trial("check", *level)).collect();
+    let preflight = Part { name: PartName::Preflight, took_ms: 412, trials, skipped: None };
+    let parts = vec![preflight, Part::skipped(PartName::DnsSwitch, "no --drill-name is given")];
+    Drill { link: "default".into(), by: "cron@pod".into(), at_ms: 0, parts, plan: vec!["promote it".into()] }
+}
+
+#[test]
+fn a_warning_counts_for_half_and_a_failure_for_nothing() {
+    use Level::{Fail, Pass, Warn};
+    let result = |levels: &[Level]| (drill(levels).ready(), drill(levels).score());
+    assert_eq!(result(&[Pass, Pass]), (true, 100));
+    assert_eq!(result(&[Pass, Warn]), (true, 75));
+    assert_eq!(result(&[Pass, Pass, Fail]), (false, 66));
+    // Who tried nothing knows nothing.
+    assert_eq!(drill(&[]).score(), 0);
+}
+
+#[test]
+fn reports_fit_a_terminal_and_break_no_table() {
+    let drill = drill(&[Level::Pass, Level::Warn, Level::Fail]);
+    let text = drill.text();
+    assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+    assert!(text.contains("NOT READY: score 50 of 100; 1 part not rehearsed"), "{text}");
+    let markdown = drill.markdown();
+    let rows = markdown.lines().filter(|line| line.starts_with("| ") && line.contains("check"));
+    assert!(rows.map(|row| row.replace("\\|", "").matches('|').count()).all(|bars| bars == 4), "{markdown}");
+    assert!(markdown.contains("| fail | check |") && markdown.contains("1. promote it"), "{markdown}");
+}
+
+#[test]
+fn kinds_are_found_where_the_api_server_keeps_them() {
+    for (group, plural, directory) in [
+        ("", "configmaps", "configmaps"),
+        ("", "services", "services/specs"),
+        ("", "nodes", "minions"),
+        ("apps", "deployments", "deployments"),
+        ("networking.k8s.io", "ingresses", "ingress"),
+        ("apiextensions.k8s.io", "customresourcedefinitions", "apiextensions.k8s.io/customresourcedefinitions"),
+        ("example.com", "widgets", "example.com/widgets"),
+    ] {
+        assert_eq!(directory_of(group, plural), directory);
+    }
+}
+
+#[test]
+fn a_kind_passes_when_all_of_it_is_served() {
+    let level = |found| {
+        let kind = KindCount { directory: "configmaps".into(), api_version: "v1".into(), found };
+        Trial::from(&kind).level
+    };
+    assert_eq!(level(KindFinding::Read { served: 3, held: 3 }), Level::Pass);
+    assert_eq!(level(KindFinding::Read { served: 2, held: 3 }), Level::Fail);
+    assert_eq!(level(KindFinding::Failed("no".into())), Level::Fail);
+    assert_eq!(level(KindFinding::NotServed), Level::Fail);
+}
