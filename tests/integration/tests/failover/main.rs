@@ -2,6 +2,7 @@
 
 mod failover;
 mod kill;
+mod partition;
 mod switchover;
 
 use std::path::Path;
