@@ -5,6 +5,7 @@ mod commands;
 mod daemon;
 mod preflight;
 mod procedure;
+mod readiness;
 mod saved_file;
 mod shell;
 
@@ -22,6 +23,7 @@ async fn dispatch(config: Config) -> anyhow::Result<commands::Outcome> {
         CommandConfig::Status(status) => commands::status::run(config, status).await,
         CommandConfig::Plan(plan) => commands::plan::run(config, plan).await,
         CommandConfig::Check(check) => commands::check::run(config, check).await,
+        CommandConfig::Preflight(preflight) => commands::preflight::run(config, preflight).await,
         CommandConfig::Prune(prune) => commands::prune::run(config, prune).await,
         CommandConfig::Restore(restore) => commands::restore::run(config, restore).await,
         CommandConfig::Switchover(switchover) => commands::switchover::run(config, switchover).await,

@@ -1,16 +1,21 @@
-//! Whether two clusters fit together, judged before the first write: facts in, findings out.
+//! Whether two clusters fit together, judged before the first write: facts in, findings out. [`switch`] judges what must hold
+//! before the roles change.
 
 mod encryption;
 mod etcd;
 mod kubernetes;
+pub mod switch;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::collections::BTreeSet;
 
 use serde::Serialize;
 
 use crate::encryption::Seal;
+
+pub use self::text::text;
 
 /// Everything that is looked at. What could not be found out is left empty: nothing is judged then.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -132,10 +137,21 @@ pub struct Finding {
     pub fix: Option<String>,
 }
 
-/// The checks.
+/// The checks, in the order they are shown in. Those of [`switch`] are all but the six from `Encryption` to `Alarms`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Check {
+    /// Whether the standby has all keys of the primary.
+    #[serde(rename = "check")]
+    Comparison,
+    /// Whether a synchronizer leads and streams.
+    Synchronizer,
+    /// How far the standby is behind.
+    Lag,
+    /// How long the primary's history still reaches.
+    Headroom,
+    /// Whether each cluster has the role it should have.
+    Role,
     /// Whether the standby's API server can decrypt what it gets.
     Encryption,
     /// Whether both API servers store below the same prefix.
@@ -148,6 +164,18 @@ pub enum Check {
     Quota,
     /// Whether the standby's etcd is in order.
     Alarms,
+    /// Whether the API servers are ready.
+    ApiServers,
+    /// Whether certificates expire.
+    Certificates,
+    /// Whether the clocks agree.
+    Clocks,
+    /// Whether all Machine objects run.
+    Machines,
+    /// Where the domain points, and for how long that is remembered.
+    Dns,
+    /// Whether the etcds' client ports are open.
+    ClientPort,
 }
 
 /// What follows from a finding.
@@ -171,6 +199,11 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
     findings.extend(etcd::quota(facts));
     findings.extend(etcd::alarms(facts));
     findings
+}
+
+/// The worst level of all; pass where there is nothing.
+pub fn worst(findings: &[Finding]) -> Level {
+    findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Pass)
 }
 
 /// Why nothing may be written: all failures in one text; `None` when there are none.
@@ -206,12 +239,23 @@ impl Check {
     /// The name, as in JSON.
     pub fn name(self) -> &'static str {
         match self {
+            Check::Comparison => "check",
+            Check::Synchronizer => "synchronizer",
+            Check::Lag => "lag",
+            Check::Headroom => "headroom",
+            Check::Role => "role",
             Check::Encryption => "encryption",
             Check::Prefix => "prefix",
             Check::ApiVersions => "api-versions",
             Check::EtcdVersions => "etcd-versions",
             Check::Quota => "quota",
             Check::Alarms => "alarms",
+            Check::ApiServers => "api-servers",
+            Check::Certificates => "certificates",
+            Check::Clocks => "clocks",
+            Check::Machines => "machines",
+            Check::Dns => "dns",
+            Check::ClientPort => "client-port",
         }
     }
 }

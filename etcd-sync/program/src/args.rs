@@ -9,6 +9,7 @@ mod file;
 mod kubernetes;
 mod monitor;
 mod procedure;
+mod preflight;
 mod saved;
 mod scope;
 mod sources;
@@ -28,6 +29,7 @@ pub use error::ArgsError;
 pub use kubernetes::KubernetesArgs;
 pub use monitor::MonitorArgs;
 pub use procedure::{FailoverArgs, JournalArgs, ProcedureArgs, SwitchoverArgs};
+pub use preflight::{PreflightArgs, PurposeArg, ReadinessArgs};
 pub use saved::{OriginArg, PruneArgs, RestoreArgs};
 pub use scope::ScopeArgs;
 
@@ -121,6 +123,8 @@ pub enum CommandArgs {
     Plan(PlanArgs),
     /// Compare both clusters key by key; exit code 0: consistent, 1: they differ, 2: could not tell
     Check(CheckArgs),
+    /// Look at everything that must hold before the roles are switched; exit code 0: it does, 1: warnings, 2: something fails
+    Preflight(PreflightArgs),
     /// Delete surplus keys from the standby: plan, save them in a file, delete; exit code 1: something stays, or refused
     Prune(PruneArgs),
     /// Put keys that `prune` has saved back into the standby; exit code 1: something is left alone, or refused

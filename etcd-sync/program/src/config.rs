@@ -1,6 +1,7 @@
 //! What a command works with: the command line, validated once and turned into plain values.
 
 mod procedure;
+mod preflight;
 mod saved;
 
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ use crate::args::{
 };
 
 pub use procedure::{FailoverConfig, JournalConfig, ProcedureConfig, SwitchoverConfig};
+pub use preflight::{Monitor, PreflightConfig, ReadinessConfig};
 pub use saved::{PruneConfig, RestoreConfig};
 
 /// One run of a program. `C` says what it is to do: one of `etcd-sync`'s commands, or the monitor's work.
@@ -92,6 +94,8 @@ pub enum CommandConfig {
     Plan(PlanConfig),
     /// `check`
     Check(CheckConfig),
+    /// `preflight`
+    Preflight(PreflightConfig),
     /// `prune`
     Prune(PruneConfig),
     /// `restore`
@@ -208,6 +212,7 @@ impl Config {
                 deep: args.deep,
                 timeout: args.timeout,
             }),
+            CommandArgs::Preflight(args) => CommandConfig::Preflight(args.into()),
             CommandArgs::Prune(args) => CommandConfig::Prune(PruneConfig::new(args, environment)),
             CommandArgs::Restore(args) => CommandConfig::Restore(args.into()),
             CommandArgs::Switchover(args) => CommandConfig::Switchover(SwitchoverConfig::new(args, environment)),

@@ -5,6 +5,7 @@ mod confirm;
 pub mod failover;
 pub mod journal;
 pub mod plan;
+pub mod preflight;
 mod primary;
 pub mod prune;
 pub mod restore;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use etcd_sync_core::check::Report;
 use etcd_sync_core::scope::Scope;
+use etcd_sync_program::FAILED;
 use etcd_sync_store::compare::CompareOptions;
 use etcd_sync_store::encryption::Encryption;
 use etcd_sync_store::pace::Pace;
@@ -31,6 +33,8 @@ pub enum Outcome {
     Success,
     /// Differences, or a refusal.
     Differences,
+    /// What was looked at is not as it must be.
+    Failed,
 }
 
 impl From<Outcome> for ExitCode {
@@ -38,6 +42,7 @@ impl From<Outcome> for ExitCode {
         match outcome {
             Outcome::Success => ExitCode::SUCCESS,
             Outcome::Differences => ExitCode::from(1),
+            Outcome::Failed => ExitCode::from(FAILED),
         }
     }
 }

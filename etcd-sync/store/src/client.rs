@@ -7,7 +7,7 @@ use std::time::Duration;
 use etcd_sync_core::kv::Revision;
 
 use crate::auth::Authenticator;
-use crate::endpoint;
+use crate::endpoint::{self, Address};
 use crate::error::Error;
 use crate::fault::{At, Fault};
 use crate::link::{Dial, Link, Method, Token};
@@ -87,6 +87,11 @@ impl Etcd {
                 cluster: OnceLock::new(),
             }),
         })
+    }
+
+    /// The client addresses of the members, in the order of the options.
+    pub fn addresses(&self) -> Vec<Address> {
+        self.inner.pool.members().iter().map(|member| (*member.dial.address).clone()).collect()
     }
 
     /// Which cluster the options named.

@@ -7,13 +7,15 @@ use crate::options::{Options, Side};
 
 /// One member's client address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Address {
+pub struct Address {
     /// `scheme://host:port`, as shown to people.
     pub url: String,
-    pub uri: Uri,
+    pub(crate) uri: Uri,
     /// Host without the brackets of an IPv6 address.
     pub host: String,
+    /// The port.
     pub port: u16,
+    /// Whether it is an https one.
     pub tls: bool,
 }
 

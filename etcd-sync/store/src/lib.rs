@@ -36,6 +36,7 @@ mod watch_stream;
 mod write;
 
 pub use client::{Etcd, Identity};
+pub use endpoint::Address;
 pub use error::{Error, WatchError, WriteError};
 pub use options::{Auth, Options, Side, TlsFiles};
 pub use sample::{ENCRYPTED, Wanted, resource};

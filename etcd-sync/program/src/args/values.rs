@@ -109,6 +109,15 @@ pub fn api_server(text: &str) -> Result<String, String> {
     }
 }
 
+/// The URL of the monitor.
+pub fn monitor(text: &str) -> Result<String, String> {
+    let url = text.strip_suffix('/').unwrap_or(text);
+    match url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")) {
+        Some(address) if !address.is_empty() && !address.contains(['/', '@', ' ', '?']) => Ok(url.to_owned()),
+        _ => Err("expected http://HOST[:PORT] or https://HOST[:PORT]".to_owned()),
+    }
+}
+
 /// Where API servers listen unless told otherwise.
 const API_PORT: u16 = 6443;
 

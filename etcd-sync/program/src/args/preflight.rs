@@ -1,0 +1,135 @@
+//! The flags of `preflight`, and those of every command that looks at the same things first.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, ValueEnum};
+
+use super::TableOutput;
+use super::values::{boolean, duration, monitor, number};
+
+/// What a look at both clusters before a switch needs to know. Commands that look flatten it into their flags.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Preflight")]
+pub struct ReadinessArgs {
+    /// How long the standby may take to come where the primary is (100ms to 10m)
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration("100ms", "10m"))]
+    pub max_lag: Duration,
+
+    /// Revisions that the standby may be behind without a warning
+    #[arg(long, value_name = "REVISIONS", default_value = "10000", value_parser = number(0, u64::MAX))]
+    pub max_lag_revisions: u64,
+
+    /// How long the primary's history must still reach at its pace, else there is a warning (0s to 1d)
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration("0s", "1d"))]
+    pub min_headroom: Duration,
+
+    /// Certificates that expire sooner are warned of (0s to 3650d)
+    #[arg(long, value_name = "DURATION", default_value = "30d", value_parser = duration("0s", "3650d"))]
+    pub certificate_warning: Duration,
+
+    /// URL of etcd-sync-monitor: when nothing can be compared any more, its last comparison counts
+    #[arg(long, value_name = "URL", value_parser = monitor)]
+    pub monitor: Option<String>,
+
+    /// File with the monitor's token
+    #[arg(long, value_name = "FILE", requires = "monitor")]
+    pub monitor_token_file: Option<PathBuf>,
+
+    /// Addresses that the domain points at before the switch; default: --active-cluster-vip, where that is an IP address
+    #[arg(long, value_name = "IP,...", value_delimiter = ',')]
+    pub dns_from: Vec<IpAddr>,
+
+    /// Only warn when it cannot be proved that the standby's API server decrypts what the primary's has encrypted
+    #[arg(
+        long, value_name = "BOOL", default_value = "false", value_parser = boolean, num_args = 0..=1,
+        require_equals = true, default_missing_value = "true", action = ArgAction::Set
+    )]
+    pub accept_unproved_encryption: bool,
+}
+
+/// `etcd-sync preflight`.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Preflight")]
+pub struct PreflightArgs {
+    /// The limits.
+    #[command(flatten)]
+    pub readiness: ReadinessArgs,
+
+    /// What is to follow. Before a failover the primary's silence is expected: what only it could tell is a warning
+    #[arg(long = "for", id = "for", value_name = "PURPOSE", default_value = "switchover")]
+    pub purpose: PurposeArg,
+
+    /// How long the comparison may take before there is no verdict (1s to 1d)
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration("1s", "1d"))]
+    pub timeout: Duration,
+
+    /// Form of the output on stdout
+    #[arg(short, long, value_name = "FORMAT", default_value = "table", help_heading = "Output")]
+    pub output: TableOutput,
+}
+
+/// What is to follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PurposeArg {
+    /// A planned switch, both clusters alive.
+    Switchover,
+    /// The primary is gone.
+    Failover,
+    /// A rehearsal.
+    Drill,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use etcd_sync_core::preflight::switch::For;
+
+    use super::super::{Environment, parse_from};
+    use crate::config::{CommandConfig, Config, PreflightConfig};
+
+    fn preflight(args: &[&str], variables: &[(&str, &str)]) -> Result<PreflightConfig, String> {
+        let environment: Environment =
+            variables.iter().map(|(name, value)| ((*name).to_owned(), OsString::from(value))).collect();
+        let reach = ["etcd-sync", "--primary-endpoints=p", "--standby-endpoints=s", "preflight"];
+        let made = parse_from(reach.iter().chain(args), &environment).and_then(|cli| Config::new(cli, &environment));
+        match made.map_err(|error| error.to_string())?.command {
+            CommandConfig::Preflight(preflight) => Ok(preflight),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_limits_have_sane_defaults() {
+        let made = preflight(&[], &[]).unwrap();
+        let limits = made.readiness.limits;
+        assert_eq!((limits.lag.as_secs(), limits.headroom.as_secs(), limits.expiry.as_secs()), (10, 60, 30 * 86_400));
+        assert_eq!((made.purpose, made.readiness.timeout.as_secs()), (For::Asked, 60));
+        assert!(made.readiness.monitor.is_none() && !made.readiness.accept_unproved_encryption);
+    }
+
+    #[test]
+    fn what_is_given_is_taken_and_slips_are_refused() {
+        let made = preflight(
+            &["--for=failover", "--monitor=http://[fd00::1]:8081/", "--dns-from=10.0.0.1,fd00::2"],
+            &[("ETCD_SYNC_MONITOR_TOKEN_FILE", "/token"), ("ETCD_SYNC_MAX_LAG", "2s")],
+        )
+        .unwrap();
+        let monitor = made.readiness.monitor.unwrap();
+        assert_eq!((monitor.url.as_str(), monitor.token_file.is_some()), ("http://[fd00::1]:8081", true));
+        assert_eq!((made.purpose, made.readiness.limits.lag.as_secs()), (For::Failover, 2));
+        assert_eq!(made.readiness.dns_from.len(), 2);
+        for (bad, expected) in [
+            ("--monitor=monitor:80", "expected http://HOST"),
+            ("--for=fun", "possible values: switchover, failover, drill"),
+            ("--dns-from=vip", "invalid IP address"),
+            ("--max-lag=1h", "expected a duration from 100ms to 10m"),
+            ("--monitor-token-file=/t", "--monitor"),
+        ] {
+            let error = preflight(&[bad], &[]).unwrap_err();
+            assert!(error.contains(expected), "{bad}: {error}");
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! What a look at both clusters before a switch works with.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use etcd_sync_core::preflight::switch::{For, Limits};
+
+use crate::args::{PreflightArgs, PurposeArg, ReadinessArgs, TableOutput};
+
+/// What every command that looks first needs.
+#[derive(Clone, Debug)]
+pub struct ReadinessConfig {
+    /// From where on something is no longer good.
+    pub limits: Limits,
+    /// Where the last comparison can be had.
+    pub monitor: Option<Monitor>,
+    /// Addresses that the domain points at now; empty: that of the primary's API server, where it is one.
+    pub dns_from: Vec<IpAddr>,
+    /// Only warn when nobody knows whether the standby decrypts the primary's values.
+    pub accept_unproved_encryption: bool,
+    /// How long the comparison may take.
+    pub timeout: Duration,
+}
+
+/// How to reach the monitor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Monitor {
+    /// Without a slash at its end.
+    pub url: String,
+    /// File with its token.
+    pub token_file: Option<PathBuf>,
+}
+
+/// `preflight`.
+#[derive(Clone, Debug)]
+pub struct PreflightConfig {
+    /// The limits.
+    pub readiness: ReadinessConfig,
+    /// What is to follow.
+    pub purpose: For,
+    /// Form of the output.
+    pub output: TableOutput,
+}
+
+impl ReadinessConfig {
+    /// `timeout`: how long the comparison may take.
+    pub fn new(args: ReadinessArgs, timeout: Duration) -> ReadinessConfig {
+        let token_file = args.monitor_token_file;
+        ReadinessConfig {
+            limits: Limits {
+                lag: args.max_lag,
+                lag_revisions: args.max_lag_revisions,
+                headroom: args.min_headroom,
+                expiry: args.certificate_warning,
+            },
+            monitor: args.monitor.map(|url| Monitor { url, token_file }),
+            dns_from: args.dns_from,
+            accept_unproved_encryption: args.accept_unproved_encryption,
+            timeout,
+        }
+    }
+}
+
+impl From<PreflightArgs> for PreflightConfig {
+    fn from(args: PreflightArgs) -> PreflightConfig {
+        PreflightConfig {
+            readiness: ReadinessConfig::new(args.readiness, args.timeout),
+            purpose: match args.purpose {
+                PurposeArg::Switchover => For::Asked,
+                PurposeArg::Failover => For::Failover,
+                PurposeArg::Drill => For::Drill,
+            },
+            output: args.output,
+        }
+    }
+}
