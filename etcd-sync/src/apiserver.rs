@@ -42,7 +42,7 @@ pub async fn answers(server: &ApiServer) -> bool {
 /// A file that cannot be read or used.
 pub fn client(server: &ApiServer) -> Result<Client> {
     let mut config = Config::new(server.url.parse().context("this is not the URL of an API server")?);
-    config.root_cert_file = server.cacert.clone().or_else(|| beside(server.token_file.as_deref()?));
+    config.root_cert_file = authorities(server);
     if let Some(file) = &server.token_file {
         let token = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
         anyhow::ensure!(!token.trim().is_empty(), "{} is empty, a token was expected", file.display());
@@ -51,6 +51,11 @@ pub fn client(server: &ApiServer) -> Result<Client> {
     config.connect_timeout = Some(TIMEOUT);
     config.default_retry = false;
     Ok(Client::try_from(config)?)
+}
+
+/// The file with the authorities of an API server; `None`: the system's are used.
+pub fn authorities(server: &ApiServer) -> Option<PathBuf> {
+    server.cacert.clone().or_else(|| beside(server.token_file.as_deref()?))
 }
 
 async fn ask(server: &ApiServer) -> Result<ApiFact> {
@@ -73,7 +78,8 @@ fn beside(token: &Path) -> Option<PathBuf> {
     Some(token.with_file_name("ca.crt")).filter(|file| file.exists())
 }
 
-fn remedy(server: &ApiServer, error: &anyhow::Error) -> String {
+/// What to do about a server that does not answer.
+pub fn remedy(server: &ApiServer, error: &anyhow::Error) -> String {
     let (address, token, cacert) = match server.flag {
         Some("active-cluster-vip") => {
             ("--active-cluster-vip", "--active-cluster-token-file", "--active-cluster-cacert")

@@ -65,6 +65,47 @@ pub async fn facts(pair: Pair<'_>, accept_unproved_encryption: bool) -> Result<F
     })
 }
 
+/// As [`facts`], of the standby alone: the primary is silent. What was copied from it stands for its values.
+///
+/// # Errors
+/// Why the standby cannot be read.
+pub async fn facts_of_standby(pair: Pair<'_>, accept_unproved_encryption: bool) -> Result<Facts, Error> {
+    let Pair { standby, scope, api_servers, encryption, .. } = pair;
+    let samples = async {
+        let (mut copies, mut own) = (Vec::new(), Vec::new());
+        for prefix in scope.kubernetes_prefixes() {
+            let (in_scope, out_of_scope) = tokio::try_join!(
+                standby.sample(prefix, scope, Wanted::InScope),
+                standby.sample(prefix, scope, Wanted::OutOfScope)
+            )?;
+            tokio::join!(encryption.prime(&in_scope), encryption.prime(&out_of_scope));
+            let copied = in_scope.iter().filter(|kv| scope.in_scope(&kv.key));
+            copies.extend(copied.filter_map(|kv| sample(prefix, kv, true, encryption)));
+            let others = out_of_scope.iter().filter(|kv| !scope.in_scope(&kv.key));
+            own.extend(others.filter_map(|kv| sample(prefix, kv, true, encryption)));
+        }
+        Ok((copies, own))
+    };
+    let (samples, standby_api, standby_members) =
+        tokio::join!(samples, apiserver::facts(api_servers.standby.as_ref()), members(standby));
+    let (primary_samples, standby_samples) = samples?;
+    let mut prefixes = Vec::new();
+    for prefix in scope.kubernetes_prefixes() {
+        let holds = standby.holds_kubernetes(prefix.as_bytes()).await?;
+        prefixes.push(PrefixFact { prefix: prefix.to_owned(), primary: false, standby: holds });
+    }
+    Ok(Facts {
+        encryption_config: encryption.config.is_some(),
+        accept_unproved_encryption,
+        primary_samples,
+        standby_samples,
+        prefixes,
+        standby_api,
+        standby_members,
+        ..Facts::default()
+    })
+}
+
 async fn samples(pair: Pair<'_>) -> Result<(Vec<Sample>, Vec<Sample>), Error> {
     let Pair { primary, standby, scope, encryption, .. } = pair;
     let (mut here, mut there) = (Vec::new(), Vec::new());

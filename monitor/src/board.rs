@@ -143,16 +143,18 @@ impl Board {
         look(&self.lock().history)
     }
 
-    /// The document of a report, with the time since when each difference is known.
+    /// The document of a report, with when its comparison ended and since when each difference is known.
     pub fn report_json(
         &self,
         report: &Report,
         scope: &etcd_sync_core::scope::Scope,
         limit: usize,
+        ended_ms: u64,
     ) -> serde_json::Result<Vec<u8>> {
         let mut document = Vec::new();
         // Locked for one difference at a time: the others go on meanwhile.
-        report.write_json(&mut document, scope, limit, |finding| self.history(|history| history.since_ms(finding)))?;
+        let since_ms = |finding: &_| self.history(|history| history.since_ms(finding));
+        report.write_json(&mut document, scope, limit, Some(ended_ms), since_ms)?;
         document.push(b'\n');
         Ok(document)
     }

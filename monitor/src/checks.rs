@@ -40,6 +40,8 @@ const LOGGED_MAX: usize = 100;
 pub struct Checked {
     /// Number of the result.
     pub id: u64,
+    /// When it ended, in Unix milliseconds.
+    pub ended_ms: u64,
     /// Or why there is no verdict.
     pub report: Result<Arc<Report>, String>,
 }
@@ -141,7 +143,7 @@ impl Lane {
             log(&mut verdict, &result, report.as_deref().ok());
             for caller in waiting {
                 // Who has gone away needs no answer.
-                let _ = caller.send(Checked { id: result.id, report: report.clone() });
+                let _ = caller.send(Checked { id: result.id, ended_ms: started_ms + took_ms, report: report.clone() });
             }
         }
     }

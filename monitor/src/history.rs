@@ -21,8 +21,10 @@ pub struct History {
     /// The newest report, deep or not, and its result's number.
     latest: Option<(u64, Arc<Report>)>,
     latest_began: Option<Instant>,
+    latest_ended_ms: u64,
     /// The newest deep one.
     latest_deep: Option<(u64, Arc<Report>)>,
+    latest_deep_ended_ms: u64,
     last_success_ms: Option<u64>,
     counts: HashMap<(Verdict, bool), u64>,
 }
@@ -88,10 +90,12 @@ impl History {
                 if newest {
                     result.healed = self.since.keys(&report, started_ms);
                     (self.latest_began, self.latest) = (Some(began), Some((id, Arc::clone(&report))));
+                    self.latest_ended_ms = started_ms + took_ms;
                 }
                 if deep {
                     result.healed += self.since.values(&report, started_ms);
                     self.latest_deep = Some((id, report));
+                    self.latest_deep_ended_ms = started_ms + took_ms;
                 }
             }
         }
@@ -116,6 +120,15 @@ impl History {
     /// The newest deep report.
     pub fn latest_deep(&self) -> Option<&(u64, Arc<Report>)> {
         self.latest_deep.as_ref()
+    }
+
+    /// The newest report, or the newest deep one, with its result's number and when it ended.
+    pub fn last(&self, deep: bool) -> Option<(u64, u64, Arc<Report>)> {
+        let (latest, ended_ms) = match deep {
+            true => (self.latest_deep(), self.latest_deep_ended_ms),
+            false => (self.latest(), self.latest_ended_ms),
+        };
+        latest.map(|(id, report)| (*id, ended_ms, Arc::clone(report)))
     }
 
     /// Whether the newest deep report has values that differ.
@@ -308,6 +321,8 @@ mod tests {
         let away = ended(20, false, Err("the primary is away".into()));
         assert_eq!(history.add(away).verdict, Verdict::Unknown);
         assert_eq!((history.last_success_ms(), since(&history, "missed", "/a")), (Some(11), Some(10)));
+        let last = |deep| history.last(deep).map(|(id, ended_ms, _)| (id, ended_ms));
+        assert_eq!((last(false), last(true)), (Some((1, 11)), None));
         assert_eq!(history.count(Verdict::Unknown, false), 1);
     }
 

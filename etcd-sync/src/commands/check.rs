@@ -17,7 +17,7 @@ pub async fn run(config: Config, check: CheckConfig) -> Result<Outcome> {
         CheckOutput::Text => print(&report.text(limit, "--limit 0 shows all")),
         CheckOutput::Json => {
             let mut document = Vec::new();
-            report.write_json(&mut document, &config.scope, usize::MAX, |_| None)?;
+            report.write_json(&mut document, &config.scope, usize::MAX, None, |_| None)?;
             document.push(b'\n');
             print(&String::from_utf8_lossy(&document));
         }

@@ -7,38 +7,48 @@ use axum::http::header::{ACCEPT, HOST};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use etcd_sync_core::check::Report;
+use etcd_sync_core::text::moment;
 use serde_json::json;
 
 use super::query::{Parameters, Taken, refused};
 use super::{Server, json, text};
+use crate::checks::Checked;
 
 /// Keys shown under each heading of a text, unless asked for otherwise.
 const TEXT_LIMIT: usize = 100;
 
-const KNOWN: &str = "deep=1, format=json, format=text, limit=N (0: all), fail=1";
+const KNOWN: &str = "deep=1, last=1, format=json, format=text, limit=N (0: all), fail=1";
+
+const NO_LAST: &str = "no comparison has come to a verdict yet since the monitor was started";
 
 /// What a caller asks for.
 #[derive(Debug, PartialEq, Eq)]
 struct Asked {
     deep: bool,
+    /// What is known already.
+    last: bool,
     json: bool,
     fail: bool,
     /// `None`: all.
     limit: Option<usize>,
 }
 
-/// Compares now and answers: 200 with a report, 503 with the reason why there is none, 409 on differences if asked to.
+/// Compares now, or looks up the last comparison, and answers: 200 with a report, 503 with the reason why there is none, 409 on differences if asked to.
 pub async fn check(State(server): State<Arc<Server>>, headers: HeaderMap, parameters: Parameters) -> Response {
     let asked = match Asked::new(parameters, &headers) {
         Ok(asked) => asked,
         Err(problem) => return refused(&problem),
     };
-    let Some(checked) = server.checks.check(asked.deep).await else {
-        return unknown(&asked, "too many callers wait for a comparison: try again in a moment");
-    };
-    let report = match checked.report {
-        Ok(report) => report,
-        Err(error) => return unknown(&asked, &error),
+    let (id, ended_ms, report) = match asked.last {
+        true => match server.board.history(|history| history.last(asked.deep)) {
+            Some(last) => last,
+            None => return unknown(&asked, NO_LAST),
+        },
+        false => match server.checks.check(asked.deep).await {
+            Some(Checked { id, ended_ms, report: Ok(report) }) => (id, ended_ms, report),
+            Some(Checked { report: Err(error), .. }) => return unknown(&asked, &error),
+            None => return unknown(&asked, "too many callers wait for a comparison: try again in a moment"),
+        },
     };
     let status = match asked.fail && !report.consistent() {
         true => StatusCode::CONFLICT,
@@ -47,10 +57,12 @@ pub async fn check(State(server): State<Arc<Server>>, headers: HeaderMap, parame
     let limit = asked.limit.unwrap_or(usize::MAX);
     let more = if asked.json { String::new() } else { more(&asked, &report, &headers) };
     let render = || match asked.json {
-        true => server.board.report_json(&report, &server.config.scope, limit),
-        false => Ok(report.text(limit, &more).into_bytes()),
+        true => server.board.report_json(&report, &server.config.scope, limit, ended_ms),
+        false => Ok(asked.dated(report.text(limit, &more), ended_ms).into_bytes()),
     };
-    match server.rendered.get((checked.id, asked.json, asked.limit, more.clone()), render).await {
+    // A text of what is past is dated, so it is another one.
+    let told = format!("{more} {}", asked.last);
+    match server.rendered.get((id, asked.json, asked.limit, told), render).await {
         Ok(document) if asked.json => json(status, document),
         Ok(document) => text(status, document),
         Err(error) => unknown(&asked, &error.to_string()),
@@ -70,9 +82,19 @@ impl Asked {
         // Programs get everything unless they ask for less.
         let unless_asked = if json { None } else { Some(TEXT_LIMIT) };
         let limit = taken.number("limit")?.map_or(unless_asked, |limit| (limit != 0).then_some(limit));
-        let asked = Asked { deep: taken.switch("deep")?, json, fail: taken.switch("fail")?, limit };
+        let (deep, last, fail) = (taken.switch("deep")?, taken.switch("last")?, taken.switch("fail")?);
         taken.done(KNOWN)?;
-        Ok(asked)
+        Ok(Asked { deep, last, json, fail, limit })
+    }
+
+    /// A text of what is past says when it was, under its first line.
+    fn dated(&self, text: String, ended_ms: u64) -> String {
+        match text.split_once('\n') {
+            Some((verdict, rest)) if self.last => {
+                format!("{verdict}\nThis is the last comparison; it ended at {}.\n{rest}", moment(ended_ms))
+            }
+            _ => text,
+        }
     }
 }
 
@@ -91,11 +113,12 @@ fn more(asked: &Asked, report: &Report, headers: &HeaderMap) -> String {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte);
     let host = host.filter(|host| host.bytes().all(allowed)).map(|host| format!("http://{host}")).unwrap_or_default();
     let deep = if asked.deep { "deep=1&" } else { "" };
+    let last = if asked.last { "last=1&" } else { "" };
     let kept = [&report.missed, &report.surplus, &report.mismatched, &report.status];
     let all = kept.iter().all(|kept| kept.first.len() as u64 == kept.count);
     match (all, asked.limit) {
         (false, None) => "more than are kept".into(),
-        (_, _) => format!("{host}/check?{deep}limit=0"),
+        (_, _) => format!("{host}/check?{deep}{last}limit=0"),
     }
 }
 
@@ -115,11 +138,12 @@ mod tests {
     #[test]
     fn curl_gets_text_and_programs_get_json() {
         let plain = asked("", "*/*").unwrap();
-        assert_eq!(plain, Asked { deep: false, json: false, fail: false, limit: Some(100) });
+        assert_eq!(plain, Asked { deep: false, last: false, json: false, fail: false, limit: Some(100) });
         assert!(asked("", "application/json, */*").unwrap().json);
         assert!(!asked("format=text", "application/json").unwrap().json);
         let all = asked("format=json&deep=1&fail", "*/*").unwrap();
-        assert_eq!(all, Asked { deep: true, json: true, fail: true, limit: None });
+        assert_eq!(all, Asked { deep: true, last: false, json: true, fail: true, limit: None });
+        assert!(asked("last=1", "*/*").unwrap().last);
         assert_eq!(asked("limit=0", "*/*").unwrap().limit, None);
         assert_eq!(asked("limit=7&format=json", "*/*").unwrap().limit, Some(7));
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    SanType,
+    SanType, date_time_ymd,
 };
 
 /// PEM files of one cluster.
@@ -22,6 +22,10 @@ pub struct Certs {
     pub client_cert: PathBuf,
     /// A client's key.
     pub client_key: PathBuf,
+    /// A client's certificate that expired at the end of 2020.
+    pub expired_cert: PathBuf,
+    /// Its key.
+    pub expired_key: PathBuf,
 }
 
 impl Certs {
@@ -33,11 +37,14 @@ impl Certs {
             server_key: folder.join("server.key"),
             client_cert: folder.join("client.crt"),
             client_key: folder.join("client.key"),
+            expired_cert: folder.join("expired.crt"),
+            expired_key: folder.join("expired.key"),
         };
         let authority = Authority::create(&certs.ca)?;
         authority.issue("etcd", None, &certs.server_cert, &certs.server_key)?;
         // Not an etcd user's name: with authentication on, etcd would else take the certificate's name for a login.
         authority.issue("etcd-sync-client", None, &certs.client_cert, &certs.client_key)?;
+        authority.issue_expired("etcd-sync-client", &certs.expired_cert, &certs.expired_key)?;
         Ok(certs)
     }
 }
@@ -64,7 +71,24 @@ impl Authority {
     /// Writes a certificate and its key for servers and clients at `localhost` and 127.0.0.1. To Kubernetes `name` is
     /// the user and `group` a group of theirs.
     pub fn issue(&self, name: &str, group: Option<&str>, cert_file: &Path, key_file: &Path) -> Result<()> {
+        self.sign(CertificateParams::new(vec!["localhost".to_owned()])?, name, group, cert_file, key_file)
+    }
+
+    /// As [`Authority::issue`], expired at the end of 2020.
+    pub fn issue_expired(&self, name: &str, cert_file: &Path, key_file: &Path) -> Result<()> {
         let mut params = CertificateParams::new(vec!["localhost".to_owned()])?;
+        (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2020, 12, 31));
+        self.sign(params, name, None, cert_file, key_file)
+    }
+
+    fn sign(
+        &self,
+        mut params: CertificateParams,
+        name: &str,
+        group: Option<&str>,
+        cert_file: &Path,
+        key_file: &Path,
+    ) -> Result<()> {
         params.subject_alt_names.push(SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)));
         params.distinguished_name.push(DnType::CommonName, name);
         if let Some(group) = group {

@@ -104,6 +104,11 @@ impl Cluster {
         self.members.len()
     }
 
+    /// Its certificates; `None` without TLS.
+    pub fn certs(&self) -> Option<&Certs> {
+        self.plan.certs.as_ref()
+    }
+
     /// The data folder of a member.
     pub fn data_dir(&self, index: usize) -> PathBuf {
         self.members[index].data_dir(&self.plan)

@@ -443,3 +443,43 @@ async fn check_of(monitor: &Daemon) -> Result<(u16, String)> {
     await_ready(monitor, 200, "answering", WAIT).await?;
     monitor.http_with("/check", &[], WAIT).await
 }
+
+/// On the day the primary is lost, the last comparison is what there is.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_comparison_is_told_without_a_new_one_also_when_the_primary_is_gone() -> Result<()> {
+    let (link, daemon, _) = small(20).await?;
+    link.await_in_step(WAIT).await?;
+    daemon.terminate(Duration::from_secs(5)).await?;
+    link.standby.delete(&key(3)).await?;
+    link.primary.kill_all()?;
+    let monitor = link.monitor(&["--check-interval=1d", "--deep-check-interval=0", "--check-timeout=5s"])?;
+    await_ready(&monitor, 200, "answering", WAIT).await?;
+    let (status, none) = check(&monitor, "&last=1").await?;
+    assert_eq!(status, 503, "{none}");
+    assert!(
+        none["error"].as_str().is_some_and(|error| error.contains("no comparison has come to a verdict")),
+        "{none}"
+    );
+
+    link.primary.restart_all().await?;
+    await_until("there is a verdict", WAIT, || async {
+        Ok((check(&monitor, "").await?.0 != 200).then(|| "none yet".to_owned()))
+    })
+    .await?;
+    let fresh = check(&monitor, "").await?;
+    assert_eq!((fresh.0, &fresh.1["missed"]), (200, &json!(1)), "{:#}", fresh.1);
+    let ended = fresh.1["endedMs"].as_u64().context("a report says when it ended")?;
+    link.primary.kill_all()?;
+    assert_eq!(check(&monitor, "").await?.0, 503);
+    let (status, last) = check(&monitor, "&last=1").await?;
+    assert_eq!((status, &last["localMissedKeys"]), (200, &fresh.1["localMissedKeys"]), "{last:#}");
+    assert_eq!(last["endedMs"], ended);
+    assert_eq!(check(&monitor, "&last=1&fail=1").await?.0, 409);
+    assert_eq!(check(&monitor, "&last=1&deep=1").await?.0, 503, "no values were compared");
+    let (_, text) = monitor.http("/check?last=1").await?;
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].starts_with("NOT CONSISTENT: "), "{text}");
+    assert!(lines[1].starts_with("This is the last comparison; it ended at 20"), "{text}");
+    assert!(text.contains("LOCAL ETCD missed keys: 1\n  /registry/configmaps/apps/c0003\n"), "{text}");
+    Ok(())
+}

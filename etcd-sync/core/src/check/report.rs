@@ -81,6 +81,8 @@ struct Document<'a> {
     standby_revision: Revision,
     keys_compared: u64,
     took_milliseconds: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended_ms: Option<u64>,
     deep: bool,
     missed: u64,
     surplus: u64,
@@ -215,7 +217,8 @@ impl Report {
     }
 
     /// The report for programs: one JSON document with at most `limit` keys in each array, and details of at most
-    /// [`DESCRIBED_MAX`] of each kind. `since_ms` tells since when a difference is known, if anybody knows.
+    /// [`DESCRIBED_MAX`] of each kind. `ended_ms` says when the comparison ended, in Unix milliseconds; `since_ms` tells since
+    /// when a difference is known, if anybody knows.
     ///
     /// # Errors
     /// The writer's.
@@ -224,6 +227,7 @@ impl Report {
         writer: impl std::io::Write,
         scope: &Scope,
         limit: usize,
+        ended_ms: Option<u64>,
         since_ms: impl Fn(&Finding) -> Option<u64>,
     ) -> serde_json::Result<()> {
         fn first(kept: &Kept, limit: usize) -> &[Finding] {
@@ -249,6 +253,7 @@ impl Report {
             standby_revision: self.at.standby_revision,
             keys_compared: self.compared,
             took_milliseconds: self.at.took_ms,
+            ended_ms,
             deep: self.deep,
             missed: self.missed.count,
             surplus: self.surplus.count,

@@ -55,7 +55,9 @@ fn report(deep: bool) -> Report {
 
 fn json(report: &Report, limit: usize) -> serde_json::Value {
     let mut bytes = Vec::new();
-    report.write_json(&mut bytes, &scope(), limit, |finding| finding.key.ends_with("missed").then_some(7)).unwrap();
+    report
+        .write_json(&mut bytes, &scope(), limit, None, |finding| finding.key.ends_with("missed").then_some(7))
+        .unwrap();
     serde_json::from_slice(&bytes).unwrap()
 }
 

@@ -379,7 +379,7 @@ impl Facts {
     }
 
     /// The checkpoint, when there is one.
-    fn checkpoint(&self) -> Option<&Checkpoint> {
+    pub fn checkpoint(&self) -> Option<&Checkpoint> {
         self.standby.as_ref().ok()?.checkpoint.as_ref().ok()?.as_ref()
     }
 }

@@ -1,12 +1,10 @@
 //! Findings for people, on a terminal of 80 columns.
 
 use super::{Finding, Level, worst};
-
-/// Columns of a terminal. A word that is longer by itself (a key, a URL) stands out.
-const WIDTH: usize = 80;
+use crate::text::wrap;
 
 /// Where the text begins: behind the level and the name of the check.
-const INDENT: usize = 21;
+const INDENT: &str = "                     ";
 
 /// The findings one below the other, in their order, each with its remedy; the last line sums up.
 pub fn text(findings: &[Finding]) -> String {
@@ -17,9 +15,9 @@ pub fn text(findings: &[Finding]) -> String {
             other => other.name(),
         };
         let head = format!("{level}  {:13}  ", finding.check.name());
-        push(&mut text, &head, &finding.evidence);
+        text += &wrap(&finding.evidence, &head, INDENT);
         if let Some(fix) = &finding.fix {
-            push(&mut text, &" ".repeat(INDENT), &format!("-> {fix}"));
+            text += &wrap(&format!("-> {fix}"), INDENT, INDENT);
         }
     }
     text.push_str(&summary(findings));
@@ -33,47 +31,27 @@ fn summary(findings: &[Finding]) -> String {
         names.dedup();
         names
     };
-    let (failed, warned) = (named(Level::Fail), named(Level::Warn));
+    let (failed, mut warned) = (named(Level::Fail), named(Level::Warn));
+    warned.retain(|name| !failed.contains(name));
     let mut text = String::from("\n");
     match worst(findings) {
         Level::Pass => text.push_str("Everything passed.\n"),
-        Level::Warn => push(&mut text, "", &format!("Nothing failed. Read before you go on: {}.", warned.join(", "))),
+        Level::Warn => text += &wrap(&format!("Nothing failed. Read before you go on: {}.", warned.join(", ")), "", ""),
         Level::Fail => {
-            push(&mut text, "", &format!("FAILED: {}. Do not go on before that is mended.", failed.join(", ")));
+            text += &wrap(&format!("FAILED: {}. Do not go on before that is mended.", failed.join(", ")), "", "");
             if !warned.is_empty() {
-                push(&mut text, "", &format!("Also read: {}.", warned.join(", ")));
+                text += &wrap(&format!("Also read: {}.", warned.join(", ")), "", "");
             }
         }
     }
     text
 }
 
-/// Appends `words` behind `head`, broken at spaces; further lines are indented as deep as the head is long.
-fn push(text: &mut String, head: &str, words: &str) {
-    let indent = head.chars().count();
-    text.push_str(head);
-    let mut column = indent;
-    for word in words.split_whitespace() {
-        let length = word.chars().count();
-        if column > indent {
-            if column + 1 + length > WIDTH {
-                text.push('\n');
-                text.push_str(&" ".repeat(indent));
-                column = indent;
-            } else {
-                text.push(' ');
-                column += 1;
-            }
-        }
-        text.push_str(word);
-        column += length;
-    }
-    text.push('\n');
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::Check;
+    use crate::text::WIDTH;
+
     use super::*;
 
     #[test]

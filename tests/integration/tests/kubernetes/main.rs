@@ -16,6 +16,7 @@ mod load;
 mod namespaces;
 mod owners;
 mod prune;
+mod readiness;
 mod service;
 mod untouched;
 mod versions;

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::words::{counted, first, span};
+use super::words::{first, span};
 use super::{ApiServerFact, Facts, MachinesFact};
 use crate::preflight::{Check, Finding, Level};
 use crate::state::Phase;
+use crate::text::count;
 use crate::walk::Side;
 
 /// TSIG allows 300 s, and freshly made certificates and tokens much less.
@@ -110,7 +111,7 @@ pub fn machines(facts: &Facts) -> Vec<Finding> {
                     continue;
                 }
                 let many =
-                    stored.map_or_else(|| "Machines, if there are any,".into(), |count| counted(count, "Machine"));
+                    stored.map_or_else(|| "Machines, if there are any,".into(), |number| count(number, "Machine"));
                 findings.push(Finding::warn(
                     check,
                     format!(

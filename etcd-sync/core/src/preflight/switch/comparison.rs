@@ -1,8 +1,9 @@
 //! Whether the standby has all keys: the one finding that must stop everything.
 
-use super::words::{ago, counted, first};
+use super::words::{ago, first};
 use super::{Compared, Comparison, Facts, Last};
 use crate::preflight::{Check, Finding, Level};
+use crate::text::count;
 
 /// Keys named in one finding; the report has all of them.
 const NAMED_MAX: usize = 5;
@@ -49,16 +50,16 @@ fn found(comparison: &Comparison, prefix: &str, facts: &Facts) -> Vec<Finding> {
         let keys = first(&comparison.missed_keys, comparison.missed, NAMED_MAX);
         let are = if comparison.missed == 1 { "is" } else { "are" };
         let evidence =
-            format!("{prefix}{} of the primary {are} missed on the standby: {keys}", counted(comparison.missed, "key"));
+            format!("{prefix}{} of the primary {are} missed on the standby: {keys}", count(comparison.missed, "key"));
         findings.push(Finding::fail(Check::Comparison, evidence, missed_fix(comparison, facts)));
     }
     if comparison.unproved > 0 {
-        let evidence = format!("{prefix}{} were not looked into", counted(comparison.unproved, "difference"));
+        let evidence = format!("{prefix}{} were not looked into", count(comparison.unproved, "difference"));
         findings.push(Finding::fail(Check::Comparison, evidence, "see `etcd-sync check`, and give it more --timeout"));
     }
     if comparison.surplus > 0 {
         let keys = first(&comparison.surplus_keys, comparison.surplus, NAMED_MAX);
-        let evidence = format!("{prefix}only the standby has {}: {keys}", counted(comparison.surplus, "key"));
+        let evidence = format!("{prefix}only the standby has {}: {keys}", count(comparison.surplus, "key"));
         let fix = "they will be live after the switch: keep what is meant to be there, remove the rest with `etcd-sync prune`";
         findings.push(Finding::warn(Check::Comparison, evidence, fix));
     }
@@ -71,8 +72,8 @@ fn found(comparison: &Comparison, prefix: &str, facts: &Facts) -> Vec<Finding> {
 fn sum(comparison: &Comparison) -> String {
     let Comparison { keys, revision, missed, .. } = comparison;
     match missed {
-        0 => format!("nothing is missed, {} compared at the primary's revision {revision}", counted(*keys, "key")),
-        _ => format!("{} missed at the primary's revision {revision}", counted(*missed, "key")),
+        0 => format!("nothing is missed, {} compared at the primary's revision {revision}", count(*keys, "key")),
+        _ => format!("{} missed at the primary's revision {revision}", count(*missed, "key")),
     }
 }
 

@@ -1,10 +1,11 @@
 //! The link itself: who synchronizes, how far it is, and which cluster is what.
 
-use super::words::{ago, counted, span};
+use super::words::{ago, span};
 use super::{Facts, PrimaryFact, StandbyFact};
 use crate::preflight::{Check, Finding, Level};
 use crate::role::Role;
 use crate::state::Phase;
+use crate::text::count;
 
 const UNREAD: &str = "check --standby-endpoints and its certificates: nothing can be done without the standby's etcd";
 const SILENT: &str =
@@ -74,7 +75,7 @@ pub fn lag(facts: &Facts) -> Vec<Finding> {
             "see the synchronizer above",
         )];
     };
-    let behind = counted(lag.revisions, "revision");
+    let behind = count(lag.revisions, "revision");
     let Some(reached) = lag.reached.filter(|reached| *reached <= facts.limits.lag) else {
         let evidence = match lag.waited.is_zero() {
             true => format!("the standby is {behind} behind the primary, and nobody is synchronizing"),
@@ -111,7 +112,7 @@ fn last_known(facts: &Facts, standby: &StandbyFact) -> String {
         let (revision, age) = (checkpoint.revision, ago(facts.now_ms, checkpoint.at_ms));
         text.push_str(&format!("; applied is everything up to its revision {revision}, written {age}"));
         if let Some(seen) = &standby.primary_seen {
-            let beyond = counted((seen.revision - revision).max(0) as u64, "revision");
+            let beyond = count((seen.revision - revision).max(0) as u64, "revision");
             text.push_str(&format!(", {beyond} less than it had {}", ago(facts.now_ms, seen.at_ms)));
         }
     }
@@ -137,7 +138,7 @@ pub fn headroom(facts: &Facts) -> Vec<Finding> {
             "wait until the resync has ended and `etcd-sync status` says streaming",
         )];
     }
-    let revisions = counted(history.revisions, "revision");
+    let revisions = count(history.revisions, "revision");
     match history.time {
         Some(time) if time < facts.limits.headroom => vec![Finding::warn(
             check,

@@ -227,9 +227,9 @@ fn lag_is_measured_by_waiting() {
     };
     let check = Check::Lag;
     let stuck = lag(5, None, 10_000);
-    assert_found(&stuck, check, Level::Fail, &["5 revisions behind, did not come", "within 10s", "--max-lag"]);
+    assert_found(&stuck, check, Level::Fail, &["5 revisions behind, did not come", "within 10.0 s", "--max-lag"]);
     assert_found(&lag(5, None, 0), check, Level::Fail, &["nobody is synchronizing"]);
-    assert_found(&lag(5, Some(11_000), 11_000), check, Level::Fail, &["within 11s"]);
+    assert_found(&lag(5, Some(11_000), 11_000), check, Level::Fail, &["within 11.0 s"]);
     assert_found(&lag(2_000, Some(900), 900), check, Level::Warn, &["2000 revisions", "many writes"]);
     assert_found(&lag(0, Some(0), 0), check, Level::Pass, &["is where the primary is"]);
     assert_found(&with(|facts| facts.lag = None), check, Level::Fail, &["cannot be measured"]);
@@ -271,7 +271,7 @@ fn history_that_ends_soon() {
         let fact = HistoryFact { gone, revisions: 40, time: Some(Duration::from_secs(time)) };
         with(|facts| facts.history = Some(fact))
     };
-    assert_found(&history(false, 59), Check::Headroom, Level::Warn, &["in 59s (40 revisions)"]);
+    assert_found(&history(false, 59), Check::Headroom, Level::Warn, &["in 59.0 s (40 revisions)"]);
     assert_found(&history(false, 60), Check::Headroom, Level::Pass, &["40 revisions"]);
     assert_found(&history(true, 60), Check::Headroom, Level::Fail, &["compacted"]);
 }

@@ -2,17 +2,14 @@
 
 use std::time::{Duration, SystemTime};
 
-/// A length of time: `0.3 s`, `12s`, `3h 12m`, `34 days`.
+/// A length of time: `0.3 s`, `3h 12m`, `34 days`.
 pub fn span(time: Duration) -> String {
-    if time < Duration::from_secs(10) {
-        return format!("{:.1} s", time.as_secs_f64());
-    }
     let days = time.as_secs() / 86_400;
     if days >= 2 {
         return format!("{days} days");
     }
     // Two units are enough for people.
-    let text = humantime::format_duration(Duration::from_secs(time.as_secs())).to_string();
+    let text = crate::text::span(time.as_millis() as u64);
     text.split(' ').take(2).collect::<Vec<_>>().join(" ")
 }
 
@@ -38,9 +35,4 @@ pub fn first<T: AsRef<str>>(names: &[T], count: u64, most: usize) -> String {
         text.push_str(&format!(" and {more} more"));
     }
     text
-}
-
-/// `1 key`, `2 keys`.
-pub fn counted(count: u64, one: &str) -> String {
-    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
 }

@@ -1,0 +1,24 @@
+//! `etcd-sync preflight`: everything that must hold before the roles are switched; writes nothing.
+
+use anyhow::Result;
+use etcd_sync_core::preflight::{Level, worst};
+use etcd_sync_program::args::TableOutput;
+use etcd_sync_program::config::{Config, PreflightConfig};
+
+use super::{Outcome, print, print_json};
+use crate::readiness::{Context, look};
+
+/// Looks and prints what was found. Exit code 1: warnings, 2: something fails.
+pub async fn run(config: Config, options: PreflightConfig) -> Result<Outcome> {
+    let context = Context { config: &config, readiness: &options.readiness, run: None };
+    let readiness = look(&context, options.purpose).await?;
+    match options.output {
+        TableOutput::Table => print(&readiness.text()),
+        TableOutput::Json => print_json(&readiness.json()),
+    }
+    Ok(match worst(&readiness.findings) {
+        Level::Pass => Outcome::Success,
+        Level::Warn => Outcome::Differences,
+        Level::Fail => Outcome::Failed,
+    })
+}

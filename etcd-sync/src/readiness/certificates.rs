@@ -1,0 +1,95 @@
+//! The certificates in the files that flags name.
+
+use std::path::Path;
+
+use etcd_sync_core::kv::printable;
+use etcd_sync_core::preflight::switch::{Certificate, CertificateFact, CertificateUse};
+use etcd_sync_program::config::Config;
+use etcd_sync_store::Side;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use x509_parser::parse_x509_certificate;
+
+use crate::apiserver::authorities;
+
+/// Every certificate of every file that a connection is made with.
+pub fn of_files(config: &Config, now_ms: u64) -> Vec<CertificateFact> {
+    let mut facts = Vec::new();
+    for (side, connection) in [(Side::Primary, &config.primary), (Side::Standby, &config.standby)] {
+        let files = connection.options().tls.unwrap_or_default();
+        if let Some(file) = &files.ca {
+            facts.extend(of_authorities(&format!("--{side}-cacert"), file, now_ms));
+        }
+        if let Some(file) = &files.cert {
+            let found = |found| fact(&format!("--{side}-cert"), file, CertificateUse::Identity, found);
+            facts.extend(read(file).into_iter().map(found));
+        }
+    }
+    for server in [&config.api_servers.primary, &config.api_servers.standby].into_iter().flatten() {
+        let flag = match server.flag {
+            Some("active-cluster-vip") => "--active-cluster-cacert",
+            Some(_) => "--standby-api-cacert",
+            None => "the service account's",
+        };
+        if let Some(file) = authorities(server) {
+            facts.extend(of_authorities(flag, &file, now_ms));
+        }
+    }
+    facts
+}
+
+/// One certificate in its binary form.
+///
+/// # Errors
+/// It is none.
+pub fn parse(der: &[u8]) -> Result<Certificate, String> {
+    let (_, parsed) = parse_x509_certificate(der).map_err(|error| error.to_string())?;
+    let (subject, validity) = (parsed.subject().to_string(), parsed.validity());
+    Ok(Certificate {
+        // Others chose it.
+        subject: if subject.is_empty() { "no subject".to_owned() } else { printable(subject.as_bytes()) },
+        not_before_s: validity.not_before.timestamp(),
+        not_after_s: validity.not_after.timestamp(),
+    })
+}
+
+fn of_authorities(flag: &str, file: &Path, now_ms: u64) -> Vec<CertificateFact> {
+    let found = read(file);
+    let now_s = (now_ms / 1_000) as i64;
+    let valid = |one: &Certificate| (one.not_before_s..=one.not_after_s).contains(&now_s);
+    let others_valid = found.iter().flatten().any(valid);
+    let use_ = CertificateUse::Authority { others_valid };
+    found.into_iter().map(|found| fact(flag, file, use_, found)).collect()
+}
+
+fn fact(flag: &str, file: &Path, use_: CertificateUse, found: Result<Certificate, String>) -> CertificateFact {
+    CertificateFact { place: format!("{flag} {}", file.display()), use_, found }
+}
+
+fn read(file: &Path) -> Vec<Result<Certificate, String>> {
+    match CertificateDer::pem_file_iter(file) {
+        Err(error) => vec![Err(error.to_string())],
+        Ok(found) => {
+            let found: Vec<_> = found.map(|der| parse(&der.map_err(|error| error.to_string())?)).collect();
+            if found.is_empty() { vec![Err("it holds none".to_owned())] } else { found }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_certificate_is_told_without_its_bytes() {
+        for der in [&b""[..], b"0\x82\xff\xff", b"secret words", &[0x30; 300]] {
+            let error = parse(der).unwrap_err();
+            assert!(!error.contains("secret"), "{error}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("empty.pem");
+        std::fs::write(&file, "nothing").unwrap();
+        assert_eq!(read(&file), [Err("it holds none".to_owned())]);
+        assert!(read(&folder.path().join("none.pem"))[0].is_err());
+    }
+}

@@ -1,0 +1,65 @@
+//! Whether the API servers are ready to serve.
+
+use std::time::Duration;
+
+use axum::http::Request;
+use etcd_sync_core::preflight::switch::{ApiServerFact, Sides};
+use etcd_sync_program::config::{ApiServer, ApiServers};
+
+use super::within;
+use crate::apiserver;
+
+/// One that takes longer is not ready.
+const READY_LIMIT: Duration = Duration::from_secs(5);
+
+/// Asks both.
+pub async fn ready(servers: &ApiServers) -> Sides<ApiServerFact> {
+    let (primary, standby) = tokio::join!(
+        fact(servers.primary.as_ref(), "--active-cluster-vip"),
+        fact(servers.standby.as_ref(), "--standby-api-server"),
+    );
+    Sides { primary, standby }
+}
+
+async fn fact(server: Option<&ApiServer>, flag: &'static str) -> ApiServerFact {
+    let Some(server) = server else { return ApiServerFact::NotAsked(flag) };
+    let url = server.url.clone();
+    let failed = |error: anyhow::Error| {
+        let fix = apiserver::remedy(server, &error);
+        ApiServerFact::Failed { why: format!("{}: {error:#}", server.url), fix }
+    };
+    let client = match apiserver::client(server) {
+        Ok(client) => client,
+        Err(error) => return failed(error),
+    };
+    let request = match Request::get("/readyz").body(Vec::new()) {
+        Ok(request) => request,
+        Err(error) => return failed(error.into()),
+    };
+    match within(READY_LIMIT, async { Ok::<_, String>(client.request_text(request).await) }).await {
+        Err(late) => failed(anyhow::anyhow!(late)),
+        Ok(Ok(_)) => ApiServerFact::Answered { url, unready: None },
+        Ok(Err(kube::Error::Api(status))) if !matches!(status.code, 401 | 403) => {
+            ApiServerFact::Answered { url, unready: Some(format!("{}: {}", status.code, failing(&status.message))) }
+        }
+        Ok(Err(error)) => failed(error.into()),
+    }
+}
+
+/// Of the list that an API server gives, what fails (`[-]etcd failed: reason withheld`).
+fn failing(message: &str) -> String {
+    let lines: Vec<&str> = message.lines().filter_map(|line| line.trim().strip_prefix("[-]")).collect();
+    if lines.is_empty() { message.trim().to_owned() } else { lines.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_fails_is_told() {
+        let message = "[+]ping ok\n[-]etcd failed: reason withheld\n[+]log ok\nreadyz check failed\n";
+        assert_eq!(failing(message), "etcd failed: reason withheld");
+        assert_eq!(failing(" not ready \n"), "not ready");
+    }
+}

@@ -1,0 +1,109 @@
+//! `etcd-sync preflight` where API servers answer, or do not: their readiness, clocks, certificates, and Machines.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use etcd_sync_integration::daemon::run_command;
+use etcd_sync_integration::kube::{ControlPlane, KubePair, PairOptions};
+use serde_json::{Value, json};
+
+const GROUP: &str = "platform.tkestack.io";
+
+/// What the platform calls a node of one of its clusters.
+fn machine_crd() -> Value {
+    let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("machines.{GROUP}")},
+        "spec": {
+            "group": GROUP, "scope": "Cluster",
+            "names": {"kind": "Machine", "listKind": "MachineList", "plural": "machines", "singular": "machine"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}],
+        },
+    })
+}
+
+/// A token of the plane's service account that may do anything, in a folder with the authorities beside it.
+async fn token(plane: &ControlPlane) -> Result<tempfile::TempDir> {
+    let folder = tempfile::tempdir()?;
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "preflight"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+        "subjects": [{"kind": "ServiceAccount", "name": "default", "namespace": "kube-system"}],
+    });
+    plane.api().request("POST", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", Some(&binding)).await?;
+    let request =
+        json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600}});
+    let path = "/api/v1/namespaces/kube-system/serviceaccounts/default/token";
+    let token = plane.api().request("POST", path, Some(&request)).await?.json()?;
+    std::fs::write(folder.path().join("token"), token["status"]["token"].as_str().context("no token")?)?;
+    std::fs::copy(plane.authority_file(), folder.path().join("ca.crt"))?;
+    Ok(folder)
+}
+
+/// The findings of one check, worst first: (level, evidence).
+async fn found(args: &[String], check: &str) -> Result<(String, String)> {
+    let output = run_command(args).await?;
+    let document: Value = serde_json::from_str(&output.stdout).with_context(|| output.stderr)?;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let findings = document["findings"].as_array().into_iter().flatten().filter(|finding| finding["check"] == check);
+    let mut all: Vec<_> = findings.map(|finding| (text(&finding["level"]), text(&finding["evidence"]))).collect();
+    all.sort();
+    all.into_iter().next().with_context(|| format!("nothing of {check}: {document:#}"))
+}
+
+#[track_caller]
+fn assert_found((level, evidence): &(String, String), expected: &str, parts: &[&str]) {
+    assert_eq!(level, expected, "{evidence}");
+    for part in parts {
+        assert!(evidence.contains(part), "no {part:?} in: {evidence}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn api_servers_and_machines_are_asked() -> Result<()> {
+    let pair = KubePair::start(PairOptions::new()).await?;
+    let (primary, standby) = (token(&pair.primary).await?, token(&pair.standby).await?);
+    let file = |folder: &tempfile::TempDir| folder.path().join("token").display().to_string();
+    let mut args = vec!["preflight".to_owned()];
+    args.extend(pair.flags(&["-o=json"])?);
+    args.extend([
+        format!("--active-cluster-vip={}", pair.primary.address()),
+        format!("--active-cluster-token-file={}", file(&primary)),
+        format!("--standby-api-server=https://{}", pair.standby.address()),
+        format!("--standby-api-token-file={}", file(&standby)),
+    ]);
+    let daemon = pair.sync(&[]).await?;
+    let outcome = async {
+        assert_found(&found(&args, "api-servers").await?, "pass", &["ready: the primary's", "the standby's"]);
+        assert_found(&found(&args, "clocks").await?, "pass", &["the clocks of 4 others agree"]);
+        assert_found(&found(&args, "certificates").await?, "pass", &["all 4 are valid"]);
+        assert_found(&found(&args, "machines").await?, "pass", &["there are no Machines"]);
+
+        pair.primary.api().create(&machine_crd()).await?;
+        let machine = |name: &str, phase: &str| {
+            json!({"apiVersion": format!("{GROUP}/v1"), "kind": "Machine", "metadata": {"name": name},
+                   "status": {"phase": phase}})
+        };
+        let served = || async {
+            let path = format!("/apis/{GROUP}/v1/machines");
+            Ok(pair.primary.api().get(&path).await?.is_some() && pair.standby.api().get(&path).await?.is_some())
+        };
+        let wait = Duration::from_secs(60);
+        etcd_sync_integration::compare::await_true("both serve Machines", wait, served).await?;
+        pair.primary.api().create(&machine("m1", "Running")).await?;
+        pair.caught_up().await?;
+        assert_found(&found(&args, "machines").await?, "pass", &["all run (2 on both sides together)"]);
+        pair.primary.api().create(&machine("m2", "Initializing")).await?;
+        assert_found(
+            &found(&args, "machines").await?,
+            "fail",
+            &["on the primary 1 Machine is not running: m2 (Initializing)"],
+        );
+
+        pair.standby.kill_apiserver()?;
+        assert_found(&found(&args, "api-servers").await?, "fail", &["the standby's API server does not answer"]);
+        anyhow::Ok(())
+    };
+    pair.explain(Some(&daemon), outcome.await)
+}
