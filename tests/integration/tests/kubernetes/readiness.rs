@@ -9,6 +9,17 @@ use serde_json::{Value, json};
 
 const GROUP: &str = "platform.tkestack.io";
 
+const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+const OTHER_KEY: &str = "/wECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
+/// An EncryptionConfiguration for Secrets with this key.
+fn encryption(secret: &str) -> String {
+    format!(
+        "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n- resources: [secrets]\n  \
+         providers:\n  - secretbox: {{keys: [{{name: key-1, secret: {secret}}}]}}\n  - identity: {{}}\n"
+    )
+}
+
 /// What the platform calls a node of one of its clusters.
 fn machine_crd() -> Value {
     let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
@@ -62,7 +73,17 @@ fn assert_found((level, evidence): &(String, String), expected: &str, parts: &[&
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn api_servers_and_machines_are_asked() -> Result<()> {
-    let pair = KubePair::start(PairOptions::new()).await?;
+    let mut options = PairOptions::new();
+    (options.primary.encryption, options.standby.encryption) = (Some(encryption(KEY)), Some(encryption(KEY)));
+    let pair = KubePair::start(options).await?;
+    let secret = |namespace: &str| {
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "namespace": namespace},
+               "stringData": {"password": "hunter2"}})
+    };
+    let team = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-a"}});
+    pair.primary.api().create(&team).await?;
+    pair.primary.api().create(&secret("team-a")).await?;
+    pair.standby.api().create(&secret("kube-system")).await?;
     let (primary, standby) = (token(&pair.primary).await?, token(&pair.standby).await?);
     let file = |folder: &tempfile::TempDir| folder.path().join("token").display().to_string();
     let mut args = vec!["preflight".to_owned()];
@@ -79,6 +100,14 @@ async fn api_servers_and_machines_are_asked() -> Result<()> {
         assert_found(&found(&args, "clocks").await?, "pass", &["the clocks of 4 others agree"]);
         assert_found(&found(&args, "certificates").await?, "pass", &["all 4 are valid"]);
         assert_found(&found(&args, "machines").await?, "pass", &["there are no Machines"]);
+        assert_found(&found(&args, "encryption").await?, "pass", &["decrypts with the config given"]);
+        let wrong = primary.path().join("wrong.yaml");
+        std::fs::write(&wrong, encryption(OTHER_KEY))?;
+        let mut with_wrong_key: Vec<String> =
+            args.iter().filter(|flag| !flag.starts_with("--encryption-config=")).cloned().collect();
+        with_wrong_key.push(format!("--encryption-config={}", wrong.display()));
+        let parts = ["/registry/secrets/team-a/s", "its key of this name is another one"];
+        assert_found(&found(&with_wrong_key, "encryption").await?, "fail", &parts);
 
         pair.primary.api().create(&machine_crd()).await?;
         let machine = |name: &str, phase: &str| {
