@@ -1,7 +1,7 @@
 //! What a command works with: the command line, validated once and turned into plain values.
 
-mod procedure;
 mod preflight;
+mod procedure;
 mod saved;
 
 use std::path::PathBuf;
@@ -18,8 +18,8 @@ use crate::args::{
     LogLevel, MonitorCli, RunArgs, TableOutput,
 };
 
-pub use procedure::{FailoverConfig, JournalConfig, ProcedureConfig, SwitchoverConfig};
 pub use preflight::{Monitor, PreflightConfig, ReadinessConfig};
+pub use procedure::{FailoverConfig, JournalConfig, ProcedureConfig, SwitchoverConfig};
 pub use saved::{PruneConfig, RestoreConfig};
 
 /// One run of a program. `C` says what it is to do: one of `etcd-sync`'s commands, or the monitor's work.
