@@ -4,6 +4,7 @@ pub mod batch;
 pub mod check;
 pub mod conflicts;
 pub mod content;
+pub mod dns;
 pub mod drift;
 pub mod drill;
 pub mod encryption;

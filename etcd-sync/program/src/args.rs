@@ -4,6 +4,7 @@
 
 mod commands;
 mod connection;
+mod dns;
 mod error;
 mod file;
 mod kubernetes;
@@ -25,6 +26,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 pub use commands::{CheckArgs, CheckOutput, PlanArgs, RunArgs, StatusArgs, TableOutput};
 pub use connection::{ConnectionArgs, PrimaryArgs, StandbyArgs};
+pub use dns::{DnsArgs, DnsCommandArgs, DnsSwitchArgs, DnsVerifyArgs};
 pub use error::ArgsError;
 pub use kubernetes::KubernetesArgs;
 pub use monitor::MonitorArgs;
@@ -135,6 +137,9 @@ pub enum CommandArgs {
     Failover(FailoverArgs),
     /// Show the runs of the failover commands; exit code 1: one is not finished
     Journal(JournalArgs),
+    /// Look where the platform's name points, or point it at another cluster
+    #[command(subcommand)]
+    Dns(DnsCommandArgs),
 }
 
 /// Form of the log lines.

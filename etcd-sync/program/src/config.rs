@@ -1,5 +1,6 @@
 //! What a command works with: the command line, validated once and turned into plain values.
 
+mod dns;
 mod preflight;
 mod procedure;
 mod saved;
@@ -18,6 +19,7 @@ use crate::args::{
     LogLevel, MonitorCli, RunArgs, TableOutput,
 };
 
+pub use dns::{DnsChange, DnsCommandConfig, DnsConfig, DnsDeed};
 pub use preflight::{Monitor, PreflightConfig, ReadinessConfig};
 pub use procedure::{FailoverConfig, JournalConfig, ProcedureConfig, SwitchoverConfig};
 pub use saved::{PruneConfig, RestoreConfig};
@@ -106,6 +108,8 @@ pub enum CommandConfig {
     Failover(FailoverConfig),
     /// `journal`
     Journal(JournalConfig),
+    /// `dns verify` and `dns switch`
+    Dns(DnsCommandConfig),
 }
 
 /// `run`.
@@ -218,8 +222,10 @@ impl Config {
             CommandArgs::Switchover(args) => CommandConfig::Switchover(SwitchoverConfig::new(args, environment)),
             CommandArgs::Failover(args) => CommandConfig::Failover(FailoverConfig::new(args, environment)),
             CommandArgs::Journal(args) => CommandConfig::Journal(JournalConfig::new(args, environment)),
+            CommandArgs::Dns(args) => CommandConfig::Dns(DnsCommandConfig::new(args)?),
         };
-        Config::with(cli.global, command, environment)
+        let needs_etcd = !matches!(command, CommandConfig::Dns(_));
+        Config::with(cli.global, command, needs_etcd, environment)
     }
 }
 
@@ -241,19 +247,19 @@ impl Config<MonitorConfig> {
             bytes_per_second: args.check_bytes_per_second,
             token_file: args.token_file,
         };
-        Config::with(cli.global, command, environment)
+        Config::with(cli.global, command, true, environment)
     }
 }
 
 impl<C> Config<C> {
-    fn with(global: GlobalArgs, command: C, environment: &Environment) -> Result<Self, ArgsError> {
+    fn with(global: GlobalArgs, command: C, needs_etcd: bool, environment: &Environment) -> Result<Self, ArgsError> {
         let scope = ScopeConfig::from(global.scope);
         let scope = Scope::new(&scope).map_err(|source| ArgsError::Scope { flags: scope_flags(&source), source })?;
         Ok(Config {
             link: global.link,
             log: LogConfig { format: global.log_format, level: global.log_level, detail: global.detail },
-            primary: Connection::new(Side::Primary, global.primary.into())?,
-            standby: Connection::new(Side::Standby, global.standby.into())?,
+            primary: Connection::new(Side::Primary, global.primary.into(), needs_etcd)?,
+            standby: Connection::new(Side::Standby, global.standby.into(), needs_etcd)?,
             scope,
             encryption_config: global.kubernetes.encryption_config.clone(),
             api_servers: ApiServers::new(global.kubernetes, environment)?,
@@ -274,9 +280,10 @@ impl<C> Config<C> {
 }
 
 impl Connection {
-    fn new(side: Side, flags: ConnectionArgs) -> Result<Connection, ArgsError> {
+    /// A command that does without etcds needs no endpoints either.
+    fn new(side: Side, flags: ConnectionArgs, needed: bool) -> Result<Connection, ArgsError> {
         let flag = |name: &str| format!("{side}-{name}");
-        if flags.endpoints.is_empty() {
+        if needed && flags.endpoints.is_empty() {
             let what = "the client URLs of the etcd members, like https://10.0.0.1:2379,https://10.0.0.2:2379";
             return Err(ArgsError::Missing { flag: flag("endpoints"), what });
         }

@@ -62,6 +62,13 @@ pub enum ArgsError {
         /// The flag that is not.
         missing: String,
     },
+    /// Two flags of which only one can hold.
+    Both {
+        /// One flag, without its dashes.
+        one: &'static str,
+        /// The other.
+        other: &'static str,
+    },
     /// The scope flags contradict each other or cannot be understood.
     Scope {
         /// The flags to look at.
@@ -110,6 +117,7 @@ impl fmt::Display for ArgsError {
             ArgsError::Useless { given, missing } => {
                 write!(f, "--{given} does nothing without --{missing}: give that too, or leave it out")
             }
+            ArgsError::Both { one, other } => write!(f, "--{one} and --{other} are both given: leave one of them out"),
             ArgsError::Scope { flags, source } => write!(f, "{flags}: {source}"),
         }
     }

@@ -27,24 +27,36 @@ pub fn parse<C: Parser>(mut args: Vec<OsString>, environment: &Environment) -> R
         None => Settings::new(),
     };
 
-    // The monitor has no subcommands.
-    let (name, of_command) = matches.subcommand().unzip();
+    let (commands, given_to) = chosen(&command, &matches);
+    let names: Vec<&str> = commands.iter().skip(1).map(|command| command.get_name()).collect();
     let open = |arg: &&Arg| {
         let id = arg.get_id().as_str();
-        let source = |matches: &ArgMatches| matches.try_contains_id(id).is_ok().then(|| matches.value_source(id));
-        of_command.and_then(source).or_else(|| source(&matches)).flatten() != Some(ValueSource::CommandLine)
+        let mut sources = given_to.iter().filter(|matches| matches.try_contains_id(id).is_ok());
+        !sources.any(|matches| matches.value_source(id) == Some(ValueSource::CommandLine))
     };
-    let subcommand = name.and_then(|name| command.find_subcommand(name));
     let mut added = Vec::new();
-    for arg in command.get_arguments().chain(subcommand.into_iter().flat_map(Command::get_arguments)).filter(open) {
+    for arg in commands.iter().flat_map(|command| command.get_arguments()).filter(open) {
         let Some(flag) = flag(arg) else { continue };
         let Some((origin, values)) = given(arg, flag, environment, &settings, file.as_deref()) else { continue };
         let values: Vec<OsString> = values.into_iter().map(|value| joined(flag, &value)).collect();
-        judge(&command, &args[0], name, &values, origin)?;
+        judge(&command, &args[0], &names, &values, origin)?;
         added.extend(values);
     }
     args.extend(added);
     Ok(C::from_arg_matches(&command.try_get_matches_from(args)?)?)
+}
+
+/// The program's own command, the subcommand on the command line, that one's, and so on; and what each of them was given.
+fn chosen<'a>(command: &'a Command, matches: &'a ArgMatches) -> (Vec<&'a Command>, Vec<&'a ArgMatches>) {
+    let (mut commands, mut given_to) = (vec![command], vec![matches]);
+    let (mut command, mut matches) = (command, matches);
+    while let Some((name, of_command)) = matches.subcommand() {
+        let Some(subcommand) = command.find_subcommand(name) else { break };
+        (command, matches) = (subcommand, of_command);
+        commands.push(command);
+        given_to.push(matches);
+    }
+    (commands, given_to)
 }
 
 /// The environment variable of a flag (without its dashes).
@@ -112,12 +124,12 @@ fn joined(flag: &str, value: &OsString) -> OsString {
 fn judge(
     command: &Command,
     program: &OsString,
-    subcommand: Option<&str>,
+    subcommands: &[&str],
     values: &[OsString],
     origin: String,
 ) -> Result<(), ArgsError> {
-    let line =
-        [Some(program.clone()), subcommand.map(OsString::from)].into_iter().flatten().chain(values.iter().cloned());
+    let names = subcommands.iter().map(OsString::from);
+    let line = std::iter::once(program.clone()).chain(names).chain(values.iter().cloned());
     match command.clone().try_get_matches_from(line) {
         Ok(_) => Ok(()),
         // The command's file stands on the command line itself.
@@ -137,7 +149,7 @@ fn judge(
 /// Refuses keys that are no flag of any command of either program; a flag of another one than this is fine.
 fn known(settings: Settings, file: &Path) -> Result<Settings, ArgsError> {
     let commands = [Cli::command(), MonitorCli::command()];
-    let all = commands.iter().flat_map(|command| std::iter::once(command).chain(command.get_subcommands()));
+    let all = commands.iter().flat_map(with_subcommands);
     let flags: Vec<&str> =
         all.flat_map(Command::get_arguments).filter_map(flag).filter(|flag| *flag != "config").collect();
     let Some(key) = settings.keys().find(|key| !flags.contains(&key.as_str())) else { return Ok(settings) };
@@ -145,4 +157,9 @@ fn known(settings: Settings, file: &Path) -> Result<Settings, ArgsError> {
     let near = scored.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score > 0.75);
     let near = near.map(|(_, flag)| flag.to_owned());
     Err(ArgsError::FileUnknownKey { file: file.to_owned(), key: key.clone(), near })
+}
+
+/// A command and all below it.
+fn with_subcommands(command: &Command) -> Vec<&Command> {
+    std::iter::once(command).chain(command.get_subcommands().flat_map(with_subcommands)).collect()
 }

@@ -1,9 +1,10 @@
 //! How values are read. Every error says what was expected; clap puts the flag and what was given in front.
 
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
+use etcd_sync_core::dns::{self, NameServer};
 use etcd_sync_core::kv::from_printable;
 
 /// A duration within bounds, written like `10s` or `1m30s`.
@@ -84,13 +85,49 @@ pub fn cluster_id(text: &str) -> Result<u64, String> {
 
 /// The address of an API server, completed to `host:port`; an IPv6 address comes out in brackets.
 pub fn vip(text: &str) -> Result<String, String> {
-    let expected = || "expected HOST or HOST:PORT, like 10.0.0.10, 10.0.0.10:6443 or [fd00::10]:6443".to_owned();
+    let (host, port) = host_port(text, API_PORT)
+        .ok_or("expected HOST or HOST:PORT, like 10.0.0.10, 10.0.0.10:6443 or [fd00::10]:6443")?;
+    Ok(format!("{host}:{port}"))
+}
+
+/// A name server.
+pub fn name_server(text: &str) -> Result<NameServer, String> {
+    let (host, port) = host_port(text, dns::PORT)
+        .ok_or("expected HOST or HOST:PORT, like 10.0.0.53, ns1.example.com:5353 or [fd00::53]:53")?;
+    Ok(NameServer { host: host.trim_matches(['[', ']']).to_owned(), port })
+}
+
+/// The name of a host or zone.
+pub fn domain(text: &str) -> Result<String, String> {
+    dns::name(text).map_err(|error| error.to_string())
+}
+
+/// An address of a host.
+pub fn address(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| "expected an IP address, like 10.0.0.20 or fd00::20".to_owned())
+}
+
+/// A time to live, in seconds: a number of them, or a duration.
+pub fn ttl(text: &str) -> Result<u32, String> {
+    let seconds = match text.parse::<u64>() {
+        Ok(seconds) => Some(seconds),
+        Err(_) => {
+            humantime::parse_duration(text).ok().filter(|value| value.subsec_nanos() == 0).map(|value| value.as_secs())
+        }
+    };
+    let seconds =
+        seconds.and_then(|seconds| u32::try_from(seconds).ok()).filter(|seconds| (1..=86_400).contains(seconds));
+    seconds.ok_or_else(|| "expected a time to live from 1s to 1d, like 60, 60s or 5m".to_owned())
+}
+
+/// A host, an IPv6 address in brackets, and a port.
+fn host_port(text: &str, default: u16) -> Option<(String, u16)> {
     if let Ok(address) = text.parse::<Ipv6Addr>() {
-        return Ok(format!("[{address}]:{API_PORT}"));
+        return Some((format!("[{address}]"), default));
     }
     let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, port.parse().map_err(|_| expected())?),
-        _ => (text, API_PORT),
+        Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
+        _ => (text, default),
     };
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     let allowed = |byte: u8| byte == b'-' || byte == b'.' || byte.is_ascii_alphanumeric();
@@ -98,7 +135,7 @@ pub fn vip(text: &str) -> Result<String, String> {
         Some(address) => address.parse::<Ipv6Addr>().is_ok(),
         None => !host.is_empty() && host.bytes().all(allowed),
     };
-    if good && port != 0 { Ok(format!("{host}:{port}")) } else { Err(expected()) }
+    (good && port != 0).then(|| (host.to_owned(), port))
 }
 
 /// The URL of an API server.
