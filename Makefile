@@ -28,7 +28,7 @@ demo: etcd require-rust ## Two etcds, a first sync, a kill, a compaction, and th
 
 .PHONY: test
 # One build of programs and tests together: `-p etcd-sync` alone would choose other features and build most crates twice.
-test: etcd kubernetes prometheus web require-rust ## All tests, also those against real etcds, control planes and a browser
+test: etcd kubernetes prometheus named web require-rust ## All tests, also those against real etcds, control planes and a browser
 	node --test tests/e2e-web/words.test.mjs
 	cargo build --locked --workspace --bins --tests
 	cargo test --locked --workspace
@@ -56,6 +56,10 @@ prometheus: ## Build the pinned promtool that tests the alerts (once, minutes)
 etcd kubernetes prometheus:
 	scripts/require go
 	tools/build.sh $@
+
+.PHONY: named
+named: ## BIND, whose name server tests run
+	@scripts/require named
 
 .PHONY: web
 web: require-web tests/e2e-web/node_modules/.package-lock.json ## Chromium and what drives it, for the dashboard's test

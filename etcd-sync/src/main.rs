@@ -3,6 +3,9 @@
 mod apiserver;
 mod commands;
 mod daemon;
+// The failover commands and the rehearsal use the rest of it.
+#[allow(dead_code)]
+mod dns;
 mod preflight;
 mod procedure;
 mod readiness;
@@ -29,5 +32,6 @@ async fn dispatch(config: Config) -> anyhow::Result<commands::Outcome> {
         CommandConfig::Switchover(switchover) => commands::switchover::run(config, switchover).await,
         CommandConfig::Failover(failover) => commands::failover::run(config, failover).await,
         CommandConfig::Journal(journal) => commands::journal::run(config, journal).await,
+        CommandConfig::Dns(dns) => commands::dns::run(config, dns).await,
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod check;
 mod confirm;
+pub mod dns;
 pub mod failover;
 pub mod journal;
 pub mod plan;

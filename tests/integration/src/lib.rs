@@ -1,6 +1,7 @@
 //! Runs the real programs against real etcds: clusters with faults, the daemon as a process, data as a management
 //! cluster holds it, and exact comparisons. Values of keys never reach a message of this crate.
 
+pub mod bind;
 pub mod certs;
 pub mod compare;
 pub mod daemon;

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
-use super::wrap::{hanging, wrap};
 use super::{Family, NameServer, Records, Target, Update, list, seconds};
+use crate::text::wrap;
 
 /// How the name is changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,9 +43,9 @@ impl Change<'_> {
     /// For people, at 80 columns, with what to type to do it by hand.
     pub fn text(&self) -> String {
         let Target { name, addresses, ttl_s } = self.target;
-        let mut text = hanging("Change: ", 8, &format!("{name} must point at {} and nothing else.", list(addresses)));
+        let mut text = labelled("Change: ", &format!("{name} must point at {} and nothing else.", list(addresses)));
         if let Some(now) = self.now {
-            text.push_str(&hanging("Now:    ", 8, &said(now)));
+            text.push_str(&labelled("Now:    ", &said(now)));
         }
         text.push_str("Records afterwards:\n");
         for address in addresses {
@@ -60,19 +60,19 @@ impl Change<'_> {
                     key.as_ref().map_or("not signed".to_owned(), |key| format!("signed with the TSIG key {key}"));
                 let how =
                     format!("one update message (RFC 2136) to {server}, {signed}; all of it is done, or nothing.");
-                text.push_str(&hanging("How:    ", 8, &how));
+                text.push_str(&labelled("How:    ", &how));
             }
             Way::Command(command) => {
-                text.push_str(&hanging("How:    ", 8, "this command (--dns-command):"));
+                text.push_str(&labelled("How:    ", "this command (--dns-command):"));
                 let _ = writeln!(text, "  {command}");
             }
             Way::Manual => {
                 let how = "you, where the zone is kept (neither --dns-server nor --dns-command is given). This command changes nothing: \
                            it waits until the name servers say so.";
-                text.push_str(&hanging("How:    ", 8, how));
+                text.push_str(&labelled("How:    ", how));
             }
         }
-        text.push_str(&wrap(0, "By hand, where the zone takes updates:"));
+        text.push_str("By hand, where the zone takes updates:\n");
         for line in self.script().lines() {
             let _ = writeln!(text, "  {line}");
         }
@@ -124,10 +124,15 @@ impl Change<'_> {
             "addresses": self.target.addresses,
             "ttlSeconds": self.target.ttl_s,
             "way": way,
-            "now": self.now.map(|now| json!({ "addresses": now.addresses, "ttlSeconds": now.ttl_s, "alias": now.alias })),
+            "now": self.now.map(|now| json!({ "addresses": now.addresses, "ttlSeconds": now.ttl_s(), "alias": now.alias })),
             "script": self.script(),
         })
     }
+}
+
+/// Behind a word of eight columns.
+fn labelled(label: &str, text: &str) -> String {
+    wrap(text, label, "        ")
 }
 
 fn record(address: &IpAddr) -> &'static str {
@@ -139,9 +144,9 @@ pub(super) fn said(records: &Records) -> String {
     let addresses = list(&records.addresses);
     match &records.alias {
         Some(alias) if records.addresses.is_empty() => format!("an alias of {alias}, whose addresses it does not have"),
-        Some(alias) => format!("{addresses}, as an alias of {alias} (TTL {})", seconds(records.ttl_s)),
+        Some(alias) => format!("{addresses}, as an alias of {alias} (TTL {})", seconds(records.ttl_s())),
         None if records.addresses.is_empty() => addresses,
-        None => format!("{addresses} (TTL {})", seconds(records.ttl_s)),
+        None => format!("{addresses} (TTL {})", seconds(records.ttl_s())),
     }
 }
 
@@ -159,7 +164,7 @@ mod tests {
             key: Some("ddns".into()),
             key_file: Some("/etc/etcd-sync/ddns.key".into()),
         };
-        let now = Records { addresses: addresses(&["10.0.0.1"]), ttl_s: 300, alias: None, authoritative: true };
+        let now = Records { addresses: addresses(&["10.0.0.1"]), ttls_s: [300; 2], alias: None, authoritative: true };
         let change = Change { target: &target, way: &way, now: Some(&now) };
         assert_eq!(
             change.text(),

@@ -60,7 +60,7 @@ impl Target {
     pub fn longest_old_s(&self, answers: &[Answer]) -> Option<u32> {
         let old = answers.iter().filter(|answer| self.judge(answer) == Judgement::Old);
         old.filter_map(|answer| match &answer.said {
-            Said::Records(records) if !records.authoritative => Some(records.ttl_s),
+            Said::Records(records) if !records.authoritative => records.differing_ttl_s(self),
             _ => None,
         })
         .max()
@@ -87,7 +87,7 @@ pub(super) mod tests {
 
     pub fn answer(kind: Kind, server: &str, of: &[&str], ttl_s: u32) -> Answer {
         let authoritative = kind == Kind::Authoritative;
-        let records = Records { addresses: addresses(of), ttl_s, alias: None, authoritative };
+        let records = Records { addresses: addresses(of), ttls_s: [ttl_s; 2], alias: None, authoritative };
         Answer { server: server.into(), kind, said: Said::Records(records) }
     }
 
@@ -149,6 +149,9 @@ pub(super) mod tests {
         ];
         assert_eq!(target.longest_old_s(&answers), Some(7));
         assert_eq!(target.longest_old_s(&answers[..1]), None);
+        let records = Records { addresses: addresses(&["10.0.0.1"]), ttls_s: [5, 900], ..Records::default() };
+        let half = Answer { server: "h".into(), kind: Kind::Resolver, said: Said::Records(records) };
+        assert_eq!(target.longest_old_s(&[half]), Some(5), "that there is no AAAA record is right");
     }
 
     proptest! {

@@ -8,7 +8,6 @@ mod rejected;
 mod report;
 mod resolv_conf;
 mod update;
-mod wrap;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -92,8 +91,9 @@ pub enum Said {
 pub struct Records {
     /// Its addresses, those behind an alias included.
     pub addresses: BTreeSet<IpAddr>,
-    /// How long this answer may be kept, in seconds: the longest of its records, or of the word that there are none.
-    pub ttl_s: u32,
+    /// How long the answer about each family, in the order of [`Family::ALL`], may be kept: of its records, or of the word that
+    /// there are none. Seconds.
+    pub ttls_s: [u32; 2],
     /// The name is an alias (CNAME) of this one.
     pub alias: Option<String>,
     /// The server has the zone itself: the answer does not age.
@@ -143,6 +143,23 @@ impl Kind {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} -> {}", self.name, list(&self.addresses))
+    }
+}
+
+impl Records {
+    /// How long the addresses may be kept, the longest of them; of the word that there are none if there are none. Seconds.
+    pub fn ttl_s(&self) -> u32 {
+        let present = self.of_families(|family| !family.of(&self.addresses).is_empty());
+        present.or_else(|| self.of_families(|_| true)).unwrap_or(0)
+    }
+
+    /// How long what differs from the target may be kept. Seconds.
+    pub fn differing_ttl_s(&self, target: &Target) -> Option<u32> {
+        self.of_families(|family| family.of(&self.addresses) != family.of(&target.addresses))
+    }
+
+    fn of_families(&self, wanted: impl Fn(Family) -> bool) -> Option<u32> {
+        Family::ALL.into_iter().zip(self.ttls_s).filter(|(family, _)| wanted(*family)).map(|(_, ttl_s)| ttl_s).max()
     }
 }
 

@@ -4,8 +4,11 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::change::said;
-use super::wrap::{hanging, wrap};
 use super::{Answer, Judgement, Kind, Said, Target, Verdict, list, seconds};
+use crate::text::wrap;
+
+/// Of what stands below a word of eight columns.
+const INDENT: &str = "        ";
 
 /// What was found out about a name.
 #[derive(Clone, Debug)]
@@ -65,7 +68,8 @@ impl Line {
         let says = match &answer.said {
             Said::Failed(why) => why.clone(),
             Said::Records(records) if mark == Mark::Old && !records.authoritative => {
-                format!("{}; it may keep this for {} more", list(&records.addresses), seconds(records.ttl_s))
+                let left = seconds(records.differing_ttl_s(target).unwrap_or(0));
+                format!("{}; it may keep this for {left} more", list(&records.addresses))
             }
             Said::Records(records) => said(records),
         };
@@ -86,15 +90,19 @@ impl Report<'_> {
 
     /// For people, at 80 columns.
     pub fn text(&self) -> String {
-        let mut text = hanging("", 2, &format!("{} must point at {}", self.target.name, list(&self.target.addresses)));
+        let mut text = wrap(&self.target_text(), "", "  ");
         text.push('\n');
         for line in self.lines() {
-            text.push_str(&hanging(&format!("{:<7} ", line.mark.name()), 8, &line.who));
-            text.push_str(&wrap(8, &line.says));
+            text.push_str(&wrap(&line.who, &format!("{:<8}", line.mark.name()), INDENT));
+            text.push_str(&wrap(&line.says, INDENT, INDENT));
         }
         text.push('\n');
-        text.push_str(&wrap(0, &self.summary()));
+        text.push_str(&wrap(&self.summary(), "", ""));
         text
+    }
+
+    fn target_text(&self) -> String {
+        format!("{} must point at {}", self.target.name, list(&self.target.addresses))
     }
 
     /// One sentence or two.
@@ -167,7 +175,7 @@ impl Report<'_> {
             Said::Failed(why) => value["error"] = json!(why),
             Said::Records(records) => {
                 value["addresses"] = json!(records.addresses);
-                value["ttlSeconds"] = json!(records.ttl_s);
+                value["ttlSeconds"] = json!(records.ttl_s());
                 value["alias"] = json!(records.alias);
             }
         }
@@ -185,8 +193,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::judge::tests::{answer, failed, target};
-    use super::super::wrap::WIDTH;
     use super::*;
+    use crate::text::WIDTH;
 
     #[test]
     fn a_name_on_its_way_in_words() {

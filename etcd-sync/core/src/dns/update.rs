@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     fn now(of: &[&str]) -> Records {
-        Records { addresses: addresses(of), ttl_s: 30, alias: None, authoritative: true }
+        Records { addresses: addresses(of), ttls_s: [30; 2], alias: None, authoritative: true }
     }
 
     #[test]
