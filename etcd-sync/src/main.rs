@@ -9,6 +9,7 @@ mod dns;
 mod preflight;
 mod procedure;
 mod readiness;
+mod rejoin;
 mod saved_file;
 mod shell;
 
@@ -33,5 +34,6 @@ async fn dispatch(config: Config) -> anyhow::Result<commands::Outcome> {
         CommandConfig::Failover(failover) => commands::failover::run(config, failover).await,
         CommandConfig::Journal(journal) => commands::journal::run(config, journal).await,
         CommandConfig::Dns(dns) => commands::dns::run(config, dns).await,
+        CommandConfig::Rejoin(rejoin) => commands::rejoin::run(config, rejoin).await,
     }
 }

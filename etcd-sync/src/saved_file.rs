@@ -41,6 +41,12 @@ impl Saving {
         self.write(&line)
     }
 
+    /// Waits until what was saved so far is on the disk.
+    pub fn sync(&mut self) -> Result<()> {
+        let synced = self.file.flush().and_then(|()| self.file.get_ref().sync_data());
+        synced.with_context(|| self.failed())
+    }
+
     /// Ends the file, and waits until file and name are on the disk.
     pub fn finish(mut self) -> Result<()> {
         let line = self.encoder.clone().end();

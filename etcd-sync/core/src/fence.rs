@@ -36,7 +36,7 @@ pub struct Fence {
 pub enum Fenced {
     /// The standby was promoted.
     #[error(
-        "the role of this standby is no longer \"standby\" (found {found}): it was promoted, and nothing may write to it any more; uninstall this synchronizer"
+        "the role of this standby is no longer \"standby\" (found {found}): it was promoted, and nothing may write to it any more; uninstall this synchronizer, or if the cluster shall become a standby again, run `etcd-sync rejoin`"
     )]
     Role {
         /// What the role key holds, shown for people.

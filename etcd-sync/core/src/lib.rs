@@ -20,6 +20,7 @@ pub mod preflight;
 pub mod procedure;
 pub mod provenance;
 pub mod prune;
+pub mod rejoin;
 pub mod request;
 pub mod restore;
 pub mod role;

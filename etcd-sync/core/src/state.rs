@@ -27,6 +27,8 @@ pub struct StateKeys {
     pub condition: Bytes,
     /// Where the histories of the two clusters part, once it was promoted ([`crate::role::Promotion`]).
     pub promotion: Bytes,
+    /// How it became a standby again after it was the primary ([`crate::rejoin::Rejoining`]).
+    pub rejoin: Bytes,
     /// What was last seen of the primary ([`PrimarySeen`]).
     pub primary_seen: Bytes,
     /// Name of the run of a failover command that is not finished; absent when there is none.
@@ -51,6 +53,7 @@ impl StateKeys {
             copied: name("copied"),
             condition: name("condition"),
             promotion: name("promotion"),
+            rejoin: name("rejoin"),
             primary_seen: name("primary-seen"),
             open_run: name("open-run"),
             journal_prefix: name("journal/"),
@@ -133,6 +136,10 @@ pub struct Checkpoint {
     pub base: Revision,
     /// When it was written, in Unix milliseconds, by the writer's clock.
     pub at_ms: u64,
+    /// Deletions that the operator has seen and accepted for the copy under way, beside what is always allowed. `rejoin`
+    /// writes it; it ends with the copy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted_deletions: Option<u64>,
 }
 
 /// One change of the primary. A primary that was restored from a backup and written to again may have the same cluster id
@@ -274,12 +281,17 @@ mod tests {
             seen: 9,
             base: 1,
             at_ms: 1,
+            accepted_deletions: None,
         }
     }
 
     #[test]
     fn a_checkpoint_survives_the_round_trip() {
         assert_eq!(Checkpoint::decode(&checkpoint().encode()), Ok(checkpoint()));
+        // Programs that do not know the field read every record but that of a rejoin's copy.
+        assert!(!String::from_utf8_lossy(&checkpoint().encode()).contains("accepted"));
+        let accepted = Checkpoint { accepted_deletions: Some(7), ..checkpoint() };
+        assert_eq!(Checkpoint::decode(&accepted.encode()), Ok(accepted));
     }
 
     #[test]

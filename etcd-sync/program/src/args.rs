@@ -11,6 +11,7 @@ mod kubernetes;
 mod monitor;
 mod preflight;
 mod procedure;
+mod rejoin;
 mod saved;
 mod scope;
 mod sources;
@@ -32,6 +33,7 @@ pub use kubernetes::KubernetesArgs;
 pub use monitor::MonitorArgs;
 pub use preflight::{PreflightArgs, PurposeArg, ReadinessArgs};
 pub use procedure::{FailoverArgs, JournalArgs, ProcedureArgs, SwitchoverArgs};
+pub use rejoin::RejoinArgs;
 pub use saved::{OriginArg, PruneArgs, RestoreArgs};
 pub use scope::ScopeArgs;
 
@@ -140,6 +142,9 @@ pub enum CommandArgs {
     /// Look where the platform's name points, or point it at another cluster
     #[command(subcommand)]
     Dns(DnsCommandArgs),
+    /// Make the old primary (--standby-endpoints) the standby of the promoted cluster (--primary-endpoints): show what only the
+    /// old one has, save it in a file, change its role, copy by difference; exit code 1: refused, or it is not complete
+    Rejoin(RejoinArgs),
 }
 
 /// Form of the log lines.

@@ -3,9 +3,11 @@
 mod dns;
 mod preflight;
 mod procedure;
+mod rejoin;
 mod saved;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_sync_core::scope::{Scope, ScopeConfig, ScopeError};
@@ -22,6 +24,7 @@ use crate::args::{
 pub use dns::{DnsChange, DnsCommandConfig, DnsConfig, DnsDeed};
 pub use preflight::{Monitor, PreflightConfig, ReadinessConfig};
 pub use procedure::{FailoverConfig, JournalConfig, ProcedureConfig, SwitchoverConfig};
+pub use rejoin::RejoinConfig;
 pub use saved::{PruneConfig, RestoreConfig};
 
 /// One run of a program. `C` says what it is to do: one of `etcd-sync`'s commands, or the monitor's work.
@@ -36,7 +39,7 @@ pub struct Config<C = CommandConfig> {
     /// The cluster that is written.
     pub standby: Connection,
     /// What is synchronized.
-    pub scope: Scope,
+    pub scope: Arc<Scope>,
     /// File with the API servers' EncryptionConfiguration.
     pub encryption_config: Option<PathBuf>,
     /// The two API servers, as far as they can be asked.
@@ -110,6 +113,8 @@ pub enum CommandConfig {
     Journal(JournalConfig),
     /// `dns verify` and `dns switch`
     Dns(DnsCommandConfig),
+    /// `rejoin`
+    Rejoin(RejoinConfig),
 }
 
 /// `run`.
@@ -223,6 +228,7 @@ impl Config {
             CommandArgs::Failover(args) => CommandConfig::Failover(FailoverConfig::new(args, environment)),
             CommandArgs::Journal(args) => CommandConfig::Journal(JournalConfig::new(args, environment)),
             CommandArgs::Dns(args) => CommandConfig::Dns(DnsCommandConfig::new(args)?),
+            CommandArgs::Rejoin(args) => CommandConfig::Rejoin(RejoinConfig::new(args, environment)),
         };
         let needs_etcd = !matches!(command, CommandConfig::Dns(_));
         Config::with(cli.global, command, needs_etcd, environment)
@@ -260,7 +266,7 @@ impl<C> Config<C> {
             log: LogConfig { format: global.log_format, level: global.log_level, detail: global.detail },
             primary: Connection::new(Side::Primary, global.primary.into(), needs_etcd)?,
             standby: Connection::new(Side::Standby, global.standby.into(), needs_etcd)?,
-            scope,
+            scope: Arc::new(scope),
             encryption_config: global.kubernetes.encryption_config.clone(),
             api_servers: ApiServers::new(global.kubernetes, environment)?,
             command,

@@ -9,7 +9,7 @@ mod start;
 mod stop;
 
 pub use start::{FAILED, start};
-pub use stop::Stop;
+pub use stop::{Stop, Switch};
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

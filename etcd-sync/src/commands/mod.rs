@@ -9,6 +9,7 @@ pub mod plan;
 pub mod preflight;
 mod primary;
 pub mod prune;
+pub mod rejoin;
 pub mod restore;
 pub mod run;
 pub mod status;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use etcd_sync_core::fence::Fence;
 use etcd_sync_core::kv::{KeyRange, prefix_end, successor};
 use etcd_sync_core::request::{Page, ReadRange};
+use etcd_sync_core::role::Promotion;
 use etcd_sync_core::scope::Scope;
 use etcd_sync_core::session::{Carried, Start};
 use etcd_sync_core::state::{ROLE_STANDBY, STATE_ROOT, StateKeys};
@@ -27,6 +28,9 @@ pub async fn gather(
         primary_keys += primary.count(range).await?.0 as u64;
     }
     let primary_standby_links = standby_links(primary).await?;
+    let (promotion, _) = primary.get(&keys.promotion).await?;
+    // One that this version cannot read names nobody.
+    let promoted_over = promotion.and_then(|kv| Promotion::decode(&kv.value).ok()).map(|promotion| promotion.primary);
     let record = Record::read(standby, &keys).await?;
     let local_keys = local_keys(standby, &keys).await?.into_iter().collect();
     let witness = record.checkpoint().ok().flatten().and_then(|checkpoint| checkpoint.witness);
@@ -50,6 +54,7 @@ pub async fn gather(
         primary_keys,
         witness_recognized,
         primary_standby_links,
+        promoted_over,
         carried: Carried::default(),
         force_copy,
         now_ms,

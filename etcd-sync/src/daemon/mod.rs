@@ -8,6 +8,8 @@ mod http;
 mod metrics;
 mod progress;
 
+pub use health::Health;
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,7 +32,7 @@ use tracing::{error, info, warn};
 
 use self::condition::ConditionKey;
 use self::drive::{Driver, Outcome};
-use self::health::{Health, Role};
+use self::health::Role;
 use crate::preflight::{self, Pair};
 
 /// How often a held link looks whether the reason is gone.
@@ -78,6 +80,22 @@ pub async fn run(config: Config, run: RunConfig) -> Result<()> {
     let health = Arc::new(Health::new(run.ready_lag));
     http::serve(run.listen, Arc::clone(&health)).await?;
     progress::show(Arc::clone(&health));
+    begin(&config, run, health, stop)?.campaign_for_ever().await
+}
+
+/// The same inside of a command, without a listener: takes part in the election and synchronizes until stopped.
+pub fn inside(
+    config: &Config,
+    run: RunConfig,
+    health: Arc<Health>,
+    stop: Stop,
+) -> Result<impl Future<Output = Result<()>> + Send + use<>> {
+    let daemon = begin(config, run, Arc::clone(&health), stop)?;
+    progress::show(health);
+    Ok(daemon.campaign_for_ever())
+}
+
+fn begin(config: &Config, run: RunConfig, health: Arc<Health>, stop: Stop) -> Result<Daemon> {
     let encryption = config.encryption()?;
     encryption::warn_of_mode(config.encryption_config.as_deref());
     let session = SessionConfig {
@@ -100,22 +118,21 @@ pub async fn run(config: Config, run: RunConfig) -> Result<()> {
     let (primary, standby) = (config.primary.etcd()?, config.standby.etcd()?);
     // A member that hangs must hold up neither the start nor the end.
     tokio::spawn(warn_of_versions(primary, standby.clone()));
-    let daemon = Daemon {
+    Ok(Daemon {
         keys: StateKeys::new(&config.link),
-        scope: Arc::new(config.scope),
+        scope: Arc::clone(&config.scope),
         session,
         run,
-        primary: config.primary,
+        primary: config.primary.clone(),
         standby,
-        api_servers: config.api_servers,
-        encryption_config: config.encryption_config,
+        api_servers: config.api_servers.clone(),
+        encryption_config: config.encryption_config.clone(),
         encryption,
         warned: BTreeSet::new(),
         health,
         stop,
         carried: Carried::first(),
-    };
-    daemon.campaign_for_ever().await
+    })
 }
 
 async fn warn_of_versions(primary: Etcd, standby: Etcd) {

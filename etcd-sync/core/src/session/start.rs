@@ -103,6 +103,8 @@ pub struct Start {
     pub witness_recognized: Option<bool>,
     /// Links whose role on the *primary* says standby.
     pub primary_standby_links: Vec<String>,
+    /// The cluster that the primary was promoted over (its id in hexadecimal), if it was.
+    pub promoted_over: Option<String>,
     /// From the session before.
     pub carried: Carried,
     /// Copy by difference even if the checkpoint could be resumed: history before it is gone on one side.
@@ -129,11 +131,19 @@ pub fn init_role(keys: &StateKeys) -> Txn {
 pub enum Refusal {
     /// The standby's role forbids writing.
     #[error(
-        "the role of this standby is {found}, not \"standby\": it was promoted and serves users now; uninstall this synchronizer (roles are changed by the failover and rejoin commands only)"
+        "the role of this standby is {found}, not \"standby\": it was promoted and serves users now, or it did before it was fenced; if it still shall, uninstall this synchronizer; if it shall become the standby of this primary, run `etcd-sync rejoin` with the same flags: it saves first what only this cluster has"
     )]
     Promoted {
         /// What the role key holds, for people.
         found: String,
+    },
+    /// It served users before its standby was promoted: what it took meanwhile would be overwritten.
+    #[error(
+        "this cluster ({cluster}) is the old primary that the new one was promoted over: what was written here since would be lost; run `etcd-sync rejoin` with the same flags: it shows and saves that first, then makes this cluster the standby"
+    )]
+    OldPrimary {
+        /// Its id.
+        cluster: String,
     },
     /// The role was removed by hand.
     #[error(
@@ -237,6 +247,7 @@ impl Refusal {
     pub fn label(&self) -> &'static str {
         match self {
             Refusal::Promoted { .. } => "promoted",
+            Refusal::OldPrimary { .. } => "old_primary",
             Refusal::RoleMissing { .. } => "role_missing",
             Refusal::SameCluster { .. } => "same_cluster",
             Refusal::PrimaryIsStandby { .. } => "primary_is_standby",
@@ -275,6 +286,9 @@ pub fn open(start: &Start, config: &SessionConfig, scope_fingerprint: &str) -> R
     match &start.role {
         Some(role) if role == ROLE_STANDBY => {}
         Some(role) => return Err(Refusal::Promoted { found: format!("\"{}\"", printable(role)) }),
+        None if start.promoted_over.as_ref() == Some(&cluster_id_text(start.standby_cluster)) => {
+            return Err(Refusal::OldPrimary { cluster: cluster_id_text(start.standby_cluster) });
+        }
         // It is made when everything else is judged good, see init_role.
         None if start.checkpoint.is_none() => {}
         None => return Err(Refusal::RoleMissing { key: printable(&start.fence.keys.role) }),
@@ -332,6 +346,10 @@ pub fn open(start: &Start, config: &SessionConfig, scope_fingerprint: &str) -> R
             .map_or(0, |recorded| recorded.seen),
         base: recorded.as_ref().map_or(start.standby_revision, |recorded| recorded.base),
         at_ms: start.now_ms,
+        accepted_deletions: recorded
+            .as_ref()
+            .filter(|recorded| known_history && recorded.phase != Phase::Streaming)
+            .and_then(|recorded| recorded.accepted_deletions),
     };
     Ok(Opening::Copy { begin, virgin: recorded.is_none() })
 }

@@ -173,6 +173,7 @@ impl Session {
             seen,
             witness: self.newest_change.clone(),
             base: 0,
+            accepted_deletions: None,
             ..self.checkpoint.clone()
         }
     }

@@ -148,7 +148,9 @@ impl Session {
     }
 
     fn guard_deletions(&self, deletions: u64, scope: u64) -> Result<(), Ended> {
-        if self.config.deletion_guard.allows(deletions, scope) {
+        // What was accepted for this copy is known; the limit is for what comes on top.
+        let unknown = deletions.saturating_sub(self.checkpoint.accepted_deletions.unwrap_or(0));
+        if self.config.deletion_guard.allows(unknown, scope) {
             return Ok(());
         }
         Err(Ended::Refused(Refusal::Deletions { deletions, scope }))

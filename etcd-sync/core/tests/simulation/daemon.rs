@@ -117,6 +117,7 @@ impl Daemon {
             primary_keys: self.scope.ranges().iter().map(keys).sum(),
             witness_recognized: self.ask_witness(primary, standby),
             primary_standby_links: vec![],
+            promoted_over: None,
             carried: self.carried.clone(),
             force_copy: self.force_copy,
             now_ms,
