@@ -93,7 +93,7 @@ impl Plan {
             paragraph(
                 &mut text,
                 &format!(
-                    "{} of the same were written here after the parting, with the value that the new primary has.",
+                    "Of the same, {} were written here after the parting, with the value that the new primary has.",
                     self.same_later
                 ),
             );
@@ -167,7 +167,7 @@ impl Outcome {
             paragraph(
                 &mut text,
                 &format!(
-                    "{} keys were deleted here meanwhile; those that the new primary has came back.",
+                    "Deleted here meanwhile: {} keys; those that the new primary has came back.",
                     self.later_deleted
                 ),
             );

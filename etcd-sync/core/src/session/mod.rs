@@ -106,7 +106,7 @@ enum Flight {
     /// A part of a copy: does not move the checkpoint.
     Puts(Vec<Write>),
     /// Everything that moves the checkpoint.
-    Batch { checkpoint: Checkpoint, value: Bytes, writes: Vec<Write>, purpose: Purpose },
+    Batch { checkpoint: Box<Checkpoint>, value: Bytes, writes: Vec<Write>, purpose: Purpose },
 }
 
 /// What a commit that moves the checkpoint is for, as far as it matters when it fails.
@@ -370,7 +370,7 @@ impl Session {
         ops.push(Op::Put { key: self.fence.keys.checkpoint.clone(), value: value.clone(), lease: 0 });
         let mut txn = self.fence.txn(self.checkpoint_value.as_ref(), ops);
         txn.compares.extend(compares);
-        self.send(txn, Flight::Batch { checkpoint, value, writes, purpose });
+        self.send(txn, Flight::Batch { checkpoint: Box::new(checkpoint), value, writes, purpose });
     }
 
     fn committed(&mut self, id: RequestId, reply: &TxnReply) -> Result<(), Ended> {
@@ -400,7 +400,7 @@ impl Session {
                 if purpose == Purpose::Replay {
                     self.replayed(&writes);
                 }
-                (self.checkpoint, self.checkpoint_value) = (checkpoint, Some(value));
+                (self.checkpoint, self.checkpoint_value) = (*checkpoint, Some(value));
                 self.checkpoint_moved();
             }
         }
@@ -445,7 +445,7 @@ impl Session {
         self.stats.too_large += 1;
         self.note(Note::TooLarge { key: write.key().clone(), bytes: write.data_bytes() - write.key().len() });
         if let Some(checkpoint) = moved {
-            self.commit_checkpoint(checkpoint, Changes::default());
+            self.commit_checkpoint(*checkpoint, Changes::default());
         }
         Ok(())
     }
