@@ -5,9 +5,7 @@ use serde_json::{Value, json};
 use super::{Change, Kept, Line, Note, Origin, Plan};
 use crate::kv::Revision;
 use crate::role::How;
-
-/// Widest line for people.
-const WIDTH: usize = 80;
+use crate::text::wrap;
 
 /// How the final comparison came out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -239,22 +237,8 @@ impl Outcome {
     }
 }
 
-/// Adds a paragraph, its lines broken between words.
 fn paragraph(text: &mut String, words: &str) {
-    let mut width = 0;
-    for word in words.split_whitespace() {
-        let length = word.chars().count();
-        if width > 0 && width + 1 + length > WIDTH {
-            text.push('\n');
-            width = 0;
-        } else if width > 0 {
-            text.push(' ');
-            width += 1;
-        }
-        text.push_str(word);
-        width += length;
-    }
-    text.push('\n');
+    text.push_str(&wrap(words, "", ""));
 }
 
 fn list(text: &mut String, heading: &str, kept: &Kept, limit: usize) {
