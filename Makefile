@@ -28,7 +28,7 @@ demo: etcd require-rust ## Two etcds, a first sync, a kill, a compaction, and th
 
 .PHONY: test
 # One build of programs and tests together: `-p etcd-sync` alone would choose other features and build most crates twice.
-test: etcd kubernetes prometheus named web require-rust ## All tests, also those against real etcds, control planes and a browser
+test: etcd kubernetes kwok prometheus named web require-rust ## All tests, also those against real etcds, control planes and a browser
 	node --test tests/e2e-web/words.test.mjs
 	cargo build --locked --workspace --bins --tests
 	cargo test --locked --workspace
@@ -49,11 +49,12 @@ lint: require-rust $(DENY) ## Formatting, clippy, licences and banned crates
 	if command -v node >/dev/null; then for script in $(WEB); do node --check "$$script"; done; fi
 	if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); fi
 
-.PHONY: etcd kubernetes prometheus
+.PHONY: etcd kubernetes kwok prometheus
 etcd: ## Build the pinned etcds that tests, demo and benchmarks run (once, minutes)
 kubernetes: ## Build the pinned control planes that tests run (once, many minutes)
+kwok: ## Build the pinned kwok that plays nodes in tests (once, minutes)
 prometheus: ## Build the pinned promtool that tests the alerts (once, minutes)
-etcd kubernetes prometheus:
+etcd kubernetes kwok prometheus:
 	scripts/require go
 	tools/build.sh $@
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the pinned test programs once, outside the tree, and prints the directory of each version.
-# Usage: tools/build.sh [etcd] [kubernetes] [prometheus]     (default: all)
-# -> lines "etcd-3.6 DIR", "kubernetes-1.34 DIR", ..., "prometheus-0.315 DIR"
+# Usage: tools/build.sh [etcd] [kubernetes] [kwok] [prometheus]     (default: all)
+# -> lines "etcd-3.6 DIR", "kubernetes-1.34 DIR", ..., "kwok-0.8 DIR", "prometheus-0.315 DIR"
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -60,6 +60,14 @@ build_kubernetes() {
   echo "kubernetes-$line $dir"
 }
 
+build_kwok() {
+  local line="$1" version dir
+  version="$(pinned_version kwok sigs.k8s.io/kwok)"
+  dir="$cache/kwok-$version"
+  build_program kwok sigs.k8s.io/kwok/cmd/kwok "$dir/kwok" -ldflags "-s -w -X sigs.k8s.io/kwok/pkg/consts.Version=$version"
+  echo "kwok-$line $dir"
+}
+
 # Rules and their tests need no service discovery, and without it the build is a fraction. The tag says so to go.mod too:
 # renew it with `go get -tags remove_all_sd,tools github.com/prometheus/prometheus/cmd/promtool@VERSION`, not with tidy.
 build_prometheus() {
@@ -71,12 +79,13 @@ build_prometheus() {
   echo "prometheus-$line $dir"
 }
 
-[ $# -gt 0 ] || set -- etcd kubernetes prometheus
+[ $# -gt 0 ] || set -- etcd kubernetes kwok prometheus
 for family in "$@"; do
   case "$family" in
     etcd) build_etcd 3.6; build_etcd 3.5 ;;
     kubernetes) build_kubernetes 1.34; build_kubernetes 1.36 ;;
+    kwok) build_kwok 0.8 ;;
     prometheus) build_prometheus 0.315 ;;
-    *) echo "tools/build.sh: unknown: $family; it is etcd, kubernetes or prometheus" >&2; exit 2 ;;
+    *) echo "tools/build.sh: unknown: $family; it is etcd, kubernetes, kwok or prometheus" >&2; exit 2 ;;
   esac
 done

@@ -1,4 +1,4 @@
-//! Finds the programs: the pinned etcd, Kubernetes and Prometheus programs and the `etcd-sync` under test.
+//! Finds the programs: the pinned etcd, Kubernetes, kwok and Prometheus programs and the `etcd-sync` under test.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -68,6 +68,12 @@ impl KubernetesVersion {
     pub fn program(self, name: &str) -> Result<PathBuf> {
         Ok(self.directory()?.join(name))
     }
+}
+
+/// `kwok`: in `ETCD_SYNC_KWOK_0_8` when set, else where `tools/build.sh` says.
+pub fn kwok() -> Result<PathBuf> {
+    static BUILT: OnceLock<Result<String, String>> = OnceLock::new();
+    Ok(find("kwok", "0.8", "kwok", &BUILT)?.join("kwok"))
 }
 
 /// Prometheus' `promtool`: in `ETCD_SYNC_PROMETHEUS_0_315` when set, else where `tools/build.sh` says.
