@@ -1,13 +1,13 @@
 //! What an API server says about itself. It may help and is never needed: a failure is a fact like others.
 
-use etcd_sync_program::config::ApiServer;
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use etcd_sync_cluster::client;
 use etcd_sync_core::preflight::ApiFact;
-use kube::{Client, Config};
+use etcd_sync_program::config::ApiServer;
+use kube::Client;
 
 /// One that does not answer must not hold up a synchronization.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -36,28 +36,6 @@ pub async fn answers(server: &ApiServer) -> bool {
     tokio::time::timeout(TIMEOUT, asked).await.unwrap_or(false)
 }
 
-/// The client of an API server; nothing is sent yet. Token and authorities are read again as time goes by.
-///
-/// # Errors
-/// A file that cannot be read or used.
-pub fn client(server: &ApiServer) -> Result<Client> {
-    let mut config = Config::new(server.url.parse().context("this is not the URL of an API server")?);
-    config.root_cert_file = authorities(server);
-    if let Some(file) = &server.token_file {
-        let token = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-        anyhow::ensure!(!token.trim().is_empty(), "{} is empty, a token was expected", file.display());
-        config.auth_info.token_file = Some(file.display().to_string());
-    }
-    config.connect_timeout = Some(TIMEOUT);
-    config.default_retry = false;
-    Ok(Client::try_from(config)?)
-}
-
-/// The file with the authorities of an API server; `None`: the system's are used.
-pub fn authorities(server: &ApiServer) -> Option<PathBuf> {
-    server.cacert.clone().or_else(|| beside(server.token_file.as_deref()?))
-}
-
 async fn ask(server: &ApiServer) -> Result<ApiFact> {
     let client = client(server)?;
     let version = client.apiserver_version().await?.git_version;
@@ -71,11 +49,6 @@ async fn served(client: &Client) -> Result<BTreeSet<String>, kube::Error> {
     let (core, groups) = tokio::try_join!(client.list_core_api_versions(), client.list_api_groups())?;
     let grouped = groups.groups.into_iter().flat_map(|group| group.versions).map(|version| version.group_version);
     Ok(core.versions.into_iter().chain(grouped).collect())
-}
-
-/// A Secret with a service account's token holds the authorities, too.
-fn beside(token: &Path) -> Option<PathBuf> {
-    Some(token.with_file_name("ca.crt")).filter(|file| file.exists())
 }
 
 /// What to do about a server that does not answer.

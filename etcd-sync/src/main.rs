@@ -15,6 +15,7 @@ mod shell;
 
 use std::process::ExitCode;
 
+use etcd_sync_cluster as cluster;
 use etcd_sync_program::config::{CommandConfig, Config};
 
 fn main() -> ExitCode {
@@ -35,5 +36,6 @@ async fn dispatch(config: Config) -> anyhow::Result<commands::Outcome> {
         CommandConfig::Journal(journal) => commands::journal::run(config, journal).await,
         CommandConfig::Dns(dns) => commands::dns::run(config, dns).await,
         CommandConfig::Rejoin(rejoin) => commands::rejoin::run(config, rejoin).await,
+        CommandConfig::RestartServices(restart) => commands::restart_services::run(config, restart).await,
     }
 }

@@ -12,6 +12,7 @@ mod monitor;
 mod preflight;
 mod procedure;
 mod rejoin;
+mod restart;
 mod saved;
 mod scope;
 mod sources;
@@ -34,9 +35,11 @@ pub use monitor::MonitorArgs;
 pub use preflight::{PreflightArgs, PurposeArg, ReadinessArgs};
 pub use procedure::{FailoverArgs, JournalArgs, ProcedureArgs, SwitchoverArgs};
 pub use rejoin::RejoinArgs;
+pub use restart::{RestartArgs, RestartServicesArgs};
 pub use saved::{OriginArg, PruneArgs, RestoreArgs};
 pub use scope::ScopeArgs;
 
+pub(crate) use scope::or_none;
 use values::{boolean, link};
 
 /// Keeps a standby Kubernetes cluster's etcd in step with its primary's.
@@ -145,6 +148,8 @@ pub enum CommandArgs {
     /// Make the old primary (--standby-endpoints) the standby of the promoted cluster (--primary-endpoints): show what only the
     /// old one has, save it in a file, change its role, copy by difference; exit code 1: refused, or it is not complete
     Rejoin(RejoinArgs),
+    /// Restart what holds old state after a switch, and wait until it is ready; exit code 1: something is not, or refused
+    RestartServices(RestartServicesArgs),
 }
 
 /// Form of the log lines.

@@ -4,6 +4,7 @@ mod dns;
 mod preflight;
 mod procedure;
 mod rejoin;
+mod restart;
 mod saved;
 
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ pub use dns::{DnsChange, DnsCommandConfig, DnsConfig, DnsDeed};
 pub use preflight::{Monitor, PreflightConfig, ReadinessConfig};
 pub use procedure::{FailoverConfig, JournalConfig, ProcedureConfig, SwitchoverConfig};
 pub use rejoin::RejoinConfig;
+pub use restart::{RestartConfig, RestartServicesConfig};
 pub use saved::{PruneConfig, RestoreConfig};
 
 /// One run of a program. `C` says what it is to do: one of `etcd-sync`'s commands, or the monitor's work.
@@ -73,6 +75,8 @@ pub struct ApiServers {
     pub primary: Option<ApiServer>,
     /// The standby's.
     pub standby: Option<ApiServer>,
+    /// A kubeconfig of the standby; the failover commands prefer it.
+    pub standby_kubeconfig: Option<PathBuf>,
 }
 
 /// How to reach an API server.
@@ -115,6 +119,8 @@ pub enum CommandConfig {
     Dns(DnsCommandConfig),
     /// `rejoin`
     Rejoin(RejoinConfig),
+    /// `restart-services`
+    RestartServices(RestartServicesConfig),
 }
 
 /// `run`.
@@ -229,8 +235,9 @@ impl Config {
             CommandArgs::Journal(args) => CommandConfig::Journal(JournalConfig::new(args, environment)),
             CommandArgs::Dns(args) => CommandConfig::Dns(DnsCommandConfig::new(args)?),
             CommandArgs::Rejoin(args) => CommandConfig::Rejoin(RejoinConfig::new(args, environment)),
+            CommandArgs::RestartServices(args) => CommandConfig::RestartServices(args.into()),
         };
-        let needs_etcd = !matches!(command, CommandConfig::Dns(_));
+        let needs_etcd = !matches!(command, CommandConfig::Dns(_) | CommandConfig::RestartServices(_));
         Config::with(cli.global, command, needs_etcd, environment)
     }
 }
@@ -358,7 +365,11 @@ impl ApiServers {
             args.standby_api_server,
             [("standby-api-token-file", args.standby_api_token_file), ("standby-api-cacert", args.standby_api_cacert)],
         )?;
-        Ok(ApiServers { primary, standby: standby.or_else(|| around(environment)) })
+        Ok(ApiServers {
+            primary,
+            standby: standby.or_else(|| around(environment)),
+            standby_kubeconfig: args.standby_kubeconfig,
+        })
     }
 }
 

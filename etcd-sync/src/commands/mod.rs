@@ -10,6 +10,7 @@ pub mod preflight;
 mod primary;
 pub mod prune;
 pub mod rejoin;
+pub mod restart_services;
 pub mod restore;
 pub mod run;
 pub mod status;

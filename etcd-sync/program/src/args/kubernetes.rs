@@ -41,4 +41,9 @@ pub struct KubernetesArgs {
     /// --active-cluster-cacert
     #[arg(long, global = true, value_name = "FILE")]
     pub standby_api_cacert: Option<PathBuf>,
+
+    /// Kubeconfig of the standby, in its current context: how the failover commands talk to its API server, instead of
+    /// --standby-api-server
+    #[arg(long, global = true, value_name = "FILE")]
+    pub standby_kubeconfig: Option<PathBuf>,
 }

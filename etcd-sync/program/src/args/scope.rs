@@ -66,6 +66,6 @@ impl From<ScopeArgs> for ScopeConfig {
 }
 
 /// `none` has to be said: an empty value comes from an unset shell variable as easily as from a wish.
-fn or_none(list: Vec<String>) -> Vec<String> {
+pub fn or_none(list: Vec<String>) -> Vec<String> {
     if list == [NONE] { Vec::new() } else { list }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use etcd_sync_core::dns::{self, NameServer};
 use etcd_sync_core::kv::from_printable;
+use etcd_sync_core::nslookup::PodRef;
 
 /// A duration within bounds, written like `10s` or `1m30s`.
 pub fn duration(least: &'static str, most: &'static str) -> impl Fn(&str) -> Result<Duration, String> + Clone {
@@ -165,6 +166,11 @@ pub fn key(text: &str) -> Result<Bytes, String> {
     key.ok_or_else(|| {
         r"expected a key as `check` shows it, with \xNN for other bytes and \\ for a backslash".to_owned()
     })
+}
+
+/// A pod, or what has pods.
+pub fn pod(text: &str) -> Result<PodRef, String> {
+    text.parse()
 }
 
 /// A text that is not empty.

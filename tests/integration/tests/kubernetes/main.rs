@@ -17,6 +17,7 @@ mod namespaces;
 mod owners;
 mod prune;
 mod readiness;
+mod restart;
 mod service;
 mod untouched;
 mod versions;

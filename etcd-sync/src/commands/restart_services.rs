@@ -1,0 +1,46 @@
+//! `etcd-sync restart-services`: restarts what holds old state after a switch.
+
+use anyhow::Result;
+use etcd_sync_program::args::TableOutput;
+use etcd_sync_program::config::{Config, RestartConfig, RestartServicesConfig};
+use serde_json::json;
+
+use super::confirm::typed;
+use super::{Outcome, print, print_json, refused};
+use crate::cluster::{Cluster, restart};
+
+/// Plans, asks, deletes, waits. Exit code 1: refused, or something is not ready again.
+pub async fn run(config: Config, options: RestartServicesConfig) -> Result<Outcome> {
+    let RestartConfig { labels, workload_labels, workload_kubeconfigs, timeout, .. } = &options.restart;
+    let standby = if labels.is_empty() { None } else { Some(Cluster::standby(&config.api_servers).await?) };
+    let workloads = Cluster::workloads(workload_kubeconfigs).await?;
+    let of_standby = standby.iter().map(|cluster| (cluster, &labels[..]));
+    let work: Vec<_> = of_standby.chain(workloads.iter().map(|cluster| (cluster, &workload_labels[..]))).collect();
+    let plan = restart::plan(&work).await;
+    if options.output == TableOutput::Table {
+        print(&plan.text());
+    }
+    let tell = |refused: Option<&str>, result: Option<&_>| {
+        if options.output == TableOutput::Json {
+            print_json(&json!({ "plan": plan, "refused": refused, "result": result }));
+        }
+    };
+    let lacking = || if plan.lacks_something() { Outcome::Differences } else { Outcome::Success };
+    if options.dry_run || plan.count() == 0 {
+        tell(None, None);
+        return Ok(lacking());
+    }
+    let count = plan.count();
+    let question = format!("Type the number of pods ({count}) to restart them, anything else to leave them: ");
+    if let Err(reason) = typed(&question, &count.to_string(), options.yes, options.output)? {
+        tell(Some(&reason), None);
+        return Ok(refused(&format!("nothing was restarted: {reason}")));
+    }
+    let clusters: Vec<&Cluster> = work.iter().map(|(cluster, _)| *cluster).collect();
+    let report = restart::execute(&clusters, &plan, *timeout, &|step| tracing::info!("{step}")).await?;
+    tell(None, Some(&report));
+    if options.output == TableOutput::Table {
+        print(&format!("\n{}", report.text()));
+    }
+    Ok(if report.is_complete() { lacking() } else { Outcome::Differences })
+}

@@ -1,0 +1,341 @@
+//! `restart-services` and what else the failover commands ask of API servers, on real control planes whose node kwok plays.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use etcd_sync_cluster::Cluster;
+use etcd_sync_cluster::kinds::{KindRead, read_every_kind};
+use etcd_sync_cluster::lookup::nslookup;
+use etcd_sync_cluster::machines::{Machine, machines};
+use etcd_sync_cluster::restart::{execute, plan, restart_coredns};
+use etcd_sync_core::nslookup::Trouble;
+use etcd_sync_integration::compare::await_true;
+use etcd_sync_integration::daemon::{Output, run_command};
+use etcd_sync_integration::etcd::{Cluster as Etcd, ClusterOptions};
+use etcd_sync_integration::kube::objects::namespace;
+use etcd_sync_integration::kube::{Api, ControlPlane, Kwok, NODE, PlaneOptions, STUCK};
+use etcd_sync_integration::terminal::Terminal;
+use serde_json::{Value, json};
+
+const WAIT: Duration = Duration::from_secs(60);
+const SYSTEM: &str = "cpaas-system";
+
+/// A control plane with a node.
+struct Site {
+    kwok: Kwok,
+    plane: ControlPlane,
+    _etcd: Etcd,
+}
+
+impl Site {
+    async fn start(name: &str) -> Result<Site> {
+        let etcd = Etcd::start(ClusterOptions::default()).await?;
+        let plane = ControlPlane::start(name, &etcd, PlaneOptions::default()).await?;
+        let kwok = Kwok::start(&plane).await?;
+        plane.api().create(&namespace(SYSTEM)).await?;
+        Ok(Site { kwok, plane, _etcd: etcd })
+    }
+
+    fn api(&self) -> &Api {
+        self.plane.api()
+    }
+
+    async fn cluster(&self) -> Result<Cluster> {
+        Ok(Cluster::from_kubeconfig("standby", &self.plane.kubeconfig_file()).await?)
+    }
+
+    fn explain<T>(&self, outcome: Result<T>) -> Result<T> {
+        outcome.map_err(|error| anyhow!("{error:#}\n--- kwok ---\n{}\n{}", self.kwok.log(), self.plane.tail()))
+    }
+
+    /// The UIDs of the pods with a label that are ready and stay.
+    async fn ready(&self, selector: &str) -> Result<BTreeSet<String>> {
+        let pods = pods(self.api(), selector).await?;
+        let good = pods.iter().filter(|pod| is_ready(pod) && pod["metadata"]["deletionTimestamp"].is_null());
+        Ok(good.filter_map(|pod| pod["metadata"]["uid"].as_str().map(str::to_owned)).collect())
+    }
+
+    async fn await_ready(&self, selector: &str, count: usize) -> Result<BTreeSet<String>> {
+        await_true(&format!("{count} pods with {selector} are ready"), WAIT, || async {
+            Ok(self.ready(selector).await?.len() == count)
+        })
+        .await?;
+        self.ready(selector).await
+    }
+
+    /// How many deletions of pods the API server has carried out.
+    fn deletions(&self) -> Result<usize> {
+        let events = self.plane.audit()?;
+        let ours = |user: &str| user == "admin" || user.contains("masters");
+        Ok(events
+            .iter()
+            .filter(|e| e.verb == "delete" && e.resource == "pods" && ours(&e.user) && e.status == 200)
+            .count())
+    }
+
+    fn flag(&self) -> String {
+        format!("--standby-kubeconfig={}", self.plane.kubeconfig_file().display())
+    }
+}
+
+async fn pods(api: &Api, selector: &str) -> Result<Vec<Value>> {
+    let found = api.need(&format!("/api/v1/pods?labelSelector={}", selector.replace('=', "%3D"))).await?;
+    Ok(found["items"].as_array().cloned().unwrap_or_default())
+}
+
+fn is_ready(pod: &Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array();
+    conditions.into_iter().flatten().any(|one| one["type"] == "Ready" && one["status"] == "True")
+}
+
+/// A Deployment or StatefulSet whose pods have this label, on the node.
+fn workload(kind: &str, name: &str, label: (&str, &str), replicas: usize) -> Value {
+    let labels = json!({label.0: label.1, "name": name});
+    let mut object = json!({
+        "apiVersion": "apps/v1", "kind": kind, "metadata": {"name": name, "namespace": SYSTEM},
+        "spec": {
+            "replicas": replicas, "selector": {"matchLabels": {"name": name}},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {"nodeName": NODE, "containers": [{"name": "main", "image": "none"}]},
+            },
+        },
+    });
+    if kind == "StatefulSet" {
+        object["spec"]["serviceName"] = json!(name);
+    }
+    object
+}
+
+async fn restart_services(args: &[&str]) -> Result<Output> {
+    let args: Vec<String> = ["restart-services"].iter().chain(args).map(|arg| (*arg).to_owned()).collect();
+    run_command(&args).await
+}
+
+const ES: &str = "service_name=cpaas-elasticsearch";
+const WARLOCK: &str = "service_name=warlock";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_holds_old_state_is_restarted_and_waited_for() -> Result<()> {
+    let (site, east) = tokio::try_join!(Site::start("standby"), Site::start("east"))?;
+    let outcome = restarted(&site, &east).await;
+    site.explain(east.explain(outcome))
+}
+
+async fn restarted(site: &Site, east: &Site) -> Result<()> {
+    let objects = [
+        workload("StatefulSet", "es", ("service_name", "cpaas-elasticsearch"), 2),
+        workload("Deployment", "alert", ("service_name", "alertmanager"), 1),
+        workload("Deployment", "other", ("service_name", "other"), 1),
+    ];
+    site.api().create_all(&objects).await?;
+    east.api().create(&workload("Deployment", "warlock", ("service_name", "warlock"), 2)).await?;
+    let es = site.await_ready(ES, 2).await?;
+    let alert = site.await_ready("service_name=alertmanager", 1).await?;
+    let other = site.await_ready("service_name=other", 1).await?;
+    let warlock = east.await_ready(WARLOCK, 2).await?;
+    let workload = format!("--workload-kubeconfig={}", east.plane.kubeconfig_file().display());
+    let flags = [site.flag(), workload];
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+
+    let planned = restart_services(&[&flags[..], &["--dry-run"]].concat()).await?;
+    println!("{}", planned.stdout);
+    ensure!(planned.code == Some(0), "{planned:?}");
+    for part in ["es-0", "es-1", "StatefulSet/es", "Deployment/alert", "Deployment/warlock", "admin.kubeconfig"] {
+        ensure!(planned.stdout.contains(part), "{part}: {}", planned.stdout);
+    }
+    let skipped = "Skipped: no pod has service_name=cluster-transformer in standby.";
+    ensure!(planned.stdout.contains(skipped) && !planned.stdout.contains("other"), "{}", planned.stdout);
+    let refused = restart_services(&flags).await?;
+    ensure!(refused.code == Some(1) && refused.stderr.contains("give --yes"), "{refused:?}");
+    ensure!(site.ready(ES).await? == es && site.deletions()? == 0, "a plan deletes nothing");
+
+    let done = restart_services(&[&flags[..], &["--yes"]].concat()).await?;
+    println!("{}{}", done.stdout, done.stderr);
+    ensure!(done.code == Some(0), "{done:?}");
+    for part in ["standby: 3 pods deleted.", "cpaas-system/StatefulSet/es: 2 ready", "Everything is ready again"] {
+        ensure!(done.stdout.contains(part), "{part}: {}", done.stdout);
+    }
+    ensure!(done.stdout.lines().all(|line| line.chars().count() <= 80), "{}", done.stdout);
+    for (site, selector, before, count) in
+        [(site, ES, &es, 2), (site, "service_name=alertmanager", &alert, 1), (east, WARLOCK, &warlock, 2)]
+    {
+        // It was waited for: nothing has to be awaited here.
+        let after = site.ready(selector).await?;
+        ensure!(after.len() == count && after.is_disjoint(before), "{selector}: {before:?} {after:?}");
+    }
+    ensure!(site.ready("service_name=other").await? == other, "another service was restarted");
+
+    let json = restart_services(&[&flags[..], &["--yes", "-o", "json"]].concat()).await?;
+    let json: Value = serde_json::from_str(&json.stdout)?;
+    ensure!(json["result"]["clusters"][0]["deleted"] == 3, "{json:#}");
+    ensure!(json["plan"]["clusters"][1]["services"][0]["pods"][0]["owner"]["name"] == "warlock", "{json:#}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_asks_on_a_terminal_and_says_what_is_not_ready() -> Result<()> {
+    let site = Site::start("standby").await?;
+    let outcome = asked(&site).await;
+    site.explain(outcome)
+}
+
+async fn asked(site: &Site) -> Result<()> {
+    let empty = restart_services(&[&site.flag(), "--yes"]).await?;
+    ensure!(empty.code == Some(0) && empty.stdout.starts_with("No pod is to be restarted."), "{empty:?}");
+
+    site.api().create(&workload("StatefulSet", "es", ("service_name", "cpaas-elasticsearch"), 1)).await?;
+    let lone = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "lone", "namespace": SYSTEM, "labels": {"service_name": "cluster-transformer"}},
+        "spec": {"nodeName": NODE, "containers": [{"name": "main", "image": "none"}]},
+    });
+    site.api().create(&lone).await?;
+    let before = site.await_ready(ES, 1).await?;
+    let args = ["restart-services", &site.flag(), "--restart-timeout=3s"].map(str::to_owned);
+    let mut terminal = Terminal::start(&args)?;
+    terminal.wait_for("Type the number of pods (1) to restart them", WAIT).await?;
+    terminal.type_line("2")?;
+    let (status, shown) = terminal.wait(WAIT).await?;
+    ensure!(status.code() == Some(1) && shown.contains("nothing was restarted"), "{shown}");
+    ensure!(site.ready(ES).await? == before, "it was restarted in spite of the answer");
+
+    // The node dies: nothing on it ends or becomes ready any more.
+    site.kwok.kill()?;
+    let mut terminal = Terminal::start(&args)?;
+    terminal.wait_for("Type the number of pods (1) to restart them", WAIT).await?;
+    terminal.type_line("1")?;
+    let (status, shown) = terminal.wait(WAIT).await?;
+    println!("{shown}");
+    ensure!(status.code() == Some(1), "{shown}");
+    for part in [
+        "NOT READY within 3.0 s: 0 of 1 ready",
+        "deleted: es-0",
+        "kubectl -n cpaas-system get pods -l 'service_name=cpaas-elasticsearch'",
+        "Warning: cpaas-system/lone in standby stays: no controller owns it",
+    ] {
+        ensure!(shown.contains(part), "{part}: {shown}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plan_that_is_carried_out_twice_deletes_nothing_twice() -> Result<()> {
+    let site = Site::start("standby").await?;
+    let outcome = twice(&site).await;
+    site.explain(outcome)
+}
+
+async fn twice(site: &Site) -> Result<()> {
+    let objects = [
+        workload("StatefulSet", "es", ("service_name", "cpaas-elasticsearch"), 2),
+        workload("Deployment", "web", ("service_name", "cpaas-elasticsearch"), 2),
+    ];
+    site.api().create_all(&objects).await?;
+    site.await_ready(ES, 4).await?;
+    let cluster = site.cluster().await?;
+    let labels = [ES.to_owned()];
+    let made = plan(&[(&cluster, &labels)]).await;
+    ensure!(made.count() == 4, "{made:?}");
+    // As a journal keeps it.
+    let kept = serde_json::from_str(&serde_json::to_string(&made)?)?;
+    let first = execute(&[&cluster], &made, WAIT, &|_| {}).await?;
+    ensure!(first.is_complete() && first.clusters[0].deleted == 4, "{first:?}");
+    let after = site.ready(ES).await?;
+    let second = execute(&[&cluster], &kept, WAIT, &|_| {}).await?;
+    ensure!(second.is_complete() && second.clusters[0].deleted == 0 && second.clusters[0].gone == 4, "{second:?}");
+    ensure!(site.ready(ES).await? == after, "pods of the second generation were deleted");
+    ensure!(site.deletions()? >= 4, "{}", site.deletions()?);
+
+    // A Deployment that rolls out between plan and deed gets its pods from another ReplicaSet.
+    let made = plan(&[(&cluster, &labels)]).await;
+    let web = format!("/apis/apps/v1/namespaces/{SYSTEM}/deployments/web");
+    let image = json!({"spec": {"replicas": 1, "template": {"metadata": {"annotations": {"round": "2"}}}}});
+    site.api().patch(&web, &image).await?;
+    let rolled = execute(&[&cluster], &made, WAIT, &|_| {}).await?;
+    ensure!(rolled.is_complete(), "{rolled:?}");
+    // And one that is gone is not waited for.
+    let made = plan(&[(&cluster, &labels)]).await;
+    site.api().delete(&web).await?;
+    let gone = execute(&[&cluster], &made, WAIT, &|_| {}).await?;
+    ensure!(gone.is_complete() && gone.text().contains("Deployment/web: gone since the plan"), "{}", gone.text());
+    let stranger = execute(&[], &made, WAIT, &|_| {}).await.unwrap_err();
+    ensure!(stranger.to_string().contains("names the cluster standby"), "{stranger}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_are_looked_up_in_a_pod_and_coredns_is_restarted() -> Result<()> {
+    let site = Site::start("standby").await?;
+    let outcome = looked_up(&site).await;
+    site.explain(outcome)
+}
+
+async fn looked_up(site: &Site) -> Result<()> {
+    let mut dns = workload("Deployment", "coredns", ("k8s-app", "kube-dns"), 2);
+    dns["metadata"]["namespace"] = json!("kube-system");
+    site.api().create_all(&[workload("Deployment", "sentry", ("app", "sentry"), 1), dns]).await?;
+    site.await_ready("app=sentry", 1).await?;
+    let before = site.await_ready("k8s-app=kube-dns", 2).await?;
+    let cluster = site.cluster().await?;
+    let pod = format!("{SYSTEM}/deployments/sentry").parse().map_err(|error: String| anyhow!(error))?;
+
+    let lacking = nslookup(&cluster, &pod, "acp.example.com").await.unwrap_err();
+    println!("{lacking}");
+    ensure!(lacking.to_string().contains("--lookup-pod"), "{lacking}");
+    site.kwok.install("nslookup", r#"printf 'Server:\t\t10.96.0.10\nAddress:\t10.96.0.10#53\n\nName:\t%s\nAddress: 192.0.2.10\nName:\t%s\nAddress: 2001:db8::10\n' "$1" "$1""#)?;
+    let found = nslookup(&cluster, &pod, "acp.example.com").await?;
+    ensure!(found.output.contains("acp.example.com"), "{found:?}");
+    ensure!(found.said.addresses.len() == 2 && found.pod.starts_with("cpaas-system/sentry-"), "{found:?}");
+    let none = r#"printf 'Server:\t\t10.96.0.10\nAddress:\t10.96.0.10#53\n\n** server cannot find %s\n' "$1"; printf "** server can't find %s: NXDOMAIN\n" "$1"; exit 1"#;
+    site.kwok.install("nslookup", none)?;
+    let found = nslookup(&cluster, &pod, "acp.example.com").await?;
+    ensure!(found.said.trouble == Some(Trouble::NoSuchName) && found.said.addresses.is_empty(), "{found:?}");
+    let absent = format!("{SYSTEM}/deployments/absent").parse().map_err(|error: String| anyhow!(error))?;
+    let absent = nslookup(&cluster, &absent, "a").await.unwrap_err();
+    ensure!(absent.to_string().contains("has no ready pod"), "{absent}");
+
+    let (plan, report) = restart_coredns(&cluster, WAIT, &|_| {}).await?;
+    ensure!(plan.count() == 2 && report.is_complete(), "{}", report.text());
+    let after = site.ready("k8s-app=kube-dns").await?;
+    ensure!(after.len() == 2 && after.is_disjoint(&before), "{before:?} {after:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn machines_and_every_kind_are_listed() -> Result<()> {
+    let site = Site::start("standby").await?;
+    let outcome = listed(&site).await;
+    site.explain(outcome)
+}
+
+async fn listed(site: &Site) -> Result<()> {
+    let (cluster, api) = (site.cluster().await?, site.api());
+    ensure!(machines(&cluster).await?.is_none(), "there is no CRD");
+    let anything = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let schema = json!({"openAPIV3Schema": {"type": "object", "properties": {"spec": anything, "status": anything}}});
+    let crd = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "machines.platform.tkestack.io"},
+        "spec": {
+            "group": "platform.tkestack.io", "scope": "Cluster",
+            "names": {"kind": "Machine", "listKind": "MachineList", "plural": "machines", "singular": "machine"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": schema}],
+        },
+    });
+    api.create(&crd).await?;
+    await_true("machines are served", WAIT, || async { Ok(machines(&cluster).await?.is_some()) }).await?;
+    ensure!(machines(&cluster).await? == Some(vec![]));
+    for (name, phase) in [("m-1", "Running"), ("m-2", "Failed")] {
+        let machine = json!({
+            "apiVersion": "platform.tkestack.io/v1", "kind": "Machine", "metadata": {"name": name},
+            "status": {"phase": phase},
+        });
+        api.create(&machine).await?;
+    }
+    let found = machines(&cluster).await?.context("there is a CRD")?;
+    let machine = |name: &str, phase: &str| Machine { name: name.into(), phase: phase.into() };
+    ensure!(found == [machine("m-1", "Running"), machine("m-2", "Failed")], "{found:?}");
+    Ok(())
+}
