@@ -1,6 +1,7 @@
 //! `etcd-sync restart-services`: restarts what holds old state after a switch.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
+use etcd_sync_core::restart::{RestartPlan, RestartReport};
 use etcd_sync_program::args::TableOutput;
 use etcd_sync_program::config::{Config, RestartConfig, RestartServicesConfig};
 use serde_json::json;
@@ -9,7 +10,8 @@ use super::confirm::typed;
 use super::{Outcome, print, print_json, refused};
 use crate::cluster::{Cluster, restart};
 
-/// Plans, asks, deletes, waits. Exit code 1: refused, or something is not ready again.
+/// Plans, asks, deletes, waits. Exit code 1: refused, or something is not ready again; an error: a cluster could not be asked,
+/// and the others were restarted all the same.
 pub async fn run(config: Config, options: RestartServicesConfig) -> Result<Outcome> {
     let RestartConfig { labels, workload_labels, workload_kubeconfigs, timeout, .. } = &options.restart;
     let standby = if labels.is_empty() { None } else { Some(Cluster::standby(&config.api_servers).await?) };
@@ -17,20 +19,19 @@ pub async fn run(config: Config, options: RestartServicesConfig) -> Result<Outco
     let of_standby = standby.iter().map(|cluster| (cluster, &labels[..]));
     let work: Vec<_> = of_standby.chain(workloads.iter().map(|cluster| (cluster, &workload_labels[..]))).collect();
     let plan = restart::plan(&work).await;
+    let count = plan.count();
     if options.output == TableOutput::Table {
         print(&plan.text());
     }
-    let tell = |refused: Option<&str>, result: Option<&_>| {
+    let tell = |refused: Option<&str>, result: Option<&RestartReport>| {
         if options.output == TableOutput::Json {
             print_json(&json!({ "plan": plan, "refused": refused, "result": result }));
         }
     };
-    let lacking = || if plan.lacks_something() { Outcome::Differences } else { Outcome::Success };
-    if options.dry_run || plan.count() == 0 {
+    if options.dry_run || count == 0 {
         tell(None, None);
-        return Ok(lacking());
+        return outcome(&plan, None);
     }
-    let count = plan.count();
     let question = format!("Type the number of pods ({count}) to restart them, anything else to leave them: ");
     if let Err(reason) = typed(&question, &count.to_string(), options.yes, options.output)? {
         tell(Some(&reason), None);
@@ -42,5 +43,18 @@ pub async fn run(config: Config, options: RestartServicesConfig) -> Result<Outco
     if options.output == TableOutput::Table {
         print(&format!("\n{}", report.text()));
     }
-    Ok(if report.is_complete() { lacking() } else { Outcome::Differences })
+    outcome(&plan, Some(&report))
+}
+
+fn outcome(plan: &RestartPlan, report: Option<&RestartReport>) -> Result<Outcome> {
+    let mut failed = plan.unasked();
+    failed.extend(report.map(RestartReport::failed).unwrap_or_default());
+    if !failed.is_empty() {
+        bail!(
+            "not everything could be done in {} (see above); run it again when the reason is gone",
+            failed.join(", ")
+        );
+    }
+    let good = !plan.needs_a_hand() && report.is_none_or(RestartReport::is_complete);
+    Ok(if good { Outcome::Success } else { Outcome::Differences })
 }

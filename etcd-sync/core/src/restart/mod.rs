@@ -279,11 +279,16 @@ impl RestartPlan {
         self.clusters.iter().all(|cluster| cluster.error.is_none() && cluster.services.iter().all(nothing))
     }
 
-    /// Whether something that was meant is not in the plan: a cluster that could not be asked, a pod that nobody would bring
-    /// back.
-    pub fn lacks_something(&self) -> bool {
-        let left = |service: &ServicePlan| service.left.iter().any(|pod| pod.reason.needs_a_hand());
-        self.clusters.iter().any(|cluster| cluster.error.is_some() || cluster.services.iter().any(left))
+    /// Whether a pod that was meant is not in the plan, because nobody would bring it back.
+    pub fn needs_a_hand(&self) -> bool {
+        let mut services = self.clusters.iter().flat_map(|cluster| &cluster.services);
+        services.any(|service| service.left.iter().any(|pod| pod.reason.needs_a_hand()))
+    }
+
+    /// The names of the clusters that could not be asked.
+    pub fn unasked(&self) -> Vec<&str> {
+        let failed = self.clusters.iter().filter(|cluster| cluster.error.is_some());
+        failed.map(|cluster| cluster.cluster.as_str()).collect()
     }
 
     /// What must be there again, one entry for each owner.

@@ -88,6 +88,12 @@ impl RestartReport {
         self.clusters.iter().all(ClusterReport::is_complete)
     }
 
+    /// The names of the clusters in which something could not be deleted, or that could not be asked at last.
+    pub fn failed(&self) -> Vec<&str> {
+        let failed = self.clusters.iter().filter(|part| part.error.is_some() || !part.failed.is_empty());
+        failed.map(|part| part.cluster.as_str()).collect()
+    }
+
     /// Every owner that is not ready again, with its cluster.
     pub fn waiting(&self) -> impl Iterator<Item = (&str, &OwnerReport)> {
         let owners =

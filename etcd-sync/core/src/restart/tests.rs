@@ -52,7 +52,7 @@ fn only_pods_that_come_back_are_planned() {
         ("over", Left::Ended),
     ];
     assert_eq!(left, BTreeMap::from(expected));
-    assert!(plan.lacks_something() && !plan.finds_nothing());
+    assert!(plan.needs_a_hand() && !plan.finds_nothing());
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn a_pod_with_two_labels_is_planned_once() {
     cluster.add(Selection { selector: "a=b".into(), namespace: None }, vec![of("es-0", "1", true)]);
     let plan = RestartPlan { clusters: vec![cluster] };
     assert_eq!((plan.count(), plan.clusters[0].services[1].left[0].reason), (1, Left::PlannedAbove));
-    assert!(!plan.lacks_something());
+    assert!(!plan.needs_a_hand());
 }
 
 #[test]

@@ -1,21 +1,23 @@
 //! `restart-services` and what else the failover commands ask of API servers, on real control planes whose node kwok plays.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use etcd_sync_cluster::Cluster;
-use etcd_sync_cluster::kinds::{KindRead, read_every_kind};
+use etcd_sync_cluster::kinds::read_every_kind;
 use etcd_sync_cluster::lookup::nslookup;
 use etcd_sync_cluster::machines::{Machine, machines};
 use etcd_sync_cluster::restart::{execute, plan, restart_coredns};
+use etcd_sync_core::kv::KeyRange;
 use etcd_sync_core::nslookup::Trouble;
-use etcd_sync_integration::compare::await_true;
+use etcd_sync_integration::compare::{await_true, await_until, dump};
 use etcd_sync_integration::daemon::{Output, run_command};
 use etcd_sync_integration::etcd::{Cluster as Etcd, ClusterOptions};
-use etcd_sync_integration::kube::objects::namespace;
-use etcd_sync_integration::kube::{Api, ControlPlane, Kwok, NODE, PlaneOptions, STUCK};
+use etcd_sync_integration::kube::objects::{config_map, namespace};
+use etcd_sync_integration::kube::{Api, ControlPlane, Kwok, NODE, PlaneOptions, STUCK, etcd_key};
 use etcd_sync_integration::terminal::Terminal;
+use etcd_sync_store::Side;
 use serde_json::{Value, json};
 
 const WAIT: Duration = Duration::from_secs(60);
@@ -25,7 +27,7 @@ const SYSTEM: &str = "cpaas-system";
 struct Site {
     kwok: Kwok,
     plane: ControlPlane,
-    _etcd: Etcd,
+    etcd: Etcd,
 }
 
 impl Site {
@@ -34,7 +36,7 @@ impl Site {
         let plane = ControlPlane::start(name, &etcd, PlaneOptions::default()).await?;
         let kwok = Kwok::start(&plane).await?;
         plane.api().create(&namespace(SYSTEM)).await?;
-        Ok(Site { kwok, plane, _etcd: etcd })
+        Ok(Site { kwok, plane, etcd })
     }
 
     fn api(&self) -> &Api {
@@ -124,10 +126,14 @@ async fn what_holds_old_state_is_restarted_and_waited_for() -> Result<()> {
 }
 
 async fn restarted(site: &Site, east: &Site) -> Result<()> {
+    // Not ready before, and so after.
+    let mut broken = workload("Deployment", "insert", ("service_name", "vminsert"), 1);
+    broken["spec"]["template"]["metadata"]["labels"][STUCK] = json!("yes");
     let objects = [
         workload("StatefulSet", "es", ("service_name", "cpaas-elasticsearch"), 2),
         workload("Deployment", "alert", ("service_name", "alertmanager"), 1),
         workload("Deployment", "other", ("service_name", "other"), 1),
+        broken,
     ];
     site.api().create_all(&objects).await?;
     east.api().create(&workload("Deployment", "warlock", ("service_name", "warlock"), 2)).await?;
@@ -135,6 +141,10 @@ async fn restarted(site: &Site, east: &Site) -> Result<()> {
     let alert = site.await_ready("service_name=alertmanager", 1).await?;
     let other = site.await_ready("service_name=other", 1).await?;
     let warlock = east.await_ready(WARLOCK, 2).await?;
+    await_true("the broken pod is made", WAIT, || async {
+        Ok(pods(site.api(), "service_name=vminsert").await?.len() == 1)
+    })
+    .await?;
     let workload = format!("--workload-kubeconfig={}", east.plane.kubeconfig_file().display());
     let flags = [site.flag(), workload];
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
@@ -142,7 +152,9 @@ async fn restarted(site: &Site, east: &Site) -> Result<()> {
     let planned = restart_services(&[&flags[..], &["--dry-run"]].concat()).await?;
     println!("{}", planned.stdout);
     ensure!(planned.code == Some(0), "{planned:?}");
-    for part in ["es-0", "es-1", "StatefulSet/es", "Deployment/alert", "Deployment/warlock", "admin.kubeconfig"] {
+    for part in
+        ["es-0", "es-1", "StatefulSet/es", "Deployment/alert", "Deployment/warlock", "Deployment/insert (not ready)"]
+    {
         ensure!(planned.stdout.contains(part), "{part}: {}", planned.stdout);
     }
     let skipped = "Skipped: no pod has service_name=cluster-transformer in standby.";
@@ -154,7 +166,12 @@ async fn restarted(site: &Site, east: &Site) -> Result<()> {
     let done = restart_services(&[&flags[..], &["--yes"]].concat()).await?;
     println!("{}{}", done.stdout, done.stderr);
     ensure!(done.code == Some(0), "{done:?}");
-    for part in ["standby: 3 pods deleted.", "cpaas-system/StatefulSet/es: 2 ready", "Everything is ready again"] {
+    for part in [
+        "standby: 4 pods deleted.",
+        "cpaas-system/StatefulSet/es: 2 ready",
+        "cpaas-system/Deployment/insert: 0 of 1 ready, as many as before",
+        "Everything is ready again",
+    ] {
         ensure!(done.stdout.contains(part), "{part}: {}", done.stdout);
     }
     ensure!(done.stdout.lines().all(|line| line.chars().count() <= 80), "{}", done.stdout);
@@ -169,7 +186,7 @@ async fn restarted(site: &Site, east: &Site) -> Result<()> {
 
     let json = restart_services(&[&flags[..], &["--yes", "-o", "json"]].concat()).await?;
     let json: Value = serde_json::from_str(&json.stdout)?;
-    ensure!(json["result"]["clusters"][0]["deleted"] == 3, "{json:#}");
+    ensure!(json["result"]["clusters"][0]["deleted"] == 4, "{json:#}");
     ensure!(json["plan"]["clusters"][1]["services"][0]["pods"][0]["owner"]["name"] == "warlock", "{json:#}");
     Ok(())
 }
@@ -337,5 +354,77 @@ async fn listed(site: &Site) -> Result<()> {
     let found = machines(&cluster).await?.context("there is a CRD")?;
     let machine = |name: &str, phase: &str| Machine { name: name.into(), phase: phase.into() };
     ensure!(found == [machine("m-1", "Running"), machine("m-2", "Failed")], "{found:?}");
+
+    // More than two pages.
+    let maps: Vec<Value> = (0..1_100).map(|n| config_map(SYSTEM, &format!("map-{n}"), &[])).collect();
+    api.create_all(&maps).await?;
+    let kinds = api.kinds().await?;
+    // Events and leases come and go.
+    await_until("every kind is read as etcd holds it", WAIT, || async {
+        let reads = read_every_kind(&cluster, &|_, _| true, &|_| {}).await?;
+        ensure!(reads.len() == kinds.len(), "{} kinds read, {} served", reads.len(), kinds.len());
+        let keys = dump(&site.etcd.store(Side::Standby)?, &KeyRange::prefix(b"/registry/"), 0).await?;
+        let wrong = reads.iter().filter_map(|read| {
+            let group = read.api_version.rsplit_once('/').map_or("", |(group, _)| group);
+            let prefix = etcd_key(group, &read.resource, None, "");
+            let expected = keys.keys().filter(|key| key.starts_with(prefix.as_bytes())).count() as u64;
+            (read.error.is_some() || read.count != expected).then(|| format!("{prefix} has {expected} keys: {read:?}"))
+        });
+        let wrong: Vec<String> = wrong.collect();
+        ensure!(reads.iter().any(|read| read.resource == "machines" && read.count == 2), "no machines");
+        Ok((!wrong.is_empty()).then(|| wrong.join("; ")))
+    })
+    .await?;
+
+    // A value that nobody can decode ends the list of its kind and of no other.
+    site.etcd.put(format!("/registry/configmaps/{SYSTEM}/broken"), "k8s:enc:aescbc:v1:key1:nonsense").await?;
+    let few = |group: &str, resource: &str| group.is_empty() && matches!(resource, "configmaps" | "secrets" | "nodes");
+    await_until("the broken kind has an error", WAIT, || async {
+        let reads = read_every_kind(&cluster, &few, &|_| {}).await?;
+        let good: BTreeMap<&str, bool> =
+            reads.iter().map(|read| (read.resource.as_str(), read.error.is_none())).collect();
+        let expected = BTreeMap::from([("configmaps", false), ("nodes", true), ("secrets", true)]);
+        Ok((good != expected).then(|| format!("{reads:?}")))
+    })
+    .await?;
+    let reads = read_every_kind(&cluster, &few, &|_| {}).await?;
+    println!("{reads:#?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_forbidden_or_cannot_be_reached_is_told() -> Result<()> {
+    let site = Site::start("standby").await?;
+    let outcome = forbidden(&site).await;
+    site.explain(outcome)
+}
+
+async fn forbidden(site: &Site) -> Result<()> {
+    site.api().create(&workload("Deployment", "alert", ("service_name", "alertmanager"), 1)).await?;
+    let before = site.await_ready("service_name=alertmanager", 1).await?;
+    let folder = tempfile::tempdir()?;
+    let token = folder.path().join("token");
+    std::fs::write(&token, site.plane.kubectl(&["create", "token", "default", "-n", SYSTEM]).await?)?;
+    let workload = format!("--workload-kubeconfig={}", site.plane.kubeconfig_file().display());
+    let labels = "--workload-restart-labels=service_name=alertmanager";
+    let server = format!("--standby-api-server=https://{}", site.plane.address());
+    let token = format!("--standby-api-token-file={}", token.display());
+    let cacert = format!("--standby-api-cacert={}", site.plane.authority_file().display());
+    let done = restart_services(&[&server, &token, &cacert, &workload, labels, "--yes"]).await?;
+    println!("{}{}", done.stdout, done.stderr);
+    // The other cluster is restarted all the same.
+    ensure!(done.code == Some(2) && done.stderr.contains("standby"), "{done:?}");
+    ensure!(done.stdout.contains("pods is forbidden") && done.stdout.contains("1 pod deleted"), "{done:?}");
+    ensure!(site.ready("service_name=alertmanager").await?.is_disjoint(&before), "{done:?}");
+
+    let nowhere = restart_services(&["--standby-api-server=https://127.0.0.1:1", "--yes"]).await?;
+    ensure!(nowhere.code == Some(2) && nowhere.stdout.contains("is its API server up"), "{nowhere:?}");
+    let nobody = restart_services(&[]).await?;
+    ensure!(nobody.code == Some(2) && nobody.stderr.contains("give --standby-kubeconfig FILE"), "{nobody:?}");
+    let absent = restart_services(&["--standby-kubeconfig=/nonexistent/file"]).await?;
+    ensure!(absent.code == Some(2) && absent.stderr.contains("/nonexistent/file cannot be used"), "{absent:?}");
+    let wrong = restart_services(&[&site.flag(), "--restart-labels=a b"]).await?;
+    println!("{}{}", wrong.stdout, wrong.stderr);
+    ensure!(wrong.code == Some(2), "{wrong:?}");
     Ok(())
 }
