@@ -10,7 +10,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use x509_parser::parse_x509_certificate;
 
-use crate::apiserver::authorities;
+use etcd_sync_cluster::authorities;
 
 /// Every certificate of every file that a connection is made with.
 pub fn of_files(config: &Config, now_ms: u64) -> Vec<CertificateFact> {

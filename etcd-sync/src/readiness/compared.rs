@@ -16,7 +16,6 @@ use serde_json::Value;
 
 use super::etcds::Etcds;
 use super::{Context, within};
-use crate::apiserver;
 
 /// The monitor answers from memory.
 const MONITOR_LIMIT: Duration = Duration::from_secs(5);
@@ -71,7 +70,7 @@ async fn compare(context: &Context<'_>, pair: &Pair, encryption: &Encryption) ->
 async fn last(monitor: &Monitor) -> Result<Comparison> {
     // The client of API servers does for it, too: an address, perhaps a token.
     let (url, token_file) = (monitor.url.clone(), monitor.token_file.clone());
-    let client = apiserver::client(&ApiServer { url, token_file, cacert: None, flag: Some("monitor") })?;
+    let client = etcd_sync_cluster::client(&ApiServer { url, token_file, cacert: None, flag: Some("monitor") })?;
     let request = Request::get("/check?last=1&format=json").body(Body::empty())?;
     let response = client.send(request).await.with_context(|| format!("ask {}", monitor.url))?;
     let status = response.status();

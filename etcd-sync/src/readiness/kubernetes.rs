@@ -28,7 +28,7 @@ async fn fact(server: Option<&ApiServer>, flag: &'static str) -> ApiServerFact {
         let fix = apiserver::remedy(server, &error);
         ApiServerFact::Failed { why: format!("{}: {error:#}", server.url), fix }
     };
-    let client = match apiserver::client(server) {
+    let client = match etcd_sync_cluster::client(server) {
         Ok(client) => client,
         Err(error) => return failed(error),
     };

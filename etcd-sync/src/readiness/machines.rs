@@ -13,7 +13,6 @@ use kube::Client;
 use serde_json::Value;
 
 use super::within;
-use crate::apiserver;
 
 const LIMIT: Duration = Duration::from_secs(8);
 const COUNT_LIMIT: Duration = Duration::from_secs(5);
@@ -39,7 +38,7 @@ async fn fact(server: Option<&ApiServer>, flag: &'static str, etcd: &Etcd, scope
         return MachinesFact::NotAsked { flag, stored };
     };
     let listed = async {
-        let client = apiserver::client(server)?;
+        let client = etcd_sync_cluster::client(server)?;
         anyhow::Ok(list(&client).await?)
     };
     match within(LIMIT, listed).await {
