@@ -227,7 +227,7 @@ impl Config {
                 deep: args.deep,
                 timeout: args.timeout,
             }),
-            CommandArgs::Preflight(args) => CommandConfig::Preflight(args.into()),
+            CommandArgs::Preflight(args) => CommandConfig::Preflight(PreflightConfig::new(args)?),
             CommandArgs::Prune(args) => CommandConfig::Prune(PruneConfig::new(args, environment)),
             CommandArgs::Restore(args) => CommandConfig::Restore(args.into()),
             CommandArgs::Switchover(args) => CommandConfig::Switchover(SwitchoverConfig::new(args, environment)),

@@ -6,11 +6,13 @@ use etcd_sync_program::args::TableOutput;
 use etcd_sync_program::config::{Config, PreflightConfig};
 
 use super::{Outcome, print, print_json};
+use crate::dns::Dns;
 use crate::readiness::{Context, look};
 
 /// Looks and prints what was found. Exit code 1: warnings, 2: something fails.
 pub async fn run(config: Config, options: PreflightConfig) -> Result<Outcome> {
-    let context = Context { config: &config, readiness: &options.readiness, run: None };
+    let dns = Dns::new(&options.dns)?;
+    let context = Context { config: &config, readiness: &options.readiness, dns: dns.as_ref(), run: None };
     let readiness = look(&context, options.purpose).await?;
     match options.output {
         TableOutput::Table => print(&readiness.text()),

@@ -3,6 +3,7 @@
 
 mod certificates;
 mod compared;
+mod domain;
 mod etcds;
 mod kubernetes;
 mod machines;
@@ -21,6 +22,7 @@ use serde_json::{Value, json};
 pub use etcd_sync_core::preflight::switch::For;
 
 use self::etcds::Etcds;
+use crate::dns::Dns;
 
 /// What to look at, and how.
 pub struct Context<'a> {
@@ -28,6 +30,8 @@ pub struct Context<'a> {
     pub config: &'a Config,
     /// The limits.
     pub readiness: &'a ReadinessConfig,
+    /// The platform's name, if it is given.
+    pub dns: Option<&'a Dns>,
     /// The run this look belongs to, by its token: a fence of its own is none to worry about.
     pub run: Option<String>,
 }
@@ -47,10 +51,10 @@ pub struct Readiness {
 /// # Errors
 /// The flags or the files they name cannot be used.
 pub async fn look(context: &Context<'_>, purpose: For) -> Result<Readiness> {
-    let Context { config, readiness, run } = context;
+    let Context { config, readiness, dns, run } = context;
     let pair = config.pair()?;
     let encryption = config.encryption()?;
-    let (etcds, servers, api_servers, machines) = tokio::join!(
+    let (etcds, servers, api_servers, machines, dns) = tokio::join!(
         async {
             let etcds = Etcds::ask(&pair).await;
             let (compared, lag, history, findings) = tokio::join!(
@@ -64,6 +68,7 @@ pub async fn look(context: &Context<'_>, purpose: For) -> Result<Readiness> {
         server::look_at_all(config, &pair),
         kubernetes::ready(&config.api_servers),
         machines::machines(config, &pair),
+        domain::fact(*dns, context, purpose),
     );
     let (etcds, (compared, report), lag, history, (mut findings, kubernetes)) = etcds;
     let now_ms = now_ms();
@@ -85,7 +90,7 @@ pub async fn look(context: &Context<'_>, purpose: For) -> Result<Readiness> {
         certificates,
         clocks: servers.clocks,
         machines,
-        dns: None,
+        dns,
         ports: servers.ports,
     };
     findings.extend(switch::judge(&facts));

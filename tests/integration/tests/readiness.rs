@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use etcd_sync_integration::bind::{Bind, Zone};
 use etcd_sync_integration::compare::await_until;
 use etcd_sync_integration::daemon::{Daemon, Output, run_command};
 use etcd_sync_integration::etcd::ClusterOptions;
@@ -293,4 +294,41 @@ async fn a_silent_primary_is_answered_for_by_the_monitor_in_time() -> Result<()>
     found.assert("check", "warn", &["--monitor URL"]);
     link.primary.resume_member(0)?;
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_domain_that_points_elsewhere_fails_and_one_remembered_for_long_is_warned_of() -> Result<()> {
+    let (link, _daemon) = plain().await?;
+    let records =
+        "good 60 IN A 10.0.0.1\nlong 3600 IN A 10.0.0.1\nelsewhere 60 IN A 10.9.9.9\nswitched 60 IN A 10.0.0.2\n";
+    let zone = Zone::Primary { name: "example.test".into(), records: records.into(), update: None };
+    let owner = Bind::start(&[], &[zone]).await?;
+    let forward = Zone::Forward { name: "example.test".into(), port: owner.port() };
+    let resolver = Bind::start(&[], &[forward]).await?;
+    let ask = [
+        format!("--dns-authoritative={}", owner.address()),
+        format!("--dns-resolver={}", resolver.address()),
+        "--dns-address=10.0.0.2".to_owned(),
+        "--dns-from=10.0.0.1".to_owned(),
+    ];
+    for (name, level, code, parts) in [
+        ("good", "pass", 0, &["good.example.test points at 10.0.0.1, to be remembered for 60 s"][..]),
+        ("long", "warn", 1, &["by the authoritative server", "by the resolver", "may be remembered for 3600 s", "TTL"]),
+        ("elsewhere", "fail", 2, &["points at 10.9.9.9", "neither the primary's address (10.0.0.1) nor the standby's"]),
+        ("switched", "warn", 1, &["points at the standby already (10.0.0.2)"]),
+        ("unknown", "fail", 2, &["unknown.example.test has no address"]),
+    ] {
+        let domain = format!("--domain={name}.example.test");
+        let flags: Vec<&str> = ask.iter().chain([&domain]).map(String::as_str).collect();
+        let found = preflight(&link, &flags).await?;
+        found.assert("dns", level, parts);
+        assert_eq!(found.code, Some(code), "{name}: {:#}", found.document);
+    }
+    owner.pause()?;
+    let flags: Vec<&str> = ask.iter().map(String::as_str).chain(["--domain=good.example.test"]).collect();
+    let began = Instant::now();
+    let found = preflight(&link, &flags).await?;
+    ensure!(began.elapsed() < WORST, "it took {:?}", began.elapsed());
+    found.assert("dns", "fail", &["the authoritative server", "does not say where good.example.test points"]);
+    owner.resume()
 }

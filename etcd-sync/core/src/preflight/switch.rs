@@ -10,11 +10,13 @@ mod link;
 mod tests;
 mod words;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{Check, Finding, Level};
 use crate::check::Report;
+use crate::dns::{Answer, Target};
 use crate::kv::Revision;
 use crate::role::Role;
 use crate::state::{Checkpoint, PrimarySeen};
@@ -293,25 +295,12 @@ pub struct Machine {
 /// What name servers say of the domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DnsFact {
-    /// The domain.
-    pub domain: String,
-    /// What it should point at now: the primary's addresses; empty: nobody told.
-    pub from: Vec<IpAddr>,
-    /// What it is to point at after the switch: the standby's; empty: nobody told.
-    pub to: Vec<IpAddr>,
+    /// The domain, and what it is to point at after the switch: the standby.
+    pub target: Target,
+    /// What it should point at now: the primary; empty: nobody told.
+    pub from: BTreeSet<IpAddr>,
     /// What each server says.
-    pub answers: Vec<DnsAnswer>,
-}
-
-/// What one name server says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DnsAnswer {
-    /// The server.
-    pub server: String,
-    /// It is in charge of the zone.
-    pub authoritative: bool,
-    /// The addresses, and for how many seconds they may be remembered; or why it does not say.
-    pub said: Result<(Vec<IpAddr>, Option<u32>), String>,
+    pub answers: Vec<Answer>,
 }
 
 /// The client port of an etcd.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
 
-use super::TableOutput;
 use super::values::{boolean, duration, monitor, number};
+use super::{DnsArgs, TableOutput};
 
 /// What a look at both clusters before a switch needs to know. Commands that look flatten it into their flags.
 #[derive(Clone, Debug, Args)]
@@ -56,6 +56,10 @@ pub struct PreflightArgs {
     /// The limits.
     #[command(flatten)]
     pub readiness: ReadinessArgs,
+
+    /// The platform's name.
+    #[command(flatten)]
+    pub dns: DnsArgs,
 
     /// What is to follow. Before a failover the primary's silence is expected: what only it could tell is a warning
     #[arg(long = "for", id = "for", value_name = "PURPOSE", default_value = "switchover")]

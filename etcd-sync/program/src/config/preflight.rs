@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use etcd_sync_core::preflight::switch::{For, Limits};
 
-use crate::args::{PreflightArgs, PurposeArg, ReadinessArgs, TableOutput};
+use super::DnsConfig;
+use crate::args::{ArgsError, PreflightArgs, PurposeArg, ReadinessArgs, TableOutput};
 
 /// What every command that looks first needs.
 #[derive(Clone, Debug)]
@@ -39,6 +40,8 @@ pub struct PreflightConfig {
     pub readiness: ReadinessConfig,
     /// What is to follow.
     pub purpose: For,
+    /// The platform's name.
+    pub dns: DnsConfig,
     /// Form of the output.
     pub output: TableOutput,
 }
@@ -62,16 +65,17 @@ impl ReadinessConfig {
     }
 }
 
-impl From<PreflightArgs> for PreflightConfig {
-    fn from(args: PreflightArgs) -> PreflightConfig {
-        PreflightConfig {
+impl PreflightConfig {
+    pub(super) fn new(args: PreflightArgs) -> Result<PreflightConfig, ArgsError> {
+        Ok(PreflightConfig {
             readiness: ReadinessConfig::new(args.readiness, args.timeout),
             purpose: match args.purpose {
                 PurposeArg::Switchover => For::Asked,
                 PurposeArg::Failover => For::Failover,
                 PurposeArg::Drill => For::Drill,
             },
+            dns: DnsConfig::new(args.dns)?,
             output: args.output,
-        }
+        })
     }
 }

@@ -1,8 +1,10 @@
 //! Where users are sent now, and how long they remember it.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::{DnsAnswer, DnsFact, Facts};
+use super::{DnsFact, Facts};
+use crate::dns::{Answer, Kind, Records, Said, list};
 use crate::preflight::{Check, Finding};
 
 /// Seconds that an answer may be remembered without a warning.
@@ -13,62 +15,73 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
     let Some(dns) = &facts.dns else {
         return vec![Finding::pass(check, "not asked: no --domain is given")];
     };
-    let mut findings = Vec::new();
+    let (mut findings, mut good) = (Vec::new(), None);
     for answer in &dns.answers {
         match &answer.said {
-            Err(why) => findings.push(silent(dns, answer, why)),
-            Ok((addresses, ttl)) => findings.extend(answered(dns, answer, addresses, *ttl)),
+            Said::Failed(why) => findings.push(silent(dns, answer, why)),
+            Said::Records(records) => {
+                findings.extend(answered(dns, answer, records));
+                good = good.or_else(|| (!records.addresses.is_empty()).then_some(records));
+            }
         }
     }
-    if dns.answers.is_empty() {
-        let evidence = format!("no name server can be asked for {}", dns.domain);
-        findings.push(Finding::warn(check, evidence, "give --dns-authoritative and --dns-resolver"));
-    }
-    if findings.is_empty() {
-        let ttl = dns.answers.iter().filter_map(|answer| answer.said.as_ref().ok()?.1).max();
-        let ttl = ttl.map_or_else(String::new, |ttl| format!(", remembered for at most {ttl} s"));
-        let now = dns.answers.iter().find_map(|answer| answer.said.as_ref().ok()).map(|(addresses, _)| list(addresses));
-        let evidence = format!("{} points at {}{ttl}", dns.domain, now.unwrap_or_default());
-        findings.push(Finding::pass(check, evidence));
+    match good {
+        _ if !findings.is_empty() => {}
+        Some(records) => {
+            let (name, at) = (&dns.target.name, list(&records.addresses));
+            let evidence = format!("{name} points at {at}, to be remembered for {} s", records.ttl_s());
+            findings.push(Finding::pass(check, evidence));
+        }
+        None => {
+            let evidence = format!("no name server tells an address of {}", dns.target.name);
+            findings.push(Finding::warn(check, evidence, "give --dns-authoritative and --dns-resolver"));
+        }
     }
     findings
 }
 
-fn silent(dns: &DnsFact, answer: &DnsAnswer, why: &str) -> Finding {
-    let evidence = format!("{} {} does not say where {} points ({why})", kind(answer), answer.server, dns.domain);
-    let fix = match answer.authoritative {
-        true => "the change goes to this server: see that it answers, or correct --dns-authoritative",
-        false => "see that it answers, or leave it out with --dns-resolver",
-    };
-    match answer.authoritative {
-        true => Finding::fail(Check::Dns, evidence, fix),
-        false => Finding::warn(Check::Dns, evidence, fix),
+fn silent(dns: &DnsFact, answer: &Answer, why: &str) -> Finding {
+    let evidence = format!("{} {} does not say where {} points ({why})", who(answer), answer.server, dns.target.name);
+    match answer.kind {
+        Kind::Authoritative => Finding::fail(
+            Check::Dns,
+            evidence,
+            "the change goes to this server: see that it answers, or correct --dns-authoritative",
+        ),
+        Kind::Resolver => {
+            Finding::warn(Check::Dns, evidence, "see that it answers, or name others with --dns-resolver")
+        }
     }
 }
 
-fn answered(dns: &DnsFact, answer: &DnsAnswer, addresses: &[IpAddr], ttl: Option<u32>) -> Vec<Finding> {
+fn answered(dns: &DnsFact, answer: &Answer, records: &Records) -> Vec<Finding> {
     let check = Check::Dns;
-    let (who, server, domain) = (kind(answer), &answer.server, &dns.domain);
-    let mut findings = Vec::new();
-    let within = |known: &[IpAddr]| !addresses.is_empty() && addresses.iter().all(|address| known.contains(address));
-    let (at_primary, at_standby) = (within(&dns.from), within(&dns.to));
+    let (by, name) = (format!("by {} {}", who(answer), answer.server), &dns.target.name);
+    let addresses = &records.addresses;
     if addresses.is_empty() {
-        let evidence = format!("{who} {server} knows no address of {domain}");
-        findings.push(Finding::fail(check, evidence, "check --domain, and that users reach the platform by it"));
-    } else if at_standby && !at_primary {
-        let evidence = format!("by {who} {server}, {domain} points at the standby already ({})", list(addresses));
+        // Where an alias leads to, another server knows.
+        let evidence = format!("{by}, {name} has no address");
+        let fix = "check --domain, and that users reach the platform by it";
+        return if records.alias.is_some() { Vec::new() } else { vec![Finding::fail(check, evidence, fix)] };
+    }
+    let mut findings = Vec::new();
+    let within = |known: &BTreeSet<IpAddr>| addresses.is_subset(known);
+    let (at_primary, at_standby) = (within(&dns.from), within(&dns.target.addresses));
+    if at_standby && !at_primary {
+        let evidence = format!("{by}, {name} points at the standby already ({})", list(addresses));
         findings.push(Finding::warn(check, evidence, "if no switch is under way, find out who changed it"));
     } else if !at_primary && !dns.from.is_empty() {
         let evidence = format!(
-            "by {who} {server}, {domain} points at {}, which is neither the primary's address ({}) nor the standby's ({})",
+            "{by}, {name} points at {}, which is neither the primary's address ({}) nor the standby's ({})",
             list(addresses),
             list(&dns.from),
-            if dns.to.is_empty() { "not given".to_owned() } else { list(&dns.to) }
+            list(&dns.target.addresses)
         );
         findings.push(Finding::fail(check, evidence, "check --domain and --dns-from, and who changed the record"));
     }
-    if let Some(ttl) = ttl.filter(|ttl| *ttl > TTL_WARN_S) {
-        let evidence = format!("by {who} {server}, {domain} may be remembered for {ttl} s");
+    let ttl_s = records.ttl_s();
+    if ttl_s > TTL_WARN_S {
+        let evidence = format!("{by}, {name} may be remembered for {ttl_s} s");
         let fix =
             "users go on to the old address for so long: lower the record's TTL to 60 s, that long before the switch";
         findings.push(Finding::warn(check, evidence, fix));
@@ -76,10 +89,9 @@ fn answered(dns: &DnsFact, answer: &DnsAnswer, addresses: &[IpAddr], ttl: Option
     findings
 }
 
-fn kind(answer: &DnsAnswer) -> &'static str {
-    if answer.authoritative { "the authoritative server" } else { "the resolver" }
-}
-
-fn list(addresses: &[IpAddr]) -> String {
-    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+fn who(answer: &Answer) -> &'static str {
+    match answer.kind {
+        Kind::Authoritative => "the authoritative server",
+        Kind::Resolver => "the resolver",
+    }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::dns::{Kind, Records, Said};
 use crate::preflight::{Level, text, worst};
 use crate::state::Phase;
 
@@ -29,9 +30,12 @@ fn certificate(place: &str, days: i64) -> CertificateFact {
     }
 }
 
-fn answer(authoritative: bool, address: &str, ttl: u32) -> DnsAnswer {
-    let server = if authoritative { "10.0.0.53:53" } else { "10.0.9.53:53" }.to_owned();
-    DnsAnswer { server, authoritative, said: Ok((vec![address.parse().unwrap()], Some(ttl))) }
+fn answer(kind: Kind, address: &str, ttl_s: u32) -> Answer {
+    let addresses = BTreeSet::from([address.parse().unwrap()]);
+    // Of the other family there is nothing, and that may be remembered for a day.
+    let records = Records { addresses, ttls_s: [ttl_s, 86_400], ..Records::default() };
+    let server = if kind == Kind::Authoritative { "10.0.0.53:53" } else { "10.0.9.53:53" };
+    Answer { server: server.into(), kind, said: Said::Records(records) }
 }
 
 /// Everything as it should be.
@@ -87,10 +91,13 @@ fn good() -> Facts {
             standby: MachinesFact::None,
         },
         dns: Some(DnsFact {
-            domain: "acp.example.com".into(),
-            from: vec!["10.0.0.10".parse().unwrap()],
-            to: vec!["10.1.0.10".parse().unwrap()],
-            answers: vec![answer(true, "10.0.0.10", 60), answer(false, "10.0.0.10", 41)],
+            target: Target {
+                name: "acp.example.com".into(),
+                addresses: BTreeSet::from(["10.1.0.10".parse().unwrap()]),
+                ttl_s: 60,
+            },
+            from: BTreeSet::from(["10.0.0.10".parse().unwrap()]),
+            answers: vec![answer(Kind::Authoritative, "10.0.0.10", 60), answer(Kind::Resolver, "10.0.0.10", 41)],
         }),
         ports: vec![port(Side::Primary, "10.0.0.10:2379"), port(Side::Standby, "10.1.0.1:2379")],
     }
@@ -155,7 +162,7 @@ pass  certificates   all 2 are valid; the next one to expire does so on
                      2027-04-15T08:00:00Z (in 90 days): etcd https://e:2379
 pass  clocks         the clocks of 2 others agree with this machine's
 pass  machines       all run (2 on both sides together)
-pass  dns            acp.example.com points at 10.0.0.10, remembered for at most
+pass  dns            acp.example.com points at 10.0.0.10, to be remembered for
                      60 s
 pass  client-port    primary 10.0.0.10:2379: open, standby 10.1.0.1:2379: open
 
@@ -396,20 +403,26 @@ fn every_machine_must_run() {
 
 #[test]
 fn the_domain_must_point_at_one_of_the_two() {
-    let answers = |answers: Vec<DnsAnswer>| with(|facts| facts.dns.as_mut().unwrap().answers = answers);
+    let answers = |answers: Vec<Answer>| with(|facts| facts.dns.as_mut().unwrap().answers = answers);
     let check = Check::Dns;
-    let elsewhere = answers(vec![answer(true, "10.9.9.9", 60)]);
+    let (owner, resolver) = (Kind::Authoritative, Kind::Resolver);
+    let elsewhere = answers(vec![answer(owner, "10.9.9.9", 60)]);
     assert_found(&elsewhere, check, Level::Fail, &["points at 10.9.9.9", "neither the primary's address (10.0.0.10)"]);
-    assert_found(&answers(vec![answer(true, "10.1.0.10", 60)]), check, Level::Warn, &["the standby already"]);
-    assert_found(&answers(vec![answer(true, "10.0.0.10", 301)]), check, Level::Warn, &["remembered for 301 s", "TTL"]);
-    let silent = |authoritative| DnsAnswer { said: Err("refused".into()), ..answer(authoritative, "10.0.0.10", 1) };
-    assert_found(&answers(vec![silent(true)]), check, Level::Fail, &["authoritative server 10.0.0.53:53", "refused"]);
-    assert_found(&answers(vec![silent(false)]), check, Level::Warn, &["the resolver"]);
-    let nothing = DnsAnswer { said: Ok((Vec::new(), None)), ..silent(true) };
-    assert_found(&answers(vec![nothing]), check, Level::Fail, &["knows no address"]);
+    assert_found(&answers(vec![answer(owner, "10.1.0.10", 60)]), check, Level::Warn, &["the standby already"]);
+    assert_found(&answers(vec![answer(owner, "10.0.0.10", 301)]), check, Level::Warn, &["remembered for 301 s", "TTL"]);
+    let saying = |kind, said| Answer { said, ..answer(kind, "10.0.0.10", 1) };
+    let silent = |kind| answers(vec![saying(kind, Said::Failed("refused".into()))]);
+    assert_found(&silent(owner), check, Level::Fail, &["authoritative server 10.0.0.53:53", "refused"]);
+    assert_found(&silent(resolver), check, Level::Warn, &["the resolver"]);
+    let nothing = saying(owner, Said::Records(Records::default()));
+    assert_found(&answers(vec![nothing]), check, Level::Fail, &["has no address"]);
+    let alias = saying(owner, Said::Records(Records { alias: Some("b.example.com".into()), ..Records::default() }));
+    let with_alias = answers(vec![alias.clone(), answer(resolver, "10.0.0.10", 9)]);
+    assert_found(&with_alias, check, Level::Pass, &["points at 10.0.0.10"]);
+    assert_found(&answers(vec![alias]), check, Level::Warn, &["no name server"]);
     assert_found(&answers(vec![]), check, Level::Warn, &["no name server"]);
     assert_found(&with(|facts| facts.dns = None), check, Level::Pass, &["--domain"]);
-    let mut untold = answers(vec![answer(true, "10.9.9.9", 60)]);
+    let mut untold = answers(vec![answer(owner, "10.9.9.9", 60)]);
     untold.dns.as_mut().unwrap().from.clear();
     assert_eq!(found(&untold, check).0, Level::Pass);
 }
