@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use etcd_sync_cluster::authorities;
 use etcd_sync_core::kv::printable;
 use etcd_sync_core::preflight::switch::{Certificate, CertificateFact, CertificateUse};
 use etcd_sync_program::config::Config;
@@ -9,8 +10,6 @@ use etcd_sync_store::Side;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use x509_parser::parse_x509_certificate;
-
-use etcd_sync_cluster::authorities;
 
 /// Every certificate of every file that a connection is made with.
 pub fn of_files(config: &Config, now_ms: u64) -> Vec<CertificateFact> {
