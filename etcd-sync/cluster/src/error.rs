@@ -147,7 +147,8 @@ pub(crate) async fn ask<T>(
 
 /// An error with all that caused it, each part once: many say their source's words too.
 fn chain(error: &(dyn StdError + 'static)) -> String {
-    let mut text = error.to_string();
+    // The client's own words for "the request got no answer".
+    let mut text = error.to_string().trim_start_matches("ServiceError: ").to_owned();
     let mut source = error.source();
     while let Some(cause) = source {
         let words = cause.to_string();

@@ -100,8 +100,8 @@ async fn resources(cluster: &Cluster, group: &str, api_version: &str) -> Result<
 struct Page {
     #[serde(default)]
     metadata: ListMeta,
-    #[serde(default)]
-    items: Vec<serde::de::IgnoredAny>,
+    /// Null when there are none.
+    items: Option<Vec<serde::de::IgnoredAny>>,
 }
 
 async fn read_kind(cluster: &Cluster, group: &str, api_version: &str, resource: String) -> KindRead {
@@ -116,7 +116,7 @@ async fn read_kind(cluster: &Cluster, group: &str, api_version: &str, resource: 
         };
         match cluster.ask(&what, page).await {
             Ok(page) => {
-                count += page.items.len() as u64;
+                count += page.items.map_or(0, |items| items.len() as u64);
                 token = next(page.metadata.continue_);
                 if token.is_none() {
                     break None;

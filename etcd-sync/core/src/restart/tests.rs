@@ -149,9 +149,8 @@ Skipped: no pod has service_name in (alertmanager,vmselect,vminsert) in standby.
 CLUSTER          NAMESPACE     POD                       OWNER
 east.kubeconfig  cpaas-system  warlock-5f7d8c9b6d-x2x4z  Deployment/warlock
 
-CLUSTER west.kubeconfig: cannot be asked, so nothing is planned there:
-  https://10.0.0.9:6443: no answer within 10s; check the server and the user
-  that this file names
+NOT PLANNED in west.kubeconfig: https://10.0.0.9:6443: no answer within 10s;
+  check the server and the user that this file names
 ";
 
 #[test]
@@ -196,8 +195,7 @@ fn the_outcome_reads_well_at_eighty_columns() {
         took_ms: 61_000,
     };
     assert!(good.is_complete());
-    let expected =
-        "standby: 2 pods deleted.\n  cpaas-system/StatefulSet/es: 2 ready\nEverything is ready again after 1m 1s.\n";
+    let expected = "standby: 2 pods deleted.\n  cpaas-system/StatefulSet/es: 2 ready\nEverything that was deleted is ready again after 1m 1s.\n";
     assert_eq!(good.text(), expected);
 }
 

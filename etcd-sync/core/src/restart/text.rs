@@ -29,11 +29,7 @@ impl ClusterPlan {
     fn write(&self, text: &mut String) {
         text.push('\n');
         if let Some(error) = &self.error {
-            text.push_str(&wrap(
-                &format!("CLUSTER {}: cannot be asked, so nothing is planned there: {error}", self.cluster),
-                "",
-                "  ",
-            ));
+            text.push_str(&wrap(&format!("NOT PLANNED in {}: {error}", self.cluster), "", "  "));
             return;
         }
         self.table(text);
@@ -120,7 +116,7 @@ impl RestartReport {
         let mut text = String::new();
         self.clusters.iter().for_each(|part| part.write(&mut text, self.limit_ms));
         if self.is_complete() && self.clusters.iter().any(|part| !part.owners.is_empty()) {
-            text.push_str(&format!("Everything is ready again after {}.\n", span(self.took_ms)));
+            text.push_str(&format!("Everything that was deleted is ready again after {}.\n", span(self.took_ms)));
         }
         text
     }

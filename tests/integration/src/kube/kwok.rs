@@ -72,6 +72,8 @@ impl Kwok {
         command.env_clear().env("HOME", folder.path()).env("PATH", &programs).current_dir(folder.path());
         command.arg("--config").arg(config).arg("--kubeconfig").arg(plane.kubeconfig_file());
         command.args([format!("--manage-single-node={NODE}"), "--node-ip=127.0.0.1".to_owned()]);
+        // Without its lease the controllers take the node for dead after a minute.
+        command.arg("--node-lease-duration-seconds=40");
         command.args([format!("--node-port={port}"), format!("--server-address=127.0.0.1:{port}")]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let process = Mutex::new(Process::spawn("kwok", command)?);
