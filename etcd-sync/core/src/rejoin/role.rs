@@ -38,7 +38,8 @@ pub fn take_role(
         accepted_deletions: Some(deletions),
     };
     let put = |key: &Bytes, value: Bytes| Op::Put { key: key.clone(), value, lease: 0 };
-    let gone = [&keys.copied, &keys.promotion, &keys.condition];
+    // Of an earlier life: what was seen then was another primary.
+    let gone = [&keys.copied, &keys.promotion, &keys.condition, &keys.primary_seen];
     let mut success = vec![
         put(&keys.role, Bytes::from_static(ROLE_STANDBY)),
         put(&keys.checkpoint, checkpoint.encode()),

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use etcd_sync_core::kv::{Event, KeyRange, KeyValue, Revision};
+use etcd_sync_core::rejoin::{Rejoining, take_role};
 use etcd_sync_core::request::{Op, TxnReply};
 use etcd_sync_core::scope::{Scope, ScopeConfig};
 use etcd_sync_core::session::{Carried, Input, ReadFailure};
-use etcd_sync_core::state::{Checkpoint, Phase};
+use etcd_sync_core::state::{Checkpoint, Phase, cluster_id_text};
 use etcd_sync_core::walk::Side;
 
 use crate::daemon::{Commit, Daemon, Read, Sent};
@@ -62,6 +63,7 @@ impl Counts {
             "made anew by hand",
             "collected",
             "put back",
+            "rejoin",
         ] {
             assert!(self.0.get(name).is_some_and(|count| *count > 0), "no seed tried: {name}");
         }
@@ -154,7 +156,34 @@ impl World {
         for _ in 0..world.random.below(12) {
             world.family_changes();
         }
+        if world.random.below(4) == 0 {
+            world.rejoin();
+        }
         world
+    }
+
+    /// The standby was the primary before: whatever is older than the look at it is as if mirrored.
+    fn rejoin(&mut self) {
+        self.counts.hit("rejoin");
+        let from = self.standby.revision;
+        self.local.clear();
+        self.twins.clear();
+        // Somebody still uses it. What is made now stays.
+        for _ in 0..self.random.below(3) {
+            self.standby_writes();
+        }
+        let rejoining = Rejoining {
+            format: Rejoining::FORMAT,
+            primary: cluster_id_text(self.primary.cluster),
+            from,
+            file: String::new(),
+            saved: 0,
+            at_ms: self.now_ms,
+            done: false,
+        };
+        let keys = &self.daemons[0].keys;
+        let txn = take_role(keys, None, &rejoining, &self.scope.fingerprint(), 0, 1_000);
+        assert!(self.standby.txn(&txn).succeeded);
     }
 
     pub fn run(mut self) -> Counts {

@@ -19,6 +19,7 @@ fn checkpoint(phase: Phase) -> Checkpoint {
         seen: 1,
         base: 1,
         at_ms: NOW_S as u64 * 1_000 - 1_500,
+        accepted_deletions: None,
     }
 }
 
