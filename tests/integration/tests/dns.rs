@@ -8,9 +8,12 @@ use anyhow::{Context, Result, ensure};
 use etcd_sync_integration::bind::{Bind, Key, Zone};
 use etcd_sync_integration::daemon::{Output, run_command_with};
 use etcd_sync_integration::terminal::Terminal;
-use etcd_sync_integration::tools;
+use etcd_sync_integration::{ports, tools};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::task::JoinHandle;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const NAME: &str = "global.example.test";
@@ -348,5 +351,102 @@ async fn servers_of_the_zone_are_found_and_large_answers_taken_whole() -> Result
         flags.push(format!("--dns-authoritative=[::1]:{}", world.primary.port()));
     }
     ended(&dns("verify", &flags, &[]).await?, 0, &[]);
+    Ok(())
+}
+
+/// What happens to an update on its way to the zone's server.
+#[derive(Clone)]
+enum Fate {
+    /// It arrives; its answer does not.
+    AnswerLost,
+    /// It does not arrive.
+    Lost,
+    /// It arrives after somebody else's, which these flags make.
+    Late(Vec<String>),
+}
+
+/// Stands in front of the zone's server: questions (UDP) pass, updates (TCP) meet their fate.
+struct Gate {
+    port: u16,
+    tasks: [JoinHandle<Result<()>>; 2],
+}
+
+impl Gate {
+    async fn start(server: u16, fate: Fate) -> Result<Gate> {
+        let port = ports::free(1)?[0];
+        let questions = UdpSocket::bind(("127.0.0.1", port)).await?;
+        let updates = TcpListener::bind(("127.0.0.1", port)).await?;
+        let asked = tokio::spawn(async move {
+            let mut buffer = [0; 4096];
+            loop {
+                let (length, from) = questions.recv_from(&mut buffer).await?;
+                let behind = UdpSocket::bind("127.0.0.1:0").await?;
+                behind.connect(("127.0.0.1", server)).await?;
+                behind.send(&buffer[..length]).await?;
+                let length = behind.recv(&mut buffer).await?;
+                questions.send_to(&buffer[..length], from).await?;
+            }
+        });
+        let updated = tokio::spawn(async move {
+            loop {
+                let (mut front, _) = updates.accept().await?;
+                let update = message(&mut front).await?;
+                if let Fate::Late(flags) = &fate {
+                    ended(&dns("switch", flags, &[]).await?, 0, &[]);
+                }
+                if !matches!(fate, Fate::Lost) {
+                    let mut behind = TcpStream::connect(("127.0.0.1", server)).await?;
+                    behind.write_all(&update).await?;
+                    let answer = message(&mut behind).await?;
+                    if !matches!(fate, Fate::AnswerLost) {
+                        front.write_all(&answer).await?;
+                    }
+                }
+            }
+        });
+        Ok(Gate { port, tasks: [asked, updated] })
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+        ports::release([self.port]);
+    }
+}
+
+/// One message and the length in front of it.
+async fn message(stream: &mut TcpStream) -> Result<Vec<u8>> {
+    let length = stream.read_u16().await?;
+    let mut bytes = length.to_be_bytes().to_vec();
+    bytes.resize(2 + usize::from(length), 0);
+    stream.read_exact(&mut bytes[2..]).await?;
+    Ok(bytes)
+}
+
+#[tokio::test]
+async fn what_became_of_an_update_is_asked_and_never_guessed() -> Result<()> {
+    let through = async |world: &World, fate: Fate| {
+        let gate = Gate::start(world.primary.port(), fate).await?;
+        let mut flags = with(world.updating(), &["--yes"]);
+        flags.retain(|flag| !flag.starts_with("--dns-server"));
+        flags.push(format!("--dns-server=127.0.0.1:{}", gate.port));
+        dns("switch", &flags, &[]).await
+    };
+    let world = World::start(OLD).await?;
+    let output = through(&world, Fate::Lost).await?;
+    ended(&output, 2, &["the update got lost (the connection broke", "the name is as it was"]);
+    let output = through(&world, Fate::AnswerLost).await?;
+    ended(&output, 0, &[]);
+    assert!(output.stdout.contains("is 10.0.0.2, fd00::2.\n"), "{}", output.stdout);
+    assert_eq!(world.primary.count_lines("adding an RR at"), 2, "sent once: {}", world.primary.tail());
+
+    let world = World::start(OLD).await?;
+    let mut theirs = with(world.updating(), &["--yes"]);
+    theirs.retain(|flag| !flag.starts_with("--dns-address"));
+    theirs.push("--dns-address=10.0.0.9".to_owned());
+    let output = through(&world, Fate::Late(theirs)).await?;
+    ended(&output, 2, &["somebody else changes global.example.test at the same time", "it says 10.0.0.9 now"]);
+    assert_eq!(world.addresses(&world.primary.address()).await?, ["10.0.0.9"]);
     Ok(())
 }
