@@ -236,6 +236,27 @@ impl Finding {
 }
 
 impl Check {
+    /// All of them, in the order of a report.
+    pub const ALL: [Check; 17] = [
+        Check::Comparison,
+        Check::Synchronizer,
+        Check::Lag,
+        Check::Headroom,
+        Check::Role,
+        Check::Encryption,
+        Check::Prefix,
+        Check::ApiVersions,
+        Check::EtcdVersions,
+        Check::Quota,
+        Check::Alarms,
+        Check::ApiServers,
+        Check::Certificates,
+        Check::Clocks,
+        Check::Machines,
+        Check::Dns,
+        Check::ClientPort,
+    ];
+
     /// The name, as in JSON.
     pub fn name(self) -> &'static str {
         match self {

@@ -1,51 +1,59 @@
 //! `etcd-sync failover`: the primary is gone, and the standby takes its place.
 
 use anyhow::Result;
-use etcd_sync_core::procedure::{Command, Intent, Outcome as Ended, Run, State, Step, WritersHow, plan};
+use etcd_sync_core::preflight::switch::{Compared, Last};
+use etcd_sync_core::procedure::{Command, Missing, Outcome as Ended, Run, State, Step, plan};
 use etcd_sync_core::state::Phase;
 use etcd_sync_program::args::TableOutput;
 use etcd_sync_program::config::{Config, FailoverConfig};
+use serde_json::json;
 
 use super::confirm::typed;
 use super::{Outcome, print, print_json, refused};
 use crate::procedure::journal::{Journal, new_id};
-use crate::procedure::{Context, execute, facts, go_on_or_begin, steps};
+use crate::procedure::look::{self, look};
+use crate::procedure::{Context, Equipment, execute, facts, go_on_or_begin, intent, steps};
+use crate::readiness::{For, Readiness};
 
 /// What must be said to go on although the primary lives.
 const WORDS: &str = "lose its writes";
 
 /// Looks, says what is lost, plans, asks, and takes the steps. Exit code 1: refused, or stopped at a step.
 pub async fn run(config: Config, options: FailoverConfig) -> Result<Outcome> {
-    let (pair, encryption) = (config.pair()?, config.encryption()?);
     let procedure = &options.procedure;
-    let context = Context {
-        pair: &pair,
-        link: &config.link,
-        scope: &config.scope,
-        encryption: &encryption,
-        api_servers: &config.api_servers,
-        primary_endpoints: config.primary.endpoints(),
-        procedure,
+    let equipment = Equipment::new(&config, procedure).await?;
+    let context = equipment.context(&config, procedure);
+    let table = procedure.output == TableOutput::Table;
+    let show = |text: &str| {
+        if table {
+            print(text)
+        }
     };
-    let planned = plan(&intent(&config));
-    let (mut journal, run) = match go_on_or_begin(&context, Command::Failover, &planned).await? {
+    show(&format!("FAILOVER of link {}: the primary is gone, and the standby takes its place.\n\n", config.link));
+    let planned = plan(&intent(&config, procedure, Command::Failover));
+    let (mut journal, run, looked) = match go_on_or_begin(&context, Command::Failover, &planned).await? {
         Err(reason) => return Ok(refused(&reason)),
         Ok(Some(journal)) => {
             let run = journal.run().clone();
-            (Some(journal), run)
+            show(&format!("{}\n", run.text()));
+            (Some(journal), run, None)
         }
         Ok(None) => {
             let mut run = Run::new(new_id(), Command::Failover, &config.link, planned);
-            if let Err(reason) = judge(&context, &options, &mut run).await? {
-                return Ok(refused(&reason));
+            match begin(&context, &options, &mut run).await? {
+                Ok(looked) => (None, run, Some(looked)),
+                Err(Refusal { reason, missing }) => {
+                    match &missing {
+                        Some(missing) if table => print(&format!("{}\n", missing.text())),
+                        _ if !table => print_json(&json!({ "refused": reason, "missing": missing, "loss": run.loss })),
+                        _ => {}
+                    }
+                    return Ok(refused(&format!("nothing was changed: {reason}")));
+                }
             }
-            (None, run)
         }
     };
-    let table = procedure.output == TableOutput::Table;
-    if table {
-        print(&begin_text(&context, &run, journal.is_some()));
-    }
+    show(&run.plan_text());
     if procedure.dry_run {
         if !table {
             print_json(&run.json());
@@ -60,65 +68,107 @@ pub async fn run(config: Config, options: FailoverConfig) -> Result<Outcome> {
         Some(journal) => journal,
         None => {
             let folder = procedure.journal_folder.as_deref();
-            journal.insert(Journal::begin(&pair.standby, &pair.keys, folder, run).await?)
+            journal.insert(Journal::begin(&context.pair.standby, &context.pair.keys, folder, run).await?)
         }
     };
-    execute(&context, journal, async |step, journal| take(&context, step, journal).await).await?;
+    show("\n");
+    execute(&context, journal, async |step, journal| take(&context, looked.as_ref(), step, journal).await).await?;
     if !table {
         print_json(&journal.run().json());
     }
     Ok(if journal.run().state == State::Completed { Outcome::Success } else { Outcome::Differences })
 }
 
-/// Whether a failover may begin; notes what is lost.
-async fn judge(context: &Context<'_>, options: &FailoverConfig, run: &mut Run) -> Result<Result<(), String>> {
+/// Why a failover may not begin.
+struct Refusal {
+    reason: String,
+    missing: Option<Missing>,
+}
+
+impl From<String> for Refusal {
+    fn from(reason: String) -> Refusal {
+        Refusal { reason, missing: None }
+    }
+}
+
+/// Looks whether a failover may begin, and notes what it loses.
+async fn begin(context: &Context<'_>, options: &FailoverConfig, run: &mut Run) -> Result<Result<Readiness, Refusal>> {
+    let show = |text: &str| {
+        if options.procedure.output == TableOutput::Table {
+            print(text)
+        }
+    };
     if let Err(reason) = facts::may_promote(context).await? {
-        return Ok(Err(reason));
+        return Ok(Err(reason.into()));
     }
     if facts::primary_answers(context).await.is_ok() && options.despite_live_primary.as_deref() != Some(WORDS) {
         return Ok(Err(format!(
             "the primary answers, and what it takes from now on would be lost: use `etcd-sync switchover`, or stop it; to go on \
              all the same, give --despite-live-primary \"{WORDS}\""
-        )));
+        )
+        .into()));
     }
     let (checkpoint, loss) = facts::loss(context).await?;
+    show(&format!("{}\n", loss.text()));
     run.loss = Some(loss);
     if checkpoint.phase == Phase::FirstSync {
-        return Ok(Err(
-            "the first sync was never complete: the standby holds only a part of what the primary had".into()
-        ));
+        let reason = "the first sync was never complete: the standby holds only a part of what the primary had";
+        return Ok(Err(reason.to_owned().into()));
     }
-    Ok(Ok(()))
+    let looked = look(context, For::Failover).await?;
+    show(&format!("{}\n", looked.text()));
+    if let Err(refusal) = missed(context, options, &looked).await? {
+        return Ok(Err(refusal));
+    }
+    Ok(match look::forbids(context, &looked.findings) {
+        Some(reason) => Err(reason.into()),
+        None => Ok(looked),
+    })
 }
 
-async fn take(context: &Context<'_>, step: Step, journal: &mut Journal) -> Result<Ended> {
+/// Whether what is missed, or what nobody knows, forbids to go on.
+async fn missed(context: &Context<'_>, options: &FailoverConfig, looked: &Readiness) -> Result<Result<(), Refusal>> {
+    let known = match &looked.facts.compared {
+        Compared::Now(comparison) | Compared::Not { last: Last::Known(comparison), .. } => comparison,
+        Compared::Not { .. } if options.accept_unchecked || !options.procedure.yes => return Ok(Ok(())),
+        Compared::Not { .. } => {
+            let reason = "nobody knows whether keys are missed on this standby: name the monitor, which remembers its last \
+                          comparison, with --monitor URL; to go on without knowing, give --accept-unchecked";
+            return Ok(Err(reason.to_owned().into()));
+        }
+    };
+    if known.missed == 0 || options.accept_missing == Some(known.missed) {
+        return Ok(Ok(()));
+    }
+    let missing = Missing {
+        missed: known.missed,
+        missed_keys: known.missed_keys.clone(),
+        seen_ms: known.ended_ms,
+        doomed: facts::doomed(context).await?,
+    };
+    let number = known.missed.to_string();
+    let reason = match options.accept_missing {
+        Some(accepted) => format!("{number} keys are missed, and --accept-missing says {accepted}"),
+        None if options.procedure.yes => format!("{number} keys are missed"),
+        None => {
+            if options.procedure.output == TableOutput::Table {
+                print(&format!("{}\n", missing.text()));
+            }
+            let question =
+                format!("Type the number of missed keys ({number}) to go on WITHOUT them, anything else to stop: ");
+            match typed(&question, &number, false, options.procedure.output)? {
+                Ok(()) => return Ok(Ok(())),
+                Err(reason) => return Ok(Err(format!("{number} keys are missed: {reason}").into())),
+            }
+        }
+    };
+    Ok(Err(Refusal { reason, missing: Some(missing) }))
+}
+
+async fn take(context: &Context<'_>, looked: Option<&Readiness>, step: Step, journal: &mut Journal) -> Result<Ended> {
     match step {
+        Step::Preflight => Ok(look::outcome(looked)),
         Step::Promote => steps::promote_lost(context, journal).await,
-        Step::ClientPort => Ok(steps::client_port(context).await),
-        other => Ok(Ended::Skipped(format!("{} is not there yet", other.name()))),
+        other => steps::tail(context, other, journal).await,
     }
-}
-
-fn intent(config: &Config) -> Intent {
-    Intent {
-        command: Command::Failover,
-        primary: config.primary.endpoints().join(", "),
-        standby: config.standby.endpoints().join(", "),
-        fence_primary: false,
-        writers: WritersHow::Manual,
-        dns: None,
-        inside: None,
-        restart_first: Vec::new(),
-        restart: Vec::new(),
-    }
-}
-
-fn begin_text(context: &Context<'_>, run: &Run, goes_on: bool) -> String {
-    let mut text = format!("FAILOVER of link {}: the standby becomes primary.\n\n", context.link);
-    if goes_on {
-        text += &format!("{}\n", run.text());
-    } else if let Some(loss) = &run.loss {
-        text += &format!("{}\n", loss.text());
-    }
-    text + &run.plan_text()
 }

@@ -2,6 +2,7 @@
 //! interrupted goes on.
 
 mod loss;
+mod missing;
 mod orphans;
 mod plan;
 mod report;
@@ -11,6 +12,7 @@ mod step;
 mod tests;
 
 pub use loss::Loss;
+pub use missing::Missing;
 pub use orphans::Orphans;
 pub use plan::{DnsHow, Domain, Intent, WritersHow, plan};
 pub use run::{Attempt, Outcome, Planned, Recovery, Run, State, StepRecord};

@@ -140,6 +140,23 @@ fn what_has_lost_all_its_owners_is_doomed_and_what_hangs_on_it() {
     assert_eq!(orphans.doomed(), ["lost-set".into(), "of-both".into(), "pod".into()] as [Box<str>; 3]);
 }
 
+#[test]
+fn what_is_missed_is_told_with_what_it_destroys() {
+    let machine = "/registry/platform.tkestack.io/machines/m-1";
+    let missing = Missing {
+        missed: 30,
+        missed_keys: (0..25).map(|i| format!("/registry/configmaps/apps/settings-{i:02}")).collect(),
+        seen_ms: Some(1_767_323_045_000),
+        doomed: vec!["/registry/configmaps/apps/dependent".into()],
+    };
+    let text = missing.text();
+    assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+    assert!(text.contains("… and 10 more") && text.contains("--accept-missing 30"), "{text}");
+    assert!(!missing.machines() && !text.contains("MACHINES"), "{text}");
+    let missing = Missing { doomed: vec![machine.into()], ..missing };
+    assert!(missing.text().contains("DESTROYS VIRTUAL MACHINES"));
+}
+
 proptest! {
     /// Wherever a run is interrupted, and however often: it ends, no step behind the promotion is taken twice, and the
     /// promotion itself follows directly on what proves that it may be.

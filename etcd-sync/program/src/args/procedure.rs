@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args};
 
-use super::TableOutput;
 use super::values::{boolean, duration, number, some_text};
+use super::{DnsArgs, ReadinessArgs, RestartArgs, TableOutput};
 
 /// What all commands with a journal have in common.
 #[derive(Clone, Debug, Args)]
@@ -43,6 +43,18 @@ pub struct ProcedureArgs {
         help_heading = "Limits"
     )]
     pub timeout: Duration,
+
+    /// What is looked at first.
+    #[command(flatten)]
+    pub readiness: ReadinessArgs,
+
+    /// The domain.
+    #[command(flatten)]
+    pub dns: DnsArgs,
+
+    /// What is restarted in the end.
+    #[command(flatten)]
+    pub restart: RestartArgs,
 }
 
 /// `etcd-sync switchover`.

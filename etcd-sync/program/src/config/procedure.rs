@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::args::{Environment, FailoverArgs, JournalArgs, ProcedureArgs, SwitchoverArgs, TableOutput};
+use crate::args::{ArgsError, Environment, FailoverArgs, JournalArgs, ProcedureArgs, SwitchoverArgs, TableOutput};
 
-use super::variable;
+use super::{DnsConfig, ReadinessConfig, RestartConfig, variable};
 
 /// What all commands with a journal have in common.
 #[derive(Clone, Debug)]
@@ -22,6 +22,12 @@ pub struct ProcedureConfig {
     pub journal_folder: Option<PathBuf>,
     /// How long a comparison may take.
     pub timeout: Duration,
+    /// What is looked at first.
+    pub readiness: ReadinessConfig,
+    /// The domain.
+    pub dns: DnsConfig,
+    /// What is restarted.
+    pub restart: RestartConfig,
     /// Who runs it: user and host.
     pub by: String,
 }
@@ -70,40 +76,43 @@ pub struct JournalConfig {
 }
 
 impl ProcedureConfig {
-    pub(super) fn new(args: ProcedureArgs, environment: &Environment) -> ProcedureConfig {
-        ProcedureConfig {
+    pub(super) fn new(args: ProcedureArgs, environment: &Environment) -> Result<ProcedureConfig, ArgsError> {
+        Ok(ProcedureConfig {
             output: args.output,
             dry_run: args.dry_run,
             yes: args.yes,
             accept: args.accept,
             journal_folder: args.journal_folder.or_else(|| journal_folder(environment)),
             timeout: args.timeout,
+            readiness: ReadinessConfig::new(args.readiness, args.timeout),
+            dns: DnsConfig::new(args.dns)?,
+            restart: args.restart.into(),
             by: by(environment),
-        }
+        })
     }
 }
 
 impl SwitchoverConfig {
-    pub(super) fn new(args: SwitchoverArgs, environment: &Environment) -> SwitchoverConfig {
-        SwitchoverConfig {
-            procedure: ProcedureConfig::new(args.procedure, environment),
+    pub(super) fn new(args: SwitchoverArgs, environment: &Environment) -> Result<SwitchoverConfig, ArgsError> {
+        Ok(SwitchoverConfig {
+            procedure: ProcedureConfig::new(args.procedure, environment)?,
             fence_primary: args.fence_primary,
             stop_writers_command: args.stop_writers_command,
             writers_timeout: args.writers_timeout,
             drain_timeout: args.drain_timeout,
             accept_mismatched: args.accept_mismatched,
-        }
+        })
     }
 }
 
 impl FailoverConfig {
-    pub(super) fn new(args: FailoverArgs, environment: &Environment) -> FailoverConfig {
-        FailoverConfig {
-            procedure: ProcedureConfig::new(args.procedure, environment),
+    pub(super) fn new(args: FailoverArgs, environment: &Environment) -> Result<FailoverConfig, ArgsError> {
+        Ok(FailoverConfig {
+            procedure: ProcedureConfig::new(args.procedure, environment)?,
             accept_missing: args.accept_missing,
             accept_unchecked: args.accept_unchecked,
             despite_live_primary: args.despite_live_primary,
-        }
+        })
     }
 }
 

@@ -14,7 +14,7 @@ const CLIENT_PORT: &str = "2379";
 
 /// Only tells: nobody but the operator can close it, and the role keeps every synchronizer from writing.
 pub async fn client_port(context: &Context<'_>) -> Outcome {
-    let addresses = context.primary_endpoints.iter().map(|endpoint| address(endpoint));
+    let addresses = context.config.primary.endpoints().iter().map(|endpoint| address(endpoint));
     let tried = join_all(addresses.map(async |address| (is_open(&address).await, address))).await;
     let open: Vec<String> = tried.into_iter().filter(|(open, _)| *open).map(|(_, address)| address).collect();
     if open.is_empty() {

@@ -1,0 +1,353 @@
+//! The full circle: the roles change and change back between two real control planes and a real name server, while clients
+//! follow the name and write all the time.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use etcd_sync_integration::bind::{Bind, Key, Zone};
+use etcd_sync_integration::compare::await_true;
+use etcd_sync_integration::daemon::{Daemon, Output, run_command_with};
+use etcd_sync_integration::etcd::Cluster;
+use etcd_sync_integration::exact::PATIENCE;
+use etcd_sync_integration::kube::kwok::{Kwok, NODE};
+use etcd_sync_integration::kube::objects::{APPS, config_map, namespace};
+use etcd_sync_integration::kube::{ControlPlane, KubePair, PairOptions};
+use etcd_sync_store::Side;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const ZONE: &str = "example.test";
+const NAME: &str = "global.example.test";
+const COMMAND: Duration = Duration::from_secs(180);
+
+/// One of the two sites. They change roles, and keep their names.
+#[derive(Clone, Copy)]
+struct Site<'a> {
+    name: &'static str,
+    address: Ipv4Addr,
+    plane: &'a ControlPlane,
+    etcd: &'a Cluster,
+}
+
+/// Both sites, and what is around them.
+struct Stage<'a> {
+    a: Site<'a>,
+    b: Site<'a>,
+    bind: &'a Bind,
+    key: PathBuf,
+    folder: &'a Path,
+}
+
+/// What clients were told.
+#[derive(Default)]
+struct Written {
+    /// Acknowledged: the object's name, who took it, and the revision.
+    acknowledged: Mutex<Vec<(String, Ipv4Addr, i64)>>,
+    stop: AtomicBool,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn there_and_back_again_nothing_is_lost() -> Result<()> {
+    let world = World::start().await?;
+    let stage = world.stage();
+    let written = Written::default();
+    let (told, ()) = tokio::join!(
+        async {
+            let told = there_and_back(&stage, &written).await;
+            written.stop.store(true, Ordering::Relaxed);
+            told
+        },
+        clients(&stage, &written),
+    );
+    world.pair.explain(None, told)
+}
+
+async fn there_and_back(stage: &Stage<'_>, written: &Written) -> Result<()> {
+    let Stage { a, b, .. } = *stage;
+    let daemon = stage.sync(a, b).await?;
+    written.await_more(20).await?;
+    stage.switchover(a, b).await?;
+    written.await_more(20).await?;
+    // The synchronizer of the old direction is held for good.
+    daemon.wait_line("was promoted", PATIENCE).await?;
+    drop(daemon);
+
+    let rejoin = stage.command("rejoin", b, a, &["--yes"]).await?;
+    ensure!(rejoin.code == Some(0), "{rejoin:?}");
+    stage.revive(a).await?;
+    let daemon = stage.sync(b, a).await?;
+    written.await_more(20).await?;
+    stage.switchover(b, a).await?;
+    written.await_more(20).await?;
+    drop(daemon);
+    stage.nothing_is_lost(a, written).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_that_is_killed_loses_what_was_said_and_rejoins_with_it_saved() -> Result<()> {
+    let world = World::start().await?;
+    let stage = world.stage();
+    let written = Written::default();
+    let (told, ()) = tokio::join!(
+        async {
+            let told = killed_and_back(&stage, &written).await;
+            written.stop.store(true, Ordering::Relaxed);
+            told
+        },
+        clients(&stage, &written),
+    );
+    world.pair.explain(None, told)
+}
+
+async fn killed_and_back(stage: &Stage<'_>, written: &Written) -> Result<()> {
+    let Stage { a, b, folder, .. } = *stage;
+    let daemon = stage.sync(a, b).await?;
+    written.await_more(20).await?;
+    // What it does not hear of any more is lost.
+    daemon.pause()?;
+    written.await_more(20).await?;
+    a.plane.kill_controllers()?;
+    a.plane.kill_apiserver()?;
+    a.etcd.kill_all()?;
+    daemon.resume()?;
+
+    let output = stage.command("failover", a, b, &["--yes", "--accept-unchecked", "-o", "json"]).await?;
+    ensure!(output.code == Some(0), "{output:?}");
+    let report: Value = serde_json::from_str(&output.stdout)?;
+    let loss = &report["run"]["loss"];
+    let (applied, offset) = (loss["appliedRevision"].as_i64().context("a revision")?, &loss["offset"]);
+    ensure!(*offset == 0, "{loss}");
+    print_times("failover", &report);
+    written.await_more(20).await?;
+    daemon.wait_line("was promoted", PATIENCE).await?;
+    drop(daemon);
+
+    // Exactly what it said: all up to that revision is there, and nothing later.
+    let there = names(b.plane).await?;
+    let by_a = written.by(a.address);
+    let (kept, lost): (Vec<_>, Vec<_>) = by_a.iter().partition(|(_, revision)| *revision <= applied);
+    ensure!(!lost.is_empty(), "nothing was lost, so nothing was tried: applied {applied} of {by_a:?}");
+    ensure!(kept.iter().all(|(name, _)| there.contains(name)), "something at or below {applied} is lost");
+    ensure!(lost.iter().all(|(name, _)| !there.contains(name)), "something above {applied} is there");
+
+    // It comes back with its disks.
+    a.etcd.restart_all().await?;
+    let file = folder.join("saved.jsonl");
+    let saved = format!("--backup={}", file.display());
+    let output = stage.command("rejoin", b, a, &["--yes", &saved, "-o", "json"]).await?;
+    ensure!(output.code == Some(0), "{output:?}");
+    let text = std::fs::read_to_string(&file)?;
+    let keys: BTreeSet<String> = text
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok()?["key"].as_str().map(str::to_owned))
+        .filter(|key| key.contains("/w-"))
+        .collect();
+    let expected: BTreeSet<String> = lost.iter().map(|(name, _)| format!("/registry/configmaps/{APPS}/{name}")).collect();
+    // A write that was on its way when it was killed may be there without anybody having been told.
+    ensure!(keys.is_superset(&expected) && keys.len() <= expected.len() + 1, "saved {keys:?}, and {expected:?} was lost");
+    stage.revive(a).await?;
+    let _daemon = stage.sync(b, a).await?;
+    let check = stage.command("check", b, a, &["-o", "json"]).await?;
+    ensure!(serde_json::from_str::<Value>(&check.stdout)?["missed"] == 0, "{check:?}");
+    ensure!(names(a.plane).await?.is_disjoint(&lost.iter().map(|(name, _)| name.clone()).collect()), "what was saved is still there");
+    Ok(())
+}
+
+impl Stage<'_> {
+    /// The flags for a link from `primary` to `standby`, with the name switched to the latter.
+    fn flags(&self, primary: Site<'_>, standby: Site<'_>) -> Vec<String> {
+        let mut flags = primary.etcd.flags(Side::Primary);
+        flags.extend(standby.etcd.flags(Side::Standby));
+        let (address, kubeconfig) = (standby.address, standby.plane.kubeconfig_file());
+        flags.extend([
+            format!("--standby-kubeconfig={}", kubeconfig.display()),
+            format!("--domain={NAME}"),
+            format!("--dns-address={address}"),
+            format!("--dns-from={}", primary.address),
+            "--dns-ttl=1".to_owned(),
+            format!("--dns-server={}", self.bind.address()),
+            format!("--dns-zone={ZONE}"),
+            format!("--dns-tsig-key-file={}", self.key.display()),
+            format!("--dns-resolver={}", self.bind.address()),
+            format!("--journal-folder={}", self.folder.display()),
+        ]);
+        flags
+    }
+
+    async fn command(&self, name: &str, primary: Site<'_>, standby: Site<'_>, more: &[&str]) -> Result<Output> {
+        let mut args = vec![name.to_owned()];
+        // One set of flags for all: those that a command does not know come by the environment.
+        args.extend(more.iter().map(|&flag| flag.to_owned()));
+        let flags = self.flags(primary, standby);
+        let env: Vec<(String, String)> = flags
+            .iter()
+            .filter_map(|flag| flag.trim_start_matches("--").split_once('='))
+            .map(|(flag, value)| (format!("ETCD_SYNC_{}", flag.to_uppercase().replace('-', "_")), value.to_owned()))
+            .collect();
+        let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        run_command_with(&args, &env, COMMAND).await
+    }
+
+    /// Starts a synchronizer and waits until it is in step.
+    async fn sync(&self, primary: Site<'_>, standby: Site<'_>) -> Result<Daemon> {
+        let mut flags = primary.etcd.flags(Side::Primary);
+        flags.extend(standby.etcd.flags(Side::Standby));
+        let daemon = Daemon::start(&flags, &[])?;
+        daemon.wait_line("Start Sync update", PATIENCE).await?;
+        Ok(daemon)
+    }
+
+    /// Changes the roles; whoever is asked to stop the API server does so.
+    async fn switchover(&self, from: Site<'_>, to: Site<'_>) -> Result<()> {
+        let (asked, done) = (self.folder.join(format!("stop-{}", from.name)), self.folder.join(format!("stopped-{}", from.name)));
+        let stop = format!(
+            "--stop-writers-command=touch {}; until [ -e {} ]; do sleep 0.05; done",
+            asked.display(),
+            done.display()
+        );
+        let command = self.command("switchover", from, to, &["--yes", "-o", "json", &stop]);
+        let operator = async {
+            await_true("the writers are asked to stop", COMMAND, || async { Ok(asked.exists()) }).await?;
+            from.plane.kill_controllers()?;
+            from.plane.kill_apiserver()?;
+            std::fs::write(&done, "")?;
+            anyhow::Ok(())
+        };
+        let (output, operated) = tokio::join!(command, operator);
+        let output = output?;
+        operated.with_context(|| format!("{output:?}"))?;
+        ensure!(output.code == Some(0), "{output:?}");
+        let report: Value = serde_json::from_str(&output.stdout)?;
+        let point = report["recoveryPoint"].as_str().unwrap_or_default();
+        ensure!(point.starts_with("nothing was lost"), "{report:#}");
+        print_times(&format!("switchover {} to {}", from.name, to.name), &report);
+        Ok(())
+    }
+
+    /// The control plane of a site starts again.
+    async fn revive(&self, site: Site<'_>) -> Result<()> {
+        site.plane.start_apiserver().await?;
+        site.plane.start_controllers()
+    }
+
+    /// Every acknowledged write is there.
+    async fn nothing_is_lost(&self, site: Site<'_>, written: &Written) -> Result<()> {
+        let there = names(site.plane).await?;
+        let lost: Vec<_> = written.all().into_iter().filter(|(name, ..)| !there.contains(name)).collect();
+        ensure!(lost.is_empty(), "acknowledged, and not on {}: {lost:?}", site.name);
+        ensure!(!written.by(self.a.address).is_empty() && !written.by(self.b.address).is_empty(), "one site took nothing");
+        Ok(())
+    }
+}
+
+/// Clients look the name up and write, again and again.
+async fn clients(stage: &Stage<'_>, written: &Written) {
+    let mut number = 0;
+    while !written.stop.load(Ordering::Relaxed) {
+        let address = stage.bind.lookup(NAME).await.ok().and_then(|found| found.first().copied());
+        let site = [stage.a, stage.b].into_iter().find(|site| Some(site.address) == address);
+        if let Some(site) = site {
+            let name = format!("w-{number:06}");
+            number += 1;
+            let object = config_map(APPS, &name, &[]);
+            let created = tokio::time::timeout(Duration::from_secs(2), site.plane.api().create(&object)).await;
+            if let Ok(Ok(object)) = created {
+                let revision = object["metadata"]["resourceVersion"].as_str().and_then(|text| text.parse().ok());
+                written.lock().push((name, site.address, revision.unwrap_or(0)));
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+impl Written {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(String, Ipv4Addr, i64)>> {
+        self.acknowledged.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn all(&self) -> Vec<(String, Ipv4Addr, i64)> {
+        self.lock().clone()
+    }
+
+    /// What one site has acknowledged.
+    fn by(&self, address: Ipv4Addr) -> Vec<(String, i64)> {
+        self.all().into_iter().filter(|(_, by, _)| *by == address).map(|(name, _, revision)| (name, revision)).collect()
+    }
+
+    async fn await_more(&self, more: usize) -> Result<()> {
+        let enough = self.lock().len() + more;
+        await_true("clients write", PATIENCE, || async { Ok(self.lock().len() >= enough) }).await
+    }
+}
+
+async fn names(plane: &ControlPlane) -> Result<BTreeSet<String>> {
+    let list = plane.kubectl(&["get", "configmaps", "-n", APPS, "-o", "name"]).await?;
+    Ok(list.lines().filter_map(|line| line.strip_prefix("configmap/")).map(str::to_owned).collect())
+}
+
+/// How long each step took, for people who read the test's output.
+fn print_times(what: &str, report: &Value) {
+    println!("{what}: recovery time {} ms", report["recoveryTimeMilliseconds"]);
+    let Some(steps) = report["run"]["plan"].as_array() else { return };
+    for step in steps.iter().filter_map(|planned| planned["step"].as_str()) {
+        println!("  {step:16}  {:>6} ms", report["tookMilliseconds"][step]);
+    }
+}
+
+/// What a test starts.
+struct World {
+    pair: KubePair,
+    bind: Bind,
+    folder: TempDir,
+    _nodes: [Kwok; 2],
+}
+
+impl World {
+    async fn start() -> Result<World> {
+        let folder = tempfile::tempdir()?;
+        let key = Key::new("failover-key")?;
+        let records = "global 1 IN A 10.0.0.1\n".to_owned();
+        let zone = Zone::Primary { name: ZONE.into(), records, update: Some(key.name.clone()) };
+        let bind = Bind::start(std::slice::from_ref(&key), &[zone]).await?;
+        key.write(&folder.path().join("key"))?;
+        let pair = KubePair::start(PairOptions::new()).await?;
+        pair.primary.api().create(&namespace(APPS)).await?;
+        let nodes = [node(&pair.primary, &bind).await?, node(&pair.standby, &bind).await?];
+        Ok(World { pair, bind, folder, _nodes: nodes })
+    }
+
+    fn stage(&self) -> Stage<'_> {
+        let KubePair { primary, standby, link, .. } = &self.pair;
+        let site = |name, last, plane, etcd| Site { name, address: Ipv4Addr::new(10, 0, 0, last), plane, etcd };
+        Stage {
+            a: site("a", 1, primary, &link.primary),
+            b: site("b", 2, standby, &link.standby),
+            bind: &self.bind,
+            key: self.folder.path().join("key"),
+            folder: self.folder.path(),
+        }
+    }
+}
+
+/// A node with what a management cluster runs: a pod to look the name up in, and one that holds old state.
+async fn node(plane: &ControlPlane, bind: &Bind) -> Result<Kwok> {
+    let kwok = Kwok::start(plane).await?;
+    kwok.install("nslookup", &format!("exec /usr/bin/nslookup -port={} \"$1\" 127.0.0.1", bind.port()))?;
+    plane.api().create(&namespace("cpaas-system")).await?;
+    for (name, label) in [("sentry", ("app", "sentry")), ("transformer", ("service_name", "cluster-transformer"))] {
+        let labels = json!({ label.0: label.1 });
+        let template = json!({
+            "metadata": { "labels": labels },
+            "spec": { "nodeName": NODE, "containers": [{ "name": "main", "image": "example.test/main" }] },
+        });
+        let spec = json!({ "replicas": 1, "selector": { "matchLabels": labels }, "template": template });
+        let metadata = json!({ "name": name, "namespace": "cpaas-system" });
+        plane.api().create(&json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec })).await?;
+    }
+    Ok(kwok)
+}
