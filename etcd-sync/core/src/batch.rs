@@ -154,6 +154,12 @@ impl Batcher {
         self.queue.iter().filter_map(|queued| queued.write.as_ref()).map(|write| write.key().clone()).collect()
     }
 
+    /// Whether a waiting change puts the key, and none after it deletes it.
+    pub fn puts(&self, key: &[u8]) -> bool {
+        let last = self.queue.iter().rev().filter_map(|queued| queued.write.as_ref()).find(|write| write.key() == key);
+        matches!(last, Some(Write::Put { .. }))
+    }
+
     /// Bytes waiting.
     pub fn queued_bytes(&self) -> usize {
         self.queued_bytes

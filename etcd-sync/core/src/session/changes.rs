@@ -89,6 +89,10 @@ impl Session {
     /// often as the primary's changes, must never be taken for it.
     pub(super) fn leaves(&mut self, kv: KeyValue) -> Option<Write> {
         let is_leased = kv.lease != 0;
+        // What a waiting change writes is ours once it is written, and no page will tell of it.
+        if self.batcher.puts(&kv.key) {
+            return is_leased.then_some(Write::Delete { key: kv.key });
+        }
         match &mut self.stage {
             Stage::Copying(copy) => drop(copy.leaving.insert(Bytes::copy_from_slice(&kv.key))),
             Stage::Sweeping(sweep) if !is_leased || sweep.is_open(&kv.key) => {
