@@ -3,9 +3,8 @@
 mod apiserver;
 mod commands;
 mod daemon;
-// The failover commands and the rehearsal use the rest of it.
-#[allow(dead_code)]
 mod dns;
+mod drill;
 mod preflight;
 mod procedure;
 mod readiness;
@@ -33,6 +32,7 @@ async fn dispatch(config: Config) -> anyhow::Result<commands::Outcome> {
         CommandConfig::Restore(restore) => commands::restore::run(config, restore).await,
         CommandConfig::Switchover(switchover) => commands::switchover::run(config, switchover).await,
         CommandConfig::Failover(failover) => commands::failover::run(config, failover).await,
+        CommandConfig::Drill(drill) => commands::drill::run(config, drill).await,
         CommandConfig::Journal(journal) => commands::journal::run(config, journal).await,
         CommandConfig::Dns(dns) => commands::dns::run(config, dns).await,
         CommandConfig::Rejoin(rejoin) => commands::rejoin::run(config, rejoin).await,

@@ -21,6 +21,9 @@ pub struct KindRead {
     pub resource: String,
     /// Objects read, in all namespaces.
     pub count: u64,
+    /// The revision of etcd they were all read at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<i64>,
     /// Why not all could be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -44,8 +47,13 @@ pub async fn read_every_kind(
             let resources = match resources(cluster, &group, &api_version).await {
                 Ok(resources) => resources,
                 Err(error) => {
-                    let read =
-                        KindRead { api_version, resource: String::new(), count: 0, error: Some(error.to_string()) };
+                    let read = KindRead {
+                        api_version,
+                        resource: String::new(),
+                        count: 0,
+                        revision: None,
+                        error: Some(error.to_string()),
+                    };
                     progress(&read);
                     reads.push(read);
                     continue;
@@ -108,7 +116,7 @@ async fn read_kind(cluster: &Cluster, group: &str, api_version: &str, resource: 
     let root = if group.is_empty() { "/api" } else { "/apis" };
     let request = Request::new(format!("{root}/{api_version}/{resource}"));
     let what = format!("list {resource} ({api_version})");
-    let (mut count, mut token, mut starts) = (0, None, 1);
+    let (mut count, mut token, mut starts, mut revision) = (0, None, 1, None);
     let error = loop {
         let page = async {
             let request = request.list_metadata(&page(token.take())).map_err(kube::Error::BuildRequest)?;
@@ -117,6 +125,7 @@ async fn read_kind(cluster: &Cluster, group: &str, api_version: &str, resource: 
         match cluster.ask(&what, page).await {
             Ok(page) => {
                 count += page.items.map_or(0, |items| items.len() as u64);
+                revision = page.metadata.resource_version.and_then(|version| version.parse().ok());
                 token = next(page.metadata.continue_);
                 if token.is_none() {
                     break None;
@@ -130,5 +139,5 @@ async fn read_kind(cluster: &Cluster, group: &str, api_version: &str, resource: 
             Err(error) => break Some(error.to_string()),
         }
     };
-    KindRead { api_version: api_version.to_owned(), resource, count, error }
+    KindRead { api_version: api_version.to_owned(), resource, count, revision, error }
 }

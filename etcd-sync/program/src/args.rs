@@ -5,6 +5,7 @@
 mod commands;
 mod connection;
 mod dns;
+mod drill;
 mod error;
 mod file;
 mod kubernetes;
@@ -29,6 +30,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 pub use commands::{CheckArgs, CheckOutput, PlanArgs, RunArgs, StatusArgs, TableOutput};
 pub use connection::{ConnectionArgs, PrimaryArgs, StandbyArgs};
 pub use dns::{DnsArgs, DnsCommandArgs, DnsSwitchArgs, DnsVerifyArgs};
+pub use drill::DrillArgs;
 pub use error::ArgsError;
 pub use kubernetes::KubernetesArgs;
 pub use monitor::MonitorArgs;
@@ -140,6 +142,8 @@ pub enum CommandArgs {
     Switchover(SwitchoverArgs),
     /// Promote the standby because the primary is gone; exit code 1: refused, or stopped at a step
     Failover(FailoverArgs),
+    /// Rehearse a switch, changing nothing that serves users; exit code 1: it may not be expected to work
+    Drill(DrillArgs),
     /// Show the runs of the failover commands; exit code 1: one is not finished
     Journal(JournalArgs),
     /// Look where the platform's name points, or point it at another cluster

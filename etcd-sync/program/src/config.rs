@@ -1,6 +1,7 @@
 //! What a command works with: the command line, validated once and turned into plain values.
 
 mod dns;
+mod drill;
 mod preflight;
 mod procedure;
 mod rejoin;
@@ -23,6 +24,7 @@ use crate::args::{
 };
 
 pub use dns::{DnsChange, DnsCommandConfig, DnsConfig, DnsDeed};
+pub use drill::DrillConfig;
 pub use preflight::{Monitor, PreflightConfig, ReadinessConfig};
 pub use procedure::{FailoverConfig, JournalConfig, ProcedureConfig, SwitchoverConfig};
 pub use rejoin::RejoinConfig;
@@ -113,6 +115,8 @@ pub enum CommandConfig {
     Switchover(SwitchoverConfig),
     /// `failover`
     Failover(FailoverConfig),
+    /// `drill`
+    Drill(DrillConfig),
     /// `journal`
     Journal(JournalConfig),
     /// `dns verify` and `dns switch`
@@ -232,6 +236,7 @@ impl Config {
             CommandArgs::Restore(args) => CommandConfig::Restore(args.into()),
             CommandArgs::Switchover(args) => CommandConfig::Switchover(SwitchoverConfig::new(args, environment)?),
             CommandArgs::Failover(args) => CommandConfig::Failover(FailoverConfig::new(args, environment)?),
+            CommandArgs::Drill(args) => CommandConfig::Drill(DrillConfig::new(args, environment)?),
             CommandArgs::Journal(args) => CommandConfig::Journal(JournalConfig::new(args, environment)),
             CommandArgs::Dns(args) => CommandConfig::Dns(DnsCommandConfig::new(args)?),
             CommandArgs::Rejoin(args) => CommandConfig::Rejoin(RejoinConfig::new(args, environment)),

@@ -3,6 +3,7 @@
 pub mod check;
 mod confirm;
 pub mod dns;
+pub mod drill;
 pub mod failover;
 pub mod journal;
 pub mod plan;

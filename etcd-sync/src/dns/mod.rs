@@ -164,11 +164,6 @@ impl Dns {
         Report { target: &self.target, answers, further: &[] }
     }
 
-    /// The exact change in words, with what to type to do it by hand.
-    pub fn change(&self) -> String {
-        self.describe(None).text()
-    }
-
     /// What the servers of the zone have now, resolvers left alone; `None`: they cannot be asked, and need not be, because
     /// somebody else does the change.
     ///

@@ -151,6 +151,38 @@ impl Bind {
         Ok(())
     }
 
+    /// The IPv4 addresses of a name, as a client is told them; any trouble is "none".
+    pub async fn lookup(&self, name: &str) -> Vec<Ipv4Addr> {
+        self.ask(name).await.unwrap_or_default()
+    }
+
+    async fn ask(&self, name: &str) -> Option<Vec<Ipv4Addr>> {
+        // One question, recursion desired (RFC 1035, 4.1).
+        let mut question = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        for label in name.split('.') {
+            question.push(u8::try_from(label.len()).ok()?);
+            question.extend(label.as_bytes());
+        }
+        question.extend([0, 0, 1, 0, 1]);
+        let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.ok()?;
+        socket.send_to(&question, self.address()).await.ok()?;
+        let mut answer = [0; 512];
+        let length = tokio::time::timeout(Duration::from_secs(1), socket.recv(&mut answer)).await.ok()?.ok()?;
+        let (answer, mut at) = (&answer[..length], question.len());
+        let mut found = Vec::new();
+        for _ in 0..u16::from_be_bytes([*answer.get(6)?, *answer.get(7)?]) {
+            // The name is a pointer to the question's: 2 bytes; then type, class, time to live and length.
+            let kind = u16::from_be_bytes(answer.get(at + 2..at + 4)?.try_into().ok()?);
+            let size = usize::from(u16::from_be_bytes(answer.get(at + 10..at + 12)?.try_into().ok()?));
+            let data = answer.get(at + 12..at + 12 + size)?;
+            if let (1, Ok(address)) = (kind, <[u8; 4]>::try_from(data)) {
+                found.push(Ipv4Addr::from(address));
+            }
+            at += 12 + size;
+        }
+        Some(found)
+    }
+
     /// How many lines of its log hold this.
     pub fn count_lines(&self, text: &str) -> usize {
         lock(&self.lines).iter().filter(|line| line.contains(text)).count()

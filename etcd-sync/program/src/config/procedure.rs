@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::args::{ArgsError, Environment, FailoverArgs, JournalArgs, ProcedureArgs, SwitchoverArgs, TableOutput};
+use crate::args::{
+    ArgsError, DnsArgs, Environment, FailoverArgs, JournalArgs, ProcedureArgs, ReadinessArgs, RestartArgs,
+    SwitchoverArgs, TableOutput,
+};
 
 use super::{DnsConfig, ReadinessConfig, RestartConfig, variable};
 
@@ -89,6 +92,23 @@ impl ProcedureConfig {
             restart: args.restart.into(),
             by: by(environment),
         })
+    }
+}
+
+impl ProcedureConfig {
+    /// For a rehearsal: nothing is asked, written down or changed.
+    pub(super) fn rehearsal(
+        output: TableOutput,
+        timeout: Duration,
+        readiness: ReadinessArgs,
+        dns: DnsArgs,
+        restart: RestartArgs,
+        environment: &Environment,
+    ) -> Result<ProcedureConfig, ArgsError> {
+        let (accept, journal_folder) = (Vec::new(), None);
+        let (dry_run, yes) = (true, false);
+        let args = ProcedureArgs { output, dry_run, yes, accept, journal_folder, timeout, readiness, dns, restart };
+        ProcedureConfig::new(args, environment)
     }
 }
 

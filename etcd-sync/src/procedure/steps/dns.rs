@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use etcd_sync_cluster::{Cluster, Error, lookup, restart};
+use etcd_sync_cluster::restart::restart_coredns;
+use etcd_sync_cluster::{Cluster, Error, lookup};
 use etcd_sync_core::nslookup::PodRef;
 use etcd_sync_core::procedure::Outcome;
 use etcd_sync_program::args::TableOutput;
@@ -70,11 +71,11 @@ pub async fn dns_inside(context: &Context<'_>) -> Result<Outcome> {
     let Some(cluster) = context.standby else {
         return Ok(Outcome::Skipped("no API server of the standby is known".into()));
     };
-    inside(dns, cluster, &context.procedure.restart.lookup_pod, &context.config.link).await
+    inside(dns, cluster, &context.procedure.restart.lookup_pod, true).await
 }
 
-/// Looks a name up in a pod until it says the target, restarting CoreDNS while it does not.
-pub async fn inside(dns: &Dns, cluster: &Cluster, pod: &PodRef, link: &str) -> Result<Outcome> {
+/// Looks a name up in a pod until it says the target; with `restart` CoreDNS is restarted while it does not.
+pub async fn inside(dns: &Dns, cluster: &Cluster, pod: &PodRef, restart: bool) -> Result<Outcome> {
     let target = dns.target();
     let (began, mut restarted_at, mut restarts) = (Instant::now(), Instant::now(), 0);
     loop {
@@ -105,9 +106,9 @@ pub async fn inside(dns: &Dns, cluster: &Cluster, pod: &PodRef, link: &str) -> R
                 target.name
             )));
         }
-        if restarted_at.elapsed() >= STALE {
-            info!(link, "inside the cluster {} is {said}: restarting CoreDNS", target.name);
-            restart::restart_coredns(cluster, COREDNS, &|line| info!("{line}")).await?;
+        if restart && restarted_at.elapsed() >= STALE {
+            info!("inside the cluster {} is {said}: restarting CoreDNS", target.name);
+            restart_coredns(cluster, COREDNS, &|line| info!("{line}")).await?;
             (restarted_at, restarts) = (Instant::now(), restarts + 1);
         }
         tokio::time::sleep(PAUSE).await;

@@ -16,6 +16,7 @@ use super::Context;
 use super::journal::Journal;
 
 pub use compare::compare;
+pub use dns::inside;
 use dns::{dns_inside, dns_switch, dns_verify};
 pub use drain::drain;
 pub use fence::{fence_primary, unfence_primary};

@@ -14,9 +14,9 @@ use etcd_sync_integration::compare::await_true;
 use etcd_sync_integration::daemon::{Daemon, Output, run_command_with};
 use etcd_sync_integration::etcd::Cluster;
 use etcd_sync_integration::exact::PATIENCE;
-use etcd_sync_integration::kube::kwok::{Kwok, NODE};
 use etcd_sync_integration::kube::objects::{APPS, config_map, namespace};
 use etcd_sync_integration::kube::{ControlPlane, KubePair, PairOptions};
+use etcd_sync_integration::kube::{Kwok, NODE};
 use etcd_sync_store::Side;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -147,14 +147,21 @@ async fn killed_and_back(stage: &Stage<'_>, written: &Written) -> Result<()> {
         .filter_map(|line| serde_json::from_str::<Value>(line).ok()?["key"].as_str().map(str::to_owned))
         .filter(|key| key.contains("/w-"))
         .collect();
-    let expected: BTreeSet<String> = lost.iter().map(|(name, _)| format!("/registry/configmaps/{APPS}/{name}")).collect();
+    let expected: BTreeSet<String> =
+        lost.iter().map(|(name, _)| format!("/registry/configmaps/{APPS}/{name}")).collect();
     // A write that was on its way when it was killed may be there without anybody having been told.
-    ensure!(keys.is_superset(&expected) && keys.len() <= expected.len() + 1, "saved {keys:?}, and {expected:?} was lost");
+    ensure!(
+        keys.is_superset(&expected) && keys.len() <= expected.len() + 1,
+        "saved {keys:?}, and {expected:?} was lost"
+    );
     stage.revive(a).await?;
     let _daemon = stage.sync(b, a).await?;
     let check = stage.command("check", b, a, &["-o", "json"]).await?;
     ensure!(serde_json::from_str::<Value>(&check.stdout)?["missed"] == 0, "{check:?}");
-    ensure!(names(a.plane).await?.is_disjoint(&lost.iter().map(|(name, _)| name.clone()).collect()), "what was saved is still there");
+    ensure!(
+        names(a.plane).await?.is_disjoint(&lost.iter().map(|(name, _)| name.clone()).collect()),
+        "what was saved is still there"
+    );
     Ok(())
 }
 
@@ -204,13 +211,15 @@ impl Stage<'_> {
 
     /// Changes the roles; whoever is asked to stop the API server does so.
     async fn switchover(&self, from: Site<'_>, to: Site<'_>) -> Result<()> {
-        let (asked, done) = (self.folder.join(format!("stop-{}", from.name)), self.folder.join(format!("stopped-{}", from.name)));
+        let (asked, done) =
+            (self.folder.join(format!("stop-{}", from.name)), self.folder.join(format!("stopped-{}", from.name)));
         let stop = format!(
             "--stop-writers-command=touch {}; until [ -e {} ]; do sleep 0.05; done",
             asked.display(),
             done.display()
         );
-        let command = self.command("switchover", from, to, &["--yes", "-o", "json", &stop]);
+        let flags = ["--yes", "-o", "json", &stop];
+        let command = self.command("switchover", from, to, &flags);
         let operator = async {
             await_true("the writers are asked to stop", COMMAND, || async { Ok(asked.exists()) }).await?;
             from.plane.kill_controllers()?;
@@ -240,7 +249,10 @@ impl Stage<'_> {
         let there = names(site.plane).await?;
         let lost: Vec<_> = written.all().into_iter().filter(|(name, ..)| !there.contains(name)).collect();
         ensure!(lost.is_empty(), "acknowledged, and not on {}: {lost:?}", site.name);
-        ensure!(!written.by(self.a.address).is_empty() && !written.by(self.b.address).is_empty(), "one site took nothing");
+        ensure!(
+            !written.by(self.a.address).is_empty() && !written.by(self.b.address).is_empty(),
+            "one site took nothing"
+        );
         Ok(())
     }
 }
@@ -249,7 +261,7 @@ impl Stage<'_> {
 async fn clients(stage: &Stage<'_>, written: &Written) {
     let mut number = 0;
     while !written.stop.load(Ordering::Relaxed) {
-        let address = stage.bind.lookup(NAME).await.ok().and_then(|found| found.first().copied());
+        let address = stage.bind.lookup(NAME).await.first().copied();
         let site = [stage.a, stage.b].into_iter().find(|site| Some(site.address) == address);
         if let Some(site) = site {
             let name = format!("w-{number:06}");
@@ -347,7 +359,10 @@ async fn node(plane: &ControlPlane, bind: &Bind) -> Result<Kwok> {
         });
         let spec = json!({ "replicas": 1, "selector": { "matchLabels": labels }, "template": template });
         let metadata = json!({ "name": name, "namespace": "cpaas-system" });
-        plane.api().create(&json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec })).await?;
+        plane
+            .api()
+            .create(&json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec }))
+            .await?;
     }
     Ok(kwok)
 }

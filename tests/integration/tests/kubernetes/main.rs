@@ -8,6 +8,7 @@
 //! | `ETCD_SYNC_TEST_LOAD` | seconds of random load | 60 |
 //! | `ETCD_SYNC_TEST_SEED` | the seed of that load | the time |
 
+mod circle;
 mod crds;
 mod encryption;
 mod harness;
