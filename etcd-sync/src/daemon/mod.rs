@@ -17,10 +17,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use etcd_sync_core::batch::BatchLimits;
-use etcd_sync_core::fence::{Fence, Fenced};
+use etcd_sync_core::fence::{Fence, Fenced, other_role};
 use etcd_sync_core::preflight::{Check, Level, judge, refusal};
 use etcd_sync_core::scope::Scope;
-use etcd_sync_core::session::{Carried, DeletionGuard, Ended, HELD_BYTES_MAX, Session, SessionConfig, init_role};
+use etcd_sync_core::session::{
+    Carried, DeletionGuard, Ended, HELD_BYTES_MAX, Refusal, Session, SessionConfig, init_role,
+};
 use etcd_sync_core::state::{Phase, StateKeys, cluster_id_text};
 use etcd_sync_program::config::{ApiServers, Config, Connection, RunConfig};
 use etcd_sync_program::{Stop, now_ms};
@@ -298,6 +300,12 @@ impl Daemon {
         self.encryption = Encryption::load(self.encryption_config.as_deref())
             .map_err(|error| Outcome::Held("encryption_config", error.to_string()))?;
         self.session.keyring = Arc::clone(&self.encryption.keyring);
+        // Whoever was promoted over a primary that is gone must not wait for its answer to know it.
+        if let Ok((Some(role), _)) = self.standby.get(&self.keys.role).await
+            && let Some(found) = other_role(Some(&role.value))
+        {
+            return Err(Outcome::Ended(Ended::Refused(Refusal::Promoted { found })));
+        }
         let mut stop = self.stop.clone();
         let gathered = tokio::select! {
             () = stop.wanted() => return Err(Outcome::Stopped),

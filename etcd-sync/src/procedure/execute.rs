@@ -4,7 +4,6 @@ use anyhow::Result;
 use etcd_sync_core::procedure::{Command, Outcome, Planned, Run, Step};
 use etcd_sync_core::text::wrap;
 use etcd_sync_program::args::TableOutput;
-use etcd_sync_program::now_ms;
 
 use super::Context;
 use super::journal::Journal;
@@ -51,7 +50,7 @@ pub async fn execute(
     take: impl AsyncFn(Step, &mut Journal) -> Result<Outcome>,
 ) -> Result<()> {
     let table = context.procedure.output == TableOutput::Table;
-    journal.change(|run| run.attempt(&context.procedure.by, now_ms())).await?;
+    journal.change(|run| run.attempt(&context.procedure.by, context.called_ms)).await?;
     while let Some(step) = journal.run().next() {
         journal.step(step).await?;
         let outcome = match take(step, journal).await {

@@ -15,6 +15,7 @@ use etcd_sync_core::procedure::{Command, DnsHow, Domain, Intent, WritersHow};
 use etcd_sync_core::restart::ELASTICSEARCH;
 use etcd_sync_core::scope::Scope;
 use etcd_sync_program::config::{ApiServers, Config, DnsChange, ProcedureConfig};
+use etcd_sync_program::now_ms;
 use etcd_sync_store::encryption::Encryption;
 use etcd_sync_store::pair::Pair;
 
@@ -31,6 +32,7 @@ pub struct Equipment {
     encryption: Encryption,
     dns: Option<Dns>,
     standby: Option<Cluster>,
+    called_ms: u64,
 }
 
 /// What the steps work with.
@@ -39,6 +41,8 @@ pub struct Context<'a> {
     pub config: &'a Config,
     /// How the command was called.
     pub procedure: &'a ProcedureConfig,
+    /// And when, in Unix milliseconds.
+    pub called_ms: u64,
     /// Both clusters' etcds.
     pub pair: &'a Pair,
     /// What is synchronized.
@@ -59,12 +63,13 @@ impl Equipment {
     /// # Errors
     /// A file or a flag that cannot be used.
     pub async fn new(config: &Config, procedure: &ProcedureConfig) -> Result<Equipment> {
+        let called_ms = now_ms();
         let standby = match knows_standby(config) {
             true => Some(Cluster::standby(&config.api_servers).await?),
             false => None,
         };
         let dns = Dns::new(&procedure.dns)?;
-        Ok(Equipment { pair: config.pair()?, encryption: config.encryption()?, dns, standby })
+        Ok(Equipment { pair: config.pair()?, encryption: config.encryption()?, dns, standby, called_ms })
     }
 
     /// All of it for the steps.
@@ -72,6 +77,7 @@ impl Equipment {
         Context {
             config,
             procedure,
+            called_ms: self.called_ms,
             pair: &self.pair,
             scope: &config.scope,
             encryption: &self.encryption,

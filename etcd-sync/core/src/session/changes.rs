@@ -37,8 +37,11 @@ impl Session {
             if matches!(self.stage, Stage::Sweeping(_)) {
                 self.come_across(event.key(), event.revision(), matches!(event, Event::Delete { .. }));
             }
-            let revision = event.revision();
+            let (revision, in_scope) = (event.revision(), self.is_in_scope(&event));
             let write = self.write_for(event)?;
+            if in_scope && write.is_none() {
+                self.left_out_at = revision;
+            }
             if let (Stage::Sweeping(sweep), Some(write)) = (&mut self.stage, &write) {
                 sweep.leave_to_stream(write.key());
             }
@@ -48,6 +51,14 @@ impl Session {
             self.batcher.end_revision();
         }
         Ok(())
+    }
+
+    /// As far as key and lease tell.
+    pub(super) fn is_in_scope(&self, event: &Event) -> bool {
+        match event {
+            Event::Put(kv) => self.scope.decide_kv(kv) == Decision::InScope,
+            Event::Delete { key, .. } => self.scope.in_scope(key),
+        }
     }
 
     /// While copying: remembers the newest change, for the checkpoint's witness.

@@ -57,6 +57,8 @@ pub struct Session {
     audit: Option<Audit>,
     primary_revision: Revision,
     witness_recognized: bool,
+    /// The newest revision of a change that its key has in scope and its content has not.
+    left_out_at: Revision,
     /// The primary's watch does not stand inside a revision.
     told_whole: bool,
     /// The newest change in scope that a copy has come across.
@@ -178,6 +180,7 @@ impl Session {
             stats: Stats::default(),
             primary_revision: start.primary_revision,
             witness_recognized: start.witness_recognized == Some(true),
+            left_out_at: 0,
             told_whole: true,
             newest_change: None,
             resumed_at: 0,

@@ -10,7 +10,6 @@ use crate::batch::{Batch, Write};
 use crate::kv::{Event, Revision, printable};
 use crate::provenance::Tracker;
 use crate::request::Op;
-use crate::scope::Decision;
 use crate::state::{Checkpoint, Phase, Witness};
 use crate::walk::Side;
 
@@ -125,6 +124,9 @@ impl Session {
             // While copying, changes that pages already hold are passed over.
             _ => None,
         };
+        // Nothing of what its content has left out is known when it is told again.
+        let is_last = |witness: &Witness| witness.last && witness.revision >= self.left_out_at;
+        let witness = witness.map(|witness| Witness { last: is_last(&witness), ..witness });
         let checkpoint = Checkpoint { revision, offset, seen, witness, ..self.checkpoint.clone() };
         self.commit_checkpoint(checkpoint, Changes { writes, ops, ..Changes::default() });
         true
@@ -132,11 +134,7 @@ impl Session {
 
     /// A change at or before the checkpoint, told again from the witness on: one in scope proves another history.
     pub(super) fn told_again(&self, event: &Event) -> Result<(), Ended> {
-        let in_scope = match event {
-            Event::Put(kv) => self.scope.decide_kv(kv) == Decision::InScope,
-            Event::Delete { key, .. } => self.scope.in_scope(key),
-        };
-        if !in_scope {
+        if !self.is_in_scope(event) {
             return Ok(());
         }
         let cluster = self.checkpoint.primary.clone();

@@ -25,6 +25,8 @@ async fn a_failover_says_what_is_lost_and_promotes() -> Result<()> {
     }
     link.primary.kill_all()?;
     let output = run(&link, "failover", folder.path(), &["--yes"]).await?;
+    ensure!(output.code == Some(1) && output.stderr.contains("--accept-unchecked"), "nobody has compared: {output:?}");
+    let output = run(&link, "failover", folder.path(), &["--yes", "--accept-unchecked"]).await?;
     ensure!(output.code == Some(0), "{output:?}");
     assert_fits(&output.stdout)?;
     let runs = journal(&link).await?;
@@ -39,4 +41,57 @@ async fn a_failover_says_what_is_lost_and_promotes() -> Result<()> {
     let shown = run(&link, "journal", folder.path(), &[&runs[0].id]).await?;
     ensure!(shown.stdout.contains("What is lost at most"), "{shown:?}");
     assert_fits(&shown.stdout)
+}
+
+/// An owner that is missed takes what it owns with it.
+#[tokio::test]
+async fn missed_keys_stop_a_failover_and_what_they_take_with_them_is_named() -> Result<()> {
+    let (link, daemon) = in_step().await?;
+    let folder = tempfile::tempdir()?;
+    let machine = "/registry/platform.tkestack.io/machines/m-1";
+    let dependent = "/registry/configmaps/team-a/of-machine";
+    let object = |kind: &str, uid: &str, owner: &str| {
+        format!(
+            r#"{{"apiVersion":"example.com/v1","kind":"{kind}","metadata":{{"name":"x","uid":"{uid}","ownerReferences":[{owner}]}}}}"#
+        )
+    };
+    let owner = r#"{"apiVersion":"platform.tkestack.io/v1","kind":"Machine","name":"m-1","uid":"u-1"}"#;
+    link.primary.put(machine, object("Machine", "u-1", "")).await?;
+    link.primary.put(dependent, object("ConfigMap", "u-2", owner)).await?;
+    link.await_in_step(PATIENCE).await?;
+    // Planted: nobody puts it back.
+    daemon.kill()?;
+    link.standby.delete(machine).await?;
+    let monitor = link.monitor(&["--check-interval=1s"])?;
+    await_until("the monitor has seen it", PATIENCE, || async {
+        let (status, body) = monitor.http("/check?last=1&format=json").await?;
+        Ok((status != 200 || !body.contains("\"missed\": 1")).then_some(body))
+    })
+    .await?;
+    link.primary.kill_all()?;
+    let before = link.untouchable().await?;
+    let monitor = format!("--monitor=http://127.0.0.1:{}", monitor.port());
+
+    let output = run(&link, "failover", folder.path(), &["--yes", &monitor]).await?;
+    ensure!(output.code == Some(1) && output.stderr.contains("1 keys are missed"), "{output:?}");
+    assert_fits(&output.stdout)?;
+    for part in
+        ["MISSED on this standby", machine, "DESTROYED", dependent, "DESTROYS VIRTUAL MACHINES", "--accept-missing 1"]
+    {
+        ensure!(output.stdout.contains(part), "no {part:?} in {}", output.stdout);
+    }
+    let output =
+        run(&link, "failover", folder.path(), &["--yes", &monitor, "--accept-missing=2", "-o", "json"]).await?;
+    ensure!(output.code == Some(1), "another number was taken: {output:?}");
+    let refused = json(&output)?;
+    ensure!(refused["missing"]["doomed"] == serde_json::json!([dependent]), "{refused:#}");
+    ensure!(
+        link.untouchable().await? == before && journal(&link).await?.is_empty(),
+        "a refused failover left something"
+    );
+
+    let output = run(&link, "failover", folder.path(), &["--yes", &monitor, "--accept-missing=1"]).await?;
+    ensure!(output.code == Some(0), "{output:?}");
+    ensure!(role(&link.standby, &link).await? == "primary");
+    Ok(())
 }

@@ -246,8 +246,10 @@ impl Stage<'_> {
 
     /// Every acknowledged write is there.
     async fn nothing_is_lost(&self, site: Site<'_>, written: &Written) -> Result<()> {
+        // Before the look: clients go on meanwhile.
+        let acknowledged = written.all();
         let there = names(site.plane).await?;
-        let lost: Vec<_> = written.all().into_iter().filter(|(name, ..)| !there.contains(name)).collect();
+        let lost: Vec<_> = acknowledged.into_iter().filter(|(name, ..)| !there.contains(name)).collect();
         ensure!(lost.is_empty(), "acknowledged, and not on {}: {lost:?}", site.name);
         ensure!(
             !written.by(self.a.address).is_empty() && !written.by(self.b.address).is_empty(),
