@@ -118,7 +118,7 @@ impl Drill {
             Level::Fail => 0,
         };
         let (won, most) = self.trials().fold((0, 0), |(won, most), trial| (won + points(trial.level), most + 2));
-        if most == 0 { 0 } else { won * 100 / most }
+        (won * 100_u64).checked_div(most).unwrap_or(0)
     }
 
     /// How long the parts took together.

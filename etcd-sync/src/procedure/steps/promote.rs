@@ -83,7 +83,7 @@ async fn promotion(
         let record = Record::read(standby, keys).await.context("the standby's record cannot be read")?;
         match Role::of(record.role.as_ref().map(|role| &role.value[..])) {
             Role::Standby => {}
-            Role::Primary => return Ok(promoted(&record, run)?),
+            Role::Primary => return promoted(&record, run),
             Role::None | Role::Fenced { .. } | Role::Other(_) => {
                 let found = other_role(record.role.as_ref().map(|role| &role.value[..])).unwrap_or_default();
                 return Ok(Outcome::Failed(format!("the role of this cluster is {found}, not \"standby\"")));
