@@ -26,7 +26,7 @@ async fn a_switchover_killed_at_every_step_completes_and_does_nothing_twice() ->
             let mut process = Process::spawn("etcd-sync switchover", program)?;
             let what = format!("attempt {attempt} comes to {}", step.name());
             await_until(&what, PATIENCE, || async {
-                let Some(run) = open_run(&link).await? else { return Ok(process_is_done(&link).await?) };
+                let Some(run) = open_run(&link).await? else { return process_is_done(&link).await };
                 let this = run.attempts.len() > attempt;
                 let there = run.last(step).is_some_and(|record| !ended || record.outcome.is_some());
                 Ok((!(this && there)).then(|| format!("{run:?}")))
