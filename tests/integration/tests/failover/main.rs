@@ -4,6 +4,7 @@ mod failover;
 mod kill;
 mod partition;
 mod switchover;
+mod transcripts;
 
 use std::path::Path;
 use std::time::Duration;

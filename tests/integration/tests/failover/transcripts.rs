@@ -1,0 +1,163 @@
+//! What operators read. The runbook quotes it: `UPDATE_DOCS=1 cargo test … transcripts` writes it there.
+//!
+//! Numbers differ from run to run, and with them the line breaks: words are compared, with every number alike.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use etcd_sync_integration::bind::{Bind, Key, Zone};
+
+use super::*;
+
+/// The page with the quotations.
+fn runbook() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/runbook.md")
+}
+
+/// What is around the commands, and how it is called in the runbook.
+struct Stage {
+    link: Link,
+    daemon: Daemon,
+    bind: Bind,
+    folder: tempfile::TempDir,
+}
+
+impl Stage {
+    async fn start() -> Result<Stage> {
+        let folder = tempfile::tempdir()?;
+        let key = Key::new("failover-key")?;
+        key.write(&folder.path().join("tsig.key"))?;
+        let records = "global 60 IN A 10.0.0.10\n".to_owned();
+        let zone = Zone::Primary { name: "example.com".into(), records, update: Some(key.name.clone()) };
+        let bind = Bind::start(std::slice::from_ref(&key), &[zone]).await?;
+        let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;
+        for key in config_keys(40) {
+            link.primary.put(&key, "first").await?;
+        }
+        let daemon = link.daemon(&["--holder=etcd-sync-7d9c5-x2x4k"])?;
+        daemon.wait_line("Start Sync update", PATIENCE).await?;
+        link.await_in_step(PATIENCE).await?;
+        await_until("a sign of the primary is on record", PATIENCE, || async {
+            Ok(link.standby.get(&link.keys.primary_seen).await?.is_none().then(|| "none".to_owned()))
+        })
+        .await?;
+        Ok(Stage { link, daemon, bind, folder })
+    }
+
+    async fn run(&self, name: &str, more: &[&str]) -> Result<Output> {
+        let flags = [
+            "--domain=global.example.com".to_owned(),
+            "--dns-address=10.1.0.10".to_owned(),
+            "--dns-from=10.0.0.10".to_owned(),
+            "--dns-zone=example.com".to_owned(),
+            format!("--dns-server={}", self.bind.address()),
+            format!("--dns-resolver={}", self.bind.address()),
+            format!("--dns-tsig-key-file={}", self.folder.path().join("tsig.key").display()),
+        ];
+        let mut args = vec![name.to_owned()];
+        args.extend(self.link.flags(more));
+        args.extend(flags);
+        if name != "preflight" {
+            args.push(format!("--journal-folder={}", self.folder.path().display()));
+        }
+        run_command_with(&args, &[("USER", "ada"), ("HOSTNAME", "bastion")], PATIENCE).await
+    }
+
+    /// A transcript as the runbook tells it.
+    fn told(&self, text: &str) -> String {
+        let bare = |cluster: &etcd_sync_integration::etcd::Cluster| cluster.endpoint(0).replace("http://", "");
+        text.replace(&self.link.primary.endpoint(0), "https://10.0.0.1:2379")
+            .replace(&self.link.standby.endpoint(0), "https://10.1.0.1:2379")
+            .replace(&bare(&self.link.primary), "10.0.0.1:2379")
+            .replace(&bare(&self.link.standby), "10.1.0.1:2379")
+            .replace(&self.bind.address(), "10.0.0.53:53")
+            .replace(&self.folder.path().display().to_string(), "~/.local/state/etcd-sync")
+    }
+
+    /// Compares a transcript with the runbook's, or writes it there.
+    fn quoted(&self, name: &str, text: &str) -> Result<()> {
+        assert_fits(text)?;
+        let (page, told) = (std::fs::read_to_string(runbook())?, self.told(text));
+        let begin = format!("<!-- transcript: {name} -->\n```\n");
+        let (head, rest) = page.split_once(&begin).with_context(|| format!("the runbook quotes no {name}"))?;
+        let (quoted, tail) = rest.split_once("```\n").context("a quotation ends")?;
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(runbook(), format!("{head}{begin}{}\n```\n{tail}", told.trim_end()))?;
+            return Ok(());
+        }
+        ensure!(
+            words(quoted) == words(&told),
+            "the runbook quotes another {name} (UPDATE_DOCS=1 renews it):\n{quoted}\n--- now:\n{told}"
+        );
+        Ok(())
+    }
+}
+
+/// The words of a text, with every number alike.
+fn words(text: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    for word in text.split_whitespace() {
+        // The time and the letters behind it.
+        let run = word
+            .split_once("T")
+            .is_some_and(|(day, _)| day.trim_start_matches(|c: char| !c.is_ascii_digit()).len() == 8);
+        let mut alike = String::new();
+        for character in word.chars().take_while(|character| !run || *character != '-') {
+            match character.is_ascii_digit() {
+                true if alike.ends_with('#') => {}
+                true => alike.push('#'),
+                false => alike.push(character),
+            }
+        }
+        words.push(alike);
+    }
+    words
+}
+
+#[tokio::test]
+async fn the_runbook_quotes_a_switchover() -> Result<()> {
+    let stage = Stage::start().await?;
+    let preflight = stage.run("preflight", &[]).await?;
+    ensure!(preflight.code != Some(2), "{preflight:?}");
+    stage.quoted("preflight", &preflight.stdout)?;
+    let flags = ["--yes", "--stop-writers-command=ssh control-plane-1 stop-apiserver || true"];
+    let switchover = stage.run("switchover", &flags).await?;
+    ensure!(switchover.code == Some(0), "{switchover:?}");
+    stage.quoted("switchover", &switchover.stdout)?;
+    let journal = run(&stage.link, "journal", stage.folder.path(), &[]).await?;
+    stage.quoted("journal", &journal.stdout)?;
+    drop(stage.daemon);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_runbook_quotes_a_failover() -> Result<()> {
+    let stage = Stage::start().await?;
+    let machine = "/registry/platform.tkestack.io/machines/m-1";
+    let object = |kind: &str, uid: &str, owners: &str| {
+        format!(
+            r#"{{"apiVersion":"v1","kind":"{kind}","metadata":{{"name":"x","uid":"{uid}","ownerReferences":[{owners}]}}}}"#
+        )
+    };
+    let owner = r#"{"apiVersion":"platform.tkestack.io/v1","kind":"Machine","name":"m-1","uid":"u-1"}"#;
+    stage.link.primary.put(machine, object("Machine", "u-1", "")).await?;
+    stage.link.primary.put("/registry/secrets/team-a/m-1-bootstrap", object("Secret", "u-2", owner)).await?;
+    stage.link.await_in_step(PATIENCE).await?;
+    stage.daemon.kill()?;
+    stage.link.standby.delete(machine).await?;
+    let monitor = stage.link.monitor(&["--check-interval=1s"])?;
+    await_until("the monitor has seen it", PATIENCE, || async {
+        let (status, body) = monitor.http("/check?last=1&format=json").await?;
+        Ok((status != 200 || !body.contains("\"missed\": 1")).then_some(body))
+    })
+    .await?;
+    stage.link.primary.kill_all()?;
+    let at = format!("--monitor=http://127.0.0.1:{}", monitor.port());
+    let refused = stage.run("failover", &["--yes", &at]).await?;
+    ensure!(refused.code == Some(1), "{refused:?}");
+    let (_, missed) = refused.stdout.split_once("MISSED").context("what is missed is told")?;
+    stage.quoted("failover-missed", &format!("MISSED{missed}"))?;
+    let failover = stage.run("failover", &["--yes", &at, "--accept-missing=1"]).await?;
+    ensure!(failover.code == Some(0), "{failover:?}");
+    stage.quoted("failover", &failover.stdout.replace(&format!("127.0.0.1:{}", monitor.port()), "10.96.12.34"))
+}
