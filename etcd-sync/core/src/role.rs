@@ -3,6 +3,7 @@
 //! ```text
 //! (none) ──first sync──► standby ──promote──► primary ──fence──► fenced:<token> ──rejoin──► standby
 //! (none) ──────────────────fence (a primary that was never a standby)──────► fenced:<token>
+//! fenced:<token> ──given up──► what it was before
 //! ```
 
 use bytes::Bytes;
@@ -102,7 +103,8 @@ impl Promotion {
 /// Promotes a standby: from this transaction on no synchronizer can write, whatever it is that still runs. The role keeps
 /// all of them out; their election keys are taken away too, so that each one also loses its epoch.
 ///
-/// `checkpoint` is the value that was judged: one that moved since was not.
+/// `checkpoint` is the value that was judged: one that moved since was not. The run must still be the open one: one that was
+/// given up promotes nothing any more.
 pub fn promote(keys: &StateKeys, checkpoint: &KeyValue, leaders: &[Bytes], promotion: &Promotion) -> Txn {
     let put = |key: &Bytes, value| Op::Put { key: key.clone(), value, lease: 0 };
     let mut success = vec![
@@ -115,6 +117,7 @@ pub fn promote(keys: &StateKeys, checkpoint: &KeyValue, leaders: &[Bytes], promo
         compares: vec![
             is_standby(keys),
             Compare::Value { key: keys.checkpoint.clone(), value: checkpoint.value.clone() },
+            Compare::Value { key: keys.open_run.clone(), value: promotion.run.clone().into_bytes().into() },
         ],
         success,
         failure: vec![Op::Get { key: keys.role.clone() }, Op::Get { key: keys.promotion.clone() }],
@@ -127,10 +130,10 @@ pub fn fence_primary(keys: &StateKeys, role: Option<&KeyValue>, token: &str) -> 
     change(keys, role, Op::Put { key: keys.role.clone(), value, lease: 0 })
 }
 
-/// Takes [`fence_primary`] back: the standby was not promoted.
-pub fn unfence_primary(keys: &StateKeys, role: &KeyValue) -> Txn {
-    let value = Bytes::from_static(ROLE_PRIMARY);
-    change(keys, Some(role), Op::Put { key: keys.role.clone(), value, lease: 0 })
+/// Takes [`fence_primary`] back: the standby was not promoted. `had_role`: the primary had one before, as [`Role::Primary`].
+pub fn unfence_primary(keys: &StateKeys, role: &KeyValue, had_role: bool) -> Txn {
+    let (key, value) = (keys.role.clone(), Bytes::from_static(ROLE_PRIMARY));
+    change(keys, Some(role), if had_role { Op::Put { key, value, lease: 0 } } else { Op::Delete { key } })
 }
 
 /// A change that holds only for the role as it was read.
@@ -188,6 +191,7 @@ mod tests {
         let compared: Vec<&Compare> = txn.compares.iter().collect();
         assert!(matches!(compared[0], Compare::Value { key, value } if *key == keys.role && value == ROLE_STANDBY));
         assert!(matches!(compared[1], Compare::Value { key, value } if *key == keys.checkpoint && value == "c"));
+        assert!(matches!(compared[2], Compare::Value { key, value } if *key == keys.open_run && value == "r1"));
         assert!(txn.success.contains(&Op::Delete { key: leader }));
     }
 
@@ -203,6 +207,8 @@ mod tests {
         let txn = fence_primary(&keys, Some(&role), "r1");
         assert_eq!(revision(&txn), 9);
         assert!(matches!(&txn.success[..], [Op::Put { value, .. }] if value == "fenced:r1"));
-        assert_eq!(revision(&unfence_primary(&keys, &role)), 9);
+        assert_eq!(revision(&unfence_primary(&keys, &role, true)), 9);
+        // What had no role before has none again.
+        assert_eq!(unfence_primary(&keys, &role, false).success, [Op::Delete { key: keys.role.clone() }]);
     }
 }

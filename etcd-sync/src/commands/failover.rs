@@ -1,18 +1,20 @@
 //! `etcd-sync failover`: the primary is gone, and the standby takes its place.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use etcd_sync_core::preflight::switch::{Compared, Last};
 use etcd_sync_core::procedure::{Command, Missing, Outcome as Ended, Run, State, Step, plan};
-use etcd_sync_core::state::Phase;
 use etcd_sync_program::args::TableOutput;
 use etcd_sync_program::config::{Config, FailoverConfig};
 use serde_json::json;
 
 use super::confirm::typed;
 use super::{Outcome, print, print_json, refused};
+use crate::procedure::facts::{self, Gone};
 use crate::procedure::journal::{Journal, new_id};
 use crate::procedure::look::{self, look};
-use crate::procedure::{Context, Equipment, execute, facts, go_on_or_begin, intent, steps};
+use crate::procedure::{Context, Equipment, execute, go_on_or_begin, intent, steps};
 use crate::readiness::{For, Readiness};
 
 /// What must be said to go on although the primary lives.
@@ -72,12 +74,17 @@ pub async fn run(config: Config, options: FailoverConfig) -> Result<Outcome> {
         }
     };
     show("\n");
-    execute(&context, journal, async |step, journal| take(&context, looked.as_ref(), step, journal).await).await?;
+    let despite = options.despite_live_primary.as_deref() == Some(WORDS);
+    let take = async |step, journal: &mut Journal| take(&context, looked.as_ref(), despite, step, journal).await;
+    execute(&context, journal, take).await?;
     if !table {
         print_json(&journal.run().json());
     }
     Ok(if journal.run().state == State::Completed { Outcome::Success } else { Outcome::Differences })
 }
+
+/// A comparison that is older says little about now.
+const COMPARED_MAX: Duration = Duration::from_secs(15 * 60);
 
 /// Why a failover may not begin.
 struct Refusal {
@@ -101,23 +108,37 @@ async fn begin(context: &Context<'_>, options: &FailoverConfig, run: &mut Run) -
     if let Err(reason) = facts::may_promote(context).await? {
         return Ok(Err(reason.into()));
     }
-    if facts::primary_answers(context).await.is_ok() && options.despite_live_primary.as_deref() != Some(WORDS) {
+    run.accepted.checks.clone_from(&options.procedure.accept);
+    run.accepted.live_primary = options.despite_live_primary.as_deref() == Some(WORDS);
+    let lives = match facts::primary_is_gone(context).await {
+        _ if run.accepted.live_primary => None,
+        Gone::Gone => None,
+        Gone::Answers => Some("the primary answers".to_owned()),
+        Gone::Unknown(why) => Some(format!("it is not known whether the primary lives ({why})")),
+    };
+    let found = facts::loss(context).await?;
+    let lives = lives.or_else(|| found.as_ref().err().filter(|_| !run.accepted.live_primary).cloned());
+    if let Some(lives) = lives {
         return Ok(Err(format!(
-            "the primary answers, and what it takes from now on would be lost: use `etcd-sync switchover`, or stop it; to go on \
-             all the same, give --despite-live-primary \"{WORDS}\""
+            "{lives}, and what it takes from now on would be lost: use `etcd-sync switchover`, or stop it; to go on all the same, \
+             give --despite-live-primary \"{WORDS}\""
         )
         .into()));
     }
-    let (checkpoint, loss) = facts::loss(context).await?;
+    let (checkpoint, loss) = match found {
+        Ok(found) => found,
+        // It lives, and that is accepted: what it takes until the promotion is told then.
+        Err(_) => facts::loss_now(context).await?,
+    };
     show(&format!("{}\n", loss.text()));
     run.loss = Some(loss);
-    if checkpoint.phase == Phase::FirstSync {
-        let reason = "the first sync was never complete: the standby holds only a part of what the primary had";
-        return Ok(Err(reason.to_owned().into()));
+    run.accepted.unchecked = options.accept_unchecked;
+    if let Some(reason) = steps::unfit(&checkpoint, options.accept_unchecked) {
+        return Ok(Err(reason.into()));
     }
     let looked = look(context, For::Failover).await?;
     show(&format!("{}\n", looked.text()));
-    if let Err(refusal) = missed(context, options, &looked).await? {
+    if let Err(refusal) = missed(context, options, &looked, run).await? {
         return Ok(Err(refusal));
     }
     Ok(match look::forbids(context, &looked.findings) {
@@ -127,29 +148,54 @@ async fn begin(context: &Context<'_>, options: &FailoverConfig, run: &mut Run) -
 }
 
 /// Whether what is missed, or what nobody knows, forbids to go on.
-async fn missed(context: &Context<'_>, options: &FailoverConfig, looked: &Readiness) -> Result<Result<(), Refusal>> {
+async fn missed(
+    context: &Context<'_>,
+    options: &FailoverConfig,
+    looked: &Readiness,
+    run: &mut Run,
+) -> Result<Result<(), Refusal>> {
     let known = match &looked.facts.compared {
-        Compared::Now(comparison) | Compared::Not { last: Last::Known(comparison), .. } => comparison,
-        Compared::Not { .. } if options.accept_unchecked || !options.procedure.yes => return Ok(Ok(())),
-        Compared::Not { .. } => {
-            let reason = "nobody knows whether keys are missed on this standby: name the monitor, which remembers its last \
-                          comparison, with --monitor URL; to go on without knowing, give --accept-unchecked";
-            return Ok(Err(reason.to_owned().into()));
-        }
+        Compared::Now(comparison) | Compared::Not { last: Last::Known(comparison), .. } => Some(comparison),
+        Compared::Not { .. } => None,
     };
-    if known.missed == 0 || options.accept_missing == Some(known.missed) {
+    let old = |at_ms: u64| context.called_ms.saturating_sub(at_ms) > COMPARED_MAX.as_millis() as u64;
+    let unknown = match known {
+        None => {
+            Some("nobody knows whether keys are missed on this standby (--monitor URL names who remembers)".to_owned())
+        }
+        Some(known) if known.unproved > 0 => Some(format!("{} differences were not looked into", known.unproved)),
+        Some(known) if known.ended_ms.is_some_and(old) => Some("the monitor's last comparison is too old".to_owned()),
+        Some(_) => None,
+    };
+    if let Some(unknown) = unknown
+        && !options.accept_unchecked
+    {
+        if options.procedure.yes {
+            return Ok(Err(format!("{unknown}; to go on without knowing, give --accept-unchecked").into()));
+        }
+        let question = format!("{unknown}. Type unchecked to go on without knowing, anything else to stop: ");
+        if let Err(reason) = typed(&question, "unchecked", options.procedure.dry_run, options.procedure.output)? {
+            return Ok(Err(format!("{unknown}: {reason}").into()));
+        }
+        run.accepted.unchecked = true;
+    }
+    let Some(known) = known.filter(|known| known.missed > 0) else { return Ok(Ok(())) };
+    (run.accepted.missed, run.accepted.missed_keys) = (known.missed, known.missed_keys.clone());
+    if options.accept_missing == Some(known.missed) {
         return Ok(Ok(()));
     }
+    let (doomed, unreadable) = facts::doomed(context).await?;
     let missing = Missing {
         missed: known.missed,
         missed_keys: known.missed_keys.clone(),
         seen_ms: known.ended_ms,
-        doomed: facts::doomed(context).await?,
+        doomed,
+        unreadable,
     };
     let number = known.missed.to_string();
     let reason = match options.accept_missing {
-        Some(accepted) => format!("{number} keys are missed, and --accept-missing says {accepted}"),
-        None if options.procedure.yes => format!("{number} keys are missed"),
+        Some(accepted) => format!("keys missed: {number}, and --accept-missing says {accepted}"),
+        None if options.procedure.yes => format!("keys missed: {number}"),
         None => {
             if options.procedure.output == TableOutput::Table {
                 print(&format!("{}\n", missing.text()));
@@ -158,17 +204,23 @@ async fn missed(context: &Context<'_>, options: &FailoverConfig, looked: &Readin
                 format!("Type the number of missed keys ({number}) to go on WITHOUT them, anything else to stop: ");
             match typed(&question, &number, false, options.procedure.output)? {
                 Ok(()) => return Ok(Ok(())),
-                Err(reason) => return Ok(Err(format!("{number} keys are missed: {reason}").into())),
+                Err(reason) => return Ok(Err(format!("keys missed: {number}; {reason}").into())),
             }
         }
     };
     Ok(Err(Refusal { reason, missing: Some(missing) }))
 }
 
-async fn take(context: &Context<'_>, looked: Option<&Readiness>, step: Step, journal: &mut Journal) -> Result<Ended> {
+async fn take(
+    context: &Context<'_>,
+    looked: Option<&Readiness>,
+    despite: bool,
+    step: Step,
+    journal: &mut Journal,
+) -> Result<Ended> {
     match step {
         Step::Preflight => Ok(look::outcome(looked)),
-        Step::Promote => steps::promote_lost(context, journal).await,
+        Step::Promote => steps::promote_lost(context, despite, journal).await,
         other => steps::tail(context, other, journal).await,
     }
 }

@@ -4,11 +4,16 @@ use std::path::Path;
 
 use anyhow::Result;
 use etcd_sync_core::procedure::{Run, State, Step};
+use etcd_sync_core::role::Promotion;
+use etcd_sync_core::text::wrap;
 use etcd_sync_program::args::TableOutput;
 use etcd_sync_program::config::{Config, JournalConfig};
+use etcd_sync_store::record::Record;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::{Outcome, print, print_json, refused};
+use crate::procedure::PRIMARY_PATIENCE;
 use crate::procedure::journal::Journal;
 use crate::procedure::steps::unfence_primary;
 
@@ -16,7 +21,7 @@ use crate::procedure::steps::unfence_primary;
 pub async fn run(config: Config, options: JournalConfig) -> Result<Outcome> {
     let pair = config.pair()?;
     if options.abandon {
-        return abandon(&config, options.journal_folder.as_deref()).await;
+        return abandon(&config, options.journal_folder.as_deref(), options.output).await;
     }
     let runs = Journal::all(&pair.standby, &pair.keys).await?;
     let open = runs.iter().any(|run| run.state == State::Open);
@@ -27,13 +32,12 @@ pub async fn run(config: Config, options: JournalConfig) -> Result<Outcome> {
                 "the journal of link {} has no run {id}: `etcd-sync journal` lists them",
                 config.link
             ))),
-            (Some(run), TableOutput::Table) => {
-                print(&run.text());
-                Ok(outcome)
-            }
-            (Some(run), TableOutput::Json) => {
-                print_json(&run.json());
-                Ok(outcome)
+            (Some(run), output) => {
+                match output {
+                    TableOutput::Table => print(&run.text()),
+                    TableOutput::Json => print_json(&run.json()),
+                }
+                Ok(if run.state == State::Open { Outcome::Differences } else { Outcome::Success })
             }
         },
         (None, TableOutput::Json) => {
@@ -49,7 +53,7 @@ pub async fn run(config: Config, options: JournalConfig) -> Result<Outcome> {
 
 fn table(runs: &[Run], link: &str) -> String {
     if runs.is_empty() {
-        return format!("No failover command was ever run for link {link}.\n");
+        return format!("The journal of link {link} is empty: no failover command was ever run for it here.\n");
     }
     let head = ["RUN", "COMMAND", "STATE", "NEXT", "BY"].map(str::to_owned);
     let rows: Vec<[String; 5]> = std::iter::once(head).chain(runs.iter().map(Run::row)).collect();
@@ -63,23 +67,53 @@ fn table(runs: &[Run], link: &str) -> String {
 }
 
 /// Gives up the run that is not finished.
-async fn abandon(config: &Config, folder: Option<&Path>) -> Result<Outcome> {
+async fn abandon(config: &Config, folder: Option<&Path>, output: TableOutput) -> Result<Outcome> {
     let pair = config.pair()?;
     let Some(mut journal) = Journal::open(&pair.standby, &pair.keys, folder).await? else {
         return Ok(refused("every run is finished: there is nothing to give up"));
     };
     let id = journal.run().id.clone();
-    let behind = [Step::Promote, Step::TakeRole];
-    if behind.iter().any(|step| journal.run().last(*step).is_some()) {
-        return Ok(refused(&format!(
-            "run {id} has begun to change the role of this cluster: give its command again and finish it; to go back afterwards, \
-             make a switchover the other way round"
-        )));
-    }
-    if journal.run().last(Step::FencePrimary).is_some() {
-        unfence_primary(&pair, &id).await?;
-    }
+    let fenced = journal.run().note(Step::FencePrimary).map(|note| note["hadRole"].as_bool().unwrap_or(false));
+    // From here on the run promotes nothing any more: the promotion is bound to it.
     journal.abandon().await?;
-    print(&format!("Run {id} is given up: nothing was promoted.\n"));
+    let record = Record::read(&pair.standby, &pair.keys).await?;
+    let promotion = record.promotion.as_ref().and_then(|kv| Promotion::decode(&kv.value).ok());
+    let promoted = promotion.is_some_and(|promotion| promotion.run == id);
+    let mut said = format!("Run {id} is given up.\n");
+    if promoted {
+        let left =
+            journal.run().plan.iter().map(|planned| planned.step).filter(|step| !journal.run().is_settled(*step));
+        let left: Vec<&str> = left.map(Step::name).collect();
+        said += &wrap(
+            &format!(
+                "It has promoted this cluster, and that stands. What it has not done is yours: {} (docs/runbook.md tells how, by \
+                 hand or with `etcd-sync dns switch` and `etcd-sync restart-services`).",
+                left.join(", ")
+            ),
+            "",
+            "",
+        );
+    } else {
+        said += "Nothing was promoted. If the primary's API servers were stopped, start them again.\n";
+        if let Some(had_role) = fenced {
+            match timeout(PRIMARY_PATIENCE, unfence_primary(&pair, &id, had_role)).await {
+                Ok(Ok(())) => said += "The primary is not fenced any more.\n",
+                Ok(Err(error)) => said += &fence_left(&format!("{error:#}")),
+                Err(_) => said += &fence_left("it does not answer"),
+            }
+        }
+    }
+    match output {
+        TableOutput::Table => print(&said),
+        TableOutput::Json => print_json(&json!({ "run": journal.run().json(), "said": said })),
+    }
     Ok(Outcome::Success)
+}
+
+fn fence_left(why: &str) -> String {
+    let text = format!(
+        "The mark on the primary could not be taken away ({why}): it harms nobody. A later switchover away from it needs it gone: \
+         etcdctl del /etcd-sync/LINK/role on the primary."
+    );
+    wrap(&text, "", "")
 }

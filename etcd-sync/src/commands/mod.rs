@@ -1,7 +1,7 @@
 //! The commands, one file each. Data goes to stdout, the log to stderr.
 
 pub mod check;
-mod confirm;
+pub mod confirm;
 pub mod dns;
 pub mod drill;
 pub mod failover;

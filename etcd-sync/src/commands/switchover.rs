@@ -95,7 +95,7 @@ async fn take(
     match step {
         Step::Preflight => Ok(look::outcome(looked)),
         Step::FencePrimary if !options.fence_primary => Ok(Ended::Skipped("--fence-primary=false".into())),
-        Step::FencePrimary => steps::fence_primary(context.pair, &journal.run().id).await,
+        Step::FencePrimary => steps::fence_primary(context.pair, journal).await,
         Step::StopWriters => steps::stop_writers(context, command, options.writers_timeout, journal).await,
         Step::Drain => steps::drain(context, options.drain_timeout).await,
         Step::Compare => steps::compare(context, options.accept_mismatched, journal).await,

@@ -22,8 +22,23 @@ pub async fn dns(context: &Context<'_>, name: Option<&str>) -> Vec<Part> {
         return skipped("the name is changed by people: neither --dns-server nor --dns-command is given");
     }
     let scratch = dns.with_name(name, dns.target().addresses.iter().copied());
-    let mut parts = rehearse(context, &scratch).await;
-    if let Err(error) = scratch.remove().await
+    // Only what this drill has made is taken away again.
+    match scratch.now().await {
+        Ok(Some(now)) if !now.addresses.is_empty() => {
+            return skipped(&format!(
+                "{name} is in use: a drill takes its name away in the end, so give another --drill-name"
+            ));
+        }
+        Err(error) => {
+            let failed = vec![trial(name, Level::Fail, error.to_string())];
+            let rest = PARTS[1..].iter().map(|part| Part::skipped(*part, "the name could not be switched"));
+            return std::iter::once(part(PartName::DnsSwitch, Instant::now(), failed)).chain(rest).collect();
+        }
+        Ok(_) => {}
+    }
+    let (mut parts, made) = rehearse(context, &scratch).await;
+    if made
+        && let Err(error) = scratch.remove().await
         && let Some(first) = parts.first_mut()
     {
         first.trials.push(trial("taken away", Level::Warn, format!("{name} stays: {error}")));
@@ -31,7 +46,8 @@ pub async fn dns(context: &Context<'_>, name: Option<&str>) -> Vec<Part> {
     parts
 }
 
-async fn rehearse(context: &Context<'_>, scratch: &Dns) -> Vec<Part> {
+/// Gives the parts, and whether the name was made.
+async fn rehearse(context: &Context<'_>, scratch: &Dns) -> (Vec<Part>, bool) {
     let began = Instant::now();
     let name = scratch.target().name.clone();
     let switched = match scratch.switch().await {
@@ -42,7 +58,7 @@ async fn rehearse(context: &Context<'_>, scratch: &Dns) -> Vec<Part> {
     let mut parts = vec![part(PartName::DnsSwitch, began, vec![switched])];
     if failed {
         parts.extend(PARTS[1..].iter().map(|part| Part::skipped(*part, "the name could not be switched")));
-        return parts;
+        return (parts, false);
     }
     let began = Instant::now();
     let verified = match scratch.verify(&|_| {}).await {
@@ -53,7 +69,7 @@ async fn rehearse(context: &Context<'_>, scratch: &Dns) -> Vec<Part> {
     let began = Instant::now();
     let Some(cluster) = context.standby else {
         parts.push(Part::skipped(PartName::DnsInside, "no API server of the standby is known"));
-        return parts;
+        return (parts, true);
     };
     let looked_up = match inside(scratch, cluster, &context.procedure.restart.lookup_pod, false).await {
         Ok(Outcome::Done(what) | Outcome::Skipped(what)) => trial(&name, Level::Pass, what),
@@ -62,5 +78,5 @@ async fn rehearse(context: &Context<'_>, scratch: &Dns) -> Vec<Part> {
         Err(error) => trial(&name, Level::Fail, format!("{error:#}")),
     };
     parts.push(part(PartName::DnsInside, began, vec![looked_up]));
-    parts
+    (parts, true)
 }

@@ -5,8 +5,8 @@ use etcd_sync_core::procedure::{Command, Outcome, Planned, Run, Step};
 use etcd_sync_core::text::wrap;
 use etcd_sync_program::args::TableOutput;
 
-use super::Context;
 use super::journal::Journal;
+use super::{Context, steps};
 use crate::commands::print;
 
 /// The run that is not finished, if it is one of this command and asks for the same; `Err` in words if it is another one.
@@ -16,7 +16,7 @@ pub async fn go_on_or_begin(
     plan: &[Planned],
 ) -> Result<Result<Option<Journal>, String>> {
     let Context { pair, procedure, .. } = context;
-    let Some(journal) = Journal::open(&pair.standby, &pair.keys, procedure.journal_folder.as_deref()).await? else {
+    let Some(mut journal) = Journal::open(&pair.standby, &pair.keys, procedure.journal_folder.as_deref()).await? else {
         return Ok(Ok(None));
     };
     let run = journal.run();
@@ -27,15 +27,17 @@ pub async fn go_on_or_begin(
             run.command.name()
         )));
     }
-    if let Some((was, now)) = run.plan.iter().zip(plan).find(|(was, now)| was != now) {
+    let id = run.id.clone();
+    let mut replanned = run.clone();
+    if let Err(step) = replanned.replan(plan) {
         return Ok(Err(format!(
-            "run {} is not finished, and it was begun with other flags: its step {} was to {}, now it would {}; give the flags it was \
-             begun with, or give it up with `etcd-sync journal --abandon`",
-            run.id,
-            was.step.name(),
-            was.what,
-            now.what
+            "run {id} is not finished, and it was begun with other flags: they change its step {}; give the flags it was begun with \
+             (`etcd-sync journal {id}` shows its plan), or give it up with `etcd-sync journal --abandon`",
+            step.name()
         )));
+    }
+    if replanned != *run {
+        journal.change(|run| *run = replanned).await?;
     }
     Ok(Ok(Some(journal)))
 }
@@ -51,6 +53,11 @@ pub async fn execute(
 ) -> Result<()> {
     let table = context.procedure.output == TableOutput::Table;
     journal.change(|run| run.attempt(&context.procedure.by, context.called_ms)).await?;
+    if let Some(record) = steps::promoted_already(context, journal).await?
+        && table
+    {
+        print(&journal.run().step_text(&record));
+    }
     while let Some(step) = journal.run().next() {
         journal.step(step).await?;
         let outcome = match take(step, journal).await {

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use etcd_sync_core::content::{Opened, open};
 use etcd_sync_core::kv::{KeyRange, printable, successor};
-use etcd_sync_core::object::header;
 use etcd_sync_core::procedure::{Loss, Orphans};
 use etcd_sync_core::request::ReadRange;
 use etcd_sync_core::role::{Promotion, Role};
@@ -18,16 +18,33 @@ use super::{Context, PRIMARY_PATIENCE};
 /// A synchronizer may still write what it heard before the primary was gone: so long it must have moved nothing.
 const SETTLED: Duration = Duration::from_secs(3);
 const SETTLED_MAX: Duration = Duration::from_secs(60);
+const SLICE: Duration = Duration::from_secs(1);
+
+/// A leader writes a sign of the primary every ten seconds even when nothing happens there.
+const SIGNS: Duration = Duration::from_secs(13);
 
 /// Values read at once when owners are looked for; halved when they are too large.
 const PAGE: i64 = 500;
 
-/// Whether the primary answers with a quorum, so that it can take writes; `Err` in words how it is silent.
-pub async fn primary_answers(context: &Context<'_>) -> Result<(), String> {
+/// What became of a primary.
+pub enum Gone {
+    /// It answers with a quorum, so it can take writes.
+    Answers,
+    /// Nobody can tell from here: it answers, but not to us.
+    Unknown(String),
+    /// It does not answer.
+    Gone,
+}
+
+/// Asks the primary whether it is there. Only silence is taken for its end: who is refused has reached somebody.
+pub async fn primary_is_gone(context: &Context<'_>) -> Gone {
     match tokio::time::timeout(PRIMARY_PATIENCE, context.pair.primary.identity()).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("no answer within {PRIMARY_PATIENCE:?}")),
+        Ok(Ok(_)) => Gone::Answers,
+        Err(_)
+        | Ok(Err(Error::Connect { .. } | Error::Broken { .. } | Error::Timeout { .. } | Error::LostQuorum { .. })) => {
+            Gone::Gone
+        }
+        Ok(Err(error)) => Gone::Unknown(error.to_string()),
     }
 }
 
@@ -56,8 +73,9 @@ pub async fn may_promote(context: &Context<'_>) -> Result<Result<(), String>> {
     })
 }
 
-/// Waits until the checkpoint has come to rest, and tells what is lost then.
-pub async fn loss(context: &Context<'_>) -> Result<(Checkpoint, Loss)> {
+/// Waits until the checkpoint has come to rest, and tells what is lost then. `Err` in words: the synchronizer still hears the
+/// primary.
+pub async fn loss(context: &Context<'_>) -> Result<Result<(Checkpoint, Loss), String>> {
     let pair = context.pair;
     let read = async || -> Result<(Record, Checkpoint)> {
         let record = Record::read(&pair.standby, &pair.keys).await.context("the standby's record cannot be read")?;
@@ -66,36 +84,49 @@ pub async fn loss(context: &Context<'_>) -> Result<(Checkpoint, Loss)> {
             .context("nothing was ever synchronized into this standby: check --standby-endpoints and --link")?;
         Ok((record, checkpoint))
     };
-    let give_up = Instant::now() + SETTLED_MAX;
-    let (mut record, mut checkpoint) = read().await?;
-    // Nobody is left to write.
-    while !record.candidates.is_empty() && Instant::now() < give_up {
-        let settled = Instant::now() + SETTLED;
+    let (began, hears) =
+        (Instant::now(), "the synchronizer still hears the primary, although this command does not: the primary lives");
+    let (first, mut checkpoint) = read().await?;
+    let (mut record, seen) = (first.clone(), first.primary_seen.clone());
+    // A leader that hears the primary writes a sign of it at least so often. Nobody is left to write when nobody leads.
+    let silent = seen.as_ref().is_none_or(|seen| now_ms().saturating_sub(seen.at_ms) > SIGNS.as_millis() as u64);
+    let least = if silent || record.candidates.is_empty() { Duration::ZERO } else { SIGNS };
+    let mut rests_since = Instant::now();
+    while !record.candidates.is_empty() && (rests_since.elapsed() < SETTLED || began.elapsed() < least) {
+        pair.checkpoint_moves(record.revision + 1, Instant::now() + SLICE).await?;
         let at = (checkpoint.revision, checkpoint.offset);
-        let mut from = record.revision + 1;
-        while pair.checkpoint_moves(from, settled).await? {
-            (record, checkpoint) = read().await?;
-            from = record.revision + 1;
-            if (checkpoint.revision, checkpoint.offset) != at {
-                break;
-            }
+        (record, checkpoint) = read().await?;
+        if (checkpoint.revision, checkpoint.offset) != at {
+            rests_since = Instant::now();
         }
-        if (checkpoint.revision, checkpoint.offset) == at {
-            break;
+        if record.primary_seen != seen || began.elapsed() > SETTLED_MAX {
+            return Ok(Err(hears.into()));
         }
     }
+    let loss = Loss::new(&checkpoint, record.primary_seen, now_ms());
+    Ok(Ok((checkpoint, loss)))
+}
+
+/// What is lost if the standby is promoted now.
+pub async fn loss_now(context: &Context<'_>) -> Result<(Checkpoint, Loss)> {
+    let pair = context.pair;
+    let record = Record::read(&pair.standby, &pair.keys).await.context("the standby's record cannot be read")?;
+    let checkpoint = record.checkpoint()?.context("nothing was ever synchronized into this standby")?;
     let loss = Loss::new(&checkpoint, record.primary_seen, now_ms());
     Ok((checkpoint, loss))
 }
 
-/// The keys of the standby that its garbage collector deletes because their owners are not there.
-pub async fn doomed(context: &Context<'_>) -> Result<Vec<Box<str>>> {
+/// The keys of the standby that its garbage collector deletes because their owners are not there, and how many values could
+/// not be read.
+pub async fn doomed(context: &Context<'_>) -> Result<(Vec<Box<str>>, u64)> {
     let Context { pair, scope, encryption, .. } = context;
-    let mut orphans = Orphans::default();
+    let (mut orphans, mut unreadable) = (Orphans::default(), 0);
+    // All at one moment: an owner and what it owns must not be seen apart.
+    let revision = pair.standby.identity().await.context("the standby cannot be read")?.revision;
     for prefix in scope.kubernetes_prefixes() {
         let (mut range, mut limit) = (KeyRange::prefix(prefix.as_bytes()), PAGE);
         loop {
-            let request = ReadRange { range: range.clone(), limit, keys_only: false, revision: 0 };
+            let request = ReadRange { range: range.clone(), limit, keys_only: false, revision };
             let page = match pair.standby.read(request).await {
                 Err(Error::MessageTooLarge { .. }) if limit > 1 => {
                     limit /= 2;
@@ -105,9 +136,9 @@ pub async fn doomed(context: &Context<'_>) -> Result<Vec<Box<str>>> {
             };
             encryption.prime(&page.kvs).await;
             for kv in &page.kvs {
-                let plain = encryption.keyring.open(&kv.key, &kv.value);
-                if let Some(header) = plain.ok().and_then(|plain| header(&plain).ok()) {
-                    orphans.see(&printable(&kv.key), &header);
+                match open(&encryption.keyring, kv) {
+                    Opened { header: Some(header), .. } => orphans.see(&printable(&kv.key), &header),
+                    Opened { sealed, .. } => unreadable += u64::from(sealed),
                 }
             }
             match page.kvs.last() {
@@ -116,5 +147,5 @@ pub async fn doomed(context: &Context<'_>) -> Result<Vec<Box<str>>> {
             }
         }
     }
-    Ok(orphans.doomed())
+    Ok((orphans.doomed(), unreadable))
 }

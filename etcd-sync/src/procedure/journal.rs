@@ -1,6 +1,7 @@
 //! The journal: every run in the standby's etcd, with a copy in a local file.
 
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -213,7 +214,8 @@ fn write_copy(folder: &Path, run: &Run) -> Result<()> {
     std::fs::create_dir_all(folder)?;
     let path = copy_path(folder, run);
     let beside = path.with_extension("tmp");
-    let mut file = std::fs::File::create(&beside)?;
+    // Keys are named in it.
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
     serde_json::to_writer_pretty(&mut file, run)?;
     file.write_all(b"\n")?;
     file.sync_all()?;

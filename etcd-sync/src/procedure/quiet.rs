@@ -47,10 +47,8 @@ pub async fn await_quiet(
         let mut watch = etcd.watch(everything, from + 1).await?;
         let began = Instant::now();
         let written = loop {
-            let stopped = match answers(api).await {
-                None => stopped,
-                Some(answers) => !answers,
-            };
+            // One server that is silent says nothing of the others.
+            let stopped = stopped && answers(api).await != Some(true);
             let quiet = began + if stopped { STOPPED } else { UNKNOWN };
             match timeout_at(quiet.min(deadline), watch.next()).await {
                 Ok(Ok(WatchMessage::Events { events, .. })) => break events.last().map(|event| event.key().clone()),

@@ -22,6 +22,8 @@ pub struct Missing {
     pub seen_ms: Option<u64>,
     /// Keys of the standby whose owners are not there, in key order.
     pub doomed: Vec<Box<str>>,
+    /// Values that do not open here: nobody can tell what becomes of them.
+    pub unreadable: u64,
 }
 
 impl Missing {
@@ -37,6 +39,7 @@ impl Missing {
         let mut text = wrap(&format!("MISSED on this standby ({when}): {}", count(self.missed, "key")), "", "  ");
         text += &list(&self.missed_keys.iter().map(String::as_str).collect::<Vec<_>>(), self.missed);
         text += &match self.doomed.len() {
+            0 if self.unreadable > 0 => String::new(),
             0 => wrap(
                 "No object of the standby hangs on an owner that is not there: nothing is deleted with them, as far as can be seen.",
                 "",
@@ -51,6 +54,13 @@ impl Missing {
                 wrap(&what, "", "  ") + &list(&keys, doomed as u64)
             }
         };
+        if self.unreadable > 0 {
+            let what = format!(
+                "{} of the standby cannot be read here, so the list is not whole: give the API servers' --encryption-config",
+                count(self.unreadable, "value")
+            );
+            text += &wrap(&what, "NOT KNOWN: ", "  ");
+        }
         if self.machines() {
             let what = "Machine objects are among them. Going on DESTROYS VIRTUAL MACHINES.";
             text += &wrap(what, "WARNING: ", "         ");

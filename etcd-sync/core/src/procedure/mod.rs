@@ -14,6 +14,6 @@ mod tests;
 pub use loss::Loss;
 pub use missing::Missing;
 pub use orphans::Orphans;
-pub use plan::{DnsHow, Domain, Intent, WritersHow, plan};
-pub use run::{Attempt, Outcome, Planned, Recovery, Run, State, StepRecord};
+pub use plan::{DnsHow, Domain, Intent, WritersHow, plan, shown};
+pub use run::{Accepted, Attempt, Outcome, Planned, Recovery, Run, State, StepRecord};
 pub use step::{Command, Step};

@@ -1,6 +1,7 @@
 //! What a run is going to do, step by step, in words that leave nothing to decide.
 
 use super::{Command, Planned, Step};
+use crate::saved::fingerprint;
 
 /// What the operator asked for. A run that goes on must be asked for the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,7 +82,7 @@ fn what(intent: &Intent, step: Step) -> String {
                 "show how to stop the primary's API servers, and wait until nobody writes to its etcd any more".into()
             }
             WritersHow::Command(command) => {
-                format!("run `{command}`, and wait until nobody writes to the primary's etcd any more")
+                format!("run {}, and wait until nobody writes to the primary's etcd any more", shown(command))
             }
         },
         Step::Drain => "wait until the standby has the primary's last revision".into(),
@@ -97,7 +98,7 @@ fn what(intent: &Intent, step: Step) -> String {
                 let to = addresses.join(", ");
                 match how {
                     DnsHow::Update { server } => format!("point {name} at {to}, with an update to {server}"),
-                    DnsHow::Command(command) => format!("point {name} at {to}: run `{command}`"),
+                    DnsHow::Command(command) => format!("point {name} at {to}: run {}", shown(command)),
                     DnsHow::Manual => format!("show the change that points {name} at {to}, and wait for it"),
                 }
             }
@@ -120,6 +121,15 @@ fn what(intent: &Intent, step: Step) -> String {
         Step::RestartServices => format!("restart {}", intent.restart.join("; ")),
         // Planned by `rejoin` itself.
         Step::Part | Step::Save | Step::TakeRole | Step::Converge | Step::Prove => step.name().into(),
+    }
+}
+
+/// A command line as plans and journals tell it: it may hold a secret, so its first word and a digest by which it is known again.
+pub fn shown(command: &str) -> String {
+    let digest: String = fingerprint(command.as_bytes())[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+    match command.split_once(char::is_whitespace) {
+        Some((first, _)) => format!("`{first} …` ({digest})"),
+        None => format!("`{command}`"),
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Command, Outcome, Run, State, Step, StepRecord};
-use crate::text::{moment, span, wrap};
+use crate::text::{count, moment, span, wrap};
 
 /// Where a step's words begin: behind number, name, outcome and time.
 const INDENT: &str = "                                       ";
@@ -63,16 +63,30 @@ impl Run {
         text
     }
 
+    /// Whether it is proved that nothing was lost.
+    pub fn nothing_lost(&self) -> bool {
+        let done = |step| matches!(self.outcome(step), Some(Outcome::Done(_)));
+        self.loss.is_none() && done(Step::Compare) && done(Step::Promote)
+    }
+
     /// What was lost, in a sentence.
     pub fn recovery_point(&self) -> String {
-        match (&self.loss, self.outcome(Step::Compare)) {
-            (Some(loss), _) => format!(
-                "what the old primary acknowledged after its revision {} is lost here; `etcd-sync rejoin` finds and saves it",
-                loss.applied_revision
-            ),
-            (None, Some(Outcome::Done(what))) => format!("nothing was lost: {what}"),
-            (None, _) => "not proved".into(),
+        let Some(loss) = &self.loss else {
+            return match (self.outcome(Step::Compare), self.outcome(Step::Promote)) {
+                (Some(compared), Some(_)) if self.nothing_lost() => format!("nothing was lost: {}", compared.what()),
+                (_, Some(Outcome::Warned(what))) => format!("something was lost, or it is not known: {what}"),
+                (Some(Outcome::Warned(what)), _) => format!("not proved: {what}"),
+                _ => "not proved".into(),
+            };
+        };
+        let mut text = format!("what the old primary acknowledged after its revision {}", loss.applied_revision);
+        if loss.offset > 0 {
+            text += &format!(", and of that revision all but the first {}", count(loss.offset, "change"));
         }
+        if self.accepted.missed > 0 {
+            text += &format!(", and {} that had been missed before", count(self.accepted.missed, "key"));
+        }
+        text + " is lost here; `etcd-sync rejoin` finds and saves it"
     }
 
     /// Everything the journal has of it.
@@ -120,6 +134,7 @@ impl Run {
             "run": self,
             "next": self.next(),
             "recoveryPoint": self.recovery_point(),
+            "nothingLost": self.nothing_lost(),
             "recoveryTimeMilliseconds": recovery.map(|recovery| recovery.until_ms - recovery.from_ms),
             "tookMilliseconds": took,
         })

@@ -24,12 +24,37 @@ pub struct Run {
     /// What the command said would be lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<Loss>,
+    /// What the operator took upon himself to have it begin.
+    #[serde(default, skip_serializing_if = "Accepted::is_nothing")]
+    pub accepted: Accepted,
     /// Who ran it, and when; more than one when it was interrupted.
     pub attempts: Vec<Attempt>,
     /// The steps, in the order in which they were begun; more than one entry for a step that was begun again.
     pub steps: Vec<StepRecord>,
     /// Whether it goes on.
     pub state: State,
+}
+
+/// What the operator took upon himself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Accepted {
+    /// So many keys were missed.
+    pub missed: u64,
+    /// The first of them.
+    pub missed_keys: Vec<String>,
+    /// Nobody knew whether keys were missed.
+    pub unchecked: bool,
+    /// The primary answered.
+    pub live_primary: bool,
+    /// Preflight checks that failed.
+    pub checks: Vec<String>,
+}
+
+impl Accepted {
+    fn is_nothing(&self) -> bool {
+        *self == Accepted::default()
+    }
 }
 
 /// One step of a plan.
@@ -141,7 +166,8 @@ impl Run {
     pub fn new(id: String, command: Command, link: &str, plan: Vec<Planned>) -> Run {
         let (attempts, steps) = (Vec::new(), Vec::new());
         let link = link.to_owned();
-        Run { format: Self::FORMAT, id, command, link, plan, loss: None, attempts, steps, state: State::Open }
+        let (loss, accepted) = (None, Accepted::default());
+        Run { format: Self::FORMAT, id, command, link, plan, loss, accepted, attempts, steps, state: State::Open }
     }
 
     /// The value written to etcd.
@@ -161,6 +187,28 @@ impl Run {
     /// Somebody calls the command for it.
     pub fn attempt(&mut self, by: &str, at_ms: u64) {
         self.attempts.push(Attempt { by: by.to_owned(), at_ms });
+    }
+
+    /// Takes over what a later call plans for the steps that are left. `Err` names the step that must not change any more: what
+    /// leads up to the change of roles is done as it was begun.
+    pub fn replan(&mut self, plan: &[Planned]) -> Result<(), Step> {
+        let bound = |step| {
+            matches!(self.command, Command::Switchover | Command::Failover) && !self.is_settled(Step::Promote) && {
+                let at = |wanted| self.plan.iter().position(|planned| planned.step == wanted);
+                at(step) <= at(Step::Promote)
+            }
+        };
+        let differs = |was: &&Planned| plan.iter().any(|now| now.step == was.step && now.what != was.what);
+        if let Some(was) = self.plan.iter().filter(differs).find(|was| bound(was.step)) {
+            return Err(was.step);
+        }
+        let open: Vec<Step> = self.plan.iter().map(|was| was.step).filter(|step| !self.is_settled(*step)).collect();
+        for was in self.plan.iter_mut().filter(|was| open.contains(&was.step)) {
+            if let Some(now) = plan.iter().find(|now| now.step == was.step) {
+                was.what.clone_from(&now.what);
+            }
+        }
+        Ok(())
     }
 
     /// The step to take next; `None`: all are settled.
@@ -218,7 +266,11 @@ impl Run {
     pub fn recovery(&self) -> Option<Recovery> {
         let first = |step| self.steps.iter().find(|record| record.step == step).map(|record| record.begun_ms);
         let from_ms = first(Step::StopWriters).or(self.attempts.first().map(|attempt| attempt.at_ms))?;
-        let until_ms = self.last(Step::DnsInside).or(self.last(Step::DnsVerify))?.ended_ms?;
+        let verified = |step| {
+            let last: &StepRecord = self.last(step)?;
+            matches!(last.outcome, Some(Outcome::Done(_) | Outcome::Warned(_))).then_some(last.ended_ms?)
+        };
+        let until_ms = verified(Step::DnsInside).or(verified(Step::DnsVerify))?;
         Some(Recovery { from_ms, until_ms: until_ms.max(from_ms) })
     }
 }

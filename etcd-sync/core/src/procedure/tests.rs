@@ -72,6 +72,53 @@ fn a_run_goes_on_where_it_stopped_and_repeats_what_may_have_changed() {
 }
 
 #[test]
+fn what_is_left_may_be_planned_anew_once_the_roles_have_changed() {
+    let other = |what: &str| {
+        let mut plan = plan(&intent(Command::Switchover));
+        plan.iter_mut().find(|planned| planned.step.name() == what).unwrap().what = "something else".into();
+        plan
+    };
+    let mut run = run(Command::Switchover);
+    take(&mut run, Some(Step::Promote));
+    assert_eq!(run.replan(&other("promote")), Err(Step::Promote));
+    assert_eq!(run.replan(&other("stop-writers")), Err(Step::StopWriters));
+    assert_eq!(run.replan(&other("dns-switch")), Ok(()));
+    take(&mut run, Some(Step::DnsSwitch));
+    assert_eq!(run.replan(&other("stop-writers")), Ok(()));
+    assert_eq!(run.replan(&other("dns-verify")), Ok(()));
+    let told = |step| run.plan.iter().find(|planned| planned.step == step).unwrap().what.as_str();
+    assert_eq!(told(Step::DnsVerify), "something else");
+    assert_ne!(told(Step::StopWriters), "something else");
+}
+
+#[test]
+fn nothing_is_called_lost_or_kept_that_is_not_known() {
+    let mut run = run(Command::Switchover);
+    take(&mut run, Some(Step::Promote));
+    run.begin(Step::Promote, 1);
+    run.end(Outcome::Warned("the old primary took writes".into()), 2);
+    take(&mut run, None);
+    assert!(!run.nothing_lost() && run.recovery_point().contains("took writes"), "{}", run.recovery_point());
+    let mut run = self::run(Command::Switchover);
+    take(&mut run, None);
+    assert!(run.nothing_lost() && run.recovery().is_some());
+    // Without a domain nobody can tell how long it took.
+    let mut run = self::run(Command::Failover);
+    while let Some(step) = run.next() {
+        run.begin(step, 5);
+        run.end(Outcome::Skipped("nothing".into()), 6);
+    }
+    assert_eq!(run.recovery(), None);
+}
+
+#[test]
+fn a_command_line_is_told_without_what_it_may_hide() {
+    let told = shown("curl -H 'Authorization: Bearer secret' https://dns.example.com");
+    assert!(told.starts_with("`curl …` (") && !told.contains("secret"), "{told}");
+    assert_eq!(shown("/usr/local/bin/switch"), "`/usr/local/bin/switch`");
+}
+
+#[test]
 fn a_note_outlives_an_interruption() {
     let mut run = run(Command::Failover);
     run.begin(Step::Preflight, 0);
@@ -148,6 +195,7 @@ fn what_is_missed_is_told_with_what_it_destroys() {
         missed_keys: (0..25).map(|i| format!("/registry/configmaps/apps/settings-{i:02}")).collect(),
         seen_ms: Some(1_767_323_045_000),
         doomed: vec!["/registry/configmaps/apps/dependent".into()],
+        unreadable: 0,
     };
     let text = missing.text();
     assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");

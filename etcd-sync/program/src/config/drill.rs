@@ -25,6 +25,13 @@ impl DrillConfig {
         if drill_name.is_some() && dns.domain.is_none() {
             return Err(ArgsError::Useless { given: "drill-name".to_owned(), missing: "domain".to_owned() });
         }
+        if let (Some(name), Some(domain)) = (&drill_name, &dns.domain)
+            && name.trim_end_matches('.').eq_ignore_ascii_case(domain.trim_end_matches('.'))
+        {
+            let problem =
+                "it is the domain itself, and a drill takes its name away in the end: give a name nobody uses";
+            return Err(ArgsError::Value { origin: "--drill-name".to_owned(), problem: problem.to_owned() });
+        }
         let procedure = ProcedureConfig::rehearsal(output, timeout, readiness, dns, restart, environment)?;
         Ok(DrillConfig { name: drill_name, markdown, json, procedure })
     }

@@ -5,6 +5,7 @@ use etcd_sync_core::check::{Finding, Report};
 use etcd_sync_core::procedure::{Outcome, Step};
 use serde_json::json;
 
+use super::since::written_since;
 use crate::commands::compare as compare_pair;
 use crate::procedure::Context;
 use crate::procedure::journal::Journal;
@@ -19,6 +20,9 @@ pub async fn compare(context: &Context<'_>, accepted: Option<u64>, journal: &mut
         compare_pair(pair, scope, encryption, true, procedure.timeout, "it is not known whether anything is missed")
             .await?;
     journal.note(json!({ "revision": report.at.primary_revision })).await?;
+    if let Some(what) = written_since(context, report.at.primary_revision).await? {
+        return Ok(Outcome::Failed(format!("the primary is written to again ({what}): stop its API servers")));
+    }
     Ok(judge(&report, accepted))
 }
 
@@ -29,12 +33,6 @@ pub fn compared(journal: &Journal) -> Option<i64> {
 
 fn judge(report: &Report, accepted: Option<u64>) -> Outcome {
     let at = &report.at;
-    if at.primary_head > at.primary_revision {
-        return Outcome::Failed(format!(
-            "the primary is written to again: it is at revision {}, and {} was compared; stop its API servers",
-            at.primary_head, at.primary_revision
-        ));
-    }
     if let Some(held) = &at.held {
         return Outcome::Failed(format!("the link is held: {held}"));
     }
@@ -51,8 +49,10 @@ fn judge(report: &Report, accepted: Option<u64>) -> Outcome {
             report.unproved
         ));
     }
-    let equal =
-        format!("{} keys are equal at the primary's revision {}, its last one", report.compared, at.primary_revision);
+    let equal = format!(
+        "{} keys are equal at the primary's revision {}, its last one in scope",
+        report.compared, at.primary_revision
+    );
     match report.mismatched.count {
         0 => Outcome::Done(format!("{equal}, values included")),
         differ if accepted == Some(differ) => {

@@ -6,7 +6,7 @@ use anyhow::Result;
 use etcd_sync_cluster::restart::restart_coredns;
 use etcd_sync_cluster::{Cluster, Error, lookup};
 use etcd_sync_core::nslookup::PodRef;
-use etcd_sync_core::procedure::Outcome;
+use etcd_sync_core::procedure::{Outcome, shown};
 use etcd_sync_program::args::TableOutput;
 use tracing::info;
 
@@ -38,10 +38,11 @@ pub async fn dns_switch(context: &Context<'_>, run: &str) -> Result<Outcome> {
             let list = etcd_sync_core::dns::list;
             format!("{} was {}, is {}", target.name, list(&before.addresses), list(&after.addresses))
         }
-        Switched::Ran { command } => format!("`{command}` ended well"),
+        Switched::Ran { command } => format!("{} ended well", shown(&command)),
         Switched::Manual(text) => {
-            if context.procedure.output == TableOutput::Table {
-                print(&text);
+            match context.procedure.output {
+                TableOutput::Table => print(&text),
+                TableOutput::Json => eprint!("{text}"),
             }
             "shown: the next step waits until it is made".to_owned()
         }
@@ -108,8 +109,9 @@ pub async fn inside(dns: &Dns, cluster: &Cluster, pod: &PodRef, restart: bool) -
         }
         if restart && restarted_at.elapsed() >= STALE {
             info!("inside the cluster {} is {said}: restarting CoreDNS", target.name);
-            restart_coredns(cluster, COREDNS, &|line| info!("{line}")).await?;
-            (restarted_at, restarts) = (Instant::now(), restarts + 1);
+            let (plan, report) = restart_coredns(cluster, COREDNS, &|line| info!("{line}")).await?;
+            restarted_at = Instant::now();
+            restarts += u64::from(plan.count() > 0 && report.is_complete());
         }
         tokio::time::sleep(PAUSE).await;
     }

@@ -13,6 +13,8 @@ use crate::procedure::Context;
 /// Nobody leads for a moment when a leader hands over.
 const NOBODY_LEADS_MAX: Duration = Duration::from_secs(30);
 
+const SLICE: Duration = Duration::from_secs(2);
+
 /// Waits until the checkpoint has reached the primary's last revision.
 pub async fn drain(context: &Context<'_>, limit: Duration) -> Result<Outcome> {
     let pair = context.pair;
@@ -37,7 +39,9 @@ pub async fn drain(context: &Context<'_>, limit: Duration) -> Result<Outcome> {
             true => {}
         }
         let (phase, revision) = (checkpoint.phase.name(), checkpoint.revision);
-        if Instant::now() >= deadline || !pair.checkpoint_moves(record.revision + 1, deadline).await? {
+        // In slices: who leads, and whether the link is held, must be seen meanwhile.
+        pair.checkpoint_moves(record.revision + 1, deadline.min(Instant::now() + SLICE)).await?;
+        if Instant::now() >= deadline {
             return Ok(Outcome::Failed(format!(
                 "the standby is at revision {revision} of {head} ({phase}) after {}: look at `etcd-sync status` and the \
                  synchronizer's log, or give it more --drain-timeout",

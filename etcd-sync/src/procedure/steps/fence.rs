@@ -2,18 +2,26 @@
 
 use anyhow::{Context, Result};
 use etcd_sync_core::kv::KeyValue;
-use etcd_sync_core::procedure::Outcome;
+use etcd_sync_core::procedure::{Outcome, Step};
 use etcd_sync_core::request::Txn;
 use etcd_sync_core::role::{self, Role};
 use etcd_sync_store::pair::Pair;
 use etcd_sync_store::{Error, Etcd, WriteError};
+use serde_json::json;
+
+use crate::procedure::journal::Journal;
 
 const TRIES: usize = 5;
 
 /// Marks the primary with the token of this run. Another run's mark is not taken away.
-pub async fn fence_primary(pair: &Pair, token: &str) -> Result<Outcome> {
+pub async fn fence_primary(pair: &Pair, journal: &mut Journal) -> Result<Outcome> {
+    let token = journal.run().id.clone();
     let (primary, keys) = (&pair.primary, &pair.keys);
     let (mut found, mut tries) = (read(pair).await?, 0);
+    // What it goes back to if this run is given up.
+    if journal.run().note(Step::FencePrimary).is_none() {
+        journal.note(json!({ "hadRole": found.is_some() })).await?;
+    }
     loop {
         match role_of(found.as_ref()) {
             Role::Fenced { token: other } if other == token => {
@@ -40,7 +48,7 @@ pub async fn fence_primary(pair: &Pair, token: &str) -> Result<Outcome> {
         }
         tries += 1;
         if let Err(Error::PermissionDenied { .. }) =
-            write(primary, role::fence_primary(keys, found.as_ref(), token)).await?
+            write(primary, role::fence_primary(keys, found.as_ref(), &token)).await?
         {
             return Ok(Outcome::Failed(
                 "the primary's user may not write its role: grant it /etcd-sync/, or give --fence-primary=false".into(),
@@ -50,13 +58,15 @@ pub async fn fence_primary(pair: &Pair, token: &str) -> Result<Outcome> {
     }
 }
 
-/// Takes this run's mark away again.
-pub async fn unfence_primary(pair: &Pair, token: &str) -> Result<()> {
+/// Takes a run's mark away again; `had_role`: the primary had a role before.
+pub async fn unfence_primary(pair: &Pair, token: &str, had_role: bool) -> Result<()> {
     let (primary, keys) = (&pair.primary, &pair.keys);
     for _ in 0..TRIES {
         match read(pair).await? {
             Some(found) if role_of(Some(&found)) == (Role::Fenced { token: token.to_owned() }) => {
-                write(primary, role::unfence_primary(keys, &found)).await?.context("the fence cannot be taken away")?;
+                write(primary, role::unfence_primary(keys, &found, had_role))
+                    .await?
+                    .context("the fence cannot be taken away")?;
             }
             _ => return Ok(()),
         }

@@ -7,6 +7,7 @@ mod fence;
 mod port;
 mod promote;
 mod restart;
+mod since;
 mod writers;
 
 use anyhow::Result;
@@ -21,7 +22,7 @@ use dns::{dns_inside, dns_switch, dns_verify};
 pub use drain::drain;
 pub use fence::{fence_primary, unfence_primary};
 use port::client_port;
-pub use promote::{promote_drained, promote_lost};
+pub use promote::{promote_drained, promote_lost, promoted_already, unfit};
 use restart::restart_services;
 pub use writers::stop_writers;
 

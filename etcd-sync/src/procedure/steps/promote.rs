@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use etcd_sync_core::fence::other_role;
 use etcd_sync_core::kv::Revision;
-use etcd_sync_core::procedure::{Loss, Outcome};
+use etcd_sync_core::procedure::{Loss, Outcome, Step, StepRecord};
 use etcd_sync_core::role::{How, Promotion, Role, promote};
 use etcd_sync_core::state::{Checkpoint, Phase};
 use etcd_sync_program::now_ms;
@@ -15,60 +15,112 @@ use etcd_sync_store::record::Record;
 use tracing::warn;
 
 use super::compare::compared;
+use super::since::written_since;
 use crate::procedure::Context;
+use crate::procedure::facts::{Gone, primary_is_gone};
 use crate::procedure::journal::Journal;
 
 /// The checkpoint of an idle link is written every now and then, and each write makes one try fail.
 const TRIES: usize = 20;
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Promotes a standby that has everything, if nothing was written to the primary since that was proved.
+/// Promotes a standby that has everything, if nothing in scope was written to the primary since that was proved.
 pub async fn promote_drained(context: &Context<'_>, journal: &mut Journal) -> Result<Outcome> {
     let proved = compared(journal).context("what was compared is not in the journal")?;
     let outcome = promotion(context, How::Switchover, &journal.run().id, async |checkpoint: &Checkpoint| {
-        let head = context.pair.primary.identity().await.context("the primary cannot be read")?.revision;
-        Ok(match (checkpoint.revision == proved, head == proved) {
-            (true, true) => Ok(()),
-            (_, false) => Err(format!(
-                "the primary was written to again: it is at revision {head}, and {proved} was compared; stop its API servers"
-            )),
-            (false, _) => Err(format!("the checkpoint is at revision {}, and {proved} was compared", checkpoint.revision)),
+        if checkpoint.phase != Phase::Streaming || checkpoint.offset != 0 || checkpoint.revision < proved {
+            return Ok(Err(
+                "the synchronizer copies anew: the standby stands for no single revision of the primary".into()
+            ));
+        }
+        Ok(match written_since(context, proved).await? {
+            None => Ok(()),
+            Some(what) => Err(format!("the primary was written to again ({what}): stop its API servers")),
         })
     })
     .await?;
     let Outcome::Done(what) = outcome else { return Ok(outcome) };
     // Whoever wrote between the last look and the promotion: it is said, for it is lost.
-    match context.pair.primary.identity().await {
-        Ok(head) if head.revision > proved => Ok(Outcome::Warned(format!(
-            "{what}; but the old primary took writes in the last moment: it is at revision {}, and {proved} was the last one \
-             applied; `etcd-sync rejoin` finds and saves them",
-            head.revision
-        ))),
-        _ => Ok(Outcome::Done(what)),
-    }
+    Ok(match written_since(context, proved).await {
+        Ok(None) => Outcome::Done(what),
+        Ok(Some(lost)) => Outcome::Warned(format!(
+            "{what}; but the old primary took writes in the last moment ({lost}): they are lost here, and `etcd-sync rejoin` \
+             finds and saves them"
+        )),
+        Err(error) => Outcome::Warned(format!(
+            "{what}; but whether the old primary took writes in the last moment is not known ({error:#})"
+        )),
+    })
 }
 
-/// Promotes a standby whose primary is gone; what the run says is lost is brought up to date.
-pub async fn promote_lost(context: &Context<'_>, journal: &mut Journal) -> Result<Outcome> {
+/// Promotes a standby whose primary is gone; what the run says is lost is brought up to date. `despite`: the operator's word
+/// that the primary may live.
+pub async fn promote_lost(context: &Context<'_>, despite: bool, journal: &mut Journal) -> Result<Outcome> {
     let id = journal.run().id.clone();
-    let mut applied: Option<Checkpoint> = None;
+    let unchecked = journal.run().accepted.unchecked;
     let outcome = promotion(context, How::Failover, &id, async |checkpoint: &Checkpoint| {
-        if checkpoint.phase == Phase::FirstSync {
-            return Ok(Err("the first sync is not complete: the standby holds only a part".into()));
+        if let Some(why) = unfit(checkpoint, unchecked) {
+            return Ok(Err(why));
         }
-        applied = Some(checkpoint.clone());
+        // It may have come back since it was looked at.
+        if !despite && let Gone::Answers = primary_is_gone(context).await {
+            return Ok(Err(
+                "the primary answers again: stop it, or give this run up (`etcd-sync journal --abandon`)".into()
+            ));
+        }
         Ok(Ok(()))
     })
     .await?;
-    if let Some(checkpoint) = applied {
-        journal
-            .change(|run| {
-                let seen = run.loss.as_ref().and_then(|loss| loss.seen.clone());
-                run.loss = Some(Loss::new(&checkpoint, seen, now_ms()));
-            })
-            .await?;
-    }
+    told_loss(context, journal).await?;
     Ok(outcome)
+}
+
+/// Why a standby must not be promoted whatever else holds.
+pub fn unfit(checkpoint: &Checkpoint, unchecked: bool) -> Option<String> {
+    match checkpoint.phase {
+        Phase::FirstSync => {
+            Some("the first sync was never complete: the standby holds only a part of what the primary had".into())
+        }
+        Phase::Resync if !unchecked => Some(
+            "a resync was under way: the standby stands for no single revision of the primary, and nobody can tell what is \
+             missed; if there is no other way, give --accept-unchecked"
+                .into(),
+        ),
+        Phase::Resync | Phase::Streaming => None,
+    }
+}
+
+/// An attempt that was interrupted may have promoted without writing it down: then nothing that leads up to it is looked at
+/// again.
+pub async fn promoted_already(context: &Context<'_>, journal: &mut Journal) -> Result<Option<StepRecord>> {
+    let run = journal.run();
+    if run.last(Step::Promote).is_none() || run.is_settled(Step::Promote) {
+        return Ok(None);
+    }
+    let record =
+        Record::read(&context.pair.standby, &context.pair.keys).await.context("the standby's record cannot be read")?;
+    let promotion = record.promotion.as_ref().map(|kv| Promotion::decode(&kv.value)).transpose()?;
+    let is_ours = promotion.as_ref().is_some_and(|promotion| promotion.run == run.id);
+    if Role::of(record.role.as_ref().map(|role| &role.value[..])) != Role::Primary || !is_ours {
+        return Ok(None);
+    }
+    journal.step(Step::Promote).await?;
+    told_loss(context, journal).await?;
+    let outcome = promoted(&record, &journal.run().id)?;
+    Ok(Some(journal.ended(outcome).await?))
+}
+
+/// Says in the journal what the promotion that was made loses, where the primary was gone.
+async fn told_loss(context: &Context<'_>, journal: &mut Journal) -> Result<()> {
+    let record =
+        Record::read(&context.pair.standby, &context.pair.keys).await.context("the standby's record cannot be read")?;
+    let promotion = record.promotion.as_ref().map(|kv| Promotion::decode(&kv.value)).transpose()?;
+    let ours = promotion.filter(|promotion| promotion.run == journal.run().id && promotion.how == How::Failover);
+    if let (Some(_), Some(checkpoint)) = (ours, record.checkpoint()?) {
+        let loss = Loss::new(&checkpoint, record.primary_seen, now_ms());
+        journal.change(|run| run.loss = Some(loss)).await?;
+    }
+    Ok(())
 }
 
 /// Promotes, unless this run has done so already. `may` judges the checkpoint that the transaction is then bound to.
@@ -79,6 +131,7 @@ async fn promotion(
     mut may: impl AsyncFnMut(&Checkpoint) -> Result<Result<(), String>>,
 ) -> Result<Outcome> {
     let (standby, keys) = (&context.pair.standby, &context.pair.keys);
+    let mut trouble = "the standby's record keeps changing, so the promotion could not be bound to it".to_owned();
     for _ in 0..TRIES {
         let record = Record::read(standby, keys).await.context("the standby's record cannot be read")?;
         match Role::of(record.role.as_ref().map(|role| &role.value[..])) {
@@ -112,14 +165,13 @@ async fn promotion(
             // What became of it is read.
             Err(WriteError::Unknown(error) | WriteError::NotApplied(error)) if error.is_transient() => {
                 warn!(%error, "the promotion may not have been applied: looking");
+                trouble = error.to_string();
                 tokio::time::sleep(PAUSE).await;
             }
             Err(failure) => return Err(failure.error().clone()).context("the standby cannot be promoted"),
         }
     }
-    Ok(Outcome::Failed(
-        "the standby's record keeps changing, so the promotion could not be bound to it: try again".into(),
-    ))
+    Ok(Outcome::Failed(format!("the standby was not promoted: {trouble}; give the same command again")))
 }
 
 /// It is primary: by this run, or not.

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use etcd_sync_core::procedure::{Outcome, Step};
+use etcd_sync_core::procedure::{Outcome, shown};
 use etcd_sync_core::text::{span, wrap};
 use etcd_sync_program::args::TableOutput;
-use serde_json::json;
 use tracing::info;
 
+use crate::commands::confirm::typed;
 use crate::commands::print;
 use crate::procedure::Context;
 use crate::procedure::journal::Journal;
@@ -27,22 +27,28 @@ pub async fn stop_writers(
     journal: &mut Journal,
 ) -> Result<Outcome> {
     match command {
-        // Its end is on record: it need not be run again.
-        Some(_) if journal.run().note(Step::StopWriters).is_some() => {}
+        // In every attempt: somebody may have started them again since.
         Some(command) => {
             if let Err(why) = shell::run(command, &[("ETCD_SYNC_RUN", &journal.run().id)], limit).await? {
-                return Ok(Outcome::Failed(format!("`{command}` {why}: mend it, or stop the API servers by hand")));
+                let command = shown(command);
+                return Ok(Outcome::Failed(format!("{command} {why}: mend it, or stop the API servers by hand")));
             }
-            journal.note(json!({ "ran": command })).await?;
         }
-        None if context.procedure.output == TableOutput::Table => {
+        None => {
             let text = "Stop everything that writes to the primary's etcd now. On each of its control-plane nodes:";
-            print(&wrap(text, "      ", "      "));
-            print(&format!("        {BY_HAND}\n"));
-            let text = "or close its etcd's port 2379 to all but this command and the synchronizer. This command goes on by itself as soon as nothing is written any more.";
-            print(&wrap(text, "      ", "      "));
+            let rest = "or close its etcd's port 2379 to all but this command and the synchronizer. This command goes on by itself as soon as nothing is written any more.";
+            let text =
+                format!("{}        {BY_HAND}\n{}", wrap(text, "      ", "      "), wrap(rest, "      ", "      "));
+            match context.procedure.output {
+                TableOutput::Table => print(&text),
+                TableOutput::Json => eprint!("{text}"),
+            }
+            if !context.procedure.yes
+                && let Err(reason) = typed("Type stopped when they are: ", "stopped", false, context.procedure.output)?
+            {
+                return Ok(Outcome::Failed(reason));
+            }
         }
-        None => {}
     }
     let api = context.api_servers.primary.as_ref();
     let quiet = await_quiet(&context.pair.primary, api, command.is_some(), limit, |last| {

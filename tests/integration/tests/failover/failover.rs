@@ -3,6 +3,8 @@
 use anyhow::{Result, ensure};
 use etcd_sync_core::procedure::{Loss, State};
 use etcd_sync_integration::link::config_keys;
+use etcd_sync_integration::ports;
+use etcd_sync_store::Side;
 
 use super::*;
 
@@ -73,7 +75,7 @@ async fn missed_keys_stop_a_failover_and_what_they_take_with_them_is_named() -> 
     let monitor = format!("--monitor=http://127.0.0.1:{}", monitor.port());
 
     let output = run(&link, "failover", folder.path(), &["--yes", &monitor]).await?;
-    ensure!(output.code == Some(1) && output.stderr.contains("1 keys are missed"), "{output:?}");
+    ensure!(output.code == Some(1) && output.stderr.contains("keys missed: 1"), "{output:?}");
     assert_fits(&output.stdout)?;
     for part in
         ["MISSED on this standby", machine, "DESTROYED", dependent, "DESTROYS VIRTUAL MACHINES", "--accept-missing 1"]
@@ -93,5 +95,49 @@ async fn missed_keys_stop_a_failover_and_what_they_take_with_them_is_named() -> 
     let output = run(&link, "failover", folder.path(), &["--yes", &monitor, "--accept-missing=1"]).await?;
     ensure!(output.code == Some(0), "{output:?}");
     ensure!(role(&link.standby, &link).await? == "primary");
+    Ok(())
+}
+
+/// The worst day gets worse: the primary burns while its planned switchover is under way.
+#[tokio::test]
+async fn a_switchover_whose_primary_dies_is_given_up_for_a_failover() -> Result<()> {
+    let (link, daemon) = in_step().await?;
+    let folder = tempfile::tempdir()?;
+    let stop = format!("--stop-writers-command=touch {0}/asked; sleep 30", folder.path().display());
+    let args = command(&link, "switchover", folder.path(), &["--yes", &stop, "--writers-timeout=5s"]);
+    let switchover = tokio::spawn(async move { run_command_with(&args, &[], PATIENCE).await });
+    await_step(&link, Step::StopWriters, false).await?;
+    link.primary.kill_all()?;
+    let output = switchover.await??;
+    ensure!(output.code == Some(1), "{output:?}");
+    let output = run(&link, "failover", folder.path(), &["--yes", "--accept-unchecked"]).await?;
+    ensure!(output.code == Some(1) && output.stderr.contains("--abandon"), "{output:?}");
+    let output = run(&link, "journal", folder.path(), &["--abandon"]).await?;
+    ensure!(output.code == Some(0) && output.stdout.contains("could not be taken away"), "{output:?}");
+    assert_fits(&output.stdout)?;
+    let output = run(&link, "failover", folder.path(), &["--yes", "--accept-unchecked"]).await?;
+    ensure!(output.code == Some(0), "{output:?}");
+    ensure!(role(&link.standby, &link).await? == "primary");
+    drop(daemon);
+    Ok(())
+}
+
+/// This command does not reach the primary, and the synchronizer does: nothing is gone.
+#[tokio::test]
+async fn a_primary_that_the_synchronizer_still_hears_is_not_gone() -> Result<()> {
+    let (link, _daemon) = in_step().await?;
+    await_until("a sign of the primary is on record", PATIENCE, || async {
+        Ok(link.standby.get(&link.keys.primary_seen).await?.is_none().then(|| "none".to_owned()))
+    })
+    .await?;
+    let folder = tempfile::tempdir()?;
+    let nobody = ports::free(1)?[0];
+    let mut args = vec!["failover".to_owned(), format!("--primary-endpoints=http://127.0.0.1:{nobody}")];
+    args.extend(link.standby.flags(Side::Standby));
+    args.extend(["--yes".to_owned(), "--accept-unchecked".to_owned()]);
+    args.push(format!("--journal-folder={}", folder.path().display()));
+    let output = run_command_with(&args, &[], PATIENCE).await?;
+    ensure!(output.code == Some(1) && output.stderr.contains("still hears the primary"), "{output:?}");
+    ensure!(role(&link.standby, &link).await? == "standby" && journal(&link).await?.is_empty());
     Ok(())
 }
