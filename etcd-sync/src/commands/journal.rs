@@ -94,7 +94,7 @@ async fn abandon(config: &Config, folder: Option<&Path>, output: TableOutput) ->
             "",
         );
     } else {
-        said += "Nothing was promoted. If the primary's API servers were stopped, start them again.\n";
+        said += "Nothing was promoted. Start the primary's API servers, if they were stopped.\n";
         if let Some(had_role) = fenced {
             match timeout(PRIMARY_PATIENCE, unfence_primary(&pair, &id, had_role)).await {
                 Ok(Ok(())) => said += "The primary is not fenced any more.\n",
