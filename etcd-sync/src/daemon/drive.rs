@@ -28,7 +28,7 @@ const HEADROOM_INTERVAL: Duration = Duration::from_secs(15);
 /// How often the newest sign of the primary is written down, for whoever must tell what a lost primary took with it:
 /// while it moves, and while it does not.
 const SEEN_INTERVAL: Duration = Duration::from_secs(2);
-const SEEN_INTERVAL_QUIET: Duration = Duration::from_secs(10);
+const SEEN_INTERVAL_QUIET: Duration = Duration::from_secs(5);
 
 /// How long a broken watch is opened again before the session gives up.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(20);

@@ -20,8 +20,8 @@ const SETTLED: Duration = Duration::from_secs(3);
 const SETTLED_MAX: Duration = Duration::from_secs(60);
 const SLICE: Duration = Duration::from_secs(1);
 
-/// A leader writes a sign of the primary every ten seconds even when nothing happens there.
-const SIGNS: Duration = Duration::from_secs(13);
+/// A leader writes a sign of the primary every five seconds even when nothing happens there.
+const SIGNS: Duration = Duration::from_secs(8);
 
 /// Values read at once when owners are looked for; halved when they are too large.
 const PAGE: i64 = 500;
