@@ -29,6 +29,27 @@ pub struct KindRead {
     pub error: Option<String>,
 }
 
+/// A kind that can be listed, in the version the API server prefers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// Empty for the core.
+    pub group: String,
+    /// Such as `v1` or `apps/v1`.
+    pub api_version: String,
+    /// The plural, as in paths.
+    pub resource: String,
+}
+
+/// What an API server serves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Served {
+    /// In the order of discovery, the core first.
+    pub kinds: Vec<Kind>,
+    /// Versions of groups (`metrics.k8s.io/v1beta1`) of which it does not say what they serve, and why: mostly those whose
+    /// own API server is down.
+    pub silent: Vec<(String, String)>,
+}
+
 /// Lists every kind that `wanted` wants, given its group (empty for the core) and plural, each in the version the API server
 /// prefers. Only metadata is sent back, and yet the API server has to decrypt and decode every object for that; a page at a
 /// time is kept. A kind that fails is an entry with its error, not the end.
@@ -40,36 +61,76 @@ pub async fn read_every_kind(
     wanted: &(dyn Fn(&str, &str) -> bool + Sync),
     progress: &(dyn Fn(&KindRead) + Sync),
 ) -> Result<Vec<KindRead>, Error> {
+    let served = served(cluster).await?;
     let mut reads = Vec::new();
+    for (api_version, error) in served.silent {
+        let (resource, count, revision) = (String::new(), 0, None);
+        reads.push(KindRead { api_version, resource, count, revision, error: Some(error) });
+    }
+    for kind in served.kinds.iter().filter(|kind| wanted(&kind.group, &kind.resource)) {
+        let read = read_kind(cluster, kind).await;
+        progress(&read);
+        reads.push(read);
+    }
+    Ok(reads)
+}
+
+/// Asks what can be listed. A group that says nothing is not the end.
+///
+/// # Errors
+/// The API server does not say which groups there are.
+pub async fn served(cluster: &Cluster) -> Result<Served, Error> {
+    let mut all = Served::default();
     for (group, versions) in groups(cluster).await? {
         let mut seen = BTreeSet::new();
         for api_version in versions {
-            let resources = match resources(cluster, &group, &api_version).await {
-                Ok(resources) => resources,
-                Err(error) => {
-                    let read = KindRead {
-                        api_version,
-                        resource: String::new(),
-                        count: 0,
-                        revision: None,
-                        error: Some(error.to_string()),
-                    };
-                    progress(&read);
-                    reads.push(read);
-                    continue;
+            match resources(cluster, &group, &api_version).await {
+                Ok(resources) => {
+                    let new = resources.into_iter().filter(|resource| seen.insert(resource.clone()));
+                    let (group, api_version) = (&group, &api_version);
+                    all.kinds.extend(new.map(|resource| Kind {
+                        group: group.clone(),
+                        api_version: api_version.clone(),
+                        resource,
+                    }));
                 }
-            };
-            for resource in resources {
-                if !wanted(&group, &resource) || !seen.insert(resource.clone()) {
-                    continue;
-                }
-                let read = read_kind(cluster, &group, &api_version, resource).await;
-                progress(&read);
-                reads.push(read);
+                Err(error) => all.silent.push((api_version, error.to_string())),
             }
         }
     }
-    Ok(reads)
+    Ok(all)
+}
+
+/// Lists all objects of one kind, as [`read_every_kind`] does.
+pub async fn read_kind(cluster: &Cluster, kind: &Kind) -> KindRead {
+    let Kind { group, api_version, resource } = kind;
+    let root = if group.is_empty() { "/api" } else { "/apis" };
+    let request = Request::new(format!("{root}/{api_version}/{resource}"));
+    let what = format!("list {resource} ({api_version})");
+    let (mut count, mut token, mut starts, mut revision) = (0, None, 1, None);
+    let error = loop {
+        let page = async {
+            let request = request.list_metadata(&page(token.take())).map_err(kube::Error::BuildRequest)?;
+            cluster.client().request::<Page>(request).await
+        };
+        match cluster.ask(&what, page).await {
+            Ok(page) => {
+                count += page.items.map_or(0, |items| items.len() as u64);
+                revision = page.metadata.resource_version.and_then(|version| version.parse().ok());
+                token = next(page.metadata.continue_);
+                if token.is_none() {
+                    break None;
+                }
+            }
+            // The first page's revision is compacted.
+            Err(error) if error.status() == Some(410) && starts < STARTS => {
+                starts += 1;
+                count = 0;
+            }
+            Err(error) => break Some(error.to_string()),
+        }
+    };
+    KindRead { api_version: api_version.clone(), resource: resource.clone(), count, revision, error }
 }
 
 /// Every group with its versions as `apiVersion`s, the preferred one first; the core first.
@@ -110,34 +171,4 @@ struct Page {
     metadata: ListMeta,
     /// Null when there are none.
     items: Option<Vec<serde::de::IgnoredAny>>,
-}
-
-async fn read_kind(cluster: &Cluster, group: &str, api_version: &str, resource: String) -> KindRead {
-    let root = if group.is_empty() { "/api" } else { "/apis" };
-    let request = Request::new(format!("{root}/{api_version}/{resource}"));
-    let what = format!("list {resource} ({api_version})");
-    let (mut count, mut token, mut starts, mut revision) = (0, None, 1, None);
-    let error = loop {
-        let page = async {
-            let request = request.list_metadata(&page(token.take())).map_err(kube::Error::BuildRequest)?;
-            cluster.client().request::<Page>(request).await
-        };
-        match cluster.ask(&what, page).await {
-            Ok(page) => {
-                count += page.items.map_or(0, |items| items.len() as u64);
-                revision = page.metadata.resource_version.and_then(|version| version.parse().ok());
-                token = next(page.metadata.continue_);
-                if token.is_none() {
-                    break None;
-                }
-            }
-            // The first page's revision is compacted.
-            Err(error) if error.status() == Some(410) && starts < STARTS => {
-                starts += 1;
-                count = 0;
-            }
-            Err(error) => break Some(error.to_string()),
-        }
-    };
-    KindRead { api_version: api_version.to_owned(), resource, count, revision, error }
 }

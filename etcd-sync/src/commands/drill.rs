@@ -31,20 +31,21 @@ pub async fn run(config: Config, options: DrillConfig) -> Result<Outcome> {
         skipped: None,
     }];
     parts.push(kinds(&context, looked.report.as_ref()).await);
-    parts.extend(dns(&context, options.name.as_deref()).await);
-    parts.push(restart(&context).await?);
+    parts.extend(dns(&context, options.name.as_deref()).await?);
+    parts.push(restart(&context).await);
     let planned = plan(&intent(&config, procedure, Command::Switchover));
     let plan = planned.into_iter().map(|planned| format!("{}: {}", planned.step.name(), planned.what)).collect();
     let drill = Drill { link: config.link.clone(), by: procedure.by.clone(), at_ms, parts, plan };
+    // First: a file that cannot be written must not cost the report.
+    match procedure.output {
+        TableOutput::Table => print(&drill.text()),
+        TableOutput::Json => print_json(&drill.json()),
+    }
     if let Some(file) = &options.markdown {
         write(file, &drill.markdown())?;
     }
     if let Some(file) = &options.json {
         write(file, &format!("{:#}\n", drill.json()))?;
-    }
-    match procedure.output {
-        TableOutput::Table => print(&drill.text()),
-        TableOutput::Json => print_json(&drill.json()),
     }
     Ok(if drill.ready() { Outcome::Success } else { Outcome::Differences })
 }

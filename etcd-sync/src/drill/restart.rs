@@ -2,38 +2,48 @@
 
 use std::time::Instant;
 
-use anyhow::Result;
 use etcd_sync_cluster::{Cluster, restart as pods};
-use etcd_sync_core::drill::{Part, PartName};
+use etcd_sync_core::drill::{Part, PartName, Trial};
 use etcd_sync_core::preflight::Level;
+use etcd_sync_core::restart::ClusterPlan;
 use etcd_sync_core::text::count;
 
 use super::{part, trial};
 use crate::procedure::Context;
 
 /// Looks for the pods, on the standby and in the workload clusters.
-///
-/// # Errors
-/// A kubeconfig cannot be used.
-pub async fn restart(context: &Context<'_>) -> Result<Part> {
+pub async fn restart(context: &Context<'_>) -> Part {
     let Some(standby) = context.standby else {
-        return Ok(Part::skipped(PartName::Restart, "no API server of the standby is known (--standby-api-server)"));
+        return Part::skipped(PartName::Restart, "no API server of the standby is known (--standby-api-server)");
     };
     let began = Instant::now();
     let config = &context.procedure.restart;
-    let workloads = Cluster::workloads(&config.workload_kubeconfigs).await?;
+    let mut trials = Vec::new();
+    let workloads = match Cluster::workloads(&config.workload_kubeconfigs).await {
+        Ok(workloads) => workloads,
+        Err(error) => {
+            trials.push(trial("workload clusters", Level::Fail, error.to_string()));
+            Vec::new()
+        }
+    };
     let of_workloads = workloads.iter().map(|cluster| (cluster, &config.workload_labels[..]));
     let work: Vec<_> = std::iter::once((standby, &config.labels[..])).chain(of_workloads).collect();
-    let plan = pods::plan(&work).await;
-    let trials = plan.clusters.iter().map(|cluster| match &cluster.error {
-        Some(error) => trial(&cluster.cluster, Level::Fail, error),
-        None => {
-            let found = cluster.services.iter().map(|service| service.pods.len() as u64).sum();
-            let hand =
-                cluster.services.iter().flat_map(|service| &service.left).filter(|pod| pod.reason.needs_a_hand());
-            let level = if hand.count() > 0 { Level::Warn } else { Level::Pass };
-            trial(&cluster.cluster, level, format!("{} would be restarted", count(found, "pod")))
-        }
-    });
-    Ok(part(PartName::Restart, began, trials.collect()))
+    trials.extend(pods::plan(&work).await.clusters.iter().map(found));
+    part(PartName::Restart, began, trials)
+}
+
+fn found(plan: &ClusterPlan) -> Trial {
+    if let Some(error) = &plan.error {
+        return trial(&plan.cluster, Level::Fail, error);
+    }
+    let pods = |number: usize| count(number as u64, "pod");
+    let services =
+        plan.services.iter().map(|service| format!("{} ({})", pods(service.pods.len()), service.selection.selector));
+    let mut what = format!("would be restarted: {}", services.collect::<Vec<_>>().join(", "));
+    let left = plan.services.iter().flat_map(|service| &service.left).filter(|pod| pod.reason.needs_a_hand());
+    let left: Vec<String> =
+        left.map(|pod| format!("{}/{} would stay: {}", pod.namespace, pod.name, pod.reason.text())).collect();
+    let level = if left.is_empty() { Level::Pass } else { Level::Warn };
+    left.iter().for_each(|pod| what += &format!("; {pod}"));
+    trial(&plan.cluster, level, what)
 }

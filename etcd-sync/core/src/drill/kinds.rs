@@ -2,14 +2,15 @@
 
 use crate::content::BUILT_IN_GROUPS;
 use crate::preflight::Level;
+use crate::text::count;
 
 use super::Trial;
 
 /// One kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KindCount {
-    /// Where etcd keeps it: `configmaps`, `example.com/widgets`.
-    pub directory: String,
+    /// As kubectl takes it: `configmaps`, `widgets.example.com`.
+    pub resource: String,
     /// `v1`, `example.com/v1`; empty when no API server serves it.
     pub api_version: String,
     /// What was found.
@@ -34,21 +35,40 @@ pub enum KindFinding {
 
 impl From<&KindCount> for Trial {
     fn from(kind: &KindCount) -> Trial {
-        let KindCount { directory, api_version, found } = kind;
+        let KindCount { resource, api_version, found } = kind;
         let (level, what) = match found {
-            KindFinding::Read { served, held } if served == held => (Level::Pass, format!("{served} objects ({api_version})")),
+            KindFinding::Read { served, held } if served == held => {
+                (Level::Pass, format!("{} served, as many as etcd holds ({api_version})", count(*served, "object")))
+            }
             KindFinding::Read { served, held } => (
                 Level::Fail,
-                format!("the API server serves {served} objects ({api_version}), and its etcd holds {held}: see its log"),
+                format!(
+                    "the API server serves {} ({api_version}), and its etcd holds {held}: what it does not serve it cannot read; its \
+                     log says which and why",
+                    count(*served, "object")
+                ),
             ),
-            KindFinding::Failed(why) => (Level::Fail, format!("the API server cannot serve it ({api_version}): {why}")),
+            KindFinding::Failed(why) => (Level::Fail, format!("it cannot be read ({api_version}): {why}")),
             KindFinding::NotServed => (
                 Level::Fail,
-                "it is synchronized, and the standby's API server does not serve it: its definition is missing or broken".into(),
+                "it is synchronized, and the standby's API server does not serve it. A custom resource: look for its CRD \
+                 (kubectl get crd) and why it is missing or not established. A kind that no release serves any more: take what is \
+                 left of it out of the scope (--cluster-local-add)"
+                    .into(),
             ),
         };
-        Trial { name: directory.clone(), level, what }
+        Trial { name: resource.clone(), level, what }
     }
+}
+
+/// A resource as reports name it: built-in ones without their group. The inverse of what keys tell.
+pub fn resource_name(group: &str, plural: &str) -> String {
+    if is_bare(group) { plural.to_owned() } else { format!("{plural}.{group}") }
+}
+
+/// Whether a name of a report is a resource's: keys of other kinds are counted below their prefix or together.
+pub fn is_resource(name: &str) -> bool {
+    !name.contains(['/', '('])
 }
 
 /// Where the API server keeps a resource, below its prefix, by group (empty for the core) and plural.
@@ -60,7 +80,12 @@ pub fn directory_of(group: &str, plural: &str) -> String {
         ("", "nodes") => "minions".into(),
         ("", "services") => "services/specs".into(),
         ("networking.k8s.io" | "extensions", "ingresses") => "ingress".into(),
-        _ if !group.contains('.') || BUILT_IN_GROUPS.contains(&group) => plural.into(),
+        _ if is_bare(group) => plural.into(),
         _ => format!("{group}/{plural}"),
     }
+}
+
+/// Whether keys leave the group out.
+fn is_bare(group: &str) -> bool {
+    !group.contains('.') || BUILT_IN_GROUPS.contains(&group)
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::preflight::{Finding, Level};
 
-pub use kinds::{KindCount, KindFinding, directory_of};
+pub use kinds::{KindCount, KindFinding, directory_of, is_resource, resource_name};
 
 /// A rehearsal, from its first part to its last. Times are Unix milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -56,6 +56,8 @@ pub enum PartName {
     DnsVerify,
     /// It is looked up from inside the standby.
     DnsInside,
+    /// It is taken away again.
+    DnsRemove,
     /// What would be restarted is there.
     Restart,
 }
@@ -93,6 +95,7 @@ impl PartName {
             PartName::DnsSwitch => "dns-switch",
             PartName::DnsVerify => "dns-verify",
             PartName::DnsInside => "dns-inside",
+            PartName::DnsRemove => "dns-remove",
             PartName::Restart => "restart",
         }
     }

@@ -42,8 +42,8 @@ impl Drill {
             let first = format!("  {:11} {:>7}  ", part.name.name(), span(part.took_ms));
             text += &wrap(&summary(part), &first, &" ".repeat(first.len()));
             for trial in worth_telling(part) {
-                let first = format!("    {} {}  ", trial.level.name(), trial.name);
-                text += &wrap(&trial.what, &first, "         ");
+                let told = format!("{}: {}", trial.name, trial.what);
+                text += &wrap(&told, &format!("    {} ", trial.level.name()), "         ");
             }
         }
         text += &format!("\nNothing that serves users was changed. It took {}.\n", span(self.took_ms()));

@@ -57,11 +57,37 @@ fn kinds_are_found_where_the_api_server_keeps_them() {
 #[test]
 fn a_kind_passes_when_all_of_it_is_served() {
     let level = |found| {
-        let kind = KindCount { directory: "configmaps".into(), api_version: "v1".into(), found };
+        let kind = KindCount { resource: "configmaps".into(), api_version: "v1".into(), found };
         Trial::from(&kind).level
     };
     assert_eq!(level(KindFinding::Read { served: 3, held: 3 }), Level::Pass);
     assert_eq!(level(KindFinding::Read { served: 2, held: 3 }), Level::Fail);
     assert_eq!(level(KindFinding::Failed("no".into())), Level::Fail);
     assert_eq!(level(KindFinding::NotServed), Level::Fail);
+}
+
+#[test]
+fn resources_are_named_as_the_comparison_names_them() {
+    for (group, plural, name) in [
+        ("", "services", "services"),
+        ("", "endpoints", "endpoints"),
+        ("networking.k8s.io", "ingresses", "ingresses"),
+        ("apiextensions.k8s.io", "customresourcedefinitions", "customresourcedefinitions.apiextensions.k8s.io"),
+        ("example.com", "widgets", "widgets.example.com"),
+    ] {
+        assert_eq!(resource_name(group, plural), name);
+        let key = format!("{}/apps/name", directory_of(group, plural));
+        let object = crate::object_key::ObjectKey::parse(key.as_bytes()).unwrap();
+        assert_eq!(object.resource_name(), name, "{key}");
+        assert!(is_resource(name));
+    }
+    // A plain prefix, and what a comparison counts together.
+    assert!(!is_resource("/custom/") && !is_resource("(others)"));
+}
+
+#[test]
+fn a_long_name_breaks_no_line() {
+    let mut drill = drill(&[Level::Fail]);
+    drill.parts[0].trials[0].name = format!("{}.infrastructure.example.com", "w".repeat(40));
+    assert!(drill.text().lines().all(|line| line.chars().count() <= WIDTH), "{}", drill.text());
 }

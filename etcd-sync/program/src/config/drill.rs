@@ -36,3 +36,29 @@ impl DrillConfig {
         Ok(DrillConfig { name: drill_name, markdown, json, procedure })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::args::{Environment, parse_from};
+    use crate::config::{CommandConfig, Config};
+
+    fn name(args: &[&str]) -> Result<Option<String>, String> {
+        let environment = Environment::new();
+        let reach = ["etcd-sync", "--primary-endpoints=p", "--standby-endpoints=s", "drill"];
+        let made = parse_from(reach.iter().chain(args), &environment).and_then(|cli| Config::new(cli, &environment));
+        match made.map_err(|error| error.to_string())?.command {
+            CommandConfig::Drill(drill) => Ok(drill.name),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_scratch_name_is_not_the_domain() {
+        let domain = ["--domain=global.example.com", "--dns-address=10.1.0.10"];
+        assert_eq!(name(&domain).unwrap(), None);
+        let with = |scratch: &str| name(&[&domain[..], &[&format!("--drill-name={scratch}")]].concat());
+        assert_eq!(with("drill.example.com").unwrap().as_deref(), Some("drill.example.com"));
+        assert!(with("Global.Example.com.").unwrap_err().contains("it is the domain itself"));
+        assert!(name(&["--drill-name=drill.example.com"]).unwrap_err().contains("does nothing without --domain"));
+    }
+}

@@ -3,45 +3,18 @@
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use etcd_sync_integration::bind::{Bind, Key, Zone};
 use etcd_sync_integration::compare::await_true;
-use etcd_sync_integration::daemon::{Daemon, Output, run_command_with};
-use etcd_sync_integration::etcd::Cluster;
 use etcd_sync_integration::exact::PATIENCE;
-use etcd_sync_integration::kube::objects::{APPS, config_map, namespace};
-use etcd_sync_integration::kube::{ControlPlane, KubePair, PairOptions};
-use etcd_sync_integration::kube::{Kwok, NODE};
-use etcd_sync_store::Side;
-use serde_json::{Value, json};
-use tempfile::TempDir;
+use etcd_sync_integration::kube::ControlPlane;
+use etcd_sync_integration::kube::objects::{APPS, config_map};
+use serde_json::Value;
 
-const ZONE: &str = "example.test";
-const NAME: &str = "global.example.test";
-const COMMAND: Duration = Duration::from_secs(180);
-
-/// One of the two sites. They change roles, and keep their names.
-#[derive(Clone, Copy)]
-struct Site<'a> {
-    name: &'static str,
-    address: Ipv4Addr,
-    plane: &'a ControlPlane,
-    etcd: &'a Cluster,
-}
-
-/// Both sites, and what is around them.
-struct Stage<'a> {
-    a: Site<'a>,
-    b: Site<'a>,
-    bind: &'a Bind,
-    key: PathBuf,
-    folder: &'a Path,
-}
+use crate::stage::{COMMAND, NAME, Site, Stage, World};
 
 /// What clients were told.
 #[derive(Default)]
@@ -166,49 +139,6 @@ async fn killed_and_back(stage: &Stage<'_>, written: &Written) -> Result<()> {
 }
 
 impl Stage<'_> {
-    /// The flags for a link from `primary` to `standby`, with the name switched to the latter.
-    fn flags(&self, primary: Site<'_>, standby: Site<'_>) -> Vec<String> {
-        let mut flags = primary.etcd.flags(Side::Primary);
-        flags.extend(standby.etcd.flags(Side::Standby));
-        let (address, kubeconfig) = (standby.address, standby.plane.kubeconfig_file());
-        flags.extend([
-            format!("--standby-kubeconfig={}", kubeconfig.display()),
-            format!("--domain={NAME}"),
-            format!("--dns-address={address}"),
-            format!("--dns-from={}", primary.address),
-            "--dns-ttl=1".to_owned(),
-            format!("--dns-server={}", self.bind.address()),
-            format!("--dns-zone={ZONE}"),
-            format!("--dns-tsig-key-file={}", self.key.display()),
-            format!("--dns-resolver={}", self.bind.address()),
-            format!("--journal-folder={}", self.folder.display()),
-        ]);
-        flags
-    }
-
-    async fn command(&self, name: &str, primary: Site<'_>, standby: Site<'_>, more: &[&str]) -> Result<Output> {
-        let mut args = vec![name.to_owned()];
-        // One set of flags for all: those that a command does not know come by the environment.
-        args.extend(more.iter().map(|&flag| flag.to_owned()));
-        let flags = self.flags(primary, standby);
-        let env: Vec<(String, String)> = flags
-            .iter()
-            .filter_map(|flag| flag.trim_start_matches("--").split_once('='))
-            .map(|(flag, value)| (format!("ETCD_SYNC_{}", flag.to_uppercase().replace('-', "_")), value.to_owned()))
-            .collect();
-        let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        run_command_with(&args, &env, COMMAND).await
-    }
-
-    /// Starts a synchronizer and waits until it is in step.
-    async fn sync(&self, primary: Site<'_>, standby: Site<'_>) -> Result<Daemon> {
-        let mut flags = primary.etcd.flags(Side::Primary);
-        flags.extend(standby.etcd.flags(Side::Standby));
-        let daemon = Daemon::start(&flags, &[])?;
-        daemon.wait_line("Start Sync update", PATIENCE).await?;
-        Ok(daemon)
-    }
-
     /// Changes the roles; whoever is asked to stop the API server does so.
     async fn switchover(&self, from: Site<'_>, to: Site<'_>) -> Result<()> {
         let (asked, done) =
@@ -311,60 +241,4 @@ fn print_times(what: &str, report: &Value) {
     for step in steps.iter().filter_map(|planned| planned["step"].as_str()) {
         println!("  {step:16}  {:>6} ms", report["tookMilliseconds"][step]);
     }
-}
-
-/// What a test starts.
-struct World {
-    pair: KubePair,
-    bind: Bind,
-    folder: TempDir,
-    _nodes: [Kwok; 2],
-}
-
-impl World {
-    async fn start() -> Result<World> {
-        let folder = tempfile::tempdir()?;
-        let key = Key::new("failover-key")?;
-        let records = "global 1 IN A 10.0.0.1\n".to_owned();
-        let zone = Zone::Primary { name: ZONE.into(), records, update: Some(key.name.clone()) };
-        let bind = Bind::start(std::slice::from_ref(&key), &[zone]).await?;
-        key.write(&folder.path().join("key"))?;
-        let pair = KubePair::start(PairOptions::new()).await?;
-        pair.primary.api().create(&namespace(APPS)).await?;
-        let nodes = [node(&pair.primary, &bind).await?, node(&pair.standby, &bind).await?];
-        Ok(World { pair, bind, folder, _nodes: nodes })
-    }
-
-    fn stage(&self) -> Stage<'_> {
-        let KubePair { primary, standby, link, .. } = &self.pair;
-        let site = |name, last, plane, etcd| Site { name, address: Ipv4Addr::new(10, 0, 0, last), plane, etcd };
-        Stage {
-            a: site("a", 1, primary, &link.primary),
-            b: site("b", 2, standby, &link.standby),
-            bind: &self.bind,
-            key: self.folder.path().join("key"),
-            folder: self.folder.path(),
-        }
-    }
-}
-
-/// A node with what a management cluster runs: a pod to look the name up in, and one that holds old state.
-async fn node(plane: &ControlPlane, bind: &Bind) -> Result<Kwok> {
-    let kwok = Kwok::start(plane).await?;
-    kwok.install("nslookup", &format!("exec /usr/bin/nslookup -port={} \"$1\" 127.0.0.1", bind.port()))?;
-    plane.api().create(&namespace("cpaas-system")).await?;
-    for (name, label) in [("sentry", ("app", "sentry")), ("transformer", ("service_name", "cluster-transformer"))] {
-        let labels = json!({ label.0: label.1 });
-        let template = json!({
-            "metadata": { "labels": labels },
-            "spec": { "nodeName": NODE, "containers": [{ "name": "main", "image": "example.test/main" }] },
-        });
-        let spec = json!({ "replicas": 1, "selector": { "matchLabels": labels }, "template": template });
-        let metadata = json!({ "name": name, "namespace": "cpaas-system" });
-        plane
-            .api()
-            .create(&json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec }))
-            .await?;
-    }
-    Ok(kwok)
 }

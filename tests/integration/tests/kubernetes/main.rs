@@ -10,6 +10,7 @@
 
 mod circle;
 mod crds;
+mod drill;
 mod encryption;
 mod harness;
 mod healing;
@@ -20,6 +21,7 @@ mod prune;
 mod readiness;
 mod restart;
 mod service;
+mod stage;
 mod untouched;
 mod versions;
 mod workloads;

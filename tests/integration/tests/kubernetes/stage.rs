@@ -1,0 +1,159 @@
+//! The stage of the failover commands: two control planes with a node each, and a name server that takes updates.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Result;
+use etcd_sync_integration::bind::{Bind, Key, Zone};
+use etcd_sync_integration::daemon::{Daemon, Output, run_command_with};
+use etcd_sync_integration::etcd::Cluster;
+use etcd_sync_integration::exact::PATIENCE;
+use etcd_sync_integration::kube::objects::{APPS, namespace};
+use etcd_sync_integration::kube::{ControlPlane, KubePair, Kwok, NODE, PairOptions};
+use etcd_sync_store::Side;
+use serde_json::json;
+use tempfile::TempDir;
+
+/// The zone of the name server.
+pub const ZONE: &str = "example.test";
+/// What users look up.
+pub const NAME: &str = "global.example.test";
+/// Longest run of a command.
+pub const COMMAND: Duration = Duration::from_secs(180);
+
+/// One of the two sites. They change roles, and keep their names.
+#[derive(Clone, Copy)]
+pub struct Site<'a> {
+    pub name: &'static str,
+    pub address: Ipv4Addr,
+    pub plane: &'a ControlPlane,
+    pub etcd: &'a Cluster,
+}
+
+/// Both sites, and what is around them.
+pub struct Stage<'a> {
+    pub a: Site<'a>,
+    pub b: Site<'a>,
+    pub bind: &'a Bind,
+    pub key: PathBuf,
+    pub folder: &'a Path,
+    /// Where the API servers keep everything, as `--etcd-prefix` says it.
+    pub prefix: &'a str,
+}
+
+/// What a test starts.
+pub struct World {
+    pub pair: KubePair,
+    pub bind: Bind,
+    pub folder: TempDir,
+    _nodes: [Kwok; 2],
+}
+
+impl Stage<'_> {
+    /// The flags for a link from `primary` to `standby`, with the name switched to the latter.
+    pub fn flags(&self, primary: Site<'_>, standby: Site<'_>) -> Vec<String> {
+        let mut flags = primary.etcd.flags(Side::Primary);
+        flags.extend(standby.etcd.flags(Side::Standby));
+        let (address, kubeconfig) = (standby.address, standby.plane.kubeconfig_file());
+        flags.extend([
+            format!("--standby-kubeconfig={}", kubeconfig.display()),
+            format!("--domain={NAME}"),
+            format!("--dns-address={address}"),
+            format!("--dns-from={}", primary.address),
+            "--dns-ttl=1".to_owned(),
+            format!("--dns-server={}", self.bind.address()),
+            format!("--dns-zone={ZONE}"),
+            format!("--dns-tsig-key-file={}", self.key.display()),
+            format!("--dns-resolver={}", self.bind.address()),
+            format!("--journal-folder={}", self.folder.display()),
+            self.prefix_flag(),
+        ]);
+        flags
+    }
+
+    /// Runs a command.
+    pub async fn command(&self, name: &str, primary: Site<'_>, standby: Site<'_>, more: &[&str]) -> Result<Output> {
+        let mut args = vec![name.to_owned()];
+        // One set of flags for all: those that a command does not know come by the environment.
+        args.extend(more.iter().map(|&flag| flag.to_owned()));
+        let flags = self.flags(primary, standby);
+        let env: Vec<(String, String)> = flags
+            .iter()
+            .filter_map(|flag| flag.trim_start_matches("--").split_once('='))
+            .map(|(flag, value)| (format!("ETCD_SYNC_{}", flag.to_uppercase().replace('-', "_")), value.to_owned()))
+            .collect();
+        let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        run_command_with(&args, &env, COMMAND).await
+    }
+
+    /// Starts a synchronizer and waits until it is in step.
+    pub async fn sync(&self, primary: Site<'_>, standby: Site<'_>) -> Result<Daemon> {
+        let mut flags = primary.etcd.flags(Side::Primary);
+        flags.extend(standby.etcd.flags(Side::Standby));
+        flags.push(self.prefix_flag());
+        let daemon = Daemon::start(&flags, &[])?;
+        daemon.wait_line("Start Sync update", PATIENCE).await?;
+        Ok(daemon)
+    }
+
+    fn prefix_flag(&self) -> String {
+        format!("--prefix={}/", self.prefix)
+    }
+}
+
+impl World {
+    /// A pair of the usual kind.
+    pub async fn start() -> Result<World> {
+        World::start_with(PairOptions::new()).await
+    }
+
+    /// This pair, with a name server and a node on either side.
+    pub async fn start_with(options: PairOptions) -> Result<World> {
+        let folder = tempfile::tempdir()?;
+        let key = Key::new("failover-key")?;
+        let records = "global 1 IN A 10.0.0.1\n".to_owned();
+        let zone = Zone::Primary { name: ZONE.into(), records, update: Some(key.name.clone()) };
+        let bind = Bind::start(std::slice::from_ref(&key), &[zone]).await?;
+        key.write(&folder.path().join("key"))?;
+        let pair = KubePair::start(options).await?;
+        pair.primary.api().create(&namespace(APPS)).await?;
+        let nodes = [node(&pair.primary, &bind).await?, node(&pair.standby, &bind).await?];
+        Ok(World { pair, bind, folder, _nodes: nodes })
+    }
+
+    /// What a test acts on.
+    pub fn stage(&self) -> Stage<'_> {
+        let KubePair { primary, standby, link, .. } = &self.pair;
+        let site = |name, last, plane, etcd| Site { name, address: Ipv4Addr::new(10, 0, 0, last), plane, etcd };
+        Stage {
+            a: site("a", 1, primary, &link.primary),
+            b: site("b", 2, standby, &link.standby),
+            bind: &self.bind,
+            key: self.folder.path().join("key"),
+            folder: self.folder.path(),
+            prefix: &primary.options().etcd_prefix,
+        }
+    }
+}
+
+/// A node with what a management cluster runs: a pod to look the name up in, and one that holds old state.
+async fn node(plane: &ControlPlane, bind: &Bind) -> Result<Kwok> {
+    let kwok = Kwok::start(plane).await?;
+    kwok.install("nslookup", &format!("exec /usr/bin/nslookup -port={} \"$1\" 127.0.0.1", bind.port()))?;
+    plane.api().create(&namespace("cpaas-system")).await?;
+    for (name, label) in [("sentry", ("app", "sentry")), ("transformer", ("service_name", "cluster-transformer"))] {
+        let labels = json!({ label.0: label.1 });
+        let template = json!({
+            "metadata": { "labels": labels },
+            "spec": { "nodeName": NODE, "containers": [{ "name": "main", "image": "example.test/main" }] },
+        });
+        let spec = json!({ "replicas": 1, "selector": { "matchLabels": labels }, "template": template });
+        let metadata = json!({ "name": name, "namespace": "cpaas-system" });
+        plane
+            .api()
+            .create(&json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec }))
+            .await?;
+    }
+    Ok(kwok)
+}
