@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use etcd_sync_core::procedure::{Run, State, Step};
+use etcd_sync_core::procedure::{Command, Run, State, Step};
 use etcd_sync_core::role::Promotion;
 use etcd_sync_core::text::wrap;
 use etcd_sync_program::args::TableOutput;
@@ -93,6 +93,14 @@ async fn abandon(config: &Config, folder: Option<&Path>, output: TableOutput) ->
             "",
             "",
         );
+    } else if journal.run().last(Step::TakeRole).is_some() {
+        said += &wrap(
+            "It may have made this cluster a standby: `etcd-sync rejoin` or `etcd-sync run` completes the copy.",
+            "",
+            "",
+        );
+    } else if journal.run().command == Command::Rejoin {
+        said += "Nothing was changed.\n";
     } else {
         said += "Nothing was promoted. Start the primary's API servers, if they were stopped.\n";
         if let Some(had_role) = fenced {

@@ -1,9 +1,10 @@
 //! `etcd-sync rejoin`: the old primary becomes the standby of the cluster that was promoted over it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context, Error, Result, bail};
+use etcd_sync_core::procedure::{Outcome as Ended, Run, Step};
 use etcd_sync_core::rejoin::{Outcome as Done, Parting, Plan, Rejoining, Stand};
 use etcd_sync_core::saved::{What, file_name};
 use etcd_sync_program::Stop;
@@ -13,7 +14,11 @@ use serde_json::json;
 
 use super::confirm::confirm;
 use super::{Outcome, print, print_json, refused};
-use crate::rejoin::{Follower, Known, Rejoin, Synchronizer};
+use crate::procedure::journal::Journal;
+use crate::rejoin::{Follower, Known, Rejoin, Steps, Synchronizer};
+
+/// Files that interrupted calls have left, at most.
+const FILES_MAX: u32 = 99;
 
 /// Looks, asks, saves, changes the role, copies, proves. Exit code 1: refused, or it is not complete.
 pub async fn run(config: Config, options: RejoinConfig) -> Result<Outcome> {
@@ -30,7 +35,7 @@ pub async fn run(config: Config, options: RejoinConfig) -> Result<Outcome> {
         Err(reason) => return Ok(command.refuse(None, &reason)),
     };
     match &known.stand {
-        Stand::Standby(phase) => Ok(command.nothing_to_do(&known, phase.name())),
+        Stand::Standby(phase) => command.nothing_to_do(&known, phase.name()).await,
         Stand::Begun(rejoining) => command.go_on(&known, rejoining).await,
         Stand::Apart(parting) => command.begin(&known, *parting).await,
     }
@@ -44,10 +49,28 @@ struct Command<'a> {
 
 impl Command<'_> {
     async fn begin(&self, known: &Known, parting: Parting) -> Result<Outcome> {
+        let open = match Steps::find(self.rejoin).await? {
+            Ok(open) => open,
+            Err(reason) => return Ok(self.refuse(None, &format!("nothing was done: {reason}"))),
+        };
         let plan = self.rejoin.look(known, parting).await?;
-        self.show(&plan.text(self.options.limit.unwrap_or(usize::MAX)));
+        let (path, now) = self.path();
+        let path = match &open {
+            Some(steps) => beside_unfinished(steps.run(), path),
+            None => path,
+        };
+        let planned = plan.steps(&path.display().to_string());
+        let mut steps = match open {
+            Some(steps) => {
+                self.show(&format!("{}\n", steps.run().text()));
+                steps.plan(planned)
+            }
+            None => Steps::new(self.rejoin, planned),
+        };
+        let limit = self.options.limit.unwrap_or(usize::MAX);
+        self.show(&format!("{}\n{}\n", plan.text(limit), steps.run().plan_text()));
         if self.options.dry_run {
-            self.tell(Some(&plan), None, None, None);
+            self.tell(Some(&plan), Some(steps.run()), None, None, None);
             return Ok(Outcome::Success);
         }
         let deed = "save them and make this cluster the standby";
@@ -56,21 +79,39 @@ impl Command<'_> {
         }
         let stop = Stop::on_signals().context("cannot listen for signals")?;
         let (mut wanted, mut done) = (stop.clone(), Done::default());
+        steps.begin().await?;
         let outcome = tokio::select! {
             () = wanted.wanted() => stopped(),
-            outcome = self.execute(known, parting, &plan, &stop, &mut done) => outcome,
+            outcome = self.execute(known, &plan, (&path, now), &stop, &mut steps, &mut done) => outcome,
         };
-        self.end(Some(&plan), outcome, &done)
+        self.end(Some(&plan), outcome, &steps, &done)
     }
 
-    async fn execute(&self, known: &Known, parting: Parting, plan: &Plan, stop: &Stop, done: &mut Done) -> Result<()> {
-        let (path, now) = self.path();
-        let saved = self.rejoin.save(known, parting, &path, now, plan.to_save()).await?;
-        done.file = saved.file.as_ref().map(|file| file.display().to_string());
-        done.saved = saved.keys;
-        let rejoining = self.rejoin.take_role(known, &saved, plan.deletions()).await?;
-        done.role_changed = true;
-        self.complete(&rejoining, saved.follower, stop, done).await
+    async fn execute(
+        &self,
+        known: &Known,
+        plan: &Plan,
+        (path, now): (&Path, String),
+        stop: &Stop,
+        steps: &mut Steps<'_>,
+        done: &mut Done,
+    ) -> Result<()> {
+        steps.take(Step::Part, async |_| Ok(((), plan.found()))).await?;
+        let save = async |_: &mut Journal| {
+            let saved = self.rejoin.save(known, plan.parting, path, now, plan.to_save()).await?;
+            done.file = saved.file.as_ref().map(|file| file.display().to_string());
+            done.saved = saved.keys;
+            Ok((saved, done.saved_words()))
+        };
+        let saved = steps.take(Step::Save, save).await?;
+        let take_role = async |_: &mut Journal| {
+            let rejoining = self.rejoin.take_role(known, &saved, plan.deletions()).await?;
+            done.role_changed = true;
+            let words = format!("cluster {} is the standby of cluster {} now", known.clusters[0], known.clusters[1]);
+            Ok((rejoining, Ended::Done(words)))
+        };
+        let rejoining = steps.take(Step::TakeRole, take_role).await?;
+        self.complete(&rejoining, saved.follower, stop, steps, done).await
     }
 
     /// An earlier run has changed the role.
@@ -79,53 +120,98 @@ impl Command<'_> {
             "An earlier run made this cluster the standby of cluster {}:\nwhat is left of it is done now.\n",
             rejoining.primary
         ));
+        let mut steps = match Steps::find(self.rejoin).await? {
+            Ok(Some(steps)) => {
+                self.show(&format!("\n{}\n", steps.run().text()));
+                steps
+            }
+            Ok(None) => Steps::new(self.rejoin, rejoining.steps()),
+            Err(reason) => return Ok(self.refuse(None, &format!("nothing was done: {reason}"))),
+        };
         if self.options.dry_run {
-            self.tell(None, None, None, None);
+            self.tell(None, Some(steps.run()), None, None, None);
             return Ok(Outcome::Success);
         }
         let mut done = Done { saved: rejoining.saved, ..Done::default() };
         done.file = (!rejoining.file.is_empty()).then(|| rejoining.file.clone());
         let stop = Stop::on_signals().context("cannot listen for signals")?;
         let mut wanted = stop.clone();
-        let follower = self.rejoin.follow(&self.path().0, &known.clusters[0], rejoining.from + 1);
+        steps.begin().await?;
         let outcome = tokio::select! {
             () = wanted.wanted() => stopped(),
-            outcome = self.complete(rejoining, follower, &stop, &mut done) => outcome,
+            outcome = async {
+                steps.settle_role(rejoining).await?;
+                let follower = self.rejoin.follow(&self.path().0, &known.clusters[0], rejoining.from + 1);
+                self.complete(rejoining, follower, &stop, &mut steps, &mut done).await
+            } => outcome,
         };
-        self.end(None, outcome, &done)
+        self.end(None, outcome, &steps, &done)
     }
 
-    async fn complete(&self, rejoining: &Rejoining, follower: Follower, stop: &Stop, done: &mut Done) -> Result<()> {
-        let synchronizer = Synchronizer::start(self.rejoin, stop)?;
-        let converged = self.rejoin.converge(&synchronizer).await;
-        // What was written meanwhile is told in any case.
-        let followed = follower.finish(self.rejoin.standby_revision().await?).await?;
-        done.later_file = followed.file.map(|file| file.display().to_string());
-        (done.later, done.later_deleted, done.untold) = (followed.written, followed.deleted, followed.untold);
-        (done.revision, done.synchronizer) = converged?;
-        done.proof = Some(self.rejoin.prove().await?);
-        self.rejoin.finish(rejoining).await?;
+    async fn complete(
+        &self,
+        rejoining: &Rejoining,
+        follower: Follower,
+        stop: &Stop,
+        steps: &mut Steps<'_>,
+        done: &mut Done,
+    ) -> Result<()> {
+        let converge = async |journal: &mut Journal| {
+            let synchronizer = Synchronizer::start(self.rejoin, stop)?;
+            let converged = self.rejoin.converge(&synchronizer).await;
+            // What was written meanwhile is told in any case.
+            let followed = follower.finish(self.rejoin.standby_revision().await?).await?;
+            done.later_file = followed.file.map(|file| file.display().to_string());
+            (done.later, done.later_deleted, done.untold) = (followed.written, followed.deleted, followed.untold);
+            if converged.is_err() && done.later_file.is_some() {
+                journal.note(json!({ "laterSavedIn": done.later_file, "laterSaved": done.later })).await?;
+            }
+            (done.revision, done.synchronizer) = converged?;
+            Ok((synchronizer, done.converged_words()))
+        };
+        let synchronizer = steps.take(Step::Converge, converge).await?;
+        let prove = async |journal: &mut Journal| {
+            let proof = self.rejoin.prove().await?;
+            let words = proof.words();
+            done.proof = Some(proof);
+            // Whoever finds nothing left to do reads there how it came out.
+            journal.note(serde_json::to_value(&words)?).await?;
+            self.rejoin.finish(rejoining).await?;
+            Ok(((), words))
+        };
+        steps.take(Step::Prove, prove).await?;
         synchronizer.stop().await
     }
 
-    fn end(&self, plan: Option<&Plan>, outcome: Result<()>, done: &Done) -> Result<Outcome> {
-        self.tell(plan, None, outcome.as_ref().err(), Some(done));
-        self.show(&done.text());
+    fn end(&self, plan: Option<&Plan>, outcome: Result<()>, steps: &Steps<'_>, done: &Done) -> Result<Outcome> {
+        self.tell(plan, Some(steps.run()), None, outcome.as_ref().err(), Some(done));
+        self.show(&format!("\n{}", done.text()));
+        steps.show_end();
         outcome?;
         Ok(if done.is_good() { Outcome::Success } else { Outcome::Differences })
     }
 
-    fn nothing_to_do(&self, known: &Known, phase: &str) -> Outcome {
+    async fn nothing_to_do(&self, known: &Known, phase: &str) -> Result<Outcome> {
         let why = format!("it is the standby of cluster {} already ({phase})", known.clusters[1]);
-        if self.options.output == TableOutput::Json {
-            print_json(&json!({ "plan": null, "skipped": why, "refused": null, "error": null, "result": null }));
-        }
         self.show(&format!("Nothing to do:\n  {why}.\n"));
-        Outcome::Success
+        // Another command's run is none of this one's business when there is nothing to do.
+        let mut open = Steps::find(self.rejoin).await?.unwrap_or_default();
+        if let Some(steps) = open.as_mut().filter(|_| !self.options.dry_run) {
+            self.show("\nAn earlier run was interrupted before it could write down that it had ended:\n");
+            steps.settle_all(&why).await?;
+            steps.show_end();
+        }
+        let run = open.as_ref().map(Steps::run);
+        if self.options.output == TableOutput::Json {
+            print_json(
+                &json!({ "plan": null, "run": run, "skipped": why, "refused": null, "error": null, "result": null }),
+            );
+        }
+        Ok(if run.is_some_and(Run::warns) { Outcome::Differences } else { Outcome::Success })
     }
 
     fn refuse(&self, plan: Option<&Plan>, reason: &str) -> Outcome {
-        self.tell(plan, Some(reason), None, None);
+        self.tell(plan, None, Some(reason), None, None);
         refused(reason)
     }
 
@@ -135,11 +221,20 @@ impl Command<'_> {
         }
     }
 
-    fn tell(&self, plan: Option<&Plan>, refused: Option<&str>, error: Option<&Error>, done: Option<&Done>) {
+    fn tell(
+        &self,
+        plan: Option<&Plan>,
+        run: Option<&Run>,
+        refused: Option<&str>,
+        error: Option<&Error>,
+        done: Option<&Done>,
+    ) {
         if self.options.output == TableOutput::Json {
             let error = error.map(|error| format!("{error:#}"));
             let (plan, result) = (plan.map(Plan::json), done.map(Done::json));
-            print_json(&json!({ "plan": plan, "skipped": null, "refused": refused, "error": error, "result": result }));
+            print_json(&json!({
+                "plan": plan, "run": run, "skipped": null, "refused": refused, "error": error, "result": result,
+            }));
         }
     }
 
@@ -149,6 +244,15 @@ impl Command<'_> {
         let given = self.options.backup.clone();
         (given.unwrap_or_else(|| file_name(What::Rejoin, &self.config.link, &now).into()), now)
     }
+}
+
+/// The same command is given again: a file that its interrupted call has left stays as it is.
+fn beside_unfinished(run: &Run, path: PathBuf) -> PathBuf {
+    if run.last(Step::Save).is_none() || !path.exists() {
+        return path;
+    }
+    let numbered = (2..=FILES_MAX).map(|number| PathBuf::from(format!("{}.{number}", path.display())));
+    numbered.into_iter().find(|free| !free.exists()).unwrap_or(path)
 }
 
 fn stopped() -> Result<()> {

@@ -1,5 +1,7 @@
 //! Takes the steps of a run, one after the other.
 
+use std::path::Path;
+
 use anyhow::Result;
 use etcd_sync_core::procedure::{Command, Outcome, Planned, Run, Step};
 use etcd_sync_core::text::wrap;
@@ -21,11 +23,7 @@ pub async fn go_on_or_begin(
     };
     let run = journal.run();
     if run.command != command {
-        return Ok(Err(format!(
-            "run {} of `etcd-sync {}` is not finished: go on with it, or give it up with `etcd-sync journal --abandon`",
-            run.id,
-            run.command.name()
-        )));
+        return Ok(Err(other_command(run)));
     }
     let id = run.id.clone();
     let mut replanned = run.clone();
@@ -75,13 +73,23 @@ pub async fn execute(
     }
     if table {
         print(&format!("\n{}", journal.run().end_text()));
-        copy_told(context, journal.run());
+        show_copy(context.procedure.journal_folder.as_deref(), journal.run());
     }
     Ok(())
 }
 
-fn copy_told(context: &Context<'_>, run: &Run) {
-    if let Some(folder) = &context.procedure.journal_folder {
+/// Why another command may not begin.
+pub fn other_command(run: &Run) -> String {
+    format!(
+        "run {} of `etcd-sync {}` is not finished: go on with it, or give it up with `etcd-sync journal --abandon`",
+        run.id,
+        run.command.name()
+    )
+}
+
+/// Tells where the run's copy lies.
+pub fn show_copy(folder: Option<&Path>, run: &Run) {
+    if let Some(folder) = folder {
         let path = super::journal::copy_path(folder, run);
         if path.exists() {
             print(&wrap(&path.display().to_string(), "Journal         ", "                "));

@@ -1,6 +1,6 @@
 //! The steps of `etcd-sync rejoin`. Each looks first whether it is done already, so that whoever was interrupted begins again:
 //! [`Rejoin::know`], [`Rejoin::look`], [`Rejoin::save`], [`Rejoin::take_role`], [`Synchronizer::start`],
-//! [`Rejoin::converge`], [`Rejoin::prove`], [`Rejoin::finish`].
+//! [`Rejoin::converge`], [`Rejoin::prove`], [`Rejoin::finish`]. [`Steps`] writes them into the journal, which lies in the old primary.
 //!
 //! `pair.primary` is the new primary, `pair.standby` the old one.
 
@@ -9,15 +9,18 @@ mod follow;
 mod know;
 mod look;
 mod role;
+mod steps;
 
 pub use converge::Synchronizer;
 pub use follow::Follower;
 pub use know::Known;
 pub use look::Saved;
+pub use steps::Steps;
 
 use anyhow::{Context, Result};
 use etcd_sync_core::kv::Revision;
 use etcd_sync_program::config::{Config, RejoinConfig};
+use etcd_sync_program::now_ms;
 use etcd_sync_store::encryption::Encryption;
 use etcd_sync_store::pair::Pair;
 
@@ -27,12 +30,15 @@ pub struct Rejoin<'a> {
     options: &'a RejoinConfig,
     pair: Pair,
     encryption: Encryption,
+    /// When the command was called, in Unix milliseconds.
+    called_ms: u64,
 }
 
 impl<'a> Rejoin<'a> {
     /// Makes the clients; nothing is sent yet.
     pub fn new(config: &'a Config, options: &'a RejoinConfig) -> Result<Self> {
-        Ok(Rejoin { config, options, pair: config.pair()?, encryption: config.encryption()? })
+        let called_ms = now_ms();
+        Ok(Rejoin { config, options, pair: config.pair()?, encryption: config.encryption()?, called_ms })
     }
 
     /// The newest revision of the cluster that rejoins.

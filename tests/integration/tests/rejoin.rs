@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use etcd_sync_core::kv::{KeyRange, KeyValue};
+use etcd_sync_core::procedure::{Command as Of, Outcome as Ended, Run, State, Step};
 use etcd_sync_core::rejoin::{Rejoining, take_role};
 use etcd_sync_core::request::{Op, Txn};
 use etcd_sync_core::role::{How, Promotion, promote};
@@ -18,7 +19,7 @@ use etcd_sync_core::saved::{Decoder, Said};
 use etcd_sync_core::scope::{Scope, ScopeConfig};
 use etcd_sync_core::state::{Checkpoint, Phase, ROLE_STANDBY, cluster_id_text};
 use etcd_sync_integration::compare::{await_true, dump};
-use etcd_sync_integration::daemon::{Output, run_command};
+use etcd_sync_integration::daemon::{Output, run_command, run_command_with};
 use etcd_sync_integration::data;
 use etcd_sync_integration::etcd::ClusterOptions;
 use etcd_sync_integration::exact::{PATIENCE, delete_all};
@@ -87,6 +88,33 @@ async fn rejoin(link: &Link, more: &[&str]) -> Result<Output> {
         ensure!(!text.contains(SECRET), "a value is in an output");
     }
     Ok(output)
+}
+
+/// The runs in the old primary's journal, oldest first.
+async fn journal(link: &Link) -> Result<Vec<Run>> {
+    let mut args = vec!["journal".to_owned()];
+    args.extend(link.flags(&["-o", "json"]));
+    let document = json_of(&run_command(&args).await?)?;
+    let runs = document["runs"].as_array().context("there are runs")?.iter();
+    runs.map(|run| Ok(serde_json::from_value(run["run"].clone())?)).collect()
+}
+
+async fn only_run(link: &Link) -> Result<Run> {
+    let mut runs = journal(link).await?;
+    ensure!(runs.len() == 1, "{runs:?}");
+    runs.pop().context("there is one")
+}
+
+/// Which steps were begun, in their order, and how each ended.
+fn story(run: &Run) -> Vec<(Step, &str)> {
+    run.steps.iter().map(|record| (record.step, record.outcome.as_ref().map_or("-", Ended::name))).collect()
+}
+
+/// The journal as a command leaves it that is killed: `run` is not finished.
+async fn leave_open(link: &Link, run: &Run) -> Result<()> {
+    link.standby.put(link.keys.journal_entry(&run.id), run.encode()).await?;
+    link.standby.put(&link.keys.open_run, &run.id).await?;
+    Ok(())
 }
 
 fn json_of(output: &Output) -> Result<Value> {
@@ -374,9 +402,9 @@ fn union(folder: &Path) -> Result<std::collections::BTreeSet<(Bytes, Bytes)>> {
     Ok(all)
 }
 
-fn start(link: &Link, more: &[&str]) -> Result<Process> {
+fn start(link: &Link, journal: &Path, more: &[&str]) -> Result<Process> {
     let mut command = Command::new(tools::etcd_sync()?);
-    command.arg("rejoin").args(link.flags(more));
+    command.arg("rejoin").args(link.flags(more)).arg(format!("--journal-folder={}", journal.display()));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     Process::spawn("etcd-sync rejoin", command)
 }
@@ -398,11 +426,12 @@ async fn a_kill_at_any_stage_loses_nothing() -> Result<()> {
         link.primary.put(key(&format!("bulk-{i}")), SECRET).await?;
     }
     let before = held(&link).await?;
-    let folder = tempfile::tempdir()?;
-    let path = |round: usize| -> PathBuf { folder.path().join(format!("{round}")) };
+    let (folder, copies) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    // From the second round on the very same command is given again.
+    let path = |round: usize| -> PathBuf { folder.path().join(format!("{}", round.min(1))) };
     let record = || async { anyhow::Ok(link.checkpoint().await?.map(|record| (record.phase, record.revision))) };
     for round in 0..8 {
-        let mut process = start(&link, &["--yes", &format!("--backup={}", path(round).display())])?;
+        let mut process = start(&link, copies.path(), &["--yes", &format!("--backup={}", path(round).display())])?;
         match round {
             0 => tokio::time::sleep(Duration::from_millis(100)).await,
             1 => await_true("a file is there", PATIENCE, || async { Ok(path(round).exists()) }).await?,
@@ -443,6 +472,102 @@ async fn a_kill_at_any_stage_loses_nothing() -> Result<()> {
     ensure!(difference.is_empty(), "not equal:\n{difference}");
     let again = json_of(&rejoin(&link, &["--yes", "-o", "json"]).await?)?;
     ensure!(again["skipped"].is_string(), "{again}");
+
+    // One run, and what was done once is not done again.
+    let run = only_run(&link).await?;
+    ensure!(run.state == State::Completed && run.attempts.len() >= 6, "{run:?}");
+    let story = story(&run);
+    println!("{}", run.text());
+    let role = story.iter().position(|one| *one == (Step::TakeRole, "done")).context("the role was taken")?;
+    let before = story[..role].iter().all(|(step, _)| [Step::Part, Step::Save, Step::TakeRole].contains(step));
+    let behind = story[role + 1..].iter().all(|(step, _)| [Step::Converge, Step::Prove].contains(step));
+    ensure!(before && behind, "{story:?}");
+    ensure!(!story.iter().any(|(_, ended)| *ended == "FAILED"), "{story:?}");
+    assert_eq!(std::fs::read_dir(copies.path())?.count(), 1, "one copy of one run");
+    Ok(())
+}
+
+/// What a kill leaves between a deed and its entry: the journal agrees with the deed afterwards, and nothing is done twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_journal_tells_what_was_done_whatever_it_missed() -> Result<()> {
+    let link = parted(20).await?;
+    live_apart(&link).await?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("saved.jsonl");
+    let mut args = vec!["rejoin".to_owned()];
+    let (backup, copies) = (format!("--backup={}", file.display()), folder.path().join("journal"));
+    args.extend(link.flags(&["--yes", &backup, &format!("--journal-folder={}", copies.display())]));
+    let output = run_command_with(&args, &[("USER", "ada"), ("HOSTNAME", "bastion")], PATIENCE).await?;
+    assert_eq!(output.code, Some(0), "{output:?}");
+    println!("{}", output.stdout);
+    for told in ["The rejoin is complete", &copies.display().to_string(), "1  part             done"] {
+        ensure!(output.stdout.contains(told), "{told}: {}", output.stdout);
+    }
+    let wide = |line: &&str| line.chars().count() > 80 && !line.contains("/registry/");
+    assert_eq!(output.stdout.lines().filter(wide).count(), 0, "{}", output.stdout);
+    let whole = only_run(&link).await?;
+    let steps = Of::Rejoin.steps();
+    assert_eq!(story(&whole), steps.iter().map(|step| (*step, "done")).collect::<Vec<_>>());
+    assert_eq!((whole.state, &*whole.attempts[0].by), (State::Completed, "ada@bastion"));
+    let words = |step| whole.outcome(step).map(|outcome| outcome.what().to_owned()).unwrap_or_default();
+    ensure!(words(Step::Part).contains("6 written only here, 1 deleted only here, 1 only here for"), "{whole:?}");
+    assert_eq!(words(Step::Save), format!("8 values saved in {}", file.display()));
+    ensure!(whole.plan[1].what.contains(&*file.display().to_string()), "{:?}", whole.plan);
+    ensure!(link.standby.get(&link.keys.open_run).await?.is_none(), "it is open still");
+    let record = link.standby.get(&link.keys.rejoin).await?.context("no record")?;
+    let finished = Rejoining::decode(&record.value)?;
+    let begun = Rejoining { done: false, ..finished.clone() };
+    let cut = |keep: usize| {
+        let mut run = Run { state: State::Open, ..whole.clone() };
+        run.steps.truncate(keep);
+        let last = run.steps.last_mut().expect("it has steps");
+        (last.ended_ms, last.outcome) = (None, None);
+        run
+    };
+    let state = |output: &Output| anyhow::Ok(json_of(output)?["run"]["state"].clone());
+
+    // Killed when everything was done.
+    leave_open(&link, &cut(5)).await?;
+    let dry = rejoin(&link, &["--dry-run", "-o", "json"]).await?;
+    ensure!(dry.code == Some(0) && state(&dry)? == "open", "{dry:?}");
+    assert_eq!(only_run(&link).await?, cut(5), "a dry run wrote");
+    let output = rejoin(&link, &["--yes", "-o", "json"]).await?;
+    ensure!(output.code == Some(0) && state(&output)? == "completed", "{output:?}");
+    let run = only_run(&link).await?;
+    assert_eq!((run.outcome(Step::Prove), run.steps.len()), (whole.outcome(Step::Prove), 6));
+
+    // Killed when the role had just changed.
+    link.standby.put(&link.keys.rejoin, begun.encode()).await?;
+    leave_open(&link, &cut(3)).await?;
+    let output = rejoin(&link, &["--yes", "-o", "json"]).await?;
+    ensure!(output.code == Some(0) && state(&output)? == "completed", "{output:?}");
+    let run = only_run(&link).await?;
+    let mut expected = vec![(Step::Part, "done"), (Step::Save, "done"), (Step::TakeRole, "-")];
+    expected.extend(steps[2..].iter().map(|step| (*step, "done")));
+    assert_eq!(story(&run), expected);
+    ensure!(run.outcome(Step::TakeRole).is_some_and(|role| role.what().contains("interrupted")), "{run:?}");
+
+    // Given up then: another run tells what it finds. Only the new primary's loss would leave somebody here.
+    link.standby.put(&link.keys.rejoin, begun.encode()).await?;
+    leave_open(&link, &cut(4)).await?;
+    let mut abandon = vec!["journal".to_owned()];
+    abandon.extend(link.flags(&["--abandon"]));
+    let given_up = run_command(&abandon).await?;
+    ensure!(given_up.code == Some(0) && given_up.stdout.contains("completes the copy"), "{given_up:?}");
+    let output = rejoin(&link, &["--yes", "-o", "json"]).await?;
+    ensure!(output.code == Some(0) && state(&output)? == "completed", "{output:?}");
+    let runs = journal(&link).await?;
+    assert_eq!((runs.len(), runs[0].state), (2, State::Abandoned));
+    assert_eq!(story(&runs[1]), story(&whole));
+    assert_eq!(runs[1].outcome(Step::Save), whole.outcome(Step::Save));
+
+    // Another command's run is left alone.
+    let other = Run::new("zzz".into(), Of::Switchover, &whole.link, Vec::new());
+    link.standby.put(&link.keys.rejoin, begun.encode()).await?;
+    leave_open(&link, &other).await?;
+    let output = rejoin(&link, &["--yes"]).await?;
+    ensure!(output.code == Some(1) && output.stderr.contains("run zzz of `etcd-sync switchover`"), "{output:?}");
+    assert_eq!(journal(&link).await?.pop(), Some(other));
     Ok(())
 }
 

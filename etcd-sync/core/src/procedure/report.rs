@@ -34,6 +34,9 @@ impl Run {
     pub fn end_text(&self) -> String {
         let mut text = String::new();
         match self.state {
+            State::Completed if self.command == Command::Rejoin && self.warns() => {
+                text += &format!("The rejoin has ended, with a warning (run {}).\n", self.id);
+            }
             State::Completed => text += &format!("{} is complete (run {}).\n", capital(self.command), self.id),
             State::Abandoned => text += &format!("Run {} was abandoned.\n", self.id),
             State::Open => {
@@ -67,6 +70,11 @@ impl Run {
     pub fn nothing_lost(&self) -> bool {
         let done = |step| matches!(self.outcome(step), Some(Outcome::Done(_)));
         self.loss.is_none() && done(Step::Compare) && done(Step::Promote)
+    }
+
+    /// Whether a step ended with a warning when it was taken last.
+    pub fn warns(&self) -> bool {
+        self.plan.iter().any(|planned| matches!(self.outcome(planned.step), Some(Outcome::Warned(_))))
     }
 
     /// What was lost, in a sentence.
@@ -133,8 +141,8 @@ impl Run {
         json!({
             "run": self,
             "next": self.next(),
-            "recoveryPoint": self.recovery_point(),
-            "nothingLost": self.nothing_lost(),
+            "recoveryPoint": (self.command != Command::Rejoin).then(|| self.recovery_point()),
+            "nothingLost": (self.command != Command::Rejoin).then(|| self.nothing_lost()),
             "recoveryTimeMilliseconds": recovery.map(|recovery| recovery.until_ms - recovery.from_ms),
             "tookMilliseconds": took,
         })

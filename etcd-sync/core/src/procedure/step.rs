@@ -115,11 +115,12 @@ impl Step {
     }
 
     /// The step that cannot be taken back, for a step that only tells whether it may be taken: what was seen in an earlier
-    /// attempt says nothing about now.
+    /// attempt says nothing about now. A copy goes on until it is proved.
     pub fn proves_for(self) -> Option<Step> {
         match self {
             Step::StopWriters | Step::Drain | Step::Compare => Some(Step::Promote),
             Step::Part | Step::Save => Some(Step::TakeRole),
+            Step::Converge => Some(Step::Prove),
             _ => None,
         }
     }

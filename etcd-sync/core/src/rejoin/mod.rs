@@ -4,6 +4,7 @@
 mod found;
 mod plan;
 mod role;
+mod steps;
 #[cfg(test)]
 mod tests;
 mod text;

@@ -1,6 +1,7 @@
 use bytes::Bytes;
 
 use super::*;
+use crate::procedure::{Command, Outcome as Ended, Run, State, Step};
 use crate::request::{Compare, Op};
 use crate::role::How;
 use crate::state::{StateKeys, Witness};
@@ -263,4 +264,73 @@ fn lists_are_bounded_and_counts_are_not() {
     }
     assert_eq!(plan.deleted_here.first.len(), crate::check::KEPT_MAX);
     assert_eq!(plan.deleted_here.count, crate::check::KEPT_MAX as u64 + 1);
+}
+
+/// The steps of a whole run as the journal has them.
+#[test]
+fn the_journal_tells_the_story() {
+    let plan = plan();
+    let mut run =
+        Run::new("20260102T030405Z-f3a9".into(), Command::Rejoin, "default", plan.steps("/safe/rejoin.jsonl"));
+    let mut done = Outcome {
+        file: Some("/safe/rejoin.jsonl".into()),
+        saved: 9,
+        later_file: Some("/safe/rejoin.jsonl.later".into()),
+        later: 1,
+        later_deleted: 2,
+        revision: 210,
+        ..Outcome::default()
+    };
+    let proof = Proof::Complete { revision: 211, compared: 40 };
+    let mut at_ms = 0;
+    let mut take = |run: &mut Run, step: Step, outcome: Option<Ended>| {
+        run.begin(step, at_ms);
+        at_ms += 1_500;
+        outcome.into_iter().for_each(|outcome| run.end(outcome, at_ms));
+    };
+    run.attempt("ada@bastion", 0);
+    take(&mut run, Step::Part, Some(plan.found()));
+    take(&mut run, Step::Save, Some(done.saved_words()));
+    // Killed here, behind the change of the role.
+    take(&mut run, Step::TakeRole, None);
+    run.attempt("ada@bastion", 60_000);
+    take(&mut run, Step::TakeRole, rejoining().settled(Step::TakeRole));
+    take(&mut run, Step::Converge, Some(done.converged_words()));
+    // And here.
+    take(&mut run, Step::Prove, None);
+    run.attempt("ada@bastion", 120_000);
+    assert_eq!(run.next(), Some(Step::Converge), "the copy goes on until it is proved");
+    done.later_file = None;
+    done.later_deleted = 0;
+    take(&mut run, Step::Converge, Some(done.converged_words()));
+    take(&mut run, Step::Prove, Some(proof.words()));
+    assert_eq!(run.state, State::Completed);
+    let text = format!("{}\n{}", run.plan_text(), run.text());
+    assert_eq!(text, include_str!("journal.txt"), "\n{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+}
+
+#[test]
+fn a_run_that_finds_the_role_changed_says_who_did_what() {
+    let rejoining = rejoining();
+    let steps: Vec<Step> = rejoining.steps().into_iter().map(|planned| planned.step).collect();
+    assert_eq!(steps, Command::Rejoin.steps());
+    assert_eq!(steps, plan().steps("f").into_iter().map(|planned| planned.step).collect::<Vec<_>>());
+    let settled: Vec<Step> = steps.into_iter().filter(|step| rejoining.settled(*step).is_some()).collect();
+    assert_eq!(settled, [Step::Part, Step::Save, Step::TakeRole]);
+    assert_eq!(rejoining.settled(Step::Save), Some(Ended::Done("3 values saved in saved.jsonl".into())));
+    let nothing = Rejoining { saved: 0, file: String::new(), ..rejoining };
+    assert!(matches!(nothing.settled(Step::Save), Some(Ended::Skipped(_))));
+}
+
+#[test]
+fn what_is_not_good_is_a_warning_in_the_journal() {
+    let untold = Outcome { untold: Some((5, 9)), ..Outcome::default() };
+    assert!(
+        matches!(untold.converged_words(), Ended::Warned(words) if words.contains("between the revisions 5 and 9"))
+    );
+    let differs = Proof::Differs { revision: 7, missed: 1, mismatched: 2 };
+    assert!(
+        matches!(differs.words(), Ended::Warned(words) if words.contains("1 key missed here and 2 values different"))
+    );
 }

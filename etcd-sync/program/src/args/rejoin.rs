@@ -51,6 +51,10 @@ pub struct RejoinArgs {
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration("1s", "7d"))]
     pub timeout: Duration,
 
+    /// Folder for a copy of the journal; default: etcd-sync in the user's state folder (~/.local/state)
+    #[arg(long, value_name = "FOLDER", help_heading = "Journal")]
+    pub journal_folder: Option<PathBuf>,
+
     /// Form of the output on stdout; JSON cannot ask, so it needs --yes or --dry-run
     #[arg(short, long, value_name = "FORMAT", default_value = "table", help_heading = "Output")]
     pub output: TableOutput,

@@ -1,4 +1,4 @@
-//! What `switchover`, `failover` and `journal` work with.
+//! What `switchover`, `failover` and `journal` work with, and where every journal's copy goes.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -144,14 +144,14 @@ impl JournalConfig {
 }
 
 /// Where a user's programs keep what they must remember.
-fn journal_folder(environment: &Environment) -> Option<PathBuf> {
+pub(super) fn journal_folder(environment: &Environment) -> Option<PathBuf> {
     let named = variable(environment, "XDG_STATE_HOME").map(PathBuf::from);
     let home = || Some(PathBuf::from(variable(environment, "HOME")?).join(".local/state"));
     Some(named.or_else(home)?.join("etcd-sync"))
 }
 
 /// User and host, for the journal.
-fn by(environment: &Environment) -> String {
+pub(super) fn by(environment: &Environment) -> String {
     let user = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(|name| variable(environment, name));
     format!("{}@{}", user.unwrap_or("unknown"), super::host(environment))
 }

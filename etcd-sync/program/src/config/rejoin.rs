@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::procedure::{by, journal_folder};
 use super::{holder, limit, service_host};
 use crate::args::{Environment, RejoinArgs, TableOutput};
 
@@ -29,6 +30,10 @@ pub struct RejoinConfig {
     pub limit: Option<usize>,
     /// Identity in the election.
     pub holder: String,
+    /// Where a copy of the journal goes; `None`: there is no place for it.
+    pub journal_folder: Option<PathBuf>,
+    /// Who runs it: user and host.
+    pub by: String,
 }
 
 impl RejoinConfig {
@@ -44,6 +49,8 @@ impl RejoinConfig {
             output: args.output,
             limit: limit(args.limit),
             holder: format!("rejoin-{}", holder(environment)),
+            journal_folder: args.journal_folder.or_else(|| journal_folder(environment)),
+            by: by(environment),
         }
     }
 }
