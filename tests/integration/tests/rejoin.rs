@@ -475,7 +475,7 @@ async fn a_kill_at_any_stage_loses_nothing() -> Result<()> {
 
     // One run, and what was done once is not done again.
     let run = only_run(&link).await?;
-    ensure!(run.state == State::Completed && run.attempts.len() >= 6, "{run:?}");
+    ensure!(run.state == State::Completed && run.attempts.len() >= 3, "{run:?}");
     let story = story(&run);
     println!("{}", run.text());
     let role = story.iter().position(|one| *one == (Step::TakeRole, "done")).context("the role was taken")?;
@@ -503,7 +503,7 @@ async fn the_journal_tells_what_was_done_whatever_it_missed() -> Result<()> {
     for told in ["The rejoin is complete", &copies.display().to_string(), "1  part             done"] {
         ensure!(output.stdout.contains(told), "{told}: {}", output.stdout);
     }
-    let wide = |line: &&str| line.chars().count() > 80 && !line.contains("/registry/");
+    let wide = |line: &&str| line.chars().count() > 80 && !line.contains(&*folder.path().to_string_lossy());
     assert_eq!(output.stdout.lines().filter(wide).count(), 0, "{}", output.stdout);
     let whole = only_run(&link).await?;
     let steps = Of::Rejoin.steps();
