@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::confirm::typed;
 use super::{Outcome, print, print_json, refused};
-use crate::procedure::facts::{self, Gone};
+use crate::procedure::facts::{self, Life};
 use crate::procedure::journal::{Journal, new_id};
 use crate::procedure::look::{self, look};
 use crate::procedure::{Context, Equipment, execute, go_on_or_begin, intent, steps};
@@ -110,11 +110,11 @@ async fn begin(context: &Context<'_>, options: &FailoverConfig, run: &mut Run) -
     }
     run.accepted.checks.clone_from(&options.procedure.accept);
     run.accepted.live_primary = options.despite_live_primary.as_deref() == Some(WORDS);
-    let lives = match facts::primary_is_gone(context).await {
+    let lives = match facts::primary_life(context).await {
         _ if run.accepted.live_primary => None,
-        Gone::Gone => None,
-        Gone::Answers => Some("the primary answers".to_owned()),
-        Gone::Unknown(why) => Some(format!("it is not known whether the primary lives ({why})")),
+        Life::Silent => None,
+        Life::Answers => Some("the primary answers".to_owned()),
+        Life::Unknown(why) => Some(format!("it is not known whether the primary lives ({why})")),
     };
     let found = facts::loss(context).await?;
     let lives = lives.or_else(|| found.as_ref().err().filter(|_| !run.accepted.live_primary).cloned());

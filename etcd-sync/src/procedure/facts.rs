@@ -26,25 +26,25 @@ const SIGNS: Duration = Duration::from_secs(8);
 /// Values read at once when owners are looked for; halved when they are too large.
 const PAGE: i64 = 500;
 
-/// What became of a primary.
-pub enum Gone {
+/// Whether a primary lives.
+pub enum Life {
     /// It answers with a quorum, so it can take writes.
     Answers,
     /// Nobody can tell from here: it answers, but not to us.
     Unknown(String),
     /// It does not answer.
-    Gone,
+    Silent,
 }
 
-/// Asks the primary whether it is there. Only silence is taken for its end: who is refused has reached somebody.
-pub async fn primary_is_gone(context: &Context<'_>) -> Gone {
+/// Asks the primary. Only silence is taken for its end: who is refused has reached somebody.
+pub async fn primary_life(context: &Context<'_>) -> Life {
     match tokio::time::timeout(PRIMARY_PATIENCE, context.pair.primary.identity()).await {
-        Ok(Ok(_)) => Gone::Answers,
+        Ok(Ok(_)) => Life::Answers,
         Err(_)
         | Ok(Err(Error::Connect { .. } | Error::Broken { .. } | Error::Timeout { .. } | Error::LostQuorum { .. })) => {
-            Gone::Gone
+            Life::Silent
         }
-        Ok(Err(error)) => Gone::Unknown(error.to_string()),
+        Ok(Err(error)) => Life::Unknown(error.to_string()),
     }
 }
 

@@ -11,7 +11,8 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::apiserver;
 
-/// How long nothing may be written: where the writers are known to be stopped, and where nobody knows. A Kubernetes control plane that lives writes at least every ten seconds (its own lease: IdentityLease in
+/// How long nothing may be written: where the writers are known to be stopped, and where nobody knows. A Kubernetes
+/// control plane that lives writes at least every ten seconds (its own lease: IdentityLease in
 /// pkg/controlplane/apiserver/config.go; the endpoint leases: master-leases).
 const STOPPED: Duration = Duration::from_secs(3);
 const UNKNOWN: Duration = Duration::from_secs(15);

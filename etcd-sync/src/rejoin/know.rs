@@ -71,6 +71,16 @@ impl Rejoin<'_> {
             Err(refusal @ Refusal::Record(_)) => return Err(refusal.into()),
             Err(refusal) => return Ok(Err(refusal.to_string())),
         };
+        // Users may still be on the old primary: the domain is switched behind the promotion.
+        if matches!(stand, Stand::Apart(_))
+            && let Some(run) = &new_record.open_run
+        {
+            return Ok(Err(format!(
+                "run {} that promoted the new primary is not finished, so users may still be on this cluster: finish it there first, \
+                 with the same command again, or give it up with `etcd-sync journal --abandon`",
+                printable(&run.value)
+            )));
+        }
         if matches!(stand, Stand::Apart(_))
             && let Some(why) = self.preflight().await?
         {

@@ -17,7 +17,7 @@ use tracing::warn;
 use super::compare::compared;
 use super::since::written_since;
 use crate::procedure::Context;
-use crate::procedure::facts::{Gone, primary_is_gone};
+use crate::procedure::facts::{Life, primary_life};
 use crate::procedure::journal::Journal;
 
 /// The checkpoint of an idle link is written every now and then, and each write makes one try fail.
@@ -63,7 +63,7 @@ pub async fn promote_lost(context: &Context<'_>, despite: bool, journal: &mut Jo
             return Ok(Err(why));
         }
         // It may have come back since it was looked at.
-        if !despite && let Gone::Answers = primary_is_gone(context).await {
+        if !despite && let Life::Answers = primary_life(context).await {
             return Ok(Err(
                 "the primary answers again: stop it, or give this run up (`etcd-sync journal --abandon`)".into()
             ));
