@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use anyhow::Result;
 use etcd_sync_core::preflight::switch::{Compared, Last};
-use etcd_sync_core::procedure::{Command, Missing, Outcome as Ended, Run, State, Step, plan};
+use etcd_sync_core::procedure::{Command, Missing, Outcome as Ended, Run, Step, plan};
 use etcd_sync_program::args::TableOutput;
 use etcd_sync_program::config::{Config, FailoverConfig};
 use serde_json::json;
 
 use super::confirm::typed;
-use super::{Outcome, print, print_json, refused};
+use super::{Outcome, print, print_json, refused, refused_as};
 use crate::procedure::facts::{self, Life};
 use crate::procedure::journal::{Journal, new_id};
 use crate::procedure::look::{self, look};
-use crate::procedure::{Context, Equipment, execute, go_on_or_begin, intent, steps};
+use crate::procedure::{Context, Equipment, conduct, go_on_or_begin, intent, steps};
 use crate::readiness::{For, Readiness};
 
 /// What must be said to go on although the primary lives.
@@ -33,8 +33,8 @@ pub async fn run(config: Config, options: FailoverConfig) -> Result<Outcome> {
     };
     show(&format!("FAILOVER of link {}: the primary is gone, and the standby takes its place.\n\n", config.link));
     let planned = plan(&intent(&config, procedure, Command::Failover));
-    let (mut journal, run, looked) = match go_on_or_begin(&context, Command::Failover, &planned).await? {
-        Err(reason) => return Ok(refused(&reason)),
+    let (journal, run, looked) = match go_on_or_begin(&context, Command::Failover, &planned).await? {
+        Err(reason) => return Ok(refused_as(procedure.output, &reason)),
         Ok(Some(journal)) => {
             let run = journal.run().clone();
             show(&format!("{}\n", run.text()));
@@ -55,32 +55,9 @@ pub async fn run(config: Config, options: FailoverConfig) -> Result<Outcome> {
             }
         }
     };
-    show(&run.plan_text());
-    if procedure.dry_run {
-        if !table {
-            print_json(&run.json());
-        }
-        return Ok(Outcome::Success);
-    }
-    let question = "\nType failover to go on, anything else to leave everything as it is: ";
-    if let Err(reason) = typed(question, "failover", procedure.yes, procedure.output)? {
-        return Ok(refused(&format!("nothing was changed: {reason}")));
-    }
-    let journal = match &mut journal {
-        Some(journal) => journal,
-        None => {
-            let folder = procedure.journal_folder.as_deref();
-            journal.insert(Journal::begin(&context.pair.standby, &context.pair.keys, folder, run).await?)
-        }
-    };
-    show("\n");
     let despite = options.despite_live_primary.as_deref() == Some(WORDS);
     let take = async |step, journal: &mut Journal| take(&context, looked.as_ref(), despite, step, journal).await;
-    execute(&context, journal, take).await?;
-    if !table {
-        print_json(&journal.run().json());
-    }
-    Ok(if journal.run().state == State::Completed { Outcome::Success } else { Outcome::Differences })
+    conduct(&context, journal, run, take).await
 }
 
 /// A comparison that is older says little about now.

@@ -25,6 +25,7 @@ use anyhow::{Context, Result};
 use etcd_sync_core::check::Report;
 use etcd_sync_core::scope::Scope;
 use etcd_sync_program::FAILED;
+use etcd_sync_program::args::TableOutput;
 use etcd_sync_store::compare::CompareOptions;
 use etcd_sync_store::encryption::Encryption;
 use etcd_sync_store::pace::Pace;
@@ -58,14 +59,22 @@ pub fn print(data: &str) {
 }
 
 /// One JSON document, as `-o json` prints it.
-fn print_json(value: &serde_json::Value) {
+pub fn print_json(value: &serde_json::Value) {
     print(&format!("{value:#}\n"));
 }
 
 /// A refusal, told on stderr.
-fn refused(reason: &str) -> Outcome {
+pub fn refused(reason: &str) -> Outcome {
     eprintln!("etcd-sync: {reason}");
     Outcome::Differences
+}
+
+/// [`refused`], and for programs a document that says so.
+pub fn refused_as(output: TableOutput, reason: &str) -> Outcome {
+    if output == TableOutput::Json {
+        print_json(&serde_json::json!({ "refused": reason }));
+    }
+    refused(reason)
 }
 
 /// The exact comparison, within `timeout` and as fast as both clusters answer. `cannot` says what stays unknown without it.

@@ -12,7 +12,7 @@ use crate::readiness::{Context, look};
 /// Looks and prints what was found. Exit code 1: warnings, 2: something fails.
 pub async fn run(config: Config, options: PreflightConfig) -> Result<Outcome> {
     let dns = Dns::new(&options.dns)?;
-    let context = Context { config: &config, readiness: &options.readiness, dns: dns.as_ref(), run: None };
+    let context = Context { config: &config, readiness: &options.readiness, dns: dns.as_ref() };
     let readiness = look(&context, options.purpose).await?;
     match options.output {
         TableOutput::Table => print(&readiness.text()),

@@ -2,15 +2,14 @@
 
 use anyhow::Result;
 use etcd_sync_core::preflight::{Check, Level};
-use etcd_sync_core::procedure::{Command, Intent, Outcome as Ended, Run, State, Step, WritersHow, plan};
+use etcd_sync_core::procedure::{Command, Intent, Outcome as Ended, Run, Step, WritersHow, plan};
 use etcd_sync_program::args::TableOutput;
 use etcd_sync_program::config::{Config, SwitchoverConfig};
 
-use super::confirm::typed;
-use super::{Outcome, print, print_json, refused};
+use super::{Outcome, print, print_json, refused, refused_as};
 use crate::procedure::journal::{Journal, new_id};
 use crate::procedure::look::{self, look};
-use crate::procedure::{Context, Equipment, execute, facts, go_on_or_begin, intent, steps};
+use crate::procedure::{Context, Equipment, conduct, facts, go_on_or_begin, intent, steps};
 use crate::readiness::{For, Readiness};
 
 /// Looks, plans, asks, and takes the steps. Exit code 1: refused, or stopped at a step.
@@ -26,8 +25,8 @@ pub async fn run(config: Config, options: SwitchoverConfig) -> Result<Outcome> {
     };
     show(&format!("SWITCHOVER of link {}: the standby becomes primary, and nothing is lost.\n\n", config.link));
     let planned = plan(&wanted(&config, &options));
-    let (mut journal, run, looked) = match go_on_or_begin(&context, Command::Switchover, &planned).await? {
-        Err(reason) => return Ok(refused(&reason)),
+    let (journal, run, looked) = match go_on_or_begin(&context, Command::Switchover, &planned).await? {
+        Err(reason) => return Ok(refused_as(procedure.output, &reason)),
         Ok(Some(journal)) => {
             let run = journal.run().clone();
             show(&format!("{}\n", run.text()));
@@ -35,7 +34,7 @@ pub async fn run(config: Config, options: SwitchoverConfig) -> Result<Outcome> {
         }
         Ok(None) => {
             if let Err(reason) = facts::may_promote(&context).await? {
-                return Ok(refused(&reason));
+                return Ok(refused_as(procedure.output, &reason));
             }
             let looked = look(&context, For::Switchover).await?;
             show(&format!("{}\n", looked.text()));
@@ -48,31 +47,8 @@ pub async fn run(config: Config, options: SwitchoverConfig) -> Result<Outcome> {
             (None, Run::new(new_id(), Command::Switchover, &config.link, planned), Some(looked))
         }
     };
-    show(&run.plan_text());
-    if procedure.dry_run {
-        if !table {
-            print_json(&run.json());
-        }
-        return Ok(Outcome::Success);
-    }
-    let question = "\nType switchover to go on, anything else to leave everything as it is: ";
-    if let Err(reason) = typed(question, "switchover", procedure.yes, procedure.output)? {
-        return Ok(refused(&format!("nothing was changed: {reason}")));
-    }
-    let journal = match &mut journal {
-        Some(journal) => journal,
-        None => {
-            let folder = procedure.journal_folder.as_deref();
-            journal.insert(Journal::begin(&context.pair.standby, &context.pair.keys, folder, run).await?)
-        }
-    };
-    show("\n");
     let take = async |step, journal: &mut Journal| take(&context, &options, looked.as_ref(), step, journal).await;
-    execute(&context, journal, take).await?;
-    if !table {
-        print_json(&journal.run().json());
-    }
-    Ok(if journal.run().state == State::Completed { Outcome::Success } else { Outcome::Differences })
+    conduct(&context, journal, run, take).await
 }
 
 /// Why a switchover may not begin.

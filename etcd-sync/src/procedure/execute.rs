@@ -3,13 +3,15 @@
 use std::path::Path;
 
 use anyhow::Result;
-use etcd_sync_core::procedure::{Command, Outcome, Planned, Run, Step};
+use etcd_sync_core::procedure::{Command, Outcome, Planned, Run, State, Step};
 use etcd_sync_core::text::wrap;
 use etcd_sync_program::args::TableOutput;
+use serde_json::json;
 
 use super::journal::Journal;
 use super::{Context, steps};
-use crate::commands::print;
+use crate::commands::confirm::typed;
+use crate::commands::{self, print, print_json, refused};
 
 /// The run that is not finished, if it is one of this command and asks for the same; `Err` in words if it is another one.
 pub async fn go_on_or_begin(
@@ -40,11 +42,58 @@ pub async fn go_on_or_begin(
     Ok(Ok(Some(journal)))
 }
 
+/// Shows the plan, asks, and takes the steps; `journal`: of a run that goes on. The command's name is the word that is asked for.
+///
+/// # Errors
+/// As [`execute`].
+pub async fn conduct(
+    context: &Context<'_>,
+    journal: Option<Journal>,
+    run: Run,
+    take: impl AsyncFn(Step, &mut Journal) -> Result<Outcome>,
+) -> Result<commands::Outcome> {
+    let Context { pair, procedure, .. } = context;
+    let table = procedure.output == TableOutput::Table;
+    if table {
+        print(&run.plan_text());
+    }
+    if procedure.dry_run {
+        if !table {
+            print_json(&run.json());
+        }
+        return Ok(commands::Outcome::Success);
+    }
+    let word = run.command.name();
+    let question = format!("\nType {word} to go on, anything else to leave everything as it is: ");
+    if let Err(reason) = typed(&question, word, procedure.yes, procedure.output)? {
+        if !table {
+            print_json(&json!({ "refused": reason, "plan": run.plan }));
+        }
+        return Ok(refused(&format!("nothing was changed: {reason}")));
+    }
+    let mut journal = match journal {
+        Some(journal) => journal,
+        None => Journal::begin(&pair.standby, &pair.keys, procedure.journal_folder.as_deref(), run).await?,
+    };
+    if table {
+        print("\n");
+    }
+    execute(context, &mut journal, take).await?;
+    if !table {
+        print_json(&journal.run().json());
+    }
+    Ok(if journal.run().state == State::Completed {
+        commands::Outcome::Success
+    } else {
+        commands::Outcome::Differences
+    })
+}
+
 /// Takes all steps that are left. Stops at the first that fails.
 ///
 /// # Errors
 /// The journal cannot be written, or somebody else goes on with the run.
-pub async fn execute(
+async fn execute(
     context: &Context<'_>,
     journal: &mut Journal,
     take: impl AsyncFn(Step, &mut Journal) -> Result<Outcome>,

@@ -13,8 +13,7 @@ use crate::readiness::{self, For, Readiness};
 /// The flags or the files they name cannot be used.
 pub async fn look(context: &Context<'_>, purpose: For) -> Result<Readiness> {
     let Context { config, procedure, dns, .. } = context;
-    readiness::look(&readiness::Context { config, readiness: &procedure.readiness, dns: *dns, run: None }, purpose)
-        .await
+    readiness::look(&readiness::Context { config, readiness: &procedure.readiness, dns: *dns }, purpose).await
 }
 
 /// Why the findings forbid to go on, in words. What is missed is judged by the command itself.

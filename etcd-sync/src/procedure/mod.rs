@@ -21,7 +21,7 @@ use etcd_sync_store::pair::Pair;
 
 use crate::dns::Dns;
 
-pub use execute::{execute, go_on_or_begin, other_command, show_copy};
+pub use execute::{conduct, go_on_or_begin, other_command, show_copy};
 
 /// A primary that may be gone is not waited for longer.
 pub const PRIMARY_PATIENCE: Duration = Duration::from_secs(5);

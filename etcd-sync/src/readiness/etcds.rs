@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use etcd_sync_core::kv::printable;
 use etcd_sync_core::lag::Lag;
 use etcd_sync_core::preflight::switch::{For, HistoryFact, LagFact, PrimaryFact, Sides, StandbyFact};
 use etcd_sync_core::preflight::{self as judged, Check, Finding, Level};
@@ -159,6 +160,7 @@ async fn standby(pair: &Pair) -> Result<StandbyFact, Error> {
         others: candidates.map(|other| other.holder).collect(),
         held: record.condition.map(|condition| condition.held),
         primary_seen: record.primary_seen,
+        open_run: record.open_run.map(|run| printable(&run.value)),
     })
 }
 

@@ -32,8 +32,6 @@ pub struct Context<'a> {
     pub readiness: &'a ReadinessConfig,
     /// The platform's name, if it is given.
     pub dns: Option<&'a Dns>,
-    /// The run this look belongs to, by its token: a fence of its own is none to worry about.
-    pub run: Option<String>,
 }
 
 /// What was found.
@@ -51,7 +49,7 @@ pub struct Readiness {
 /// # Errors
 /// The flags or the files they name cannot be used.
 pub async fn look(context: &Context<'_>, purpose: For) -> Result<Readiness> {
-    let Context { config, readiness, dns, run } = context;
+    let Context { config, readiness, dns } = context;
     let pair = config.pair()?;
     let encryption = config.encryption()?;
     let (etcds, servers, api_servers, machines, dns) = tokio::join!(
@@ -79,7 +77,6 @@ pub async fn look(context: &Context<'_>, purpose: For) -> Result<Readiness> {
         limits: readiness.limits,
         now_ms,
         link: config.link.clone(),
-        run: run.clone(),
         compared,
         standby: etcds.standby,
         primary: etcds.primary,

@@ -60,8 +60,6 @@ pub struct Facts {
     pub now_ms: u64,
     /// The name of the link.
     pub link: String,
-    /// The run this look belongs to: a fence of its own is none to worry about.
-    pub run: Option<String>,
     /// The comparison of all keys.
     pub compared: Compared,
     /// What the standby's etcd tells; or why it does not.
@@ -162,6 +160,8 @@ pub struct StandbyFact {
     pub held: Option<String>,
     /// What was last seen of the primary.
     pub primary_seen: Option<PrimarySeen>,
+    /// The run of a failover command that is not finished: its own fence is none to worry about.
+    pub open_run: Option<String>,
 }
 
 /// What the primary's etcd tells.

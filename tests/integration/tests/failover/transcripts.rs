@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use etcd_sync_integration::bind::{Bind, Key, Zone};
+use etcd_sync_store::Side;
 
 use super::*;
 
@@ -45,22 +46,30 @@ impl Stage {
     }
 
     async fn run(&self, name: &str, more: &[&str]) -> Result<Output> {
-        let flags = [
-            "--domain=global.example.com".to_owned(),
-            "--dns-address=10.1.0.10".to_owned(),
-            "--dns-from=10.0.0.10".to_owned(),
-            "--dns-zone=example.com".to_owned(),
-            format!("--dns-server={}", self.bind.address()),
-            format!("--dns-resolver={}", self.bind.address()),
-            format!("--dns-tsig-key-file={}", self.folder.path().join("tsig.key").display()),
-        ];
         let mut args = vec![name.to_owned()];
         args.extend(self.link.flags(more));
-        args.extend(flags);
+        args.extend(self.domain());
+        args.push("--dns-from=10.0.0.10".to_owned());
         if name != "preflight" {
             args.push(format!("--journal-folder={}", self.folder.path().display()));
         }
         run_command_with(&args, &[("USER", "ada"), ("HOSTNAME", "bastion")], PATIENCE).await
+    }
+
+    async fn dns(&self, more: &[&str]) -> Result<Output> {
+        let args: Vec<String> = ["dns"].iter().chain(more).map(|&arg| arg.to_owned()).chain(self.domain()).collect();
+        run_command_with(&args, &[], PATIENCE).await
+    }
+
+    fn domain(&self) -> Vec<String> {
+        vec![
+            "--domain=global.example.com".to_owned(),
+            "--dns-address=10.1.0.10".to_owned(),
+            "--dns-zone=example.com".to_owned(),
+            format!("--dns-server={}", self.bind.address()),
+            format!("--dns-resolver={}", self.bind.address()),
+            format!("--dns-tsig-key-file={}", self.folder.path().join("tsig.key").display()),
+        ]
     }
 
     /// A transcript as the runbook tells it.
@@ -71,6 +80,7 @@ impl Stage {
             .replace(&bare(&self.link.primary), "10.0.0.1:2379")
             .replace(&bare(&self.link.standby), "10.1.0.1:2379")
             .replace(&self.bind.address(), "10.0.0.53:53")
+            .replace(&format!("127.0.0.1 {}", self.bind.port()), "10.0.0.53 53")
             .replace(&self.folder.path().display().to_string(), "~/.local/state/etcd-sync")
     }
 
@@ -97,6 +107,12 @@ impl Stage {
 fn words(text: &str) -> Vec<String> {
     let mut words = Vec::new();
     for word in text.split_whitespace() {
+        // A cluster's id.
+        let id = word.trim_end_matches([',', '.']);
+        if id.len() >= 12 && id.chars().all(|character| character.is_ascii_hexdigit()) {
+            words.push("#".to_owned());
+            continue;
+        }
         // The time and the letters behind it.
         let run = word
             .split_once("T")
@@ -112,6 +128,33 @@ fn words(text: &str) -> Vec<String> {
         words.push(alike);
     }
     words
+}
+
+#[tokio::test]
+async fn the_runbook_quotes_the_domain_and_a_rejoin() -> Result<()> {
+    let stage = Stage::start().await?;
+    let verify = stage.dns(&["verify", "--dns-verify-timeout=0"]).await?;
+    ensure!(verify.code == Some(1), "the name is switched already: {verify:?}");
+    stage.quoted("dns-verify", &verify.stdout)?;
+    let switch = stage.dns(&["switch", "--yes"]).await?;
+    ensure!(switch.code == Some(0), "{switch:?}");
+    stage.quoted("dns-switch", &switch.stdout)?;
+
+    stage.daemon.kill()?;
+    stage.link.primary.put("/registry/configmaps/team-a/only-here", "never arrives").await?;
+    stage.link.primary.put(&config_keys(1)[0], "changed, and never arrives").await?;
+    stage.link.primary.kill_all()?;
+    let failover = stage.run("failover", &["--yes", "--accept-unchecked"]).await?;
+    ensure!(failover.code == Some(0), "{failover:?}");
+    stage.link.primary.restart_all().await?;
+    let mut args = vec!["rejoin".to_owned()];
+    args.extend(stage.link.standby.flags(Side::Primary));
+    args.extend(stage.link.primary.flags(Side::Standby));
+    let folder = stage.folder.path().display();
+    args.extend(["--yes".to_owned(), format!("--backup={folder}/rejoin.jsonl"), format!("--journal-folder={folder}")]);
+    let rejoin = run_command_with(&args, &[("USER", "ada"), ("HOSTNAME", "bastion")], PATIENCE).await?;
+    ensure!(rejoin.code == Some(0), "{rejoin:?}");
+    stage.quoted("rejoin", &rejoin.stdout)
 }
 
 #[tokio::test]

@@ -216,7 +216,7 @@ fn primary_role(facts: &Facts, standby: &StandbyFact, primary: &PrimaryFact) -> 
         ));
     }
     if let Role::Fenced { token } = &primary.role
-        && facts.run.as_ref() != Some(token)
+        && standby.open_run.as_ref() != Some(token)
     {
         findings.push(Finding::fail(
             check,

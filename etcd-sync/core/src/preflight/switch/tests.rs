@@ -54,7 +54,6 @@ fn good() -> Facts {
         },
         now_ms: NOW_S as u64 * 1_000,
         link: "default".into(),
-        run: None,
         compared: Compared::Now(Comparison {
             keys: 18_204,
             revision: 48_211,
@@ -69,6 +68,7 @@ fn good() -> Facts {
             others: vec!["etcd-sync-7d9f-m4q1z".into()],
             held: None,
             primary_seen: None,
+            open_run: None,
         }),
         primary: Ok(PrimaryFact { cluster: "a1".into(), revision: 48_214, role: Role::None, standby_of: Vec::new() }),
         lag: Some(LagFact {
@@ -307,7 +307,9 @@ fn each_cluster_must_be_what_it_should_be() {
     );
     let mut fenced = primary(|fact| fact.role = Role::Fenced { token: "r1".into() });
     assert_found(&fenced, check, Level::Fail, &["fenced by another run (r1)"]);
-    fenced.run = Some("r1".into());
+    if let Ok(standby) = &mut fenced.standby {
+        standby.open_run = Some("r1".into());
+    }
     assert_eq!(found(&fenced, check).0, Level::Pass);
     assert_eq!(found(&primary(|fact| fact.role = Role::Primary), check).0, Level::Pass);
 }
