@@ -75,7 +75,10 @@ async fn promoted(link: Link) -> Result<Link> {
     };
     let leaders: Vec<Bytes> = link.candidates().await?.into_iter().map(|kv| kv.key).collect();
     let store = link.standby.store(Side::Standby)?;
+    // As a run of a command does, which is finished then.
+    link.standby.put(&link.keys.open_run, &promotion.run).await?;
     ensure!(store.txn(promote(&link.keys, &checkpoint, &leaders, &promotion)).await?.succeeded, "not promoted");
+    link.standby.delete(&link.keys.open_run).await?;
     let Link { primary, standby, keys } = link;
     Ok(Link { primary: standby, standby: primary, keys })
 }
