@@ -28,7 +28,7 @@ demo: etcd require-rust ## Two etcds, a first sync, a kill, a compaction, and th
 
 .PHONY: test
 # One build of programs and tests together: `-p etcd-sync` alone would choose other features and build most crates twice.
-test: etcd kubernetes kwok prometheus named web require-rust ## All tests, also those against real etcds, control planes and a browser
+test: etcd kubernetes kwok prometheus net web require-rust ## All tests, also those against real etcds, control planes and a browser
 	node --test tests/e2e-web/words.test.mjs
 	cargo build --locked --workspace --bins --tests
 	cargo test --locked --workspace
@@ -58,9 +58,9 @@ etcd kubernetes kwok prometheus:
 	scripts/require go
 	tools/build.sh $@
 
-.PHONY: named
-named: ## BIND, whose name server tests run
-	@scripts/require named
+.PHONY: net
+net: ## BIND, whose name server tests run, and the network's own tools
+	@scripts/require named nslookup ip curl
 
 .PHONY: web
 web: require-web tests/e2e-web/node_modules/.package-lock.json ## Chromium and what drives it, for the dashboard's test

@@ -37,6 +37,11 @@ pub enum Role {
 }
 
 impl Role {
+    /// Reads a role's key as it was found.
+    pub fn of_key(found: Option<&KeyValue>) -> Role {
+        Role::of(found.map(|kv| &kv.value[..]))
+    }
+
     /// Reads the value of a role's key.
     pub fn of(value: Option<&[u8]>) -> Role {
         match value {

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use anyhow::Result;
 use etcd_sync_core::procedure::{Command, Run, State, Step};
-use etcd_sync_core::role::Promotion;
 use etcd_sync_core::text::wrap;
 use etcd_sync_program::args::TableOutput;
 use etcd_sync_program::config::{Config, JournalConfig};
@@ -77,8 +76,7 @@ async fn abandon(config: &Config, folder: Option<&Path>, output: TableOutput) ->
     // From here on the run promotes nothing any more: the promotion is bound to it.
     journal.abandon().await?;
     let record = Record::read(&pair.standby, &pair.keys).await?;
-    let promotion = record.promotion.as_ref().and_then(|kv| Promotion::decode(&kv.value).ok());
-    let promoted = promotion.is_some_and(|promotion| promotion.run == id);
+    let promoted = record.promotion().ok().flatten().is_some_and(|promotion| promotion.run == id);
     let mut said = format!("Run {id} is given up.\n");
     if promoted {
         let left =

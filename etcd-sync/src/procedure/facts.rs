@@ -7,7 +7,7 @@ use etcd_sync_core::content::{Opened, open};
 use etcd_sync_core::kv::{KeyRange, printable, successor};
 use etcd_sync_core::procedure::{Loss, Orphans};
 use etcd_sync_core::request::ReadRange;
-use etcd_sync_core::role::{Promotion, Role};
+use etcd_sync_core::role::Role;
 use etcd_sync_core::state::Checkpoint;
 use etcd_sync_program::now_ms;
 use etcd_sync_store::Error;
@@ -50,12 +50,11 @@ pub async fn primary_life(context: &Context<'_>) -> Life {
 
 /// Whether the roles of this cluster can change at all; `Err` in words why not.
 pub async fn may_promote(context: &Context<'_>) -> Result<Result<(), String>> {
-    let pair = context.pair;
-    let record = Record::read(&pair.standby, &pair.keys).await.context("the standby's record cannot be read")?;
+    let record = context.record().await?;
     let Some(found) = record.role.as_ref().map(|role| &role.value[..]) else {
         return Ok(Err("nothing was ever synchronized into this standby: check --standby-endpoints and --link".into()));
     };
-    let by = record.promotion.as_ref().and_then(|kv| Promotion::decode(&kv.value).ok());
+    let by = record.promotion().ok().flatten();
     Ok(match Role::of(Some(found)) {
         Role::Standby => Ok(()),
         Role::Primary => Err(format!(
@@ -76,26 +75,18 @@ pub async fn may_promote(context: &Context<'_>) -> Result<Result<(), String>> {
 /// Waits until the checkpoint has come to rest, and tells what is lost then. `Err` in words: the synchronizer still hears the
 /// primary.
 pub async fn loss(context: &Context<'_>) -> Result<Result<(Checkpoint, Loss), String>> {
-    let pair = context.pair;
-    let read = async || -> Result<(Record, Checkpoint)> {
-        let record = Record::read(&pair.standby, &pair.keys).await.context("the standby's record cannot be read")?;
-        let checkpoint = record
-            .checkpoint()?
-            .context("nothing was ever synchronized into this standby: check --standby-endpoints and --link")?;
-        Ok((record, checkpoint))
-    };
     let (began, hears) =
         (Instant::now(), "the synchronizer still hears the primary, although this command does not: the primary lives");
-    let (first, mut checkpoint) = read().await?;
+    let (first, mut checkpoint) = recorded(context).await?;
     let (mut record, seen) = (first.clone(), first.primary_seen.clone());
     // A leader that hears the primary writes a sign of it at least so often. Nobody is left to write when nobody leads.
     let silent = seen.as_ref().is_none_or(|seen| now_ms().saturating_sub(seen.at_ms) > SIGNS.as_millis() as u64);
     let least = if silent || record.candidates.is_empty() { Duration::ZERO } else { SIGNS };
     let mut rests_since = Instant::now();
     while !record.candidates.is_empty() && (rests_since.elapsed() < SETTLED || began.elapsed() < least) {
-        pair.checkpoint_moves(record.revision + 1, Instant::now() + SLICE).await?;
+        context.pair.checkpoint_moves(record.revision + 1, Instant::now() + SLICE).await?;
         let at = (checkpoint.revision, checkpoint.offset);
-        (record, checkpoint) = read().await?;
+        (record, checkpoint) = recorded(context).await?;
         if (checkpoint.revision, checkpoint.offset) != at {
             rests_since = Instant::now();
         }
@@ -109,11 +100,18 @@ pub async fn loss(context: &Context<'_>) -> Result<Result<(Checkpoint, Loss), St
 
 /// What is lost if the standby is promoted now.
 pub async fn loss_now(context: &Context<'_>) -> Result<(Checkpoint, Loss)> {
-    let pair = context.pair;
-    let record = Record::read(&pair.standby, &pair.keys).await.context("the standby's record cannot be read")?;
-    let checkpoint = record.checkpoint()?.context("nothing was ever synchronized into this standby")?;
+    let (record, checkpoint) = recorded(context).await?;
     let loss = Loss::new(&checkpoint, record.primary_seen, now_ms());
     Ok((checkpoint, loss))
+}
+
+/// The record with its checkpoint.
+pub async fn recorded(context: &Context<'_>) -> Result<(Record, Checkpoint)> {
+    let record = context.record().await?;
+    let checkpoint = record
+        .checkpoint()?
+        .context("nothing was ever synchronized into this standby: check --standby-endpoints and --link")?;
+    Ok((record, checkpoint))
 }
 
 /// The keys of the standby that its garbage collector deletes because their owners are not there, and how many values could

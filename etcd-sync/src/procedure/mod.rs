@@ -9,7 +9,7 @@ pub mod steps;
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use etcd_sync_cluster::Cluster;
 use etcd_sync_core::procedure::{Command, DnsHow, Domain, Intent, WritersHow};
 use etcd_sync_core::restart::ELASTICSEARCH;
@@ -18,6 +18,7 @@ use etcd_sync_program::config::{ApiServers, Config, DnsChange, ProcedureConfig};
 use etcd_sync_program::now_ms;
 use etcd_sync_store::encryption::Encryption;
 use etcd_sync_store::pair::Pair;
+use etcd_sync_store::record::Record;
 
 use crate::dns::Dns;
 
@@ -85,6 +86,16 @@ impl Equipment {
             dns: self.dns.as_ref(),
             standby: self.standby.as_ref(),
         }
+    }
+}
+
+impl Context<'_> {
+    /// The link's record in the standby, now.
+    ///
+    /// # Errors
+    /// The standby cannot be read.
+    pub async fn record(&self) -> Result<Record> {
+        Record::read(&self.pair.standby, &self.pair.keys).await.context("the standby's record cannot be read")
     }
 }
 

@@ -154,7 +154,7 @@ async fn standby(pair: &Pair) -> Result<StandbyFact, Error> {
     let mut candidates = record.candidates.into_iter();
     Ok(StandbyFact {
         cluster: cluster_id_text(identity.cluster_id),
-        role: Role::of(record.role.as_ref().map(|kv| &kv.value[..])),
+        role: Role::of_key(record.role.as_ref()),
         checkpoint,
         leader: candidates.next().map(|leader| (leader.holder, leader.epoch)),
         others: candidates.map(|other| other.holder).collect(),
@@ -170,7 +170,7 @@ async fn primary(pair: &Pair) -> Result<PrimaryFact, Error> {
     Ok(PrimaryFact {
         cluster: cluster_id_text(identity.cluster_id),
         revision: identity.revision,
-        role: Role::of(role.0.as_ref().map(|kv| &kv.value[..])),
+        role: Role::of_key(role.0.as_ref()),
         standby_of,
     })
 }

@@ -51,13 +51,12 @@ impl Rejoin<'_> {
             Some(witness) => ask_witness(old, witness).await.context("the old primary cannot be read")?,
             None => None,
         };
-        let role = |role: &Option<KeyValue>| Role::of(role.as_ref().map(|kv| &kv.value[..]));
         let facts = Facts {
             old_cluster: old_identity.cluster_id,
             new_cluster: new_identity.cluster_id,
             old_revision: old_identity.revision,
-            old_role: role(&old_record.role),
-            new_role: role(&new_record.role),
+            old_role: Role::of_key(old_record.role.as_ref()),
+            new_role: Role::of_key(new_record.role.as_ref()),
             old_checkpoint,
             rejoining: rejoining.and_then(|kv| Rejoining::decode(&kv.value).ok()),
             promotion,

@@ -19,6 +19,13 @@ pub struct Address {
     pub tls: bool,
 }
 
+impl Address {
+    /// `host:port`, as one would dial it.
+    pub fn authority(&self) -> &str {
+        self.url.split_once("://").map_or(&self.url, |(_, authority)| authority)
+    }
+}
+
 /// etcd's client port.
 const DEFAULT_PORT: u16 = 2379;
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use etcd_sync_core::kv::{KeyRange, KeyValue, Revision, successor};
 use etcd_sync_core::provenance::LOCAL_KEYS_MAX;
 use etcd_sync_core::request::{Op, ReadRange, Txn};
+use etcd_sync_core::role::Promotion;
 use etcd_sync_core::state::{BadRecord, Checkpoint, Condition, PrimarySeen, StateKeys, Witness};
 
 use crate::client::Etcd;
@@ -98,6 +99,14 @@ impl Record {
     /// It was written by another version, or by something else.
     pub fn checkpoint(&self) -> Result<Option<Checkpoint>, BadRecord> {
         self.checkpoint.as_ref().map(|kv| Checkpoint::decode(&kv.value)).transpose()
+    }
+
+    /// The promotion, decoded.
+    ///
+    /// # Errors
+    /// It was written by another version, or by something else.
+    pub fn promotion(&self) -> Result<Option<Promotion>, BadRecord> {
+        self.promotion.as_ref().map(|kv| Promotion::decode(&kv.value)).transpose()
     }
 
     /// The latest write of any synchronizer of the link; 0 when there was none.

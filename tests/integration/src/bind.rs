@@ -226,13 +226,19 @@ pub fn named() -> Result<PathBuf> {
         ensure!(program.is_file(), "ETCD_SYNC_NAMED is set, but {program:?} is no file");
         return Ok(program);
     }
+    found("named")
+}
+
+/// BIND's client for look-ups.
+pub fn nslookup() -> Result<PathBuf> {
+    found("nslookup")
+}
+
+fn found(program: &str) -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
-    let found = folders.map(|folder| folder.join("named")).find(|program| program.is_file());
-    found.context(
-        "no named (BIND) is found: run `scripts/require named`, which installs Debian's package bind9, or install it (bind on Fedora), \
-         or set ETCD_SYNC_NAMED to it",
-    )
+    let found = folders.map(|folder| folder.join(program)).find(|program| program.is_file());
+    found.with_context(|| format!("no {program} (BIND) is found: run `make net`, which installs it"))
 }
 
 /// A port that is free for UDP too.

@@ -3,7 +3,7 @@
 
 mod certificates;
 mod clusters;
-mod comparison;
+pub(crate) mod comparison;
 mod dns;
 mod link;
 #[cfg(test)]

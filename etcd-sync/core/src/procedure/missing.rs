@@ -2,13 +2,11 @@
 
 use serde::Serialize;
 
+use crate::preflight::switch::comparison::MACHINES;
 use crate::text::{count, moment, wrap};
 
 /// Keys shown of each list.
 const SHOWN_MAX: usize = 20;
-
-/// Where the platform keeps its machines: objects whose end is the end of a virtual machine.
-const MACHINES: &str = "/platform.tkestack.io/machines/";
 
 /// What is missed, and what would be destroyed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

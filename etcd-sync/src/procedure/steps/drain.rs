@@ -6,7 +6,6 @@ use anyhow::{Context as _, Result};
 use etcd_sync_core::procedure::Outcome;
 use etcd_sync_core::state::Phase;
 use etcd_sync_core::text::span;
-use etcd_sync_store::record::Record;
 
 use crate::procedure::Context;
 
@@ -22,7 +21,7 @@ pub async fn drain(context: &Context<'_>, limit: Duration) -> Result<Outcome> {
     let head = pair.primary.identity().await.context("the primary cannot be read")?.revision;
     let mut led = Instant::now();
     loop {
-        let record = Record::read(&pair.standby, &pair.keys).await.context("the standby's record cannot be read")?;
+        let record = context.record().await?;
         let checkpoint = record.checkpoint()?.context("nothing was ever synchronized into this standby")?;
         if checkpoint.phase == Phase::Streaming && checkpoint.offset == 0 && checkpoint.revision >= head {
             let took = span(began.elapsed().as_millis() as u64);

@@ -23,7 +23,7 @@ pub async fn fence_primary(pair: &Pair, journal: &mut Journal) -> Result<Outcome
         journal.note(json!({ "hadRole": found.is_some() })).await?;
     }
     loop {
-        match role_of(found.as_ref()) {
+        match Role::of_key(found.as_ref()) {
             Role::Fenced { token: other } if other == token => {
                 return Ok(Outcome::Done(format!("the primary's role is fenced, by this run {token}")));
             }
@@ -63,7 +63,7 @@ pub async fn unfence_primary(pair: &Pair, token: &str, had_role: bool) -> Result
     let (primary, keys) = (&pair.primary, &pair.keys);
     for _ in 0..TRIES {
         match read(pair).await? {
-            Some(found) if role_of(Some(&found)) == (Role::Fenced { token: token.to_owned() }) => {
+            Some(found) if Role::of_key(Some(&found)) == (Role::Fenced { token: token.to_owned() }) => {
                 write(primary, role::unfence_primary(keys, &found, had_role))
                     .await?
                     .context("the fence cannot be taken away")?;
@@ -72,10 +72,6 @@ pub async fn unfence_primary(pair: &Pair, token: &str, had_role: bool) -> Result
         }
     }
     anyhow::bail!("the primary's role keeps changing: somebody else works on it")
-}
-
-fn role_of(found: Option<&KeyValue>) -> Role {
-    Role::of(found.map(|kv| &kv.value[..]))
 }
 
 async fn read(pair: &Pair) -> Result<Option<KeyValue>> {

@@ -17,7 +17,7 @@ use tracing::warn;
 use super::compare::compared;
 use super::since::written_since;
 use crate::procedure::Context;
-use crate::procedure::facts::{Life, primary_life};
+use crate::procedure::facts::{Life, primary_life, recorded};
 use crate::procedure::journal::Journal;
 
 /// The checkpoint of an idle link is written every now and then, and each write makes one try fail.
@@ -97,11 +97,10 @@ pub async fn promoted_already(context: &Context<'_>, journal: &mut Journal) -> R
     if run.last(Step::Promote).is_none() || run.is_settled(Step::Promote) {
         return Ok(None);
     }
-    let record =
-        Record::read(&context.pair.standby, &context.pair.keys).await.context("the standby's record cannot be read")?;
-    let promotion = record.promotion.as_ref().map(|kv| Promotion::decode(&kv.value)).transpose()?;
+    let record = context.record().await?;
+    let promotion = record.promotion()?;
     let is_ours = promotion.as_ref().is_some_and(|promotion| promotion.run == run.id);
-    if Role::of(record.role.as_ref().map(|role| &role.value[..])) != Role::Primary || !is_ours {
+    if Role::of_key(record.role.as_ref()) != Role::Primary || !is_ours {
         return Ok(None);
     }
     journal.step(Step::Promote).await?;
@@ -112,11 +111,9 @@ pub async fn promoted_already(context: &Context<'_>, journal: &mut Journal) -> R
 
 /// Says in the journal what the promotion that was made loses, where the primary was gone.
 async fn told_loss(context: &Context<'_>, journal: &mut Journal) -> Result<()> {
-    let record =
-        Record::read(&context.pair.standby, &context.pair.keys).await.context("the standby's record cannot be read")?;
-    let promotion = record.promotion.as_ref().map(|kv| Promotion::decode(&kv.value)).transpose()?;
-    let ours = promotion.filter(|promotion| promotion.run == journal.run().id && promotion.how == How::Failover);
-    if let (Some(_), Some(checkpoint)) = (ours, record.checkpoint()?) {
+    let (record, checkpoint) = recorded(context).await?;
+    let is_ours = |promotion: Promotion| promotion.run == journal.run().id && promotion.how == How::Failover;
+    if record.promotion()?.is_some_and(is_ours) {
         let loss = Loss::new(&checkpoint, record.primary_seen, now_ms());
         journal.change(|run| run.loss = Some(loss)).await?;
     }
@@ -133,8 +130,8 @@ async fn promotion(
     let (standby, keys) = (&context.pair.standby, &context.pair.keys);
     let mut trouble = "the standby's record keeps changing, so the promotion could not be bound to it".to_owned();
     for _ in 0..TRIES {
-        let record = Record::read(standby, keys).await.context("the standby's record cannot be read")?;
-        match Role::of(record.role.as_ref().map(|role| &role.value[..])) {
+        let record = context.record().await?;
+        match Role::of_key(record.role.as_ref()) {
             Role::Standby => {}
             Role::Primary => return promoted(&record, run),
             Role::None | Role::Fenced { .. } | Role::Other(_) => {

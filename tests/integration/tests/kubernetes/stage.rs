@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
-use etcd_sync_integration::bind::{Bind, Key, Zone};
+use etcd_sync_integration::bind::{Bind, Key, Zone, nslookup};
 use etcd_sync_integration::daemon::{Daemon, Output, run_command_with};
 use etcd_sync_integration::etcd::Cluster;
 use etcd_sync_integration::exact::PATIENCE;
@@ -140,7 +140,7 @@ impl World {
 /// A node with what a management cluster runs: a pod to look the name up in, and one that holds old state.
 async fn node(plane: &ControlPlane, bind: &Bind) -> Result<Kwok> {
     let kwok = Kwok::start(plane).await?;
-    kwok.install("nslookup", &format!("exec /usr/bin/nslookup -port={} \"$1\" 127.0.0.1", bind.port()))?;
+    kwok.install("nslookup", &format!("exec {} -port={} \"$1\" 127.0.0.1", nslookup()?.display(), bind.port()))?;
     plane.api().create(&namespace("cpaas-system")).await?;
     for (name, label) in [("sentry", ("app", "sentry")), ("transformer", ("service_name", "cluster-transformer"))] {
         let labels = json!({ label.0: label.1 });

@@ -9,7 +9,7 @@ use crate::text::count;
 const NAMED_MAX: usize = 5;
 
 /// Where Machine objects lie, whatever the prefix.
-const MACHINES: &str = "/platform.tkestack.io/machines/";
+pub(crate) const MACHINES: &str = "/platform.tkestack.io/machines/";
 
 pub fn judge(facts: &Facts) -> Vec<Finding> {
     match &facts.compared {
