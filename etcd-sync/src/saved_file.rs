@@ -15,13 +15,14 @@ const MODE: u32 = 0o600;
 /// A longer line holds no key: etcd takes values of 1.5 MiB, and base64 makes them a third longer.
 const LINE_MAX: u64 = 16 << 20;
 
-/// A file being written. It is removed again unless it was finished.
+/// A file being written. It is removed again unless it was finished, or is [`Saving::kept`].
 #[derive(Debug)]
 pub struct Saving {
     path: PathBuf,
     file: BufWriter<File>,
     encoder: Encoder,
     finished: bool,
+    kept: bool,
 }
 
 impl Saving {
@@ -30,9 +31,16 @@ impl Saving {
         let failed = || format!("cannot make the file {} (--backup FILE): nothing was deleted", path.display());
         let file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(path).with_context(failed)?;
         let (encoder, line) = Encoder::begin(head);
-        let mut saving = Saving { path: path.to_owned(), file: BufWriter::new(file), encoder, finished: false };
+        let mut saving =
+            Saving { path: path.to_owned(), file: BufWriter::new(file), encoder, finished: false, kept: false };
         saving.write(&line)?;
         Ok(saving)
+    }
+
+    /// From now on it stays, whatever happens: its values may be nowhere else any more.
+    pub fn kept(mut self) -> Saving {
+        self.kept = true;
+        self
     }
 
     /// Saves a key.
@@ -49,6 +57,10 @@ impl Saving {
 
     /// Ends the file, and waits until file and name are on the disk.
     pub fn finish(mut self) -> Result<()> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<()> {
         let line = self.encoder.clone().end();
         self.write(&line)?;
         let synced = self.file.flush().and_then(|()| self.file.get_ref().sync_all());
@@ -67,13 +79,23 @@ impl Saving {
     }
 
     fn failed(&self) -> String {
-        format!("cannot write the file {} (--backup FILE): nothing was deleted", self.path.display())
+        let path = self.path.display();
+        match self.kept {
+            true => format!("cannot write the file {path}: make room there"),
+            false => format!("cannot write the file {path} (--backup FILE): nothing was deleted"),
+        }
     }
 }
 
 impl Drop for Saving {
     fn drop(&mut self) {
-        if !self.finished {
+        if self.finished {
+            return;
+        }
+        if self.kept {
+            // Without its end it says that it is cut off, and is read as far as it goes by whoever must.
+            let _ = self.end();
+        } else {
             // It holds nothing that is not in the cluster still.
             let _ = std::fs::remove_file(&self.path);
         }
@@ -188,6 +210,17 @@ mod tests {
         let path = folder.path().join("saved");
         Saving::create(&path, &head())?.add(&kv("/a"))?;
         assert!(!path.exists());
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_is_whole_although_nobody_finished_it() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("saved");
+        Saving::create(&path, &head())?.kept().add(&kv("/a"))?;
+        let mut keys = Vec::new();
+        Saved::open(&path, async |kv, _| keys.push(kv)).await?;
+        assert_eq!(keys, [kv("/a")]);
         Ok(())
     }
 }

@@ -35,6 +35,8 @@ pub struct StateKeys {
     pub open_run: Bytes,
     /// Prefix of the journal: one entry for each run of a failover command ([`crate::procedure::Run`]).
     pub journal_prefix: Bytes,
+    /// Prefix of the keys of whoever carries a run out.
+    pub runner_prefix: Bytes,
     /// Prefix of the election's keys.
     pub leader_prefix: Bytes,
     /// Prefix of the ledger of local keys: one empty key for each.
@@ -57,6 +59,7 @@ impl StateKeys {
             primary_seen: name("primary-seen"),
             open_run: name("open-run"),
             journal_prefix: name("journal/"),
+            runner_prefix: name("runner/"),
             leader_prefix: name("leader/"),
             local_prefix: name("local/"),
             root: name(""),

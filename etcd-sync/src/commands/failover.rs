@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use anyhow::Result;
 use etcd_sync_core::preflight::switch::{Compared, Last};
-use etcd_sync_core::procedure::{Command, Missing, Outcome as Ended, Run, Step, plan};
+use etcd_sync_core::procedure::{Accepted, Command, Missing, Outcome as Ended, Run, Step, plan};
 use etcd_sync_program::args::TableOutput;
 use etcd_sync_program::config::{Config, FailoverConfig};
 use serde_json::json;
 
 use super::confirm::typed;
-use super::{Outcome, print, print_json, refused, refused_as};
+use super::{Outcome, print, print_json, refused_as};
 use crate::procedure::facts::{self, Life};
-use crate::procedure::journal::{Journal, new_id};
+use crate::procedure::journal::Journal;
 use crate::procedure::look::{self, look};
 use crate::procedure::{Context, Equipment, conduct, go_on_or_begin, intent, steps};
 use crate::readiness::{For, Readiness};
@@ -33,31 +33,29 @@ pub async fn run(config: Config, options: FailoverConfig) -> Result<Outcome> {
     };
     show(&format!("FAILOVER of link {}: the primary is gone, and the standby takes its place.\n\n", config.link));
     let planned = plan(&intent(&config, procedure, Command::Failover));
-    let (journal, run, looked) = match go_on_or_begin(&context, Command::Failover, &planned).await? {
+    let mut begun = match go_on_or_begin(&context, Command::Failover, planned).await? {
+        Ok(begun) => begun,
         Err(reason) => return Ok(refused_as(procedure.output, &reason)),
-        Ok(Some(journal)) => {
-            let run = journal.run().clone();
-            show(&format!("{}\n", run.text()));
-            (Some(journal), run, None)
-        }
-        Ok(None) => {
-            let mut run = Run::new(new_id(), Command::Failover, &config.link, planned);
-            match begin(&context, &options, &mut run).await? {
-                Ok(looked) => (None, run, Some(looked)),
-                Err(Refusal { reason, missing }) => {
-                    match &missing {
-                        Some(missing) if table => print(&format!("{}\n", missing.text())),
-                        _ if !table => print_json(&json!({ "refused": reason, "missing": missing, "loss": run.loss })),
-                        _ => {}
+    };
+    let looked = match begun.is_promoted {
+        true => None,
+        false => match judge(&context, &options, &mut begun.run).await? {
+            Ok(looked) => Some(looked),
+            Err(Refusal { reason, missing }) => {
+                match &missing {
+                    Some(missing) if table => print(&format!("{}\n", missing.text())),
+                    _ if !table => {
+                        print_json(&json!({ "refused": reason, "missing": missing, "loss": begun.run.loss }))
                     }
-                    return Ok(refused(&format!("nothing was changed: {reason}")));
+                    _ => {}
                 }
+                return Ok(begun.refused(&reason));
             }
-        }
+        },
     };
     let despite = options.despite_live_primary.as_deref() == Some(WORDS);
     let take = async |step, journal: &mut Journal| take(&context, looked.as_ref(), despite, step, journal).await;
-    conduct(&context, journal, run, take).await
+    conduct(&context, begun, take).await
 }
 
 /// A comparison that is older says little about now.
@@ -75,8 +73,8 @@ impl From<String> for Refusal {
     }
 }
 
-/// Looks whether a failover may begin, and notes what it loses.
-async fn begin(context: &Context<'_>, options: &FailoverConfig, run: &mut Run) -> Result<Result<Readiness, Refusal>> {
+/// Looks whether a failover may promote, and notes what it loses and what the operator takes upon himself.
+async fn judge(context: &Context<'_>, options: &FailoverConfig, run: &mut Run) -> Result<Result<Readiness, Refusal>> {
     let show = |text: &str| {
         if options.procedure.output == TableOutput::Table {
             print(text)
@@ -85,8 +83,11 @@ async fn begin(context: &Context<'_>, options: &FailoverConfig, run: &mut Run) -
     if let Err(reason) = facts::may_promote(context).await? {
         return Ok(Err(reason.into()));
     }
-    run.accepted.checks.clone_from(&options.procedure.accept);
-    run.accepted.live_primary = options.despite_live_primary.as_deref() == Some(WORDS);
+    run.accepted = Accepted {
+        checks: options.procedure.accept.clone(),
+        live_primary: options.despite_live_primary.as_deref() == Some(WORDS),
+        ..Accepted::default()
+    };
     let lives = match facts::primary_life(context).await {
         _ if run.accepted.live_primary => None,
         Life::Silent => None,

@@ -1,12 +1,11 @@
 //! `etcd-sync journal`: what the failover commands have done.
 
-use std::path::Path;
-
 use anyhow::Result;
 use etcd_sync_core::procedure::{Command, Run, State, Step};
-use etcd_sync_core::text::wrap;
+use etcd_sync_core::text::{WIDTH, wrap};
 use etcd_sync_program::args::TableOutput;
 use etcd_sync_program::config::{Config, JournalConfig};
+use etcd_sync_store::pair::Pair;
 use etcd_sync_store::record::Record;
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -14,13 +13,14 @@ use tokio::time::timeout;
 use super::{Outcome, print, print_json, refused};
 use crate::procedure::PRIMARY_PATIENCE;
 use crate::procedure::journal::Journal;
+use crate::procedure::runner::Runner;
 use crate::procedure::steps::unfence_primary;
 
 /// Shows all runs, or one. Exit code 1: a run is not finished, or was not found.
 pub async fn run(config: Config, options: JournalConfig) -> Result<Outcome> {
     let pair = config.pair()?;
     if options.abandon {
-        return abandon(&config, options.journal_folder.as_deref(), options.output).await;
+        return abandon(&config, &options).await;
     }
     let runs = Journal::all(&pair.standby, &pair.keys).await?;
     let open = runs.iter().any(|run| run.state == State::Open);
@@ -60,16 +60,38 @@ fn table(runs: &[Run], link: &str) -> String {
     let widths: Vec<usize> = (0..5).map(width).collect();
     let line = |row: &[String; 5]| {
         let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        format!("{}\n", cells.join("  ").trim_end())
+        let line = cells.join("  ");
+        match line.trim_end() {
+            fits if fits.chars().count() <= WIDTH => format!("{fits}\n"),
+            // The whole name is in the run's own page.
+            long => format!("{}…\n", long.chars().take(WIDTH - 1).collect::<String>()),
+        }
     };
     rows.iter().map(line).collect()
 }
 
 /// Gives up the run that is not finished.
-async fn abandon(config: &Config, folder: Option<&Path>, output: TableOutput) -> Result<Outcome> {
-    let pair = config.pair()?;
+async fn abandon(config: &Config, options: &JournalConfig) -> Result<Outcome> {
+    let (pair, output) = (config.pair()?, options.output);
+    let runner = Runner::take(&pair.standby, &pair.keys, &options.by).await?;
+    let outcome = give_up(&pair, options).await;
+    runner.done().await;
+    let (run, said) = match outcome? {
+        Ok(ended) => ended,
+        Err(reason) => return Ok(refused(&reason)),
+    };
+    match output {
+        TableOutput::Table => print(&said),
+        TableOutput::Json => print_json(&json!({ "run": run.json(), "said": said })),
+    }
+    Ok(Outcome::Success)
+}
+
+/// Gives the run, and what to tell; `Err` in words: there is none.
+async fn give_up(pair: &Pair, options: &JournalConfig) -> Result<Result<(Run, String), String>> {
+    let folder = options.journal_folder.as_deref();
     let Some(mut journal) = Journal::open(&pair.standby, &pair.keys, folder).await? else {
-        return Ok(refused("every run is finished: there is nothing to give up"));
+        return Ok(Err("every run is finished: there is nothing to give up".into()));
     };
     let id = journal.run().id.clone();
     let fenced = journal.run().note(Step::FencePrimary).map(|note| note["hadRole"].as_bool().unwrap_or(false));
@@ -102,18 +124,14 @@ async fn abandon(config: &Config, folder: Option<&Path>, output: TableOutput) ->
     } else {
         said += "Nothing was promoted. Start the primary's API servers, if they were stopped.\n";
         if let Some(had_role) = fenced {
-            match timeout(PRIMARY_PATIENCE, unfence_primary(&pair, &id, had_role)).await {
+            match timeout(PRIMARY_PATIENCE, unfence_primary(pair, &id, had_role)).await {
                 Ok(Ok(())) => said += "The primary is not fenced any more.\n",
                 Ok(Err(error)) => said += &fence_left(&format!("{error:#}")),
                 Err(_) => said += &fence_left("it does not answer"),
             }
         }
     }
-    match output {
-        TableOutput::Table => print(&said),
-        TableOutput::Json => print_json(&json!({ "run": journal.run().json(), "said": said })),
-    }
-    Ok(Outcome::Success)
+    Ok(Ok((journal.run().clone(), said)))
 }
 
 fn fence_left(why: &str) -> String {

@@ -78,24 +78,25 @@ impl Command<'_> {
             return Ok(self.refuse(Some(&plan), &format!("nothing was done: {reason}")));
         }
         let stop = Stop::on_signals().context("cannot listen for signals")?;
-        let (mut wanted, mut done) = (stop.clone(), Done::default());
+        let mut done = Done::default();
         steps.begin().await?;
-        let outcome = tokio::select! {
-            () = wanted.wanted() => stopped(),
-            outcome = self.execute(known, &plan, (&path, now), &stop, &mut steps, &mut done) => outcome,
+        let role = self.change_role(known, &plan, (&path, now), &mut steps, &mut done);
+        let outcome = match unless(&stop, role).await {
+            Ok((rejoining, follower)) => self.complete(&rejoining, follower, &stop, &mut steps, &mut done).await,
+            Err(error) => Err(error),
         };
-        self.end(Some(&plan), outcome, &steps, &done)
+        self.end(Some(&plan), outcome, &mut steps, &done).await
     }
 
-    async fn execute(
+    /// Saves what is lost, and changes the role.
+    async fn change_role(
         &self,
         known: &Known,
         plan: &Plan,
         (path, now): (&Path, String),
-        stop: &Stop,
         steps: &mut Steps<'_>,
         done: &mut Done,
-    ) -> Result<()> {
+    ) -> Result<(Rejoining, Follower)> {
         steps.take(Step::Part, async |_| Ok(((), plan.found()))).await?;
         let save = async |_: &mut Journal| {
             let saved = self.rejoin.save(known, plan.parting, path, now, plan.to_save()).await?;
@@ -111,7 +112,7 @@ impl Command<'_> {
             Ok((rejoining, Ended::Done(words)))
         };
         let rejoining = steps.take(Step::TakeRole, take_role).await?;
-        self.complete(&rejoining, saved.follower, stop, steps, done).await
+        Ok((rejoining, saved.follower))
     }
 
     /// An earlier run has changed the role.
@@ -135,17 +136,11 @@ impl Command<'_> {
         let mut done = Done { saved: rejoining.saved, ..Done::default() };
         done.file = (!rejoining.file.is_empty()).then(|| rejoining.file.clone());
         let stop = Stop::on_signals().context("cannot listen for signals")?;
-        let mut wanted = stop.clone();
         steps.begin().await?;
-        let outcome = tokio::select! {
-            () = wanted.wanted() => stopped(),
-            outcome = async {
-                steps.settle_role(rejoining).await?;
-                let follower = self.rejoin.follow(&self.path().0, &known.clusters[0], rejoining.from + 1);
-                self.complete(rejoining, follower, &stop, &mut steps, &mut done).await
-            } => outcome,
-        };
-        self.end(None, outcome, &steps, &done)
+        steps.settle_role(rejoining).await?;
+        let follower = self.rejoin.follow(&self.path().0, &known.clusters[0], rejoining.from + 1);
+        let outcome = self.complete(rejoining, follower, &stop, &mut steps, &mut done).await;
+        self.end(None, outcome, &mut steps, &done).await
     }
 
     async fn complete(
@@ -158,9 +153,15 @@ impl Command<'_> {
     ) -> Result<()> {
         let converge = async |journal: &mut Journal| {
             let synchronizer = Synchronizer::start(self.rejoin, stop)?;
-            let converged = self.rejoin.converge(&synchronizer).await;
+            let copy = unless(stop, self.rejoin.converge(&synchronizer));
             // What was written meanwhile is told in any case.
-            let followed = follower.finish(self.rejoin.standby_revision().await?).await?;
+            let (converged, followed) = match follower.during(copy, || self.rejoin.standby_revision()).await {
+                Ok(told) => told,
+                Err(error) => {
+                    synchronizer.stop().await?;
+                    return Err(error);
+                }
+            };
             done.later_file = followed.file.map(|file| file.display().to_string());
             (done.later, done.later_deleted, done.untold) = (followed.written, followed.deleted, followed.untold);
             if converged.is_err() && done.later_file.is_some() {
@@ -179,14 +180,20 @@ impl Command<'_> {
             self.rejoin.finish(rejoining).await?;
             Ok(((), words))
         };
-        steps.take(Step::Prove, prove).await?;
+        unless(stop, steps.take(Step::Prove, prove)).await?;
         synchronizer.stop().await
     }
 
-    fn end(&self, plan: Option<&Plan>, outcome: Result<()>, steps: &Steps<'_>, done: &Done) -> Result<Outcome> {
+    async fn end(
+        &self,
+        plan: Option<&Plan>,
+        outcome: Result<()>,
+        steps: &mut Steps<'_>,
+        done: &Done,
+    ) -> Result<Outcome> {
         self.tell(plan, Some(steps.run()), None, outcome.as_ref().err(), Some(done));
         self.show(&format!("\n{}", done.text()));
-        steps.show_end();
+        steps.end().await;
         outcome?;
         Ok(if done.is_good() { Outcome::Success } else { Outcome::Differences })
     }
@@ -199,7 +206,7 @@ impl Command<'_> {
         if let Some(steps) = open.as_mut().filter(|_| !self.options.dry_run) {
             self.show("\nAn earlier run was interrupted before it could write down that it had ended:\n");
             steps.settle_all(&why).await?;
-            steps.show_end();
+            steps.end().await;
         }
         let run = open.as_ref().map(Steps::run);
         if self.options.output == TableOutput::Json {
@@ -255,6 +262,11 @@ fn beside_unfinished(run: &Run, path: PathBuf) -> PathBuf {
     numbered.into_iter().find(|free| !free.exists()).unwrap_or(path)
 }
 
-fn stopped() -> Result<()> {
-    bail!("stopped in the middle: run it again to go on")
+/// The work, unless somebody wants the command to stop: the work is dropped then.
+async fn unless<T>(stop: &Stop, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let mut stop = stop.clone();
+    tokio::select! {
+        () = stop.wanted() => bail!("stopped in the middle: run it again to go on"),
+        done = work => done,
+    }
 }

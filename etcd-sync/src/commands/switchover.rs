@@ -2,12 +2,12 @@
 
 use anyhow::Result;
 use etcd_sync_core::preflight::{Check, Level};
-use etcd_sync_core::procedure::{Command, Intent, Outcome as Ended, Run, Step, WritersHow, plan};
+use etcd_sync_core::procedure::{Command, Intent, Outcome as Ended, Step, WritersHow, plan};
 use etcd_sync_program::args::TableOutput;
 use etcd_sync_program::config::{Config, SwitchoverConfig};
 
-use super::{Outcome, print, print_json, refused, refused_as};
-use crate::procedure::journal::{Journal, new_id};
+use super::{Outcome, print, print_json, refused_as};
+use crate::procedure::journal::Journal;
 use crate::procedure::look::{self, look};
 use crate::procedure::{Context, Equipment, conduct, facts, go_on_or_begin, intent, steps};
 use crate::readiness::{For, Readiness};
@@ -25,14 +25,13 @@ pub async fn run(config: Config, options: SwitchoverConfig) -> Result<Outcome> {
     };
     show(&format!("SWITCHOVER of link {}: the standby becomes primary, and nothing is lost.\n\n", config.link));
     let planned = plan(&wanted(&config, &options));
-    let (journal, run, looked) = match go_on_or_begin(&context, Command::Switchover, &planned).await? {
+    let mut begun = match go_on_or_begin(&context, Command::Switchover, planned).await? {
+        Ok(begun) => begun,
         Err(reason) => return Ok(refused_as(procedure.output, &reason)),
-        Ok(Some(journal)) => {
-            let run = journal.run().clone();
-            show(&format!("{}\n", run.text()));
-            (Some(journal), run, None)
-        }
-        Ok(None) => {
+    };
+    let looked = match begun.is_promoted {
+        true => None,
+        false => {
             if let Err(reason) = facts::may_promote(&context).await? {
                 return Ok(refused_as(procedure.output, &reason));
             }
@@ -42,13 +41,14 @@ pub async fn run(config: Config, options: SwitchoverConfig) -> Result<Outcome> {
                 if !table {
                     print_json(&serde_json::json!({ "refused": reason, "preflight": looked.json() }));
                 }
-                return Ok(refused(&format!("nothing was changed: {reason}")));
+                return Ok(begun.refused(&reason));
             }
-            (None, Run::new(new_id(), Command::Switchover, &config.link, planned), Some(looked))
+            begun.run.accepted.checks.clone_from(&procedure.accept);
+            Some(looked)
         }
     };
     let take = async |step, journal: &mut Journal| take(&context, &options, looked.as_ref(), step, journal).await;
-    conduct(&context, journal, run, take).await
+    conduct(&context, begun, take).await
 }
 
 /// Why a switchover may not begin.

@@ -8,51 +8,75 @@ use etcd_sync_core::text::wrap;
 use etcd_sync_program::args::TableOutput;
 use serde_json::json;
 
-use super::journal::Journal;
+use super::journal::{Journal, new_id};
+use super::runner::Runner;
 use super::{Context, steps};
 use crate::commands::confirm::typed;
 use crate::commands::{self, print, print_json, refused};
 
-/// The run that is not finished, if it is one of this command and asks for the same; `Err` in words if it is another one.
+/// A run that is about to begin or to go on.
+pub struct Begun {
+    /// Where it is written down; `None`: it is new.
+    journal: Option<Journal>,
+    /// The run, with what is planned now.
+    pub run: Run,
+    /// It has changed the roles: there is nothing left to judge.
+    pub is_promoted: bool,
+}
+
+impl Begun {
+    /// Refuses, in words that are true.
+    pub fn refused(&self, reason: &str) -> commands::Outcome {
+        let nothing = if self.journal.is_none() { "nothing was changed" } else { "nothing more was changed" };
+        refused(&format!("{nothing}: {reason}"))
+    }
+}
+
+/// The run that is not finished, if it is one of this command and asks for the same, else a new one; `Err` in words if it is
+/// another one. Writes nothing.
+///
+/// # Errors
+/// The standby cannot be read.
 pub async fn go_on_or_begin(
     context: &Context<'_>,
     command: Command,
-    plan: &[Planned],
-) -> Result<Result<Option<Journal>, String>> {
-    let Context { pair, procedure, .. } = context;
-    let Some(mut journal) = Journal::open(&pair.standby, &pair.keys, procedure.journal_folder.as_deref()).await? else {
-        return Ok(Ok(None));
+    plan: Vec<Planned>,
+) -> Result<Result<Begun, String>> {
+    let Context { config, pair, procedure, .. } = context;
+    let Some(journal) = Journal::open(&pair.standby, &pair.keys, procedure.journal_folder.as_deref()).await? else {
+        let run = Run::new(new_id(), command, &config.link, plan);
+        return Ok(Ok(Begun { journal: None, run, is_promoted: false }));
     };
-    let run = journal.run();
+    let mut run = journal.run().clone();
     if run.command != command {
-        return Ok(Err(other_command(run)));
+        return Ok(Err(other_command(&run)));
     }
     let id = run.id.clone();
-    let mut replanned = run.clone();
-    if let Err(step) = replanned.replan(plan) {
+    if let Err(step) = run.replan(&plan) {
         return Ok(Err(format!(
             "run {id} is not finished, and it was begun with other flags: they change its step {}; give the flags it was begun with \
              (`etcd-sync journal {id}` shows its plan), or give it up with `etcd-sync journal --abandon`",
             step.name()
         )));
     }
-    if replanned != *run {
-        journal.change(|run| *run = replanned).await?;
+    if procedure.output == TableOutput::Table {
+        print(&format!("{}\n", run.text()));
     }
-    Ok(Ok(Some(journal)))
+    let is_promoted = run.is_settled(Step::Promote) || steps::promoted_by(context, &run).await?.is_some();
+    Ok(Ok(Begun { journal: Some(journal), run, is_promoted }))
 }
 
-/// Shows the plan, asks, and takes the steps; `journal`: of a run that goes on. The command's name is the word that is asked for.
+/// Shows the plan, asks, and takes the steps. The command's name is the word that is asked for.
 ///
 /// # Errors
 /// As [`execute`].
 pub async fn conduct(
     context: &Context<'_>,
-    journal: Option<Journal>,
-    run: Run,
+    begun: Begun,
     take: impl AsyncFn(Step, &mut Journal) -> Result<Outcome>,
 ) -> Result<commands::Outcome> {
     let Context { pair, procedure, .. } = context;
+    let run = &begun.run;
     let table = procedure.output == TableOutput::Table;
     if table {
         print(&run.plan_text());
@@ -69,24 +93,16 @@ pub async fn conduct(
         if !table {
             print_json(&json!({ "refused": reason, "plan": run.plan }));
         }
-        return Ok(refused(&format!("nothing was changed: {reason}")));
+        return Ok(begun.refused(&reason));
     }
-    let mut journal = match journal {
-        Some(journal) => journal,
-        None => Journal::begin(&pair.standby, &pair.keys, procedure.journal_folder.as_deref(), run).await?,
-    };
-    if table {
-        print("\n");
-    }
-    execute(context, &mut journal, take).await?;
+    let runner = Runner::take(&pair.standby, &pair.keys, &procedure.by).await?;
+    let ended = execute(context, begun, take).await;
+    runner.done().await;
+    let run = ended?;
     if !table {
-        print_json(&journal.run().json());
+        print_json(&run.json());
     }
-    Ok(if journal.run().state == State::Completed {
-        commands::Outcome::Success
-    } else {
-        commands::Outcome::Differences
-    })
+    Ok(if run.state == State::Completed { commands::Outcome::Success } else { commands::Outcome::Differences })
 }
 
 /// Takes all steps that are left. Stops at the first that fails.
@@ -95,19 +111,30 @@ pub async fn conduct(
 /// The journal cannot be written, or somebody else goes on with the run.
 async fn execute(
     context: &Context<'_>,
-    journal: &mut Journal,
+    Begun { journal, run, .. }: Begun,
     take: impl AsyncFn(Step, &mut Journal) -> Result<Outcome>,
-) -> Result<()> {
-    let table = context.procedure.output == TableOutput::Table;
-    journal.change(|run| run.attempt(&context.procedure.by, context.called_ms)).await?;
-    if let Some(record) = steps::promoted_already(context, journal).await?
+) -> Result<Run> {
+    let Context { pair, procedure, .. } = context;
+    let table = procedure.output == TableOutput::Table;
+    let mut journal = match journal {
+        Some(mut journal) => {
+            journal.change(|written| *written = run).await?;
+            journal
+        }
+        None => Journal::begin(&pair.standby, &pair.keys, procedure.journal_folder.as_deref(), run).await?,
+    };
+    if table {
+        print("\n");
+    }
+    journal.change(|run| run.attempt(&procedure.by, context.called_ms)).await?;
+    if let Some(record) = steps::promoted_already(context, &mut journal).await?
         && table
     {
         print(&journal.run().step_text(&record));
     }
     while let Some(step) = journal.run().next() {
         journal.step(step).await?;
-        let outcome = match take(step, journal).await {
+        let outcome = match take(step, &mut journal).await {
             Ok(outcome) => outcome,
             Err(error) => Outcome::Failed(format!("{error:#}")),
         };
@@ -122,9 +149,9 @@ async fn execute(
     }
     if table {
         print(&format!("\n{}", journal.run().end_text()));
-        show_copy(context.procedure.journal_folder.as_deref(), journal.run());
+        show_copy(procedure.journal_folder.as_deref(), journal.run());
     }
-    Ok(())
+    Ok(journal.run().clone())
 }
 
 /// Why another command may not begin.

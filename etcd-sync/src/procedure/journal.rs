@@ -196,13 +196,12 @@ impl Journal {
     }
 }
 
-/// The name of a new run: the time first, then something that no other run has.
+/// The name of a new run: the time, to the millisecond, then something of this process.
 pub fn new_id() -> String {
     let now = SystemTime::now();
-    let nanos = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
-    let mixed = nanos ^ std::process::id().rotate_left(16);
+    let millis = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.subsec_millis());
     let time = humantime::format_rfc3339_seconds(now).to_string().replace([':', '-'], "");
-    format!("{time}-{:04x}", (mixed ^ mixed >> 16) & 0xffff)
+    format!("{time}-{millis:03x}{:x}", std::process::id() & 0xf)
 }
 
 /// The file of a run's copy.

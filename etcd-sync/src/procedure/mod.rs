@@ -5,6 +5,7 @@ pub mod facts;
 pub mod journal;
 pub mod look;
 pub mod quiet;
+pub mod runner;
 pub mod steps;
 
 use std::time::Duration;

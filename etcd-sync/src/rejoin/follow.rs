@@ -3,21 +3,24 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use etcd_sync_core::kv::{Event, KeyRange, KeyValue, Revision};
 use etcd_sync_core::saved::{FORMAT, Head, What};
 use etcd_sync_core::scope::{Decision, Scope};
 use etcd_sync_core::state::StateKeys;
 use etcd_sync_store::{Etcd, WatchError, WatchMessage};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
-use tokio::time::{Duration, sleep};
+use tokio::task::{JoinError, JoinHandle};
+use tokio::time::{Duration, sleep, timeout};
 use tracing::warn;
 
 use super::Rejoin;
 use crate::saved_file::Saving;
 
 const PAUSE: Duration = Duration::from_millis(500);
+
+/// How long the last of it may take to be told.
+const END_LIMIT: Duration = Duration::from_secs(30);
 
 /// Second files of one name at most.
 const FILES_MAX: u32 = 99;
@@ -43,13 +46,35 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Ends it once everything up to `revision` was told.
-    pub async fn finish(self, revision: Revision) -> Result<Followed> {
-        self.until.send_replace(revision);
-        match self.task.await {
-            Ok(followed) => followed,
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    /// Follows while `work` is done, and then until everything up to the revision that `end` gives was told. What cannot be
+    /// saved ends the work: it would overwrite it.
+    ///
+    /// # Errors
+    /// What was written cannot be told, or not be saved. The work was dropped, or had ended.
+    pub async fn during<T>(
+        mut self,
+        work: impl Future<Output = T>,
+        end: impl AsyncFnOnce() -> Result<Revision>,
+    ) -> Result<(T, Followed)> {
+        let done = tokio::select! {
+            done = work => done,
+            ended = &mut self.task => {
+                let error = joined(ended).err().context("it was not asked to end")?;
+                return Err(error.context("what is written here meanwhile cannot be saved, so the copy was stopped"));
+            }
+        };
+        self.until.send_replace(end().await?);
+        match timeout(END_LIMIT, &mut self.task).await {
+            Ok(ended) => Ok((done, joined(ended)?)),
+            Err(_) => bail!("what was written here meanwhile cannot be told: the old primary does not answer"),
         }
+    }
+}
+
+fn joined<T>(ended: Result<Result<T>, JoinError>) -> Result<T> {
+    match ended {
+        Ok(told) => told,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }
 }
 
@@ -205,7 +230,7 @@ fn later(path: &Path, head: &Head) -> Result<(PathBuf, Saving)> {
         name.push(if number == 1 { ".later".to_owned() } else { format!(".later{number}") });
         let name = PathBuf::from(name);
         if !name.exists() {
-            made = Some((name.clone(), Saving::create(&name, head)?));
+            made = Some((name.clone(), Saving::create(&name, head)?.kept()));
             break;
         }
     }

@@ -10,12 +10,14 @@ use tracing::warn;
 use super::Rejoin;
 use crate::commands::print;
 use crate::procedure::journal::{Journal, new_id};
+use crate::procedure::runner::Runner;
 use crate::procedure::{other_command, show_copy};
 
 /// The run in the old primary's journal, and what the operator sees of it.
 pub struct Steps<'a> {
     rejoin: &'a Rejoin<'a>,
     journal: Option<Journal>,
+    runner: Option<Runner>,
     /// As it is to be written when it begins.
     run: Run,
     begun: bool,
@@ -30,7 +32,7 @@ impl<'a> Steps<'a> {
         };
         let run = journal.run().clone();
         Ok(match run.command {
-            Command::Rejoin => Ok(Some(Steps { rejoin, journal: Some(journal), run, begun: false })),
+            Command::Rejoin => Ok(Some(Steps { rejoin, journal: Some(journal), runner: None, run, begun: false })),
             _ => Err(other_command(&run)),
         })
     }
@@ -38,7 +40,7 @@ impl<'a> Steps<'a> {
     /// A run that is not written down yet.
     pub fn new(rejoin: &'a Rejoin<'a>, plan: Vec<Planned>) -> Steps<'a> {
         let run = Run::new(new_id(), Command::Rejoin, &rejoin.config.link, plan);
-        Steps { rejoin, journal: None, run, begun: false }
+        Steps { rejoin, journal: None, runner: None, run, begun: false }
     }
 
     /// What is planned now: the clusters have moved on since an earlier call planned.
@@ -55,6 +57,7 @@ impl<'a> Steps<'a> {
     /// Writes down that the run begins, or goes on.
     pub async fn begin(&mut self) -> Result<()> {
         let Rejoin { options, pair, called_ms, .. } = self.rejoin;
+        self.runner = Some(Runner::take(&pair.standby, &pair.keys, &options.by).await?);
         let mut run = self.run.clone();
         run.attempt(&options.by, *called_ms);
         match &mut self.journal {
@@ -111,8 +114,11 @@ impl<'a> Steps<'a> {
         .await
     }
 
-    /// How it ended, for people.
-    pub fn show_end(&self) {
+    /// Makes way for the next command, and tells how it ended.
+    pub async fn end(&mut self) {
+        if let Some(runner) = self.runner.take() {
+            runner.done().await;
+        }
         if self.rejoin.options.output == TableOutput::Table && self.begun {
             print(&format!("\n{}", self.run().end_text()));
             show_copy(self.rejoin.options.journal_folder.as_deref(), self.run());

@@ -118,7 +118,7 @@ impl Step {
     /// attempt says nothing about now. A copy goes on until it is proved.
     pub fn proves_for(self) -> Option<Step> {
         match self {
-            Step::StopWriters | Step::Drain | Step::Compare => Some(Step::Promote),
+            Step::Preflight | Step::StopWriters | Step::Drain | Step::Compare => Some(Step::Promote),
             Step::Part | Step::Save => Some(Step::TakeRole),
             Step::Converge => Some(Step::Prove),
             _ => None,

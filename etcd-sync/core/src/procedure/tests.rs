@@ -58,6 +58,8 @@ fn a_run_goes_on_where_it_stopped_and_repeats_what_may_have_changed() {
     run.begin(Step::Promote, 100);
     // Killed here. What was seen of the writers says nothing about now.
     run.attempt("ada@bastion", 200);
+    assert_eq!(run.next(), Some(Step::Preflight));
+    take(&mut run, Some(Step::StopWriters));
     assert_eq!(run.next(), Some(Step::StopWriters));
     take(&mut run, Some(Step::DnsSwitch));
     run.begin(Step::DnsSwitch, 300);

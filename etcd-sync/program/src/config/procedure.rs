@@ -76,6 +76,8 @@ pub struct JournalConfig {
     pub abandon: bool,
     /// Where the copies of the journal lie.
     pub journal_folder: Option<PathBuf>,
+    /// Who runs it: user and host.
+    pub by: String,
 }
 
 impl ProcedureConfig {
@@ -139,7 +141,8 @@ impl FailoverConfig {
 impl JournalConfig {
     pub(super) fn new(args: JournalArgs, environment: &Environment) -> JournalConfig {
         let JournalArgs { run, output, abandon, journal_folder: folder } = args;
-        JournalConfig { run, output, abandon, journal_folder: folder.or_else(|| journal_folder(environment)) }
+        let journal_folder = folder.or_else(|| journal_folder(environment));
+        JournalConfig { run, output, abandon, journal_folder, by: by(environment) }
     }
 }
 

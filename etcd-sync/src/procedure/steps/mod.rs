@@ -22,7 +22,7 @@ use dns::{dns_inside, dns_switch, dns_verify};
 pub use drain::drain;
 pub use fence::{fence_primary, unfence_primary};
 use port::client_port;
-pub use promote::{promote_drained, promote_lost, promoted_already, unfit};
+pub use promote::{promote_drained, promote_lost, promoted_already, promoted_by, unfit};
 use restart::restart_services;
 pub use writers::stop_writers;
 

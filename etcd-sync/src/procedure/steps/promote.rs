@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use etcd_sync_core::fence::other_role;
 use etcd_sync_core::kv::Revision;
-use etcd_sync_core::procedure::{Loss, Outcome, Step, StepRecord};
+use etcd_sync_core::procedure::{Loss, Outcome, Run, Step, StepRecord};
 use etcd_sync_core::role::{How, Promotion, Role, promote};
 use etcd_sync_core::state::{Checkpoint, Phase};
 use etcd_sync_program::now_ms;
@@ -94,19 +94,24 @@ pub fn unfit(checkpoint: &Checkpoint, unchecked: bool) -> Option<String> {
 /// again.
 pub async fn promoted_already(context: &Context<'_>, journal: &mut Journal) -> Result<Option<StepRecord>> {
     let run = journal.run();
-    if run.last(Step::Promote).is_none() || run.is_settled(Step::Promote) {
+    if run.is_settled(Step::Promote) {
         return Ok(None);
     }
-    let record = context.record().await?;
-    let promotion = record.promotion()?;
-    let is_ours = promotion.as_ref().is_some_and(|promotion| promotion.run == run.id);
-    if Role::of_key(record.role.as_ref()) != Role::Primary || !is_ours {
-        return Ok(None);
-    }
+    let Some(record) = promoted_by(context, run).await? else { return Ok(None) };
     journal.step(Step::Promote).await?;
     told_loss(context, journal).await?;
     let outcome = promoted(&record, &journal.run().id)?;
     Ok(Some(journal.ended(outcome).await?))
+}
+
+/// The record of the promotion that a run has made; `None`: it has made none yet.
+pub async fn promoted_by(context: &Context<'_>, run: &Run) -> Result<Option<Record>> {
+    if run.last(Step::Promote).is_none() {
+        return Ok(None);
+    }
+    let record = context.record().await?;
+    let is_ours = record.promotion()?.is_some_and(|promotion| promotion.run == run.id);
+    Ok((Role::of_key(record.role.as_ref()) == Role::Primary && is_ours).then_some(record))
 }
 
 /// Says in the journal what the promotion that was made loses, where the primary was gone.

@@ -2,6 +2,7 @@
 
 mod failover;
 mod kill;
+mod operators;
 mod partition;
 mod switchover;
 mod transcripts;

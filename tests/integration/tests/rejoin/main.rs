@@ -1,5 +1,8 @@
 //! `etcd-sync rejoin` with the real program: what only the old primary has is told, saved, and replaced by what the new one has.
 
+mod kills;
+mod live;
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -28,6 +31,7 @@ use etcd_sync_integration::load::load;
 use etcd_sync_integration::process::Process;
 use etcd_sync_integration::tools;
 use etcd_sync_store::Side;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 /// In every value of these tests, and in no output.
@@ -255,55 +259,6 @@ async fn exactly_what_only_the_old_primary_has_is_told_and_saved() -> Result<()>
     link.await_equal(PATIENCE).await
 }
 
-/// Far more deletions than a resync may make without a word, and writes on the new primary all the while.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_was_confirmed_is_deleted_while_the_new_primary_is_in_use() -> Result<()> {
-    let link = parted(1_000).await?;
-    delete_all(&link.primary.store(Side::Primary)?, &config_keys(400)).await?;
-    for i in 0..50 {
-        link.standby.put(key(&format!("mine-{i:02}")), SECRET).await?;
-    }
-    // Long past: what the new primary had when it was promoted cannot be asked any more.
-    link.primary.compact(link.primary.revision().await?).await?;
-    let planned = json_of(&rejoin(&link, &["--dry-run", "-o", "json"]).await?)?;
-    assert_eq!(planned["plan"]["onlyHere"]["count"], 400);
-    assert_eq!(planned["plan"]["onlyHere"]["keys"][0]["origin"], "unknown");
-    let text = rejoin(&link, &["--dry-run", "--limit=3"]).await?.stdout;
-    ensure!(text.contains("  … and 397 more") && text.contains("never on the new primary: 50"), "{text}");
-
-    let stop = Arc::new(AtomicBool::new(false));
-    let (ended, store) = (Arc::clone(&stop), link.primary.store(Side::Primary)?);
-    let live = tokio::spawn(async move {
-        let mut writes = 0u64;
-        while !ended.load(Ordering::Relaxed) {
-            let key = Bytes::from(format!("/registry/configmaps/team-a/live-{:02}", writes % 40));
-            let op = match writes % 7 {
-                0 => Op::Delete { key },
-                _ => Op::Put { key, value: format!("{SECRET} {writes}").into(), lease: 0 },
-            };
-            if store.txn(Txn { success: vec![op], ..Txn::default() }).await.is_ok() {
-                writes += 1;
-            }
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-        writes
-    });
-    let folder = tempfile::tempdir()?;
-    let file = folder.path().join("saved.jsonl");
-    let before = held(&link).await?;
-    let output = rejoin(&link, &[&format!("--backup={}", file.display()), "--yes", "-o", "json"]).await?;
-    stop.store(true, Ordering::Relaxed);
-    ensure!(live.await? > 10, "nobody wrote");
-    assert_eq!(output.code, Some(0), "{}{}", output.stdout, output.stderr);
-    let said = json_of(&output)?;
-    assert_eq!((&said["result"]["saved"], &said["result"]["proof"]["complete"]), (&450.into(), &true.into()));
-    let daemon = link.daemon(&["--checkpoint-interval=100ms"])?;
-    link.await_equal(PATIENCE).await?;
-    daemon.terminate(Duration::from_secs(5)).await?;
-    ensure!(read(&file)? == lost(&before, &held(&link).await?), "not exactly what is lost is saved");
-    Ok(())
-}
-
 /// More deletions than were confirmed: the guard of every resync holds for them.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_not_confirmed_is_guarded() -> Result<()> {
@@ -339,52 +294,6 @@ async fn what_was_not_confirmed_is_guarded() -> Result<()> {
     Ok(())
 }
 
-/// The clients of the old primary go on writing: whatever they were told is written is there, or in a file.
-#[tokio::test(flavor = "multi_thread")]
-async fn nothing_that_was_acknowledged_disappears_unsaved() -> Result<()> {
-    let link = parted(2_000).await?;
-    live_apart(&link).await?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let (ended, store) = (Arc::clone(&stop), link.standby.store(Side::Standby)?);
-    let clients = tokio::spawn(async move {
-        let (mut last, mut count) = (Held::new(), 0u64);
-        while !ended.load(Ordering::Relaxed) {
-            count += 1;
-            let name = match count % 3 {
-                0 => format!("late-{count}"),
-                _ => format!("settings-{:04}", count % 2_000),
-            };
-            let (key, value) = (Bytes::from(key(&name)), Bytes::from(format!("{SECRET} late {count}")));
-            let put = Op::Put { key: key.clone(), value: value.clone(), lease: 0 };
-            if store.txn(Txn { success: vec![put], ..Txn::default() }).await.is_ok() {
-                last.insert(key, value);
-            }
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        last
-    });
-    let folder = tempfile::tempdir()?;
-    let before = held(&link).await?;
-    let backup = format!("--backup={}", folder.path().join("saved").display());
-    let output = rejoin(&link, &[&backup, "--yes", "-o", "json"]).await?;
-    stop.store(true, Ordering::Relaxed);
-    let acknowledged = clients.await?;
-    println!("{} keys written meanwhile", acknowledged.len());
-    let said = json_of(&output)?;
-    ensure!(said["error"].is_null() && said["result"]["laterSaved"].as_u64() > Some(0), "{said}");
-    let saved = union(folder.path())?;
-    let now = held(&link).await?;
-    let gone = |values: &Held| -> Vec<Bytes> {
-        let there =
-            |key: &Bytes, value: &Bytes| now.get(key) == Some(value) || saved.contains(&(key.clone(), value.clone()));
-        values.iter().filter(|(key, value)| !there(key, value)).map(|(key, _)| key.clone()).collect()
-    };
-    assert_eq!(gone(&acknowledged), Vec::<Bytes>::new(), "acknowledged meanwhile");
-    let untouched = before.into_iter().filter(|(key, _)| !acknowledged.contains_key(key)).collect();
-    assert_eq!(gone(&untouched), Vec::<Bytes>::new(), "acknowledged before");
-    Ok(())
-}
-
 /// Everything that is in a whole file of the folder.
 fn union(folder: &Path) -> Result<std::collections::BTreeSet<(Bytes, Bytes)>> {
     let mut all = std::collections::BTreeSet::new();
@@ -417,161 +326,6 @@ async fn await_role(link: &Link) -> Result<()> {
         Ok(link.standby.get(&link.keys.role).await?.is_some_and(|kv| kv.value == ROLE_STANDBY))
     })
     .await
-}
-
-/// SIGKILL at each stage, one after the other: nothing is lost, and the next run goes on.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_kill_at_any_stage_loses_nothing() -> Result<()> {
-    let link = parted(3_000).await?;
-    live_apart(&link).await?;
-    delete_all(&link.primary.store(Side::Primary)?, &config_keys(3_000)[1_000..2_500]).await?;
-    for i in 0..800 {
-        link.primary.put(key(&format!("bulk-{i}")), SECRET).await?;
-    }
-    let before = held(&link).await?;
-    let (folder, copies) = (tempfile::tempdir()?, tempfile::tempdir()?);
-    // From the second round on the very same command is given again.
-    let path = |round: usize| -> PathBuf { folder.path().join(format!("{}", round.min(1))) };
-    let record = || async { anyhow::Ok(link.checkpoint().await?.map(|record| (record.phase, record.revision))) };
-    for round in 0..8 {
-        let mut process = start(&link, copies.path(), &["--yes", &format!("--backup={}", path(round).display())])?;
-        match round {
-            0 => tokio::time::sleep(Duration::from_millis(100)).await,
-            1 => await_true("a file is there", PATIENCE, || async { Ok(path(round).exists()) }).await?,
-            2 => await_role(&link).await?,
-            3 => {
-                await_true("a synchronizer leads", PATIENCE, || async { Ok(!link.candidates().await?.is_empty()) })
-                    .await?
-            }
-            4 => {
-                await_true("the copy has begun", PATIENCE, || async {
-                    Ok(link.standby.get(&link.keys.copied).await?.is_some())
-                })
-                .await?
-            }
-            5 => {
-                await_true("keys are deleted", PATIENCE, || async { Ok(held(&link).await?.len() < before.len()) })
-                    .await?
-            }
-            _ => {
-                await_true("it streams", PATIENCE, || async {
-                    Ok(record().await?.is_some_and(|(phase, _)| phase == Phase::Streaming))
-                })
-                .await?
-            }
-        }
-        process.kill()?;
-        let (saved, now) = (union(folder.path())?, held(&link).await?);
-        for (key, value) in &before {
-            let there = now.get(key) == Some(value) || saved.contains(&(key.clone(), value.clone()));
-            ensure!(there, "round {round}: {key:?} is gone, and in no file");
-        }
-        // What the killed one has left of its election runs out by itself.
-        link.bury_leader().await?;
-    }
-    let output = rejoin(&link, &["--yes", "-o", "json", &format!("--backup={}", path(9).display())]).await?;
-    assert_eq!(output.code, Some(0), "{}{}", output.stdout, output.stderr);
-    let difference = link.difference().await?;
-    ensure!(difference.is_empty(), "not equal:\n{difference}");
-    let again = json_of(&rejoin(&link, &["--yes", "-o", "json"]).await?)?;
-    ensure!(again["skipped"].is_string(), "{again}");
-
-    // One run, and what was done once is not done again.
-    let run = only_run(&link).await?;
-    ensure!(run.state == State::Completed && run.attempts.len() >= 3, "{run:?}");
-    let story = story(&run);
-    println!("{}", run.text());
-    let role = story.iter().position(|one| *one == (Step::TakeRole, "done")).context("the role was taken")?;
-    let before = story[..role].iter().all(|(step, _)| [Step::Part, Step::Save, Step::TakeRole].contains(step));
-    let behind = story[role + 1..].iter().all(|(step, _)| [Step::Converge, Step::Prove].contains(step));
-    ensure!(before && behind, "{story:?}");
-    ensure!(!story.iter().any(|(_, ended)| *ended == "FAILED"), "{story:?}");
-    assert_eq!(std::fs::read_dir(copies.path())?.count(), 1, "one copy of one run");
-    Ok(())
-}
-
-/// What a kill leaves between a deed and its entry: the journal agrees with the deed afterwards, and nothing is done twice.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_journal_tells_what_was_done_whatever_it_missed() -> Result<()> {
-    let link = parted(20).await?;
-    live_apart(&link).await?;
-    let folder = tempfile::tempdir()?;
-    let file = folder.path().join("saved.jsonl");
-    let mut args = vec!["rejoin".to_owned()];
-    let (backup, copies) = (format!("--backup={}", file.display()), folder.path().join("journal"));
-    args.extend(link.flags(&["--yes", &backup, &format!("--journal-folder={}", copies.display())]));
-    let output = run_command_with(&args, &[("USER", "ada"), ("HOSTNAME", "bastion")], PATIENCE).await?;
-    assert_eq!(output.code, Some(0), "{output:?}");
-    println!("{}", output.stdout);
-    for told in ["The rejoin is complete", &copies.display().to_string(), "1  part             done"] {
-        ensure!(output.stdout.contains(told), "{told}: {}", output.stdout);
-    }
-    let wide = |line: &&str| line.chars().count() > 80 && !line.contains(&*folder.path().to_string_lossy());
-    assert_eq!(output.stdout.lines().filter(wide).count(), 0, "{}", output.stdout);
-    let whole = only_run(&link).await?;
-    let steps = Of::Rejoin.steps();
-    assert_eq!(story(&whole), steps.iter().map(|step| (*step, "done")).collect::<Vec<_>>());
-    assert_eq!((whole.state, &*whole.attempts[0].by), (State::Completed, "ada@bastion"));
-    let words = |step| whole.outcome(step).map(|outcome| outcome.what().to_owned()).unwrap_or_default();
-    ensure!(words(Step::Part).contains("6 written only here, 1 deleted only here, 1 only here for"), "{whole:?}");
-    assert_eq!(words(Step::Save), format!("8 values saved in {}", file.display()));
-    ensure!(whole.plan[1].what.contains(&*file.display().to_string()), "{:?}", whole.plan);
-    ensure!(link.standby.get(&link.keys.open_run).await?.is_none(), "it is open still");
-    let record = link.standby.get(&link.keys.rejoin).await?.context("no record")?;
-    let finished = Rejoining::decode(&record.value)?;
-    let begun = Rejoining { done: false, ..finished.clone() };
-    let cut = |keep: usize| {
-        let mut run = Run { state: State::Open, ..whole.clone() };
-        run.steps.truncate(keep);
-        let last = run.steps.last_mut().expect("it has steps");
-        (last.ended_ms, last.outcome) = (None, None);
-        run
-    };
-    let state = |output: &Output| anyhow::Ok(json_of(output)?["run"]["state"].clone());
-
-    // Killed when everything was done.
-    leave_open(&link, &cut(5)).await?;
-    let dry = rejoin(&link, &["--dry-run", "-o", "json"]).await?;
-    ensure!(dry.code == Some(0) && state(&dry)? == "open", "{dry:?}");
-    assert_eq!(only_run(&link).await?, cut(5), "a dry run wrote");
-    let output = rejoin(&link, &["--yes", "-o", "json"]).await?;
-    ensure!(output.code == Some(0) && state(&output)? == "completed", "{output:?}");
-    let run = only_run(&link).await?;
-    assert_eq!((run.outcome(Step::Prove), run.steps.len()), (whole.outcome(Step::Prove), 6));
-
-    // Killed when the role had just changed.
-    link.standby.put(&link.keys.rejoin, begun.encode()).await?;
-    leave_open(&link, &cut(3)).await?;
-    let output = rejoin(&link, &["--yes", "-o", "json"]).await?;
-    ensure!(output.code == Some(0) && state(&output)? == "completed", "{output:?}");
-    let run = only_run(&link).await?;
-    let mut expected = vec![(Step::Part, "done"), (Step::Save, "done"), (Step::TakeRole, "-")];
-    expected.extend(steps[2..].iter().map(|step| (*step, "done")));
-    assert_eq!(story(&run), expected);
-    ensure!(run.outcome(Step::TakeRole).is_some_and(|role| role.what().contains("interrupted")), "{run:?}");
-
-    // Given up then: another run tells what it finds. Only the new primary's loss would leave somebody here.
-    link.standby.put(&link.keys.rejoin, begun.encode()).await?;
-    leave_open(&link, &cut(4)).await?;
-    let mut abandon = vec!["journal".to_owned()];
-    abandon.extend(link.flags(&["--abandon"]));
-    let given_up = run_command(&abandon).await?;
-    ensure!(given_up.code == Some(0) && given_up.stdout.contains("completes the copy"), "{given_up:?}");
-    let output = rejoin(&link, &["--yes", "-o", "json"]).await?;
-    ensure!(output.code == Some(0) && state(&output)? == "completed", "{output:?}");
-    let runs = journal(&link).await?;
-    assert_eq!((runs.len(), runs[0].state), (2, State::Abandoned));
-    assert_eq!(story(&runs[1]), story(&whole));
-    assert_eq!(runs[1].outcome(Step::Save), whole.outcome(Step::Save));
-
-    // Another command's run is left alone.
-    let other = Run::new("zzz".into(), Of::Switchover, &whole.link, Vec::new());
-    link.standby.put(&link.keys.rejoin, begun.encode()).await?;
-    leave_open(&link, &other).await?;
-    let output = rejoin(&link, &["--yes"]).await?;
-    ensure!(output.code == Some(1) && output.stderr.contains("run zzz of `etcd-sync switchover`"), "{output:?}");
-    assert_eq!(journal(&link).await?.pop(), Some(other));
-    Ok(())
 }
 
 /// Promoted, back as a standby, promoted again: what an earlier life has left decides nothing.

@@ -1,0 +1,53 @@
+//! Who carries a run out: one command at a time.
+//!
+//! The journal's compares already stop the slower of two commands, but only at its next entry: both may have called the operator's
+//! hook, or deleted a pod, by then. A key under a lease keeps the second one from beginning.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use etcd_sync_core::kv::{KeyRange, printable};
+use etcd_sync_core::request::ReadRange;
+use etcd_sync_core::state::StateKeys;
+use etcd_sync_store::Etcd;
+use etcd_sync_store::election::{Leadership, campaign};
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+/// How long a command that was killed holds up the next one.
+const TTL: Duration = Duration::from_secs(3);
+
+/// Longer than that it is certainly alive.
+const WAIT: Duration = Duration::from_secs(10);
+
+/// The right to carry out a run of the link. It ends with the process, [`TTL`] later.
+#[derive(Debug)]
+pub struct Runner(Leadership);
+
+impl Runner {
+    /// Waits until no other command carries a run out. `who` is shown to others.
+    ///
+    /// # Errors
+    /// Another command goes on and on, or the cluster cannot be written.
+    pub async fn take(etcd: &Etcd, keys: &StateKeys, who: &str) -> Result<Runner> {
+        let waiting = || info!("another command is at it, or was until a moment ago: waiting for at most {WAIT:?}");
+        let led = campaign(etcd, &keys.runner_prefix, who.as_bytes(), TTL, waiting, sleep(WAIT)).await;
+        match led.context("the journal cannot be written")? {
+            Some(leadership) => Ok(Runner(leadership)),
+            None => {
+                let range = KeyRange::prefix(&keys.runner_prefix);
+                let page = etcd.read(ReadRange { range, limit: 0, keys_only: false, revision: 0 }).await?;
+                let first = page.kvs.iter().min_by_key(|kv| kv.create_revision);
+                let who = first.map_or_else(|| "another command".to_owned(), |kv| printable(&kv.value));
+                bail!("{who} carries a run of this link out at this moment: leave it to that command, or stop it first")
+            }
+        }
+    }
+
+    /// Makes way for the next one at once.
+    pub async fn done(self) {
+        if let Err(error) = self.0.resign().await {
+            warn!(%error, "the next command has to wait for {TTL:?}");
+        }
+    }
+}

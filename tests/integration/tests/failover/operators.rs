@@ -1,0 +1,69 @@
+//! More than one operator, and clusters that change between two calls.
+
+use anyhow::{Result, ensure};
+use etcd_sync_core::procedure::State;
+use etcd_sync_integration::compare::await_true;
+use etcd_sync_integration::daemon::run_command_with;
+
+use super::*;
+
+/// The command of the operators waits until the file `go` is there, and writes a line for each call.
+fn slow(folder: &Path) -> String {
+    let (calls, go) = (folder.join("calls"), folder.join("go"));
+    format!(
+        "--stop-writers-command=echo called >> {}; while [ ! -e {} ]; do sleep 0.05; done",
+        calls.display(),
+        go.display()
+    )
+}
+
+#[tokio::test]
+async fn a_second_operator_is_told_who_is_at_it_and_does_nothing() -> Result<()> {
+    let (link, _daemon) = in_step().await?;
+    let folder = tempfile::tempdir()?;
+    let slow = slow(folder.path());
+    let args = command(&link, "switchover", folder.path(), &["--yes", &slow]);
+    let first =
+        tokio::spawn(
+            async move { run_command_with(&args, &[("USER", "ada"), ("HOSTNAME", "bastion")], PATIENCE).await },
+        );
+    let calls = folder.path().join("calls");
+    await_true("the first one is at it", PATIENCE, || async { Ok(calls.exists()) }).await?;
+
+    let second = command(&link, "switchover", folder.path(), &["--yes", &slow]);
+    let abandon = command(&link, "journal", folder.path(), &["--abandon"]);
+    let bob = [("USER", "bob"), ("HOSTNAME", "laptop")];
+    let (second, abandon) =
+        tokio::try_join!(run_command_with(&second, &bob, PATIENCE), run_command_with(&abandon, &bob, PATIENCE))?;
+    for output in [second, abandon] {
+        ensure!(output.code == Some(2) && output.stderr.contains("ada@bastion carries a run"), "{output:?}");
+    }
+    std::fs::write(folder.path().join("go"), "")?;
+    let first = first.await??;
+    ensure!(first.code == Some(0), "{first:?}");
+    let runs = journal(&link).await?;
+    ensure!(runs.len() == 1 && runs[0].state == State::Completed && runs[0].attempts.len() == 1, "{runs:?}");
+    ensure!(std::fs::read_to_string(&calls)? == "called\n", "it was called by both");
+    Ok(())
+}
+
+/// What was seen before an interruption says nothing about now.
+#[tokio::test]
+async fn everything_is_looked_at_again_before_a_run_that_was_interrupted_promotes() -> Result<()> {
+    let (link, daemon) = in_step().await?;
+    let folder = tempfile::tempdir()?;
+    let flags = ["--yes", "--stop-writers-command=exit 1"];
+    let failed = run(&link, "switchover", folder.path(), &flags).await?;
+    ensure!(failed.code == Some(1) && open_run(&link).await?.is_some(), "{failed:?}");
+    // Missed from now on: nothing of the primary changes it.
+    daemon.terminate(PATIENCE).await?;
+    let missed = "/registry/configmaps/team-a/settings-0007";
+    link.standby.delete(missed).await?;
+    let refused = run(&link, "switchover", folder.path(), &flags).await?;
+    ensure!(refused.code == Some(1) && refused.stderr.contains("nothing more was changed"), "{refused:?}");
+    ensure!(refused.stdout.contains(missed), "{refused:?}");
+    ensure!(role(&link.standby, &link).await? == "standby");
+    let stands = open_run(&link).await?.context("the run is open still")?;
+    ensure!(stands.attempts.len() == 1, "{stands:?}");
+    Ok(())
+}
