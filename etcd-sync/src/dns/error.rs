@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use etcd_sync_core::dns::{InTheWay, KEY_FILE_MAX, KeyFileError, NotInZone, Rejected};
 
+use crate::shell::ShellError;
+
 /// Why something about the name could not be done. Each says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum DnsError {
@@ -96,28 +98,11 @@ pub enum DnsError {
         /// What happened to the question.
         again: String,
     },
-    /// The command cannot be run.
-    #[error("cannot run --dns-command through sh: {0}")]
-    CommandStart(std::io::Error),
-    /// The command failed.
-    #[error("--dns-command failed ({status}): {last}")]
-    Command {
-        /// How it ended.
-        status: std::process::ExitStatus,
-        /// The last line it wrote to its standard error.
-        last: String,
-    },
-    /// The command took too long.
+    /// The command did not change it.
     #[error(
-        "--dns-command did not end within {limit_s} s, and its shell was killed; its last word: {last}. Look whether something it \
-         started still runs and whether the name is changed, then run this again, with more --dns-command-timeout if it needs that"
+        "--dns-command {0}; look whether the name is changed, then run this again, with more --dns-command-timeout if it needs that"
     )]
-    CommandTimeout {
-        /// The limit in seconds.
-        limit_s: u64,
-        /// The last line it wrote to its standard error.
-        last: String,
-    },
+    Command(#[from] ShellError),
     /// Nobody here removes a name that people made.
     #[error("remove {name} by hand: neither --dns-server nor --dns-command is given")]
     RemoveByHand {

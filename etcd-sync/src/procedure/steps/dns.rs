@@ -98,6 +98,8 @@ pub async fn inside(dns: &Dns, cluster: &Cluster, pod: &PodRef, restart: bool) -
                     "there is no ready pod {pod} to look it up in: give another --lookup-pod, or run nslookup in any pod by hand"
                 )));
             }
+            // Waiting gives no rights.
+            Err(error @ Error::Forbidden { .. }) => return Ok(Outcome::Failed(error.to_string())),
             Err(error) => error.to_string(),
         };
         if began.elapsed() >= dns.patience() {

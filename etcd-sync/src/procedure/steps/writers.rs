@@ -29,7 +29,8 @@ pub async fn stop_writers(
     match command {
         // In every attempt: somebody may have started them again since.
         Some(command) => {
-            if let Err(why) = shell::run(command, &[("ETCD_SYNC_RUN", &journal.run().id)], limit).await? {
+            let variables = [("ETCD_SYNC_RUN", journal.run().id.clone())];
+            if let Err(why) = shell::run(command, "stop-writers-command", &[], &variables, limit).await {
                 let command = shown(command);
                 return Ok(Outcome::Failed(format!("{command} {why}: mend it, or stop the API servers by hand")));
             }
