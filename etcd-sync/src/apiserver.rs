@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Result;
-use etcd_sync_cluster::client;
+use etcd_sync_cluster::{Access, Cluster, Error as ClusterError, client};
 use etcd_sync_core::preflight::ApiFact;
 use etcd_sync_program::config::ApiServer;
 use kube::Client;
@@ -12,13 +12,23 @@ use kube::Client;
 /// One that does not answer must not hold up a synchronization.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
+/// What to do about flags or files that no client can be made of.
+pub const UNUSABLE: &str = "mend that file, or give another one";
+
 /// Asks for the version and for what is served.
-pub async fn facts(server: Option<&ApiServer>) -> ApiFact {
-    let Some(server) = server else { return ApiFact::NotAsked };
-    let asked = tokio::time::timeout(TIMEOUT, ask(server)).await;
+pub async fn facts(cluster: Result<Option<Cluster>, ClusterError>) -> ApiFact {
+    let cluster = match cluster {
+        Ok(Some(cluster)) => cluster,
+        Ok(None) => return ApiFact::NotAsked,
+        Err(error) => return ApiFact::Failed { why: error.to_string(), fix: UNUSABLE.to_owned() },
+    };
+    let asked = tokio::time::timeout(TIMEOUT, ask(&cluster)).await;
     match asked.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer within {TIMEOUT:?}"))) {
         Ok(fact) => fact,
-        Err(error) => ApiFact::Failed { why: format!("{}: {error:#}", server.url), fix: remedy(server, &error) },
+        Err(error) => {
+            let access = cluster.access();
+            ApiFact::Failed { why: format!("{}: {error:#}", access.url()), fix: remedy(access, &error) }
+        }
     }
 }
 
@@ -36,8 +46,8 @@ pub async fn answers(server: &ApiServer) -> bool {
     tokio::time::timeout(TIMEOUT, asked).await.unwrap_or(false)
 }
 
-async fn ask(server: &ApiServer) -> Result<ApiFact> {
-    let client = client(server)?;
+async fn ask(cluster: &Cluster) -> Result<ApiFact> {
+    let client = cluster.client();
     let version = client.apiserver_version().await?.git_version;
     // The version is for everybody, what is served is for those who are known.
     let serves = served(&client).await.ok();
@@ -52,18 +62,23 @@ async fn served(client: &Client) -> Result<BTreeSet<String>, kube::Error> {
 }
 
 /// What to do about a server that does not answer.
-pub fn remedy(server: &ApiServer, error: &anyhow::Error) -> String {
-    let (address, token, cacert) = match server.flag {
-        Some("active-cluster-vip") => {
-            ("--active-cluster-vip", "--active-cluster-token-file", "--active-cluster-cacert")
+pub fn remedy(access: &Access, error: &anyhow::Error) -> String {
+    let (address, token, cacert) = match access {
+        Access::Kubeconfig(_) => {
+            ("the server of --standby-kubeconfig", "the user of --standby-kubeconfig", "the authorities it holds")
         }
-        Some(_) => ("--standby-api-server", "--standby-api-token-file", "--standby-api-cacert"),
-        None => ("the pod's network", "the service account's token", "the service account's ca.crt"),
+        Access::Server(server) => match server.flag {
+            Some("active-cluster-vip") => {
+                ("--active-cluster-vip", "--active-cluster-token-file", "--active-cluster-cacert")
+            }
+            Some(_) => ("--standby-api-server", "--standby-api-token-file", "--standby-api-cacert"),
+            None => ("the pod's network", "the service account's token", "the service account's ca.crt"),
+        },
     };
     let refused = matches!(error.downcast_ref::<kube::Error>(), Some(kube::Error::Api(status)) if matches!(status.code, 401 | 403));
     let text = format!("{error:#}").to_lowercase();
     if refused {
-        format!("check {token}: the token is refused")
+        format!("check {token}: it is refused")
     } else if text.contains("certificate") {
         format!("check {cacert}: it must hold the authorities of that server, and the certificate that address")
     } else {

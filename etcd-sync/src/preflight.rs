@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use etcd_sync_cluster::Cluster;
 use etcd_sync_core::encryption::{EncryptionConfig, Keyring, Locked, Seal};
 use etcd_sync_core::kv::{KeyValue, printable};
 use etcd_sync_core::object::header;
@@ -44,8 +45,8 @@ pub async fn facts(pair: Pair<'_>, accept_unproved_encryption: bool) -> Result<F
     let etcds = async { tokio::try_join!(samples(pair), prefixes(pair)) };
     let (etcds, primary_api, standby_api, primary_members, standby_members) = tokio::join!(
         etcds,
-        apiserver::facts(api_servers.primary.as_ref()),
-        apiserver::facts(api_servers.standby.as_ref()),
+        apiserver::facts(Cluster::primary(api_servers)),
+        async { apiserver::facts(Cluster::standby(api_servers).await).await },
         members(primary),
         members(standby),
     );
@@ -86,8 +87,8 @@ pub async fn facts_of_standby(pair: Pair<'_>, accept_unproved_encryption: bool) 
         }
         Ok((copies, own))
     };
-    let (samples, standby_api, standby_members) =
-        tokio::join!(samples, apiserver::facts(api_servers.standby.as_ref()), members(standby));
+    let asked = async { apiserver::facts(Cluster::standby(api_servers).await).await };
+    let (samples, standby_api, standby_members) = tokio::join!(samples, asked, members(standby));
     let (primary_samples, standby_samples) = samples?;
     let mut prefixes = Vec::new();
     for prefix in scope.kubernetes_prefixes() {

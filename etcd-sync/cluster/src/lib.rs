@@ -1,5 +1,6 @@
 //! The API servers of clusters, as the failover commands use them: pods restarted, names looked up, machines and kinds listed.
 
+mod access;
 mod client;
 mod error;
 pub mod kinds;
@@ -13,11 +14,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use etcd_sync_program::config::ApiServers;
+use etcd_sync_program::config::{ApiServer, ApiServers};
 use kube::api::ListParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
+pub use access::{Access, KubeconfigFile};
 pub use client::{authorities, client};
 pub use error::Error;
 use error::ask;
@@ -33,6 +35,7 @@ const PAGE: u32 = 500;
 pub struct Cluster {
     name: String,
     client: Client,
+    access: Access,
 }
 
 impl fmt::Debug for Cluster {
@@ -42,22 +45,24 @@ impl fmt::Debug for Cluster {
 }
 
 impl Cluster {
-    /// The standby: by --standby-kubeconfig, else by --standby-api-server, else the cluster around. Nothing is sent yet.
-    pub async fn standby(servers: &ApiServers) -> Result<Cluster, Error> {
-        let name = "standby";
-        if let Some(file) = &servers.standby_kubeconfig {
-            return Cluster::from_kubeconfig(name, file).await;
+    /// The standby: by --standby-kubeconfig, else by --standby-api-server, else the cluster around; `None`: nobody told.
+    /// Nothing is sent yet.
+    pub async fn standby(servers: &ApiServers) -> Result<Option<Cluster>, Error> {
+        match (&servers.standby_kubeconfig, &servers.standby) {
+            (Some(file), _) => Cluster::from_kubeconfig("standby", file).await.map(Some),
+            (None, Some(server)) => Cluster::from_flags("standby", server).map(Some),
+            (None, None) => Ok(None),
         }
-        let server = servers.standby.as_ref().ok_or(Error::NoApiServer)?;
-        let client = client(server).map_err(|source| Error::Client { cluster: name.into(), source })?;
-        Ok(Cluster { name: name.to_owned(), client })
     }
 
     /// The primary, where --active-cluster-vip says how to reach it. Nothing is sent yet.
     pub fn primary(servers: &ApiServers) -> Result<Option<Cluster>, Error> {
-        let Some(server) = &servers.primary else { return Ok(None) };
-        let client = client(server).map_err(|source| Error::Client { cluster: "primary".into(), source })?;
-        Ok(Some(Cluster { name: "primary".to_owned(), client }))
+        servers.primary.as_ref().map(|server| Cluster::from_flags("primary", server)).transpose()
+    }
+
+    fn from_flags(name: &str, server: &ApiServer) -> Result<Cluster, Error> {
+        let client = client(server).map_err(|source| Error::Client { cluster: name.into(), source })?;
+        Ok(Cluster { name: name.to_owned(), client, access: Access::Server(server.clone()) })
     }
 
     /// The current context of a kubeconfig. Nothing is sent yet.
@@ -69,7 +74,8 @@ impl Cluster {
         let mut config = config.map_err(|error| bad(error.into()))?;
         config.connect_timeout = Some(CONNECT_TIMEOUT);
         config.default_retry = false;
-        Ok(Cluster { name: name.into(), client: Client::try_from(config).map_err(|error| bad(error.into()))? })
+        let access = Access::Kubeconfig(KubeconfigFile::new(file, &config));
+        Ok(Cluster { name: name.into(), client: Client::try_from(config).map_err(|error| bad(error.into()))?, access })
     }
 
     /// The clusters of these kubeconfigs, each named after its file: by its last part where that is unique.
@@ -88,6 +94,11 @@ impl Cluster {
     /// Its name, for people and in plans.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// How it is reached.
+    pub fn access(&self) -> &Access {
+        &self.access
     }
 
     /// Its client.

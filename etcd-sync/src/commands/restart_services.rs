@@ -8,13 +8,16 @@ use serde_json::json;
 
 use super::confirm::typed;
 use super::{Outcome, print, print_json, refused};
-use crate::cluster::{Cluster, restart};
+use crate::cluster::{Cluster, Error, restart};
 
 /// Plans, asks, deletes, waits. Exit code 1: refused, or something is not ready again; an error: a cluster could not be asked,
 /// and the others were restarted all the same.
 pub async fn run(config: Config, options: RestartServicesConfig) -> Result<Outcome> {
     let RestartConfig { labels, workload_labels, workload_kubeconfigs, timeout, .. } = &options.restart;
-    let standby = if labels.is_empty() { None } else { Some(Cluster::standby(&config.api_servers).await?) };
+    let standby = match labels.is_empty() {
+        true => None,
+        false => Some(Cluster::standby(&config.api_servers).await?.ok_or(Error::NoApiServer)?),
+    };
     let workloads = Cluster::workloads(workload_kubeconfigs).await?;
     let of_standby = standby.iter().map(|cluster| (cluster, &labels[..]));
     let work: Vec<_> = of_standby.chain(workloads.iter().map(|cluster| (cluster, &workload_labels[..]))).collect();

@@ -127,7 +127,8 @@ fn begin(config: &Config, run: RunConfig, health: Arc<Health>, stop: Stop) -> Re
         run,
         primary: config.primary.clone(),
         standby,
-        api_servers: config.api_servers.clone(),
+        // A kubeconfig that a shared --config names lies on the operators' machines, not in this pod.
+        api_servers: ApiServers { standby_kubeconfig: None, ..config.api_servers.clone() },
         encryption_config: config.encryption_config.clone(),
         encryption,
         warned: BTreeSet::new(),

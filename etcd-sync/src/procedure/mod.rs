@@ -66,10 +66,7 @@ impl Equipment {
     /// A file or a flag that cannot be used.
     pub async fn new(config: &Config, procedure: &ProcedureConfig) -> Result<Equipment> {
         let called_ms = now_ms();
-        let standby = match knows_standby(config) {
-            true => Some(Cluster::standby(&config.api_servers).await?),
-            false => None,
-        };
+        let standby = Cluster::standby(&config.api_servers).await?;
         let dns = Dns::new(&procedure.dns)?;
         Ok(Equipment { pair: config.pair()?, encryption: config.encryption()?, dns, standby, called_ms })
     }

@@ -2,17 +2,19 @@
 
 use std::path::Path;
 
-use etcd_sync_cluster::authorities;
+use etcd_sync_cluster::{Access, Cluster, KubeconfigFile, authorities};
 use etcd_sync_core::kv::printable;
 use etcd_sync_core::preflight::switch::{Certificate, CertificateFact, CertificateUse};
-use etcd_sync_program::config::Config;
+use etcd_sync_program::config::{ApiServer, Config};
 use etcd_sync_store::Side;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use x509_parser::parse_x509_certificate;
 
+use super::Clusters;
+
 /// Every certificate of every file that a connection is made with.
-pub fn of_files(config: &Config, now_ms: u64) -> Vec<CertificateFact> {
+pub fn of_files(config: &Config, clusters: &Clusters, now_ms: u64) -> Vec<CertificateFact> {
     let mut facts = Vec::new();
     for (side, connection) in [(Side::Primary, &config.primary), (Side::Standby, &config.standby)] {
         let files = connection.options().tls.unwrap_or_default();
@@ -24,16 +26,33 @@ pub fn of_files(config: &Config, now_ms: u64) -> Vec<CertificateFact> {
             facts.extend(read(file).into_iter().map(found));
         }
     }
-    for server in [&config.api_servers.primary, &config.api_servers.standby].into_iter().flatten() {
-        let flag = match server.flag {
-            Some("active-cluster-vip") => "--active-cluster-cacert",
-            Some(_) => "--standby-api-cacert",
-            None => "the service account's",
-        };
-        if let Some(file) = authorities(server) {
-            facts.extend(of_authorities(flag, &file, now_ms));
+    for (_, cluster) in clusters.each() {
+        match cluster.as_ref().ok().and_then(Option::as_ref).map(Cluster::access) {
+            Some(Access::Server(server)) => facts.extend(of_server(server, now_ms)),
+            Some(Access::Kubeconfig(held)) => facts.extend(of_kubeconfig(held, now_ms)),
+            None => {}
         }
     }
+    facts
+}
+
+fn of_server(server: &ApiServer, now_ms: u64) -> Vec<CertificateFact> {
+    let flag = match server.flag {
+        Some("active-cluster-vip") => "--active-cluster-cacert",
+        Some(_) => "--standby-api-cacert",
+        None => "the service account's",
+    };
+    authorities(server).map(|file| of_authorities(flag, &file, now_ms)).unwrap_or_default()
+}
+
+fn of_kubeconfig(held: &KubeconfigFile, now_ms: u64) -> Vec<CertificateFact> {
+    let flag = "--standby-kubeconfig";
+    let authorities = held.authorities.iter().map(|der| parse(der)).collect();
+    let mut facts = judged_together(flag, &held.file, authorities, now_ms);
+    let client =
+        held.client.as_ref().map(|pem| pem.as_ref().map_or_else(|why| vec![Err(why.clone())], |pem| of_pem(pem)));
+    let identity = |found| fact(flag, &held.file, CertificateUse::Identity, found);
+    facts.extend(client.into_iter().flatten().map(identity));
     facts
 }
 
@@ -53,7 +72,16 @@ pub fn parse(der: &[u8]) -> Result<Certificate, String> {
 }
 
 fn of_authorities(flag: &str, file: &Path, now_ms: u64) -> Vec<CertificateFact> {
-    let found = read(file);
+    judged_together(flag, file, read(file), now_ms)
+}
+
+/// Of authorities that lie together, one that has expired may be a leftover.
+fn judged_together(
+    flag: &str,
+    file: &Path,
+    found: Vec<Result<Certificate, String>>,
+    now_ms: u64,
+) -> Vec<CertificateFact> {
     let now_s = (now_ms / 1_000) as i64;
     let valid = |one: &Certificate| (one.not_before_s..=one.not_after_s).contains(&now_s);
     let others_valid = found.iter().flatten().any(valid);
@@ -66,13 +94,16 @@ fn fact(flag: &str, file: &Path, use_: CertificateUse, found: Result<Certificate
 }
 
 fn read(file: &Path) -> Vec<Result<Certificate, String>> {
-    match CertificateDer::pem_file_iter(file) {
+    match std::fs::read(file) {
         Err(error) => vec![Err(error.to_string())],
-        Ok(found) => {
-            let found: Vec<_> = found.map(|der| parse(&der.map_err(|error| error.to_string())?)).collect();
-            if found.is_empty() { vec![Err("it holds none".to_owned())] } else { found }
-        }
+        Ok(pem) => of_pem(&pem),
     }
+}
+
+fn of_pem(pem: &[u8]) -> Vec<Result<Certificate, String>> {
+    let found = CertificateDer::pem_slice_iter(pem);
+    let found: Vec<_> = found.map(|der| parse(&der.map_err(|error| error.to_string())?)).collect();
+    if found.is_empty() { vec![Err("it holds none".to_owned())] } else { found }
 }
 
 #[cfg(test)]

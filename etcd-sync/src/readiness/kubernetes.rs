@@ -4,33 +4,32 @@ use std::time::Duration;
 
 use axum::http::Request;
 use etcd_sync_core::preflight::switch::{ApiServerFact, Sides};
-use etcd_sync_program::config::{ApiServer, ApiServers};
 
-use super::within;
+use super::{Clusters, PRIMARY_FLAG, Reached, STANDBY_FLAG, within};
 use crate::apiserver;
 
 /// One that takes longer is not ready.
 const READY_LIMIT: Duration = Duration::from_secs(5);
 
 /// Asks both.
-pub async fn ready(servers: &ApiServers) -> Sides<ApiServerFact> {
-    let (primary, standby) = tokio::join!(
-        fact(servers.primary.as_ref(), "--active-cluster-vip"),
-        fact(servers.standby.as_ref(), "--standby-api-server"),
-    );
+pub async fn ready(clusters: &Clusters) -> Sides<ApiServerFact> {
+    let (primary, standby) = tokio::join!(fact(&clusters.primary, PRIMARY_FLAG), fact(&clusters.standby, STANDBY_FLAG));
     Sides { primary, standby }
 }
 
-async fn fact(server: Option<&ApiServer>, flag: &'static str) -> ApiServerFact {
-    let Some(server) = server else { return ApiServerFact::NotAsked(flag) };
-    let url = server.url.clone();
-    let failed = |error: anyhow::Error| {
-        let fix = apiserver::remedy(server, &error);
-        ApiServerFact::Failed { why: format!("{}: {error:#}", server.url), fix }
+async fn fact(cluster: &Reached, flag: &'static str) -> ApiServerFact {
+    let cluster = match cluster {
+        Ok(Some(cluster)) => cluster,
+        Ok(None) => return ApiServerFact::NotAsked(flag),
+        Err(error) => {
+            return ApiServerFact::Failed { why: error.to_string(), fix: apiserver::UNUSABLE.to_owned() };
+        }
     };
-    let client = match etcd_sync_cluster::client(server) {
-        Ok(client) => client,
-        Err(error) => return failed(error),
+    let (client, access) = (cluster.client(), cluster.access());
+    let url = access.url().to_owned();
+    let failed = |error: anyhow::Error| {
+        let fix = apiserver::remedy(access, &error);
+        ApiServerFact::Failed { why: format!("{}: {error:#}", access.url()), fix }
     };
     let request = match Request::get("/readyz").body(Vec::new()) {
         Ok(request) => request,

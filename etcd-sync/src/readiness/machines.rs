@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use etcd_sync_cluster::machines::machines as list;
-use etcd_sync_cluster::{Cluster, Error as ClusterError};
 use etcd_sync_core::kv::KeyRange;
 use etcd_sync_core::preflight::switch::{Machine, MachinesFact, Sides};
 use etcd_sync_core::scope::Scope;
@@ -11,7 +10,7 @@ use etcd_sync_program::config::Config;
 use etcd_sync_store::pair::Pair;
 use etcd_sync_store::{Error, Etcd};
 
-use super::within;
+use super::{Clusters, PRIMARY_FLAG, Reached, STANDBY_FLAG, within};
 
 const LIMIT: Duration = Duration::from_secs(8);
 const COUNT_LIMIT: Duration = Duration::from_secs(5);
@@ -20,25 +19,15 @@ const COUNT_LIMIT: Duration = Duration::from_secs(5);
 const STORED: &str = "platform.tkestack.io/machines/";
 
 /// Those of both clusters.
-pub async fn machines(config: &Config, pair: &Pair) -> Sides<MachinesFact> {
-    let servers = &config.api_servers;
-    let standby = match Cluster::standby(servers).await {
-        Err(ClusterError::NoApiServer) => Ok(None),
-        made => made.map(Some),
-    };
+pub async fn machines(clusters: &Clusters, config: &Config, pair: &Pair) -> Sides<MachinesFact> {
     let (primary, standby) = tokio::join!(
-        fact(Cluster::primary(servers), "--active-cluster-vip", &pair.primary, &config.scope),
-        fact(standby, "--standby-api-server", &pair.standby, &config.scope),
+        fact(&clusters.primary, PRIMARY_FLAG, &pair.primary, &config.scope),
+        fact(&clusters.standby, STANDBY_FLAG, &pair.standby, &config.scope),
     );
     Sides { primary, standby }
 }
 
-async fn fact(
-    cluster: Result<Option<Cluster>, ClusterError>,
-    flag: &'static str,
-    etcd: &Etcd,
-    scope: &Scope,
-) -> MachinesFact {
+async fn fact(cluster: &Reached, flag: &'static str, etcd: &Etcd, scope: &Scope) -> MachinesFact {
     let cluster = match cluster {
         Err(error) => return MachinesFact::Failed(format!("{error:#}")),
         Ok(Some(cluster)) => cluster,
@@ -47,7 +36,7 @@ async fn fact(
             return MachinesFact::NotAsked { flag, stored };
         }
     };
-    match within(LIMIT, list(&cluster)).await {
+    match within(LIMIT, list(cluster)).await {
         Ok(None) => MachinesFact::None,
         Ok(Some(machines)) => {
             let machines = machines.into_iter().map(|machine| Machine { name: machine.name, phase: machine.phase });

@@ -12,8 +12,9 @@ mod server;
 use std::time::Duration;
 
 use anyhow::Result;
+use etcd_sync_cluster::{Cluster, Error as ClusterError};
 use etcd_sync_core::check::Report;
-use etcd_sync_core::preflight::switch::{self, Compared, Comparison, Facts, Last};
+use etcd_sync_core::preflight::switch::{self, Compared, Comparison, Facts, Last, Sides};
 use etcd_sync_core::preflight::{Finding, text, worst};
 use etcd_sync_program::config::{Config, ReadinessConfig};
 use etcd_sync_program::now_ms;
@@ -34,6 +35,16 @@ pub struct Context<'a> {
     pub dns: Option<&'a Dns>,
 }
 
+/// How each cluster's API server is reached, made once for everything that asks it.
+type Clusters = Sides<Reached>;
+
+/// `Ok(None)`: nobody told where it is.
+type Reached = Result<Option<Cluster>, ClusterError>;
+
+/// What tells where an API server is.
+const PRIMARY_FLAG: &str = "--active-cluster-vip";
+const STANDBY_FLAG: &str = "--standby-kubeconfig, or --standby-api-server";
+
 /// What was found.
 pub struct Readiness {
     /// One or more for each check, in the order of [`etcd_sync_core::preflight::Check`].
@@ -52,6 +63,10 @@ pub async fn look(context: &Context<'_>, purpose: For) -> Result<Readiness> {
     let Context { config, readiness, dns } = context;
     let pair = config.pair()?;
     let encryption = config.encryption()?;
+    let clusters = Clusters {
+        primary: Cluster::primary(&config.api_servers),
+        standby: Cluster::standby(&config.api_servers).await,
+    };
     let (etcds, servers, api_servers, machines, dns) = tokio::join!(
         async {
             let etcds = Etcds::ask(&pair).await;
@@ -63,14 +78,14 @@ pub async fn look(context: &Context<'_>, purpose: For) -> Result<Readiness> {
             );
             (etcds, compared, lag, history, findings)
         },
-        server::look_at_all(config, &pair),
-        kubernetes::ready(&config.api_servers),
-        machines::machines(config, &pair),
+        server::look_at_all(config, &clusters, &pair),
+        kubernetes::ready(&clusters),
+        machines::machines(&clusters, config, &pair),
         domain::fact(*dns, context, purpose),
     );
     let (etcds, (compared, report), lag, history, (mut findings, kubernetes)) = etcds;
     let now_ms = now_ms();
-    let mut certificates = certificates::of_files(config, now_ms);
+    let mut certificates = certificates::of_files(config, &clusters, now_ms);
     certificates.extend(servers.certificates);
     let facts = Facts {
         purpose,

@@ -21,8 +21,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::certificates;
-use super::within;
+use super::{Clusters, certificates, within};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(3);
@@ -58,9 +57,9 @@ struct Server {
 }
 
 /// Connects to every etcd member and both API servers.
-pub async fn look_at_all(config: &Config, pair: &Pair) -> Shown {
+pub async fn look_at_all(config: &Config, clusters: &Clusters, pair: &Pair) -> Shown {
     let mut shown = Shown::default();
-    for one in join_all(servers(config, pair).iter().map(look_at)).await {
+    for one in join_all(servers(config, clusters, pair).iter().map(look_at)).await {
         shown.certificates.extend(one.certificates);
         shown.clocks.extend(one.clocks);
         shown.ports.extend(one.ports);
@@ -68,7 +67,7 @@ pub async fn look_at_all(config: &Config, pair: &Pair) -> Shown {
     shown
 }
 
-fn servers(config: &Config, pair: &Pair) -> Vec<Server> {
+fn servers(config: &Config, clusters: &Clusters, pair: &Pair) -> Vec<Server> {
     let mut servers = Vec::new();
     for (side, etcd, connection) in
         [(Side::Primary, &pair.primary, &config.primary), (Side::Standby, &pair.standby, &config.standby)]
@@ -87,9 +86,9 @@ fn servers(config: &Config, pair: &Pair) -> Vec<Server> {
             });
         }
     }
-    let api = [(Side::Primary, &config.api_servers.primary), (Side::Standby, &config.api_servers.standby)];
-    for (side, server) in api {
-        let Some(uri) = server.as_ref().and_then(|server| server.url.parse::<Uri>().ok()) else { continue };
+    for (side, cluster) in clusters.each() {
+        let Ok(Some(cluster)) = cluster else { continue };
+        let Ok(uri) = cluster.access().url().parse::<Uri>() else { continue };
         let Some(host) = uri.host() else { continue };
         servers.push(Server {
             who: format!("the {side}'s API server {uri}").trim_end_matches('/').to_owned(),
@@ -97,7 +96,7 @@ fn servers(config: &Config, pair: &Pair) -> Vec<Server> {
             port: uri.port_u16().unwrap_or(443),
             tls: true,
             etcd: None,
-            name: None,
+            name: cluster.access().server_name().map(str::to_owned),
             client: None,
         });
     }

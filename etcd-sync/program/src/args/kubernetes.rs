@@ -42,7 +42,7 @@ pub struct KubernetesArgs {
     #[arg(long, global = true, value_name = "FILE")]
     pub standby_api_cacert: Option<PathBuf>,
 
-    /// Kubeconfig of the standby, in its current context: how the failover commands talk to its API server, instead of
+    /// Kubeconfig of the standby, in its current context: how every command but run talks to its API server, instead of
     /// --standby-api-server
     #[arg(long, global = true, value_name = "FILE")]
     pub standby_kubeconfig: Option<PathBuf>,

@@ -94,8 +94,15 @@ async fn api_servers_and_machines_are_asked() -> Result<()> {
         format!("--standby-api-server=https://{}", pair.standby.address()),
         format!("--standby-api-token-file={}", file(&standby)),
     ]);
+    let by_kubeconfig: Vec<String> = args
+        .iter()
+        .filter(|flag| !flag.starts_with("--standby-api-"))
+        .cloned()
+        .chain([format!("--standby-kubeconfig={}", pair.standby.kubeconfig_file().display())])
+        .collect();
     let daemon = pair.sync(&[]).await?;
     let outcome = async {
+        asked_by_kubeconfig(&pair, &by_kubeconfig).await?;
         assert_found(&found(&args, "api-servers").await?, "pass", &["ready: the primary's", "the standby's"]);
         assert_found(&found(&args, "clocks").await?, "pass", &["the clocks of 4 others agree"]);
         assert_found(&found(&args, "certificates").await?, "pass", &["all 4 are valid"]);
@@ -131,8 +138,36 @@ async fn api_servers_and_machines_are_asked() -> Result<()> {
         );
 
         pair.standby.kill_apiserver()?;
-        assert_found(&found(&args, "api-servers").await?, "fail", &["the standby's API server does not answer"]);
+        for args in [&args, &by_kubeconfig] {
+            assert_found(&found(args, "api-servers").await?, "fail", &["the standby's API server does not answer"]);
+        }
         anyhow::Ok(())
     };
     pair.explain(Some(&daemon), outcome.await)
+}
+
+/// A kubeconfig is enough for every line about the standby's API server, and its own certificates count.
+async fn asked_by_kubeconfig(pair: &KubePair, args: &[String]) -> Result<()> {
+    let url = format!("the standby's (https://{})", pair.standby.address());
+    assert_found(&found(args, "api-servers").await?, "pass", &["ready: the primary's", &url]);
+    assert_found(&found(args, "clocks").await?, "pass", &["the clocks of 4 others agree"]);
+    // What the servers present, the primary's authority, and the authority and the client of the kubeconfig.
+    assert_found(&found(args, "certificates").await?, "pass", &["all 5 are valid"]);
+    assert_found(&found(args, "machines").await?, "pass", &["there are no Machines"]);
+    assert_found(&found(args, "api-versions").await?, "pass", &["Kubernetes v", " and v"]);
+
+    let with = |file: &std::path::Path| -> Vec<String> {
+        let others = args.iter().filter(|flag| !flag.starts_with("--standby-kubeconfig"));
+        others.cloned().chain([format!("--standby-kubeconfig={}", file.display())]).collect()
+    };
+    // All of it in one file, as on a node of kubeadm.
+    let folder = tempfile::tempdir()?;
+    let flat = folder.path().join("flat.conf");
+    std::fs::write(&flat, pair.standby.kubectl(&["config", "view", "--raw", "--flatten"]).await?)?;
+    assert_found(&found(&with(&flat), "api-servers").await?, "pass", &[&url]);
+    assert_found(&found(&with(&flat), "certificates").await?, "pass", &["all 5 are valid"]);
+    let broken = folder.path().join("broken.conf");
+    std::fs::write(&broken, "no kubeconfig")?;
+    assert_found(&found(&with(&broken), "api-servers").await?, "fail", &["broken.conf cannot be used"]);
+    Ok(())
 }
