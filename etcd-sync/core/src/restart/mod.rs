@@ -291,6 +291,18 @@ impl RestartPlan {
         failed.map(|cluster| cluster.cluster.as_str()).collect()
     }
 
+    /// Whether a cluster was asked. One that was must not be asked again once the plan is carried out: it would name the new pods.
+    pub fn knows(&self, cluster: &str) -> bool {
+        self.clusters.iter().any(|part| part.cluster == cluster && part.error.is_none())
+    }
+
+    /// Takes over what clusters were found to have that this plan does not know.
+    pub fn complete(&mut self, found: RestartPlan) {
+        let new = found.clusters.into_iter().filter(|part| !self.knows(&part.cluster)).collect::<Vec<_>>();
+        self.clusters.retain(|part| new.iter().all(|new| new.cluster != part.cluster));
+        self.clusters.extend(new);
+    }
+
     /// What must be there again, one entry for each owner.
     pub fn waits(&self) -> Vec<Wait> {
         let mut waits: BTreeMap<(usize, &Selection, &str, &Owner), Wait> = BTreeMap::new();

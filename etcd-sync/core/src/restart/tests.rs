@@ -111,6 +111,26 @@ fn a_plan_survives_a_journal() {
 }
 
 #[test]
+fn a_cluster_that_could_not_be_asked_is_asked_again_and_no_other() {
+    let asked = |uid: &str| {
+        let mut cluster = ClusterPlan::new("east");
+        cluster.add(selection(), vec![of("es-0", uid, true)]);
+        RestartPlan { clusters: vec![cluster] }
+    };
+    let mut kept = plan(vec![of("es-0", "1", true)]);
+    kept.complete(RestartPlan { clusters: vec![ClusterPlan::failed("east", "no answer")] });
+    assert!(kept.knows("standby") && !kept.knows("east") && !kept.knows("west"), "{kept:?}");
+    assert_eq!(kept.unasked(), ["east"]);
+    kept.complete(RestartPlan { clusters: vec![ClusterPlan::failed("east", "no answer yet")] });
+    assert_eq!(kept.clusters.len(), 2, "{kept:?}");
+    kept.complete(asked("2"));
+    assert!(kept.knows("east") && kept.unasked().is_empty(), "{kept:?}");
+    // The pods of the second generation stay.
+    kept.complete(asked("3"));
+    assert_eq!(kept.pods().map(|(_, pod)| pod.uid.as_str()).collect::<Vec<_>>(), ["1", "2"]);
+}
+
+#[test]
 fn the_plan_reads_well_at_eighty_columns() {
     let mut standby = ClusterPlan::new("standby");
     let es = |n: usize| {

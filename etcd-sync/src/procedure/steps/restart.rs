@@ -11,7 +11,7 @@ use crate::procedure::Context;
 use crate::procedure::journal::Journal;
 
 /// Restarts the pods with the labels of a step: [`Step::RestartFirst`] or [`Step::RestartServices`]. Which pods that are is
-/// noted before the first is deleted, so that another attempt deletes no others.
+/// noted before the first is deleted, so that another attempt deletes no others; it only asks clusters that gave no answer.
 pub async fn restart_services(context: &Context<'_>, step: Step, journal: &mut Journal) -> Result<Outcome> {
     let config = &context.procedure.restart;
     let Some(standby) = context.standby else {
@@ -26,17 +26,17 @@ pub async fn restart_services(context: &Context<'_>, step: Step, journal: &mut J
     if labels.is_empty() && workloads.is_empty() {
         return Ok(Outcome::Skipped("nothing is to be restarted".into()));
     }
-    let plan: RestartPlan = match journal.run().note(step) {
+    let mut plan: RestartPlan = match journal.run().note(step) {
         Some(note) => serde_json::from_value(note.clone()).context("the journal's list of pods cannot be read")?,
-        None => {
-            let of_standby = std::iter::once((standby, labels));
-            let work: Vec<_> =
-                of_standby.chain(workloads.iter().map(|cluster| (cluster, &config.workload_labels[..]))).collect();
-            let plan = restart::plan(&work).await;
-            journal.note(serde_json::to_value(&plan)?).await?;
-            plan
-        }
+        None => RestartPlan::default(),
     };
+    let of_standby = std::iter::once((standby, labels));
+    let work = of_standby.chain(workloads.iter().map(|cluster| (cluster, &config.workload_labels[..])));
+    let work: Vec<_> = work.filter(|(cluster, _)| !plan.knows(cluster.name())).collect();
+    if !work.is_empty() {
+        plan.complete(restart::plan(&work).await);
+        journal.note(serde_json::to_value(&plan)?).await?;
+    }
     if plan.finds_nothing() {
         return Ok(Outcome::Skipped(format!("nothing of {} is installed", labels.join("; "))));
     }
