@@ -107,10 +107,47 @@ impl From<&Finding> for Trial {
     }
 }
 
+/// What a rehearsal shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Everything was tried, and nothing failed.
+    Ready,
+    /// Nothing failed, but parts were left out: of them nobody knows.
+    ReadyInPart,
+    /// Something failed.
+    NotReady,
+}
+
+impl Verdict {
+    /// For people.
+    pub fn words(self) -> &'static str {
+        match self {
+            Verdict::Ready => "READY",
+            Verdict::ReadyInPart => "READY IN PART",
+            Verdict::NotReady => "NOT READY",
+        }
+    }
+}
+
 impl Drill {
-    /// Whether a switch may be expected to work: nothing that was tried failed.
+    /// Whether nothing that was tried failed. What was left out says nothing: see [`Drill::verdict`].
     pub fn ready(&self) -> bool {
         self.trials().all(|trial| trial.level != Level::Fail)
+    }
+
+    /// Whether a switch may be expected to work.
+    pub fn verdict(&self) -> Verdict {
+        match (self.ready(), self.left_out()) {
+            (false, _) => Verdict::NotReady,
+            (true, 0) => Verdict::Ready,
+            (true, _) => Verdict::ReadyInPart,
+        }
+    }
+
+    /// How many parts were left out.
+    pub fn left_out(&self) -> usize {
+        self.parts.iter().filter(|part| part.skipped.is_some()).count()
     }
 
     /// What went well of all that was tried, in percent, rounded down: a warning counts for half.

@@ -24,20 +24,18 @@ fn summary(part: &Part) -> String {
 }
 
 impl Drill {
-    fn verdict(&self) -> String {
-        let ready = if self.ready() { "READY" } else { "NOT READY" };
-        let skipped = self.parts.iter().filter(|part| part.skipped.is_some()).count() as u64;
-        let skipped = match skipped {
+    fn headline(&self) -> String {
+        let left_out = match self.left_out() {
             0 => String::new(),
-            skipped => format!("; {} not rehearsed", count(skipped, "part")),
+            left_out => format!("; {left_out} of {} not rehearsed", count(self.parts.len() as u64, "part")),
         };
-        format!("{ready}: score {} of 100{skipped}", self.score())
+        format!("{}: score {} of 100{left_out}", self.verdict().words(), self.score())
     }
 
     /// For people at a terminal.
     pub fn text(&self) -> String {
         let Drill { link, by, at_ms, .. } = self;
-        let mut text = format!("DRILL of link {link}, {} by {by}\n{}\n\n", moment(*at_ms), self.verdict());
+        let mut text = format!("DRILL of link {link}, {} by {by}\n{}\n\n", moment(*at_ms), self.headline());
         for part in &self.parts {
             let first = format!("  {:11} {:>7}  ", part.name.name(), span(part.took_ms));
             text += &wrap(&summary(part), &first, &" ".repeat(first.len()));
@@ -53,7 +51,7 @@ impl Drill {
     /// For a file that is kept.
     pub fn markdown(&self) -> String {
         let Drill { link, by, at_ms, .. } = self;
-        let mut text = format!("# Drill of link {link}\n\n{}, by {by}.\n\n**{}**\n\n", moment(*at_ms), self.verdict());
+        let mut text = format!("# Drill of link {link}\n\n{}, by {by}.\n\n**{}**\n\n", moment(*at_ms), self.headline());
         text += "| part | time | result |\n|---|---|---|\n";
         for part in &self.parts {
             text += &format!("| {} | {} | {} |\n", part.name.name(), span(part.took_ms), cell(&summary(part)));
@@ -74,7 +72,14 @@ impl Drill {
 
     /// For programs.
     pub fn json(&self) -> Value {
-        json!({ "ready": self.ready(), "score": self.score(), "tookMilliseconds": self.took_ms(), "drill": self })
+        json!({
+            "verdict": self.verdict(),
+            "ready": self.ready(),
+            "partsNotRehearsed": self.left_out(),
+            "score": self.score(),
+            "tookMilliseconds": self.took_ms(),
+            "drill": self,
+        })
     }
 }
 

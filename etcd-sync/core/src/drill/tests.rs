@@ -32,11 +32,25 @@ fn reports_fit_a_terminal_and_break_no_table() {
     let drill = drill(&[Level::Pass, Level::Warn, Level::Fail]);
     let text = drill.text();
     assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
-    assert!(text.contains("NOT READY: score 50 of 100; 1 part not rehearsed"), "{text}");
+    assert!(text.contains("NOT READY: score 50 of 100; 1 of 2 parts not rehearsed"), "{text}");
     let markdown = drill.markdown();
     let rows = markdown.lines().filter(|line| line.starts_with("| ") && line.contains("check"));
     assert!(rows.map(|row| row.replace("\\|", "").matches('|').count()).all(|bars| bars == 4), "{markdown}");
     assert!(markdown.contains("| fail | check |") && markdown.contains("1. promote it"), "{markdown}");
+}
+
+#[test]
+fn who_left_parts_out_is_not_told_to_be_ready() {
+    let mut drill = drill(&[Level::Pass]);
+    let headline = "READY IN PART: score 100 of 100; 1 of 2 parts not rehearsed";
+    for report in [drill.text(), drill.markdown()] {
+        assert!(report.contains(&format!("\n{headline}\n")) || report.contains(&format!("**{headline}**")), "{report}");
+    }
+    let json = drill.json();
+    assert_eq!((&json["verdict"], &json["partsNotRehearsed"]), (&"ready-in-part".into(), &1.into()), "{json:#}");
+    drill.parts.pop();
+    assert!(drill.text().contains("\nREADY: score 100 of 100\n"), "{}", drill.text());
+    assert_eq!(drill.json()["verdict"], "ready");
 }
 
 #[test]
