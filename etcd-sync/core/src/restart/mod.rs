@@ -8,7 +8,7 @@ mod report;
 mod tests;
 mod text;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
@@ -303,26 +303,33 @@ impl RestartPlan {
         self.clusters.extend(new);
     }
 
-    /// What must be there again, one entry for each owner.
+    /// What must be there again, one entry for each owner, in the order of the plan.
     pub fn waits(&self) -> Vec<Wait> {
-        let mut waits: BTreeMap<(usize, &Selection, &str, &Owner), Wait> = BTreeMap::new();
+        let mut waits: Vec<Wait> = Vec::new();
         for (cluster, plan) in self.clusters.iter().enumerate() {
             for ServicePlan { selection, pods, .. } in &plan.services {
                 for PlannedPod { namespace, uid, owner, ready, .. } in pods {
-                    let wait = waits.entry((cluster, selection, namespace, owner)).or_insert_with(|| Wait {
-                        cluster,
-                        selection: selection.clone(),
-                        namespace: namespace.clone(),
-                        owner: owner.clone(),
-                        uids: BTreeSet::new(),
-                        ready: 0,
+                    let same = |wait: &Wait| {
+                        (wait.cluster, &wait.selection, &wait.namespace, &wait.owner)
+                            == (cluster, selection, namespace, owner)
+                    };
+                    let at = waits.iter().position(same).unwrap_or_else(|| {
+                        waits.push(Wait {
+                            cluster,
+                            selection: selection.clone(),
+                            namespace: namespace.clone(),
+                            owner: owner.clone(),
+                            uids: BTreeSet::new(),
+                            ready: 0,
+                        });
+                        waits.len() - 1
                     });
-                    wait.uids.insert(uid.clone());
-                    wait.ready += u64::from(*ready);
+                    waits[at].uids.insert(uid.clone());
+                    waits[at].ready += u64::from(*ready);
                 }
             }
         }
-        waits.into_values().collect()
+        waits
     }
 }
 

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::text::WIDTH;
 
@@ -150,24 +152,24 @@ fn the_plan_reads_well_at_eighty_columns() {
     assert_eq!(text, PLAN, "{text}");
     let nothing = self::plan(vec![]);
     assert!(nothing.finds_nothing());
-    let expected = "No pod is to be restarted.\n\nSkipped: no pod has service_name=cpaas-elasticsearch in standby.\n";
+    let expected = "No pod is to be restarted.\n\nstandby\n  Skipped: no pod has service_name=cpaas-elasticsearch.\n";
     assert_eq!(nothing.text(), expected);
 }
 
 const PLAN: &str = "\
 3 pods of 2 owners to be deleted, so that new ones start:
 
-CLUSTER  NAMESPACE     POD, its owner below
-standby  cpaas-system  cpaas-elasticsearch-0
-           StatefulSet/cpaas-elasticsearch (not ready)
-standby  cpaas-system  cpaas-elasticsearch-1
-           StatefulSet/cpaas-elasticsearch
-Warning: cpaas-system/es-debug in standby stays: no controller owns it, so
-  nobody would bring it back; delete it by hand if you can make it anew.
-Skipped: no pod has service_name in (alertmanager,vmselect,vminsert) in standby.
+standby
+  cpaas-system/StatefulSet/cpaas-elasticsearch
+    cpaas-elasticsearch-0 (not ready)
+    cpaas-elasticsearch-1
+  Warning: cpaas-system/es-debug stays: no controller owns it, so nobody would
+    bring it back; delete it by hand if you can make it anew.
+  Skipped: no pod has service_name in (alertmanager,vmselect,vminsert).
 
-CLUSTER          NAMESPACE     POD                       OWNER
-east.kubeconfig  cpaas-system  warlock-5f7d8c9b6d-x2x4z  Deployment/warlock
+east.kubeconfig
+  cpaas-system/Deployment/warlock
+    warlock-5f7d8c9b6d-x2x4z
 
 NOT PLANNED in west.kubeconfig: https://10.0.0.9:6443: no answer within 10s;
   check the server and the user that this file names

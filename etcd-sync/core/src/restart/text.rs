@@ -1,9 +1,10 @@
 //! Plan and outcome for people.
 
 use super::{
-    ClusterPlan, ClusterReport, Left, OwnerReport, PlannedPod, Progress, RestartPlan, RestartReport, ServicePlan,
+    ClusterPlan, ClusterReport, Left, LeftPod, Owner, OwnerReport, PlannedPod, Progress, RestartPlan, RestartReport,
+    ServicePlan,
 };
-use crate::text::{WIDTH, count, span, wrap};
+use crate::text::{count, span, wrap};
 
 impl RestartPlan {
     /// The plan for people.
@@ -32,57 +33,28 @@ impl ClusterPlan {
             text.push_str(&wrap(&format!("NOT PLANNED in {}: {error}", self.cluster), "", "  "));
             return;
         }
-        self.table(text);
+        text.push_str(&format!("{}\n", self.cluster));
+        let mut owners: Vec<(&str, &Owner, Vec<&PlannedPod>)> = Vec::new();
+        for pod in self.services.iter().flat_map(|service| &service.pods) {
+            match owners.iter_mut().find(|(space, owner, _)| (*space, *owner) == (&pod.namespace, &pod.owner)) {
+                Some((_, _, pods)) => pods.push(pod),
+                None => owners.push((&pod.namespace, &pod.owner, vec![pod])),
+            }
+        }
+        for (namespace, owner, pods) in owners {
+            text.push_str(&format!("  {namespace}/{}/{}\n", owner.kind, owner.name));
+            for pod in pods {
+                text.push_str(&format!("    {}{}\n", pod.name, if pod.ready { "" } else { " (not ready)" }));
+            }
+        }
         for ServicePlan { selection, pods, left } in &self.services {
             if pods.is_empty() && left.is_empty() {
-                let what = format!("Skipped: no pod has {} in {}.", selection.selector, self.cluster);
-                text.push_str(&wrap(&what, "", "  "));
+                text.push_str(&wrap(&format!("Skipped: no pod has {}.", selection.selector), "  ", "    "));
             }
-            for pod in left {
-                let what = format!(
-                    "{}: {}/{} in {} stays: {}.",
-                    pod.reason.word(),
-                    pod.namespace,
-                    pod.name,
-                    self.cluster,
-                    pod.reason.text()
-                );
-                text.push_str(&wrap(&what, "", "  "));
+            for LeftPod { namespace, name, reason } in left {
+                let what = format!("{}: {namespace}/{name} stays: {}.", reason.word(), reason.text());
+                text.push_str(&wrap(&what, "  ", "    "));
             }
-        }
-    }
-
-    fn table(&self, text: &mut String) {
-        let pods: Vec<&PlannedPod> = self.services.iter().flat_map(|service| &service.pods).collect();
-        if pods.is_empty() {
-            return;
-        }
-        let head = ["CLUSTER", "NAMESPACE", "POD", OWNER].map(str::to_owned);
-        let row = |pod: &PlannedPod| {
-            let owner = format!("{}/{}", pod.owner.kind, pod.owner.name);
-            let note = if pod.ready { "" } else { " (not ready)" };
-            [self.cluster.clone(), pod.namespace.clone(), pod.name.clone(), format!("{owner}{note}")]
-        };
-        rows(text, std::iter::once(head).chain(pods.into_iter().map(row)).collect());
-    }
-}
-
-/// The head of the last column.
-const OWNER: &str = "OWNER";
-
-/// A table whose last column goes below where a line would be too long.
-fn rows(text: &mut String, rows: Vec<[String; 4]>) {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let [a, b, c] = [0, 1, 2].map(width);
-    let last = a + b + c + 6;
-    let fits = last + width(3) <= WIDTH;
-    let below = |owner: &str| if owner == OWNER { String::new() } else { format!("{:a$}    {owner}\n", "") };
-    for [cluster, namespace, pod, owner] in rows {
-        if fits {
-            text.push_str(&format!("{cluster:a$}  {namespace:b$}  {pod:c$}  {owner}\n"));
-        } else {
-            let head = if owner == OWNER { ", its owner below" } else { "" };
-            text.push_str(&format!("{cluster:a$}  {namespace:b$}  {pod}{head}\n{}", below(&owner)));
         }
     }
 }
