@@ -18,3 +18,4 @@ pub mod ports;
 pub mod process;
 pub mod terminal;
 pub mod tools;
+pub mod transcript;

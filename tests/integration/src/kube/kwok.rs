@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -95,6 +96,16 @@ impl Kwok {
     /// SIGKILL: nothing on the node becomes ready or ends any more.
     pub fn kill(&self) -> Result<()> {
         self.process.lock().unwrap_or_else(PoisonError::into_inner).kill().map(drop)
+    }
+
+    /// SIGSTOP: the node does nothing more until [`Kwok::resume`], and nothing on it becomes ready or ends.
+    pub fn pause(&self) -> Result<()> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner).signal(Signal::SIGSTOP)
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) -> Result<()> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner).signal(Signal::SIGCONT)
     }
 
     /// Puts a program, written for `/bin/sh`, into every container.

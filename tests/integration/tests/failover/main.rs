@@ -16,6 +16,7 @@ use etcd_sync_integration::compare::await_until;
 use etcd_sync_integration::daemon::{Daemon, Output, run_command_with};
 use etcd_sync_integration::etcd::ClusterOptions;
 use etcd_sync_integration::link::{Link, config_keys};
+use etcd_sync_integration::transcript::assert_fits;
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -84,12 +85,4 @@ async fn role(cluster: &etcd_sync_integration::etcd::Cluster, link: &Link) -> Re
 fn told(run: &Run) -> Vec<String> {
     let ended = run.plan.iter().map(|planned| planned.step);
     ended.map(|step| format!("{}: {}", step.name(), run.outcome(step).map_or("-", |outcome| outcome.name()))).collect()
-}
-
-fn assert_fits(text: &str) -> Result<()> {
-    for line in text.lines() {
-        let words = line.split_whitespace().count();
-        ensure!(line.chars().count() <= 80 || words <= 2, "wider than 80 columns: {line}\n{text}");
-    }
-    Ok(())
 }

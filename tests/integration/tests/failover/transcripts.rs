@@ -1,19 +1,11 @@
 //! What operators read. The runbook quotes it: `UPDATE_DOCS=1 cargo test … transcripts` writes it there.
-//!
-//! Numbers differ from run to run, and with them the line breaks: words are compared, with every number alike.
-
-use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use etcd_sync_integration::bind::{Bind, Key, Zone};
+use etcd_sync_integration::transcript;
 use etcd_sync_store::Side;
 
 use super::*;
-
-/// The page with the quotations.
-fn runbook() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/runbook.md")
-}
 
 /// What is around the commands, and how it is called in the runbook.
 struct Stage {
@@ -86,48 +78,8 @@ impl Stage {
 
     /// Compares a transcript with the runbook's, or writes it there.
     fn quoted(&self, name: &str, text: &str) -> Result<()> {
-        assert_fits(text)?;
-        let (page, told) = (std::fs::read_to_string(runbook())?, self.told(text));
-        let begin = format!("<!-- transcript: {name} -->\n```\n");
-        let (head, rest) = page.split_once(&begin).with_context(|| format!("the runbook quotes no {name}"))?;
-        let (quoted, tail) = rest.split_once("```\n").context("a quotation ends")?;
-        if std::env::var_os("UPDATE_DOCS").is_some() {
-            std::fs::write(runbook(), format!("{head}{begin}{}\n```\n{tail}", told.trim_end()))?;
-            return Ok(());
-        }
-        ensure!(
-            words(quoted) == words(&told),
-            "the runbook quotes another {name} (UPDATE_DOCS=1 renews it):\n{quoted}\n--- now:\n{told}"
-        );
-        Ok(())
+        transcript::quoted(name, text, |text| self.told(text))
     }
-}
-
-/// The words of a text, with every number alike.
-fn words(text: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    for word in text.split_whitespace() {
-        // A cluster's id.
-        let id = word.trim_end_matches([',', '.']);
-        if id.len() >= 12 && id.chars().all(|character| character.is_ascii_hexdigit()) {
-            words.push("#".to_owned());
-            continue;
-        }
-        // The time and the letters behind it.
-        let run = word
-            .split_once("T")
-            .is_some_and(|(day, _)| day.trim_start_matches(|c: char| !c.is_ascii_digit()).len() == 8);
-        let mut alike = String::new();
-        for character in word.chars().take_while(|character| !run || *character != '-') {
-            match character.is_ascii_digit() {
-                true if alike.ends_with('#') => {}
-                true => alike.push('#'),
-                false => alike.push(character),
-            }
-        }
-        words.push(alike);
-    }
-    words
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::kube::objects::{APPS, GROUP, create_crds, create_families};
 use etcd_sync_integration::kube::{ControlPlane, PairOptions};
 use etcd_sync_integration::process::Process;
-use etcd_sync_integration::tools;
+use etcd_sync_integration::{tools, transcript};
 use etcd_sync_store::Side;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -39,6 +39,7 @@ async fn a_healthy_pair_passes_and_nothing_is_changed() -> Result<()> {
         world.pair.caught_up().await?;
         ready(stage.b.plane).await?;
         passes(&world, &stage).await?;
+        without_the_name(&world).await?;
         with_a_token(&stage).await?;
         ended_by_a_signal(&stage).await
     };
@@ -55,7 +56,7 @@ async fn passes(world: &World, stage: &Stage<'_>) -> Result<()> {
     println!("{}", output.stdout);
     ensure!(output.code == Some(0), "{output:?}");
     ensure!(output.stdout.contains("\nREADY: score "), "{}", output.stdout);
-    ensure!(output.stdout.lines().all(|line| line.chars().count() <= 80), "{}", output.stdout);
+    transcript::quoted("drill", &output.stdout, |text| stage.told(text))?;
 
     // Nothing that serves is changed, and nothing is written down.
     for (before, after) in before.iter().zip(&after) {
@@ -110,6 +111,23 @@ async fn everything_is_served(world: &World, report: &Value) -> Result<()> {
     }
     let count = kinds.iter().find(|trial| trial["name"] == widgets.as_str());
     ensure!(count.context("it is there")?["what"].as_str().is_some_and(|what| what.starts_with("4 objects served")));
+    Ok(())
+}
+
+/// A drill that leaves parts out is no full pass.
+async fn without_the_name(world: &World) -> Result<()> {
+    let stage = Stage { domain: false, ..world.stage() };
+    let output = stage.command("drill", stage.a, stage.b, &[]).await?;
+    ensure!(output.code == Some(0), "{output:?}");
+    let headline = output.stdout.lines().nth(1).unwrap_or_default();
+    ensure!(
+        headline.starts_with("READY IN PART: score ") && headline.ends_with("; 4 of 7 parts not rehearsed"),
+        "{}",
+        output.stdout
+    );
+    let json = stage.command("drill", stage.a, stage.b, &["-o=json"]).await?;
+    let report: Value = serde_json::from_str(&json.stdout).with_context(|| json.stderr)?;
+    ensure!(report["verdict"] == "ready-in-part" && report["partsNotRehearsed"] == 4, "{report:#}");
     Ok(())
 }
 

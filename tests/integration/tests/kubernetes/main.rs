@@ -14,6 +14,7 @@ mod drill;
 mod encryption;
 mod harness;
 mod healing;
+mod kill;
 mod load;
 mod namespaces;
 mod owners;

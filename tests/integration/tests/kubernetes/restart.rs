@@ -17,6 +17,7 @@ use etcd_sync_integration::etcd::{Cluster as Etcd, ClusterOptions};
 use etcd_sync_integration::kube::objects::{config_map, namespace};
 use etcd_sync_integration::kube::{Api, ControlPlane, Kwok, NODE, PlaneOptions, STUCK, etcd_key};
 use etcd_sync_integration::terminal::Terminal;
+use etcd_sync_integration::transcript;
 use etcd_sync_store::Side;
 use serde_json::{Value, json};
 
@@ -24,14 +25,14 @@ const WAIT: Duration = Duration::from_secs(60);
 const SYSTEM: &str = "cpaas-system";
 
 /// A control plane with a node.
-struct Site {
+pub struct Site {
     kwok: Kwok,
-    plane: ControlPlane,
-    etcd: Etcd,
+    pub plane: ControlPlane,
+    pub etcd: Etcd,
 }
 
 impl Site {
-    async fn start(name: &str) -> Result<Site> {
+    pub async fn start(name: &str) -> Result<Site> {
         let etcd = Etcd::start(ClusterOptions::default()).await?;
         let plane = ControlPlane::start(name, &etcd, PlaneOptions::default()).await?;
         let kwok = Kwok::start(&plane).await?;
@@ -39,7 +40,7 @@ impl Site {
         Ok(Site { kwok, plane, etcd })
     }
 
-    fn api(&self) -> &Api {
+    pub fn api(&self) -> &Api {
         self.plane.api()
     }
 
@@ -51,29 +52,16 @@ impl Site {
         outcome.map_err(|error| anyhow!("{error:#}\n--- kwok ---\n{}\n{}", self.kwok.log(), self.plane.tail()))
     }
 
-    /// The UIDs of the pods with a label that are ready and stay.
     async fn ready(&self, selector: &str) -> Result<BTreeSet<String>> {
-        let pods = pods(self.api(), selector).await?;
-        let good = pods.iter().filter(|pod| is_ready(pod) && pod["metadata"]["deletionTimestamp"].is_null());
-        Ok(good.filter_map(|pod| pod["metadata"]["uid"].as_str().map(str::to_owned)).collect())
+        ready(self.api(), selector).await
     }
 
     async fn await_ready(&self, selector: &str, count: usize) -> Result<BTreeSet<String>> {
-        await_true(&format!("{count} pods with {selector} are ready"), WAIT, || async {
-            Ok(self.ready(selector).await?.len() == count)
-        })
-        .await?;
-        self.ready(selector).await
+        await_ready(self.api(), selector, count).await
     }
 
-    /// How many deletions of pods the API server has carried out.
     fn deletions(&self) -> Result<usize> {
-        let events = self.plane.audit()?;
-        let ours = |user: &str| user == "admin" || user.contains("masters");
-        Ok(events
-            .iter()
-            .filter(|e| e.verb == "delete" && e.resource == "pods" && ours(&e.user) && e.status == 200)
-            .count())
+        deletions(&self.plane)
     }
 
     fn flag(&self) -> String {
@@ -81,7 +69,34 @@ impl Site {
     }
 }
 
-async fn pods(api: &Api, selector: &str) -> Result<Vec<Value>> {
+/// The UIDs of the pods with a label that are ready and stay.
+pub async fn ready(api: &Api, selector: &str) -> Result<BTreeSet<String>> {
+    let pods = pods(api, selector).await?;
+    let good = pods.iter().filter(|pod| is_ready(pod) && pod["metadata"]["deletionTimestamp"].is_null());
+    Ok(good.filter_map(|pod| pod["metadata"]["uid"].as_str().map(str::to_owned)).collect())
+}
+
+/// Waits until so many pods with a label are ready and stay; gives their UIDs.
+pub async fn await_ready(api: &Api, selector: &str, count: usize) -> Result<BTreeSet<String>> {
+    await_until(&format!("{count} pods with {selector} are ready"), WAIT, || async {
+        if ready(api, selector).await?.len() == count {
+            return Ok(None);
+        }
+        let told = |pod: &Value| format!("{} {}", pod["metadata"], pod["status"]);
+        Ok(Some(pods(api, selector).await?.iter().map(told).collect::<Vec<_>>().join("; ")))
+    })
+    .await?;
+    ready(api, selector).await
+}
+
+/// How many deletions of pods the API server has carried out for operators.
+pub fn deletions(plane: &ControlPlane) -> Result<usize> {
+    let events = plane.audit()?;
+    let ours = |user: &str| user == "admin" || user.contains("masters");
+    Ok(events.iter().filter(|e| e.verb == "delete" && e.resource == "pods" && ours(&e.user) && e.status == 200).count())
+}
+
+pub async fn pods(api: &Api, selector: &str) -> Result<Vec<Value>> {
     let found = api.need(&format!("/api/v1/pods?labelSelector={}", selector.replace('=', "%3D"))).await?;
     Ok(found["items"].as_array().cloned().unwrap_or_default())
 }
@@ -92,7 +107,7 @@ fn is_ready(pod: &Value) -> bool {
 }
 
 /// A Deployment or StatefulSet whose pods have this label, on the node.
-fn workload(kind: &str, name: &str, label: (&str, &str), replicas: usize) -> Value {
+pub fn workload(kind: &str, name: &str, label: (&str, &str), replicas: usize) -> Value {
     let labels = json!({label.0: label.1, "name": name});
     let mut object = json!({
         "apiVersion": "apps/v1", "kind": kind, "metadata": {"name": name, "namespace": SYSTEM},
@@ -115,8 +130,8 @@ async fn restart_services(args: &[&str]) -> Result<Output> {
     run_command(&args).await
 }
 
-const ES: &str = "service_name=cpaas-elasticsearch";
-const WARLOCK: &str = "service_name=warlock";
+pub const ES: &str = "service_name=cpaas-elasticsearch";
+pub const WARLOCK: &str = "service_name=warlock";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_holds_old_state_is_restarted_and_waited_for() -> Result<()> {
@@ -127,11 +142,11 @@ async fn what_holds_old_state_is_restarted_and_waited_for() -> Result<()> {
 
 async fn restarted(site: &Site, east: &Site) -> Result<()> {
     // Not ready before, and so after.
-    let mut broken = workload("Deployment", "insert", ("service_name", "vminsert"), 1);
+    let mut broken = workload("Deployment", "vminsert", ("service_name", "vminsert"), 1);
     broken["spec"]["template"]["metadata"]["labels"][STUCK] = json!("yes");
     let objects = [
-        workload("StatefulSet", "es", ("service_name", "cpaas-elasticsearch"), 2),
-        workload("Deployment", "alert", ("service_name", "alertmanager"), 1),
+        workload("StatefulSet", "cpaas-elasticsearch", ("service_name", "cpaas-elasticsearch"), 2),
+        workload("Deployment", "alertmanager", ("service_name", "alertmanager"), 1),
         workload("Deployment", "other", ("service_name", "other"), 1),
         broken,
     ];
@@ -149,15 +164,23 @@ async fn restarted(site: &Site, east: &Site) -> Result<()> {
     let flags = [site.flag(), workload];
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
 
+    let mut names = all_names(site.api()).await?;
+    names.extend(all_names(east.api()).await?);
     let planned = restart_services(&[&flags[..], &["--dry-run"]].concat()).await?;
     println!("{}", planned.stdout);
     ensure!(planned.code == Some(0), "{planned:?}");
-    for part in
-        ["es-0", "es-1", "StatefulSet/es", "Deployment/alert", "Deployment/warlock", "Deployment/insert (not ready)"]
-    {
+    for part in [
+        "cpaas-elasticsearch-0",
+        "cpaas-elasticsearch-1",
+        "StatefulSet/cpaas-elasticsearch",
+        "Deployment/alertmanager",
+        "Deployment/warlock",
+        "Deployment/vminsert",
+        " (not ready)",
+    ] {
         ensure!(planned.stdout.contains(part), "{part}: {}", planned.stdout);
     }
-    let skipped = "Skipped: no pod has service_name=cluster-transformer in standby.";
+    let skipped = "Skipped: no pod has service_name=cluster-transformer.";
     ensure!(planned.stdout.contains(skipped) && !planned.stdout.contains("other"), "{}", planned.stdout);
     let refused = restart_services(&flags).await?;
     ensure!(refused.code == Some(1) && refused.stderr.contains("give --yes"), "{refused:?}");
@@ -168,13 +191,13 @@ async fn restarted(site: &Site, east: &Site) -> Result<()> {
     ensure!(done.code == Some(0), "{done:?}");
     for part in [
         "standby: 4 pods deleted.",
-        "cpaas-system/StatefulSet/es: 2 ready",
-        "cpaas-system/Deployment/insert: 0 of 1 ready, as many as before",
+        "cpaas-system/StatefulSet/cpaas-elasticsearch: 2 ready",
+        "cpaas-system/Deployment/vminsert: 0 of 1 ready, as many as before",
         "Everything that was deleted is ready again",
     ] {
         ensure!(done.stdout.contains(part), "{part}: {}", done.stdout);
     }
-    ensure!(done.stdout.lines().all(|line| line.chars().count() <= 80), "{}", done.stdout);
+    transcript::quoted("restart-services", &done.stdout, |text| told(text, &names))?;
     for (site, selector, before, count) in
         [(site, ES, &es, 2), (site, "service_name=alertmanager", &alert, 1), (east, WARLOCK, &warlock, 2)]
     {
@@ -189,6 +212,21 @@ async fn restarted(site: &Site, east: &Site) -> Result<()> {
     ensure!(json["result"]["clusters"][0]["deleted"] == 4, "{json:#}");
     ensure!(json["plan"]["clusters"][1]["services"][0]["pods"][0]["owner"]["name"] == "warlock", "{json:#}");
     Ok(())
+}
+
+/// The names of all pods, in their order.
+async fn all_names(api: &Api) -> Result<Vec<String>> {
+    let found = api.need("/api/v1/pods").await?;
+    let found = found["items"].as_array().context("a list has items")?;
+    Ok(found.iter().filter_map(|pod| pod["metadata"]["name"].as_str().map(str::to_owned)).collect())
+}
+
+/// A transcript as the runbook tells it: what was made up for the end of a pod's name is another thing every time.
+fn told(text: &str, pods: &[String]) -> String {
+    let ends = ["4k7xz", "m2q9d", "x8x2p", "z5t4w", "zw6hn"];
+    let made_up = pods.iter().filter_map(|pod| Some((pod, pod.rsplit_once('-').filter(|(_, end)| end.len() == 5)?.0)));
+    let text = text.replace("admin.kubeconfig", "workload-1.conf");
+    made_up.zip(ends).fold(text, |text, ((pod, set), end)| text.replace(pod, &format!("{set}-{end}")))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -230,7 +268,7 @@ async fn asked(site: &Site) -> Result<()> {
         "NOT READY within 3.0 s: 0 of 1 ready",
         "deleted: es-0",
         "kubectl -n cpaas-system get pods -l 'service_name=cpaas-elasticsearch'",
-        "Warning: cpaas-system/lone in standby stays: no controller owns it",
+        "Warning: cpaas-system/lone stays: no controller owns it",
     ] {
         ensure!(shown.contains(part), "{part}: {shown}");
     }

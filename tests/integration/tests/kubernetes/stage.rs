@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -11,6 +12,8 @@ use etcd_sync_integration::etcd::Cluster;
 use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::kube::objects::{APPS, namespace};
 use etcd_sync_integration::kube::{ControlPlane, KubePair, Kwok, NODE, PairOptions};
+use etcd_sync_integration::process::Process;
+use etcd_sync_integration::tools;
 use etcd_sync_store::Side;
 use serde_json::json;
 use tempfile::TempDir;
@@ -38,6 +41,8 @@ pub struct Stage<'a> {
     pub bind: &'a Bind,
     pub key: PathBuf,
     pub folder: &'a Path,
+    /// Whether commands know of the name that users look up.
+    pub domain: bool,
     /// Where the API servers keep everything, as `--etcd-prefix` says it.
     pub prefix: &'a str,
 }
@@ -47,7 +52,8 @@ pub struct World {
     pub pair: KubePair,
     pub bind: Bind,
     pub folder: TempDir,
-    _nodes: [Kwok; 2],
+    /// Those of the primary and of the standby.
+    pub nodes: [Kwok; 2],
 }
 
 impl Stage<'_> {
@@ -58,6 +64,13 @@ impl Stage<'_> {
         let (address, kubeconfig) = (standby.address, standby.plane.kubeconfig_file());
         flags.extend([
             format!("--standby-kubeconfig={}", kubeconfig.display()),
+            format!("--journal-folder={}", self.folder.display()),
+            self.prefix_flag(),
+        ]);
+        if !self.domain {
+            return flags;
+        }
+        flags.extend([
             format!("--domain={NAME}"),
             format!("--dns-address={address}"),
             format!("--dns-from={}", primary.address),
@@ -66,25 +79,35 @@ impl Stage<'_> {
             format!("--dns-zone={ZONE}"),
             format!("--dns-tsig-key-file={}", self.key.display()),
             format!("--dns-resolver={}", self.bind.address()),
-            format!("--journal-folder={}", self.folder.display()),
-            self.prefix_flag(),
         ]);
         flags
     }
 
     /// Runs a command.
     pub async fn command(&self, name: &str, primary: Site<'_>, standby: Site<'_>, more: &[&str]) -> Result<Output> {
-        let mut args = vec![name.to_owned()];
-        // One set of flags for all: those that a command does not know come by the environment.
-        args.extend(more.iter().map(|&flag| flag.to_owned()));
-        let flags = self.flags(primary, standby);
-        let env: Vec<(String, String)> = flags
-            .iter()
-            .filter_map(|flag| flag.trim_start_matches("--").split_once('='))
-            .map(|(flag, value)| (format!("ETCD_SYNC_{}", flag.to_uppercase().replace('-', "_")), value.to_owned()))
-            .collect();
+        let args: Vec<String> = [name].iter().chain(more).map(|&arg| arg.to_owned()).collect();
+        let env = self.environment(primary, standby);
         let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         run_command_with(&args, &env, COMMAND).await
+    }
+
+    /// Starts a command that is going to be killed.
+    pub fn start(&self, name: &str, primary: Site<'_>, standby: Site<'_>, more: &[&str]) -> Result<Process> {
+        let mut command = Command::new(tools::etcd_sync()?);
+        command.env_clear().envs(self.environment(primary, standby)).arg(name).args(more);
+        // What it runs needs a shell's programs.
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Process::spawn(format!("etcd-sync {name}"), command)
+    }
+
+    /// One set of flags for all commands: those that one does not know come by the environment. And who is at the keyboard.
+    fn environment(&self, primary: Site<'_>, standby: Site<'_>) -> Vec<(String, String)> {
+        let flags = self.flags(primary, standby);
+        let flags = flags.iter().filter_map(|flag| flag.trim_start_matches("--").split_once('='));
+        let variable = |flag: &str| format!("ETCD_SYNC_{}", flag.to_uppercase().replace('-', "_"));
+        let user = [("USER", "ada"), ("HOSTNAME", "bastion")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        flags.map(|(flag, value)| (variable(flag), value.to_owned())).chain(user).collect()
     }
 
     /// Starts a synchronizer and waits until it is in step.
@@ -95,6 +118,22 @@ impl Stage<'_> {
         let daemon = Daemon::start(&flags, &[])?;
         daemon.wait_line("Start Sync update", PATIENCE).await?;
         Ok(daemon)
+    }
+
+    /// A transcript as the runbook tells it: `a` is the primary.
+    pub fn told(&self, text: &str) -> String {
+        let mut told = text.to_owned();
+        for (site, network) in [(self.a, "10.0.0"), (self.b, "10.1.0")] {
+            told = told
+                .replace(&site.etcd.endpoint(0), &format!("https://{network}.1:2379"))
+                .replace(&site.etcd.endpoint(0).replace("http://", ""), &format!("{network}.1:2379"))
+                .replace(&site.plane.address(), &format!("{network}.1:6443"));
+        }
+        told.replace(&self.b.address.to_string(), "10.1.0.10")
+            .replace(&self.a.address.to_string(), "10.0.0.10")
+            .replace(&self.bind.address(), "10.0.0.53:53")
+            .replace(ZONE, "example.com")
+            .replace(&self.folder.display().to_string(), "~/.local/state/etcd-sync")
     }
 
     fn prefix_flag(&self) -> String {
@@ -119,7 +158,7 @@ impl World {
         let pair = KubePair::start(options).await?;
         pair.primary.api().create(&namespace(APPS)).await?;
         let nodes = [node(&pair.primary, &bind).await?, node(&pair.standby, &bind).await?];
-        Ok(World { pair, bind, folder, _nodes: nodes })
+        Ok(World { pair, bind, folder, nodes })
     }
 
     /// What a test acts on.
@@ -132,6 +171,7 @@ impl World {
             bind: &self.bind,
             key: self.folder.path().join("key"),
             folder: self.folder.path(),
+            domain: true,
             prefix: &primary.options().etcd_prefix,
         }
     }

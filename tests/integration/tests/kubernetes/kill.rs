@@ -1,0 +1,219 @@
+//! The command is killed while it restarts pods, and called again: what was restarted is not restarted once more.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use etcd_sync_core::kv::{Event, Revision};
+use etcd_sync_core::procedure::{Run, State, Step};
+use etcd_sync_integration::compare::await_true;
+use etcd_sync_integration::kube::Api;
+use etcd_sync_integration::link::{Link, history};
+use etcd_sync_integration::process::Process;
+use etcd_sync_integration::transcript::assert_fits;
+use etcd_sync_store::Side;
+
+use crate::restart::{self, ES, WARLOCK, await_ready, pods, workload};
+use crate::stage::{COMMAND, Stage, World};
+
+/// Pods of Elasticsearch: restarted first, and again in the end.
+const REPLICAS: usize = 4;
+const TRANSFORMER: &str = "service_name=cluster-transformer";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_switchover_killed_while_it_restarts_pods_restarts_none_twice() -> Result<()> {
+    let (world, east) = tokio::try_join!(World::start(), restart::Site::start("east"))?;
+    let outcome = switchover(&world, &east).await;
+    world.pair.explain(None, outcome)
+}
+
+/// The node of the standby stands still, so that every kill comes in the middle: pods end only when it goes on. A workload
+/// cluster that is silent meanwhile is asked again.
+async fn switchover(world: &World, east: &restart::Site) -> Result<()> {
+    // Nothing can be looked up in a pod whose node stands still.
+    let stage = Stage { domain: false, ..world.stage() };
+    let node = &world.nodes[1];
+    let Stage { a, b, .. } = stage;
+    let api = b.plane.api();
+    let daemon = prepare(world, &stage).await?;
+    east.api().create(&workload("Deployment", "warlock", ("service_name", "warlock"), 2)).await?;
+    let warlock = await_ready(east.api(), WARLOCK, 2).await?;
+    let (from, from_east) = (b.etcd.revision().await?, east.etcd.revision().await?);
+    let (asked, done) = (stage.folder.join("asked"), stage.folder.join("done"));
+    let stop = format!("touch {}; until [ -e {} ]; do sleep 0.05; done", asked.display(), done.display());
+    let flags = [
+        "--yes".to_owned(),
+        format!("--stop-writers-command={stop}"),
+        format!("--workload-kubeconfig={}", east.plane.kubeconfig_file().display()),
+    ];
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let start = || stage.start("switchover", a, b, &flags);
+
+    let first = await_ready(api, ES, REPLICAS).await?;
+    node.pause()?;
+    let mut command = start()?;
+    killed_when_pods_go(&mut command, api).await?;
+    stands_at(&world.pair.link, Step::RestartFirst).await?;
+    node.resume()?;
+    let half = await_ready(api, ES, REPLICAS).await?;
+    ensure!(half != first, "nothing was deleted before the kill");
+
+    east.plane.kill_apiserver()?;
+    let mut command = start()?;
+    await_true("the writers are asked to stop", COMMAND, || async { Ok(asked.exists()) }).await?;
+    let fresh = await_ready(api, ES, REPLICAS).await?;
+    ensure!(fresh.is_disjoint(&first), "not all were restarted: {first:?} {fresh:?}");
+    let again: Vec<_> = half.difference(&first).filter(|uid| !fresh.contains(*uid)).collect();
+    ensure!(again.is_empty(), "restarted twice: {again:?}");
+    node.pause()?;
+    a.plane.kill_controllers()?;
+    a.plane.kill_apiserver()?;
+    std::fs::write(&done, "")?;
+    killed_when_pods_go(&mut command, api).await?;
+    stands_at(&world.pair.link, Step::RestartServices).await?;
+    node.resume()?;
+    let half = await_ready(api, ES, REPLICAS).await?;
+
+    east.plane.start_apiserver().await?;
+    let output = stage.command("switchover", a, b, &flags).await?;
+    ensure!(output.code == Some(0), "{output:?}");
+    // Four of Elasticsearch, one other, and two in the cluster that was silent.
+    ensure!(output.stdout.contains("7 pods restarted and ready"), "{}", output.stdout);
+    let last = await_ready(api, ES, REPLICAS).await?;
+    ensure!(last.is_disjoint(&fresh), "not all were restarted: {fresh:?} {last:?}");
+    ensure!(half.difference(&fresh).all(|uid| last.contains(uid)), "restarted twice: {half:?} {last:?}");
+    ensure!(
+        await_ready(east.api(), WARLOCK, 2).await?.is_disjoint(&warlock),
+        "the cluster that was silent is left out"
+    );
+    let made = made(&world.pair.link, from).await?;
+    ensure!(count(&made, "es-") == 2 * REPLICAS && count(&made, "transformer-") == 1, "{made:?}");
+    let made = names(history(&east.etcd.store(Side::Standby)?, from_east).await?);
+    ensure!(count(&made, "warlock-") == 2, "{made:?}");
+    drop(daemon);
+    journal_tells(&stage, &[Step::RestartFirst, Step::RestartServices]).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failover_killed_while_it_restarts_pods_restarts_none_twice() -> Result<()> {
+    let world = World::start().await?;
+    let outcome = failover(&world).await;
+    world.pair.explain(None, outcome)
+}
+
+/// Killed as soon as the journal names the pods: before the first deletion, in between, or behind the last.
+async fn failover(world: &World) -> Result<()> {
+    let stage = world.stage();
+    let Stage { a, b, .. } = stage;
+    let api = b.plane.api();
+    let daemon = prepare(world, &stage).await?;
+    let from = b.etcd.revision().await?;
+    a.plane.kill_controllers()?;
+    a.plane.kill_apiserver()?;
+    a.etcd.kill_all()?;
+    drop(daemon);
+    let flags = ["--yes", "--accept-unchecked"];
+    let mut before = await_ready(api, ES, REPLICAS).await?;
+    for step in [Step::RestartFirst, Step::RestartServices] {
+        let mut command = stage.start("failover", a, b, &flags)?;
+        let link = &world.pair.link;
+        await_true("the pods are named", COMMAND, || async {
+            Ok(open_run(link).await?.is_some_and(|run| run.note(step).is_some()))
+        })
+        .await?;
+        command.kill()?;
+        stands_at(link, step).await?;
+        let half = await_ready(api, ES, REPLICAS).await?;
+        // What the step before has restarted may be restarted by this one, once.
+        if step == Step::RestartServices {
+            ensure!(half.is_disjoint(&before), "the first step did not restart all: {before:?} {half:?}");
+        }
+        before = half;
+    }
+    let output = stage.command("failover", a, b, &flags).await?;
+    ensure!(output.code == Some(0), "{output:?}");
+    let made = made(&world.pair.link, from).await?;
+    ensure!(count(&made, "es-") == 2 * REPLICAS && count(&made, "transformer-") == 1, "{made:?}");
+    journal_tells(&stage, &[Step::RestartFirst, Step::RestartServices]).await
+}
+
+/// Elasticsearch on the standby, in a namespace that is not synchronized, and a synchronizer in step.
+async fn prepare(world: &World, stage: &Stage<'_>) -> Result<etcd_sync_integration::daemon::Daemon> {
+    let es = workload("StatefulSet", "es", ("service_name", "cpaas-elasticsearch"), REPLICAS);
+    stage.b.plane.api().create(&es).await?;
+    let daemon = stage.sync(stage.a, stage.b).await?;
+    world.pair.caught_up().await?;
+    await_ready(stage.b.plane.api(), ES, REPLICAS).await?;
+    await_ready(stage.b.plane.api(), TRANSFORMER, 1).await?;
+    Ok(daemon)
+}
+
+/// Kills a command as soon as it has deleted a pod.
+async fn killed_when_pods_go(command: &mut Process, api: &Api) -> Result<()> {
+    let deadline = Instant::now() + COMMAND;
+    loop {
+        let found = pods(api, ES).await?;
+        if found.iter().any(|pod| !pod["metadata"]["deletionTimestamp"].is_null()) {
+            return command.kill().map(drop);
+        }
+        if let Some(status) = command.exited()? {
+            anyhow::bail!("the command has ended before it deleted a pod: {status}");
+        }
+        ensure!(Instant::now() < deadline, "no pod is deleted within {COMMAND:?}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// The entry of the run that is not finished, read without a command.
+async fn open_run(link: &Link) -> Result<Option<Run>> {
+    let Some(open) = link.standby.get(&link.keys.open_run).await? else { return Ok(None) };
+    let entry = link.standby.get(&link.keys.journal_entry(str::from_utf8(&open.value)?)).await?;
+    Ok(Some(Run::decode(&entry.context("an open run has an entry")?.value)?))
+}
+
+/// The open run stands in the middle of a step.
+async fn stands_at(link: &Link, step: Step) -> Result<()> {
+    let run = open_run(link).await?.context("a run is open")?;
+    let last = run.steps.last().context("a step was begun")?;
+    ensure!(last.step == step && last.outcome.is_none(), "it was not killed in {}: {last:?}", step.name());
+    Ok(())
+}
+
+/// The names of all pods that were made on the standby since a revision; one that was made twice is there twice.
+async fn made(link: &Link, from: Revision) -> Result<Vec<String>> {
+    Ok(names(link.standby_history(from).await?))
+}
+
+fn names(history: Vec<Event>) -> Vec<String> {
+    let made = history.into_iter().filter_map(|event| match event {
+        Event::Put(kv) if kv.create_revision == kv.mod_revision => Some(kv.key),
+        _ => None,
+    });
+    let name = |key: &[u8]| Some(str::from_utf8(key.strip_prefix(b"/registry/pods/cpaas-system/")?).ok()?.to_owned());
+    made.filter_map(|key| name(&key)).collect()
+}
+
+fn count(names: &[String], prefix: &str) -> usize {
+    names.iter().filter(|name| name.starts_with(prefix)).count()
+}
+
+/// One run, complete, with a call more than kills; it tells in which steps it was interrupted.
+async fn journal_tells(stage: &Stage<'_>, killed: &[Step]) -> Result<()> {
+    let output = stage.command("journal", stage.a, stage.b, &["-o", "json"]).await?;
+    let document: serde_json::Value = serde_json::from_str(&output.stdout).with_context(|| format!("{output:?}"))?;
+    let runs = document["runs"].as_array().context("there are runs")?;
+    ensure!(runs.len() == 1, "{document:#}");
+    let run: Run = serde_json::from_value(runs[0]["run"].clone())?;
+    ensure!(run.state == State::Completed && run.attempts.len() == killed.len() + 1, "{run:?}");
+    let interrupted: BTreeSet<Step> =
+        run.steps.iter().filter(|record| record.outcome.is_none()).map(|record| record.step).collect();
+    ensure!(interrupted == killed.iter().copied().collect(), "{run:?}");
+    let shown = stage.command("journal", stage.a, stage.b, &[&run.id]).await?.stdout;
+    println!("{shown}");
+    ensure!(shown.matches("went on").count() == killed.len(), "{shown}");
+    for step in killed {
+        let told = shown.lines().any(|line| line.contains(step.name()) && line.contains("interrupted"));
+        ensure!(told, "{} is not told: {shown}", step.name());
+    }
+    assert_fits(&shown)
+}
