@@ -10,7 +10,7 @@ mod transcripts;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use etcd_sync_core::procedure::{Run, Step};
 use etcd_sync_integration::compare::await_until;
 use etcd_sync_integration::daemon::{Daemon, Output, run_command_with};
