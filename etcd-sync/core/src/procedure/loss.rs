@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::kv::Revision;
-use crate::state::{Checkpoint, PrimarySeen};
+use crate::state::{Checkpoint, Phase, PrimarySeen};
 use crate::text::{count, moment, span, wrap};
 
 /// The most that can be lost: what the primary acknowledged behind the last revision applied.
@@ -14,6 +14,9 @@ pub struct Loss {
     pub applied_revision: Revision,
     /// When not 0: of that revision only so many changes were.
     pub offset: u64,
+    /// How far the link had come: in a copy of everything the standby stands for no single revision.
+    #[serde(default = "streaming", skip_serializing_if = "is_streaming")]
+    pub phase: Phase,
     /// When it was written here, in Unix milliseconds.
     pub applied_ms: u64,
     /// The last sign of the primary, if the synchronizer wrote one down.
@@ -25,8 +28,8 @@ pub struct Loss {
 impl Loss {
     /// From the record of the standby.
     pub fn new(checkpoint: &Checkpoint, seen: Option<PrimarySeen>, now_ms: u64) -> Loss {
-        let Checkpoint { revision, offset, at_ms, .. } = *checkpoint;
-        Loss { applied_revision: revision, offset, applied_ms: at_ms, seen, now_ms }
+        let Checkpoint { revision, offset, phase, at_ms, .. } = *checkpoint;
+        Loss { applied_revision: revision, offset, phase, applied_ms: at_ms, seen, now_ms }
     }
 
     /// Revisions that are known to have been there and are not here; `None` while nobody saw the primary.
@@ -41,12 +44,8 @@ impl Loss {
         let ago = |at_ms: u64| span(self.now_ms.saturating_sub(at_ms));
         let row = |name: &str, text: String| wrap(&text, &format!("  {name:16}  "), REST);
         let mut text = "What is lost at most\n".to_owned();
-        let part = match self.offset {
-            0 => String::new(),
-            changes => format!(", of that revision itself only the first {}", count(changes, "change")),
-        };
         let (revision, at) = (self.applied_revision, moment(self.applied_ms));
-        text += &row("Applied here", format!("everything up to revision {revision} of the primary{part}"));
+        text += &row("Applied here", self.applied());
         text += &row("Written here", format!("{at}, {} ago", ago(self.applied_ms)));
         let after = match &self.seen {
             None => {
@@ -64,6 +63,48 @@ impl Loss {
                 format!("{known}, and whatever it took between {at} and its end")
             }
         };
-        text + &row("Lost at most", format!("what the primary acknowledged after revision {revision}: {after}"))
+        let lost = match self.offset {
+            _ if revision == 0 => "what the primary acknowledged, but for what was copied".to_owned(),
+            0 => format!("what the primary acknowledged after revision {revision}"),
+            _ => format!("the rest of revision {revision}, and what the primary acknowledged after it"),
+        };
+        let copied = if self.phase == Phase::Streaming || revision == 0 { "" } else { ", but for what was copied" };
+        text + &row("Lost at most", format!("{lost}{copied}: {after}"))
     }
+
+    /// What is here, as far as it is known.
+    fn applied(&self) -> String {
+        let (revision, changes) = (self.applied_revision, count(self.offset, "change"));
+        let copying = match self.phase {
+            Phase::Streaming => None,
+            Phase::FirstSync => Some("the first sync was never complete"),
+            Phase::Resync => Some("a resync was under way"),
+        };
+        match (copying, revision, self.offset) {
+            (None, _, 0) => format!("everything up to revision {revision} of the primary"),
+            (None, _, _) => format!(
+                "everything before revision {revision} of the primary, and of that revision itself only the first {changes}: what it \
+                 changed together is here in part"
+            ),
+            (Some(why), 0, _) => {
+                format!("nobody knows what: {why}, and the standby stands for no revision of the primary")
+            }
+            (Some(why), _, 0) => format!(
+                "everything up to revision {revision} of the primary, and a part of what came later: {why}, and the standby stands \
+                 for no single revision"
+            ),
+            (Some(why), _, _) => format!(
+                "everything before revision {revision} of the primary, and a part of what came later: {why}, and the standby stands \
+                 for no single revision"
+            ),
+        }
+    }
+}
+
+fn streaming() -> Phase {
+    Phase::Streaming
+}
+
+fn is_streaming(phase: &Phase) -> bool {
+    *phase == Phase::Streaming
 }

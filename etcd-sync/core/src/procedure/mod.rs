@@ -15,5 +15,5 @@ pub use loss::Loss;
 pub use missing::Missing;
 pub use orphans::Orphans;
 pub use plan::{DnsHow, Domain, Intent, WritersHow, plan, shown};
-pub use run::{Accepted, Attempt, Outcome, Planned, Recovery, Run, State, StepRecord};
+pub use run::{Accepted, Attempt, Outcome, Planned, Recovery, Replanned, Run, State, StepRecord};
 pub use step::{Command, Step};

@@ -68,12 +68,12 @@ pub fn plan(intent: &Intent) -> Vec<Planned> {
 
 fn what(intent: &Intent, step: Step) -> String {
     let domain = intent.dns.as_ref();
-    let no_domain = || "skipped: no --domain is given".to_owned();
+    let no_domain = || format!("{}no --domain is given", Planned::SKIPPED);
     match step {
         Step::Preflight => "look at everything that must hold".into(),
         Step::RestartFirst if intent.restart_first.is_empty() => no_cluster(),
         Step::RestartFirst => format!("restart {}, where it is installed", intent.restart_first.join("; ")),
-        Step::FencePrimary if !intent.fence_primary => "skipped: --fence-primary is not given".into(),
+        Step::FencePrimary if !intent.fence_primary => format!("{}--fence-primary is not given", Planned::SKIPPED),
         Step::FencePrimary => {
             format!("mark the primary ({}) as handed over: its role becomes fenced", intent.primary)
         }
@@ -134,5 +134,5 @@ pub fn shown(command: &str) -> String {
 }
 
 fn no_cluster() -> String {
-    "skipped: no API server of the standby is known (--standby-api-server)".into()
+    format!("{}no API server of the standby is known (--standby-api-server)", Planned::SKIPPED)
 }

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{Command, Outcome, Run, State, Step, StepRecord};
+use super::{Command, Outcome, Replanned, Run, State, Step, StepRecord};
+use crate::state::Phase;
 use crate::text::{count, moment, span, wrap};
 
 /// Where a step's words begin: behind number, name, outcome and time.
@@ -87,7 +88,13 @@ impl Run {
                 _ => "not proved".into(),
             };
         };
-        let mut text = format!("what the old primary acknowledged after its revision {}", loss.applied_revision);
+        let mut text = match (loss.phase, loss.applied_revision) {
+            (Phase::Streaming, revision) => format!("what the old primary acknowledged after its revision {revision}"),
+            (_, 0) => "what the old primary acknowledged and a copy under way had not brought".to_owned(),
+            (_, revision) => format!(
+                "what the old primary acknowledged after its revision {revision} and a copy under way had not brought"
+            ),
+        };
         if loss.offset > 0 {
             text += &format!(", and of that revision all but the first {}", count(loss.offset, "change"));
         }
@@ -104,13 +111,27 @@ impl Run {
         for (index, attempt) in self.attempts.iter().enumerate() {
             let again = if index == 0 { "begun" } else { "went on" };
             text += &format!("{again} {} by {}\n", moment(attempt.at_ms), attempt.by);
+            text += &self.replanned_text(index);
             let steps = self.steps.iter().filter(|record| record.attempt == index);
             steps.for_each(|record| text += &self.step_text(record));
         }
         if let Some(loss) = &self.loss {
             text += &loss.text();
         }
+        // Not begun yet: the call that shows this.
+        text += &self.replanned_text(self.attempts.len());
         text + &self.end_text()
+    }
+
+    /// What an attempt planned otherwise.
+    fn replanned_text(&self, attempt: usize) -> String {
+        let changes = self.replanned.iter().filter(|change| change.attempt == attempt);
+        let told = changes.map(|Replanned { step, was, .. }| {
+            let again = if self.last(*step).is_some() { ", and is taken again" } else { "" };
+            let text = format!("{} is not what it was any more ({was}){again}", step.name());
+            wrap(&text, "  other flags:  ", "                ")
+        });
+        told.collect()
     }
 
     /// One line of a list of runs.

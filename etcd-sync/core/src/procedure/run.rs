@@ -21,6 +21,9 @@ pub struct Run {
     pub link: String,
     /// What was planned, in its order.
     pub plan: Vec<Planned>,
+    /// What later calls have planned otherwise, once the roles had changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replanned: Vec<Replanned>,
     /// What the command said would be lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<Loss>,
@@ -51,6 +54,15 @@ pub struct Accepted {
     pub checks: Vec<String>,
 }
 
+impl Planned {
+    /// How the words of a step begin that has nothing to do.
+    pub(super) const SKIPPED: &str = "skipped: ";
+
+    fn is_skipped(&self) -> bool {
+        self.what.starts_with(Self::SKIPPED)
+    }
+}
+
 impl Accepted {
     fn is_nothing(&self) -> bool {
         *self == Accepted::default()
@@ -65,6 +77,18 @@ pub struct Planned {
     pub step: Step,
     /// What it is going to do, exactly.
     pub what: String,
+}
+
+/// A step that a later call planned otherwise.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Replanned {
+    /// The step.
+    pub step: Step,
+    /// In which attempt, from 0.
+    pub attempt: usize,
+    /// What it was going to do, or had done, before.
+    pub was: String,
 }
 
 /// One time that the command was called for a run.
@@ -167,7 +191,8 @@ impl Run {
         let (attempts, steps) = (Vec::new(), Vec::new());
         let link = link.to_owned();
         let (loss, accepted) = (None, Accepted::default());
-        Run { format: Self::FORMAT, id, command, link, plan, loss, accepted, attempts, steps, state: State::Open }
+        let (format, replanned, state) = (Self::FORMAT, Vec::new(), State::Open);
+        Run { format, id, command, link, plan, replanned, loss, accepted, attempts, steps, state }
     }
 
     /// The value written to etcd.
@@ -190,22 +215,31 @@ impl Run {
     }
 
     /// Takes over what a later call plans for the steps that are left. `Err` names the step that must not change any more: what
-    /// leads up to the change of roles is done as it was begun.
+    /// leads up to the change of roles is done as it was begun. A step behind it that was taken and is wanted otherwise now is
+    /// taken again: each looks first.
     pub fn replan(&mut self, plan: &[Planned]) -> Result<(), Step> {
-        let bound = |step| {
-            matches!(self.command, Command::Switchover | Command::Failover) && !self.is_settled(Step::Promote) && {
-                let at = |wanted| self.plan.iter().position(|planned| planned.step == wanted);
-                at(step) <= at(Step::Promote)
+        let switches = matches!(self.command, Command::Switchover | Command::Failover);
+        let at = |wanted| self.plan.iter().position(|planned| planned.step == wanted);
+        let leads_up = |step| switches && at(step) <= at(Step::Promote);
+        let mut changes = Vec::new();
+        for was in &self.plan {
+            let Some(now) = plan.iter().find(|now| now.step == was.step && now.what != was.what) else { continue };
+            let settled = self.is_settled(was.step);
+            if leads_up(was.step) {
+                if !self.is_settled(Step::Promote) {
+                    return Err(was.step);
+                }
+            } else if !settled || (switches && !now.is_skipped()) {
+                changes.push(now.clone());
             }
-        };
-        let differs = |was: &&Planned| plan.iter().any(|now| now.step == was.step && now.what != was.what);
-        if let Some(was) = self.plan.iter().filter(differs).find(|was| bound(was.step)) {
-            return Err(was.step);
         }
-        let open: Vec<Step> = self.plan.iter().map(|was| was.step).filter(|step| !self.is_settled(*step)).collect();
-        for was in self.plan.iter_mut().filter(|was| open.contains(&was.step)) {
-            if let Some(now) = plan.iter().find(|now| now.step == was.step) {
-                was.what.clone_from(&now.what);
+        let attempt = self.attempts.len();
+        for now in changes {
+            let Some(planned) = self.plan.iter_mut().find(|planned| planned.step == now.step) else { continue };
+            let was = std::mem::replace(&mut planned.what, now.what);
+            // A rejoin's plan only tells what it has found by now.
+            if switches {
+                self.replanned.push(Replanned { step: now.step, attempt, was });
             }
         }
         Ok(())
@@ -221,7 +255,8 @@ impl Run {
         let Some(last) = self.last(step) else { return false };
         let settled = last.outcome.as_ref().is_some_and(Outcome::settles);
         let fresh = last.attempt + 1 == self.attempts.len();
-        settled && (fresh || step.proves_for().is_none_or(|deed| self.is_settled(deed)))
+        let otherwise = self.replanned.iter().any(|change| change.step == step && change.attempt > last.attempt);
+        settled && !otherwise && (fresh || step.proves_for().is_none_or(|deed| self.is_settled(deed)))
     }
 
     /// A step begins. What an earlier attempt noted for it stays known.

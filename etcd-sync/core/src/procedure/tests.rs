@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::object::{Header, Owner};
-use crate::state::PrimarySeen;
+use crate::state::{Phase, PrimarySeen};
 use crate::text::WIDTH;
 
 fn intent(command: Command) -> Intent {
@@ -94,6 +94,36 @@ fn what_is_left_may_be_planned_anew_once_the_roles_have_changed() {
 }
 
 #[test]
+fn a_step_that_was_taken_and_is_wanted_otherwise_is_taken_again_and_told() {
+    let to = |address: &str| {
+        let domain = |domain| Domain { addresses: vec![address.into()], ..domain };
+        plan(&Intent { dns: intent(Command::Failover).dns.map(domain), ..intent(Command::Failover) })
+    };
+    let mut run = run(Command::Failover);
+    take(&mut run, Some(Step::DnsVerify));
+    run.begin(Step::DnsVerify, 300);
+    run.end(Outcome::Failed("old".into()), 310);
+    let before = run.clone();
+    assert_eq!((run.replan(&before.plan.clone()), &run), (Ok(()), &before), "the same flags change nothing");
+    assert_eq!(run.replan(&to("10.9.9.9")), Ok(()));
+    assert_eq!(run.next(), Some(Step::DnsSwitch));
+    let said = run.text().split_whitespace().collect::<Vec<_>>().join(" ");
+    for part in ["dns-switch is not what it was", "at 10.1.0.10, with an update", "taken again", "dns-verify is not"] {
+        assert!(said.contains(part), "no {part:?} in {said}");
+    }
+    assert!(run.text().lines().all(|line| line.chars().count() <= WIDTH), "{}", run.text());
+    run.attempt("bob@bastion", 400);
+    take(&mut run, None);
+    assert_eq!((run.state, run.text().matches("other flags").count()), (State::Completed, 2));
+    assert_eq!(Run::decode(&run.encode()), Ok(run));
+    // What is done is not forgotten because a flag was.
+    let mut run = before;
+    assert_eq!(run.replan(&plan(&Intent { dns: None, ..intent(Command::Failover) })), Ok(()));
+    assert_eq!(run.next(), Some(Step::DnsVerify));
+    assert!(run.text().contains("dns-verify is not what it was"), "{}", run.text());
+}
+
+#[test]
 fn nothing_is_called_lost_or_kept_that_is_not_known() {
     let mut run = run(Command::Switchover);
     take(&mut run, Some(Step::Promote));
@@ -145,6 +175,7 @@ fn texts_fit_a_terminal() {
     run.loss = Some(Loss {
         applied_revision: 48_211,
         offset: 3,
+        phase: Phase::Streaming,
         applied_ms: 1_767_323_045_000,
         seen: Some(PrimarySeen { revision: 48_215, at_ms: 1_767_323_046_000 }),
         now_ms: 1_767_323_176_000,
@@ -157,7 +188,8 @@ fn texts_fit_a_terminal() {
 #[test]
 fn the_loss_says_what_is_known_and_what_is_not() {
     let seen = |revision| Some(PrimarySeen { revision, at_ms: 0 });
-    let loss = |seen, offset| Loss { applied_revision: 10, offset, applied_ms: 0, seen, now_ms: 0 };
+    let loss =
+        |seen, offset| Loss { applied_revision: 10, offset, phase: Phase::Streaming, applied_ms: 0, seen, now_ms: 0 };
     assert_eq!(loss(None, 0).known_revisions(), None);
     assert_eq!(loss(seen(10), 0).known_revisions(), Some(0));
     assert_eq!(loss(seen(14), 0).known_revisions(), Some(4));
@@ -165,6 +197,30 @@ fn the_loss_says_what_is_known_and_what_is_not() {
     assert_eq!(loss(seen(14), 2).known_revisions(), Some(5));
     // The checkpoint may be newer than the last look.
     assert_eq!(loss(seen(8), 0).known_revisions(), Some(0));
+}
+
+#[test]
+fn no_loss_claims_more_than_is_here() {
+    let loss = |phase, applied_revision, offset| {
+        let loss = Loss { applied_revision, offset, phase, applied_ms: 0, seen: None, now_ms: 0 };
+        assert_eq!(serde_json::from_slice::<Loss>(&serde_json::to_vec(&loss).unwrap()).unwrap(), loss);
+        let text = loss.text().split_whitespace().collect::<Vec<_>>().join(" ");
+        (loss.text().lines().all(|line| line.chars().count() <= WIDTH), text)
+    };
+    for (phase, revision, offset, said) in [
+        (Phase::Streaming, 10, 0, "Applied here everything up to revision 10 of the primary Written"),
+        (Phase::Streaming, 10, 3, "of that revision itself only the first 3 changes"),
+        (Phase::Streaming, 10, 3, "Lost at most the rest of revision 10, and what"),
+        (Phase::Resync, 10, 0, "a resync was under way"),
+        (Phase::Resync, 10, 0, "after revision 10, but for what was copied"),
+        (Phase::Resync, 0, 0, "nobody knows what: a resync was under way"),
+        (Phase::FirstSync, 0, 0, "nobody knows what: the first sync was never complete"),
+    ] {
+        let (fits, text) = loss(phase, revision, offset);
+        assert!(fits && text.contains(said), "{text}");
+        let whole = text.contains("everything up to revision") && !text.contains("a part of what came later");
+        assert_eq!(whole, phase == Phase::Streaming && offset == 0, "{text}");
+    }
 }
 
 fn header(uid: &str, owners: &[&str]) -> Header {

@@ -9,6 +9,7 @@ use etcd_sync_core::kv::Revision;
 use etcd_sync_core::procedure::{Loss, Outcome, Run, Step, StepRecord};
 use etcd_sync_core::role::{How, Promotion, Role, promote};
 use etcd_sync_core::state::{Checkpoint, Phase};
+use etcd_sync_core::text::count;
 use etcd_sync_program::now_ms;
 use etcd_sync_store::WriteError;
 use etcd_sync_store::record::Record;
@@ -60,15 +61,21 @@ pub async fn promote_lost(context: &Context<'_>, despite: bool, journal: &mut Jo
     let unchecked = journal.run().accepted.unchecked;
     let outcome = promotion(context, How::Failover, &id, async |checkpoint: &Checkpoint| {
         if let Some(why) = unfit(checkpoint, unchecked) {
-            return Ok(Err(why));
+            // What is accepted is written down when a run begins, and holds for it.
+            let anew =
+                "this run cannot go on: give it up with `etcd-sync journal --abandon` before you begin another one";
+            return Ok(Err(format!("{why}; {anew}")));
+        }
+        if despite {
+            return Ok(Ok(()));
         }
         // It may have come back since it was looked at.
-        if !despite && let Life::Answers = primary_life(context).await {
-            return Ok(Err(
-                "the primary answers again: stop it, or give this run up (`etcd-sync journal --abandon`)".into()
-            ));
-        }
-        Ok(Ok(()))
+        let lives = match primary_life(context).await {
+            Life::Silent => return Ok(Ok(())),
+            Life::Answers => "the primary answers again".to_owned(),
+            Life::Unknown(why) => format!("the primary answers again, but not to us ({why})"),
+        };
+        Ok(Err(format!("{lives}: stop it, or give this run up (`etcd-sync journal --abandon`)")))
     })
     .await?;
     told_loss(context, journal).await?;
@@ -78,9 +85,11 @@ pub async fn promote_lost(context: &Context<'_>, despite: bool, journal: &mut Jo
 /// Why a standby must not be promoted whatever else holds.
 pub fn unfit(checkpoint: &Checkpoint, unchecked: bool) -> Option<String> {
     match checkpoint.phase {
-        Phase::FirstSync => {
-            Some("the first sync was never complete: the standby holds only a part of what the primary had".into())
-        }
+        Phase::FirstSync => Some(
+            "the first sync was never complete: the standby holds only a part of what the primary had, and no flag makes it \
+             more; bring the primary back, or restore a backup of its etcd"
+                .into(),
+        ),
         Phase::Resync if !unchecked => Some(
             "a resync was under way: the standby stands for no single revision of the primary, and nobody can tell what is \
              missed; if there is no other way, give --accept-unchecked"
@@ -148,7 +157,7 @@ async fn promotion(
         if let Err(why) = may(&checkpoint).await? {
             return Ok(Outcome::Failed(why));
         }
-        let Checkpoint { primary, revision, offset, .. } = checkpoint;
+        let Checkpoint { primary, revision, offset, phase, .. } = checkpoint;
         let promotion = Promotion {
             format: Promotion::FORMAT,
             run: run.to_owned(),
@@ -161,7 +170,7 @@ async fn promotion(
         let leaders: Vec<Bytes> = record.candidates.iter().map(|candidate| candidate.key.clone()).collect();
         let found = record.checkpoint.as_ref().context("the checkpoint was read before")?;
         match standby.txn(promote(keys, found, &leaders, &promotion)).await {
-            Ok(reply) if reply.succeeded => return Ok(done(revision, reply.revision)),
+            Ok(reply) if reply.succeeded => return Ok(done((phase, revision, offset), reply.revision)),
             // The checkpoint has moved: it is judged again.
             Ok(_) => {}
             // What became of it is read.
@@ -185,13 +194,23 @@ fn promoted(record: &Record, run: &str) -> Result<Outcome> {
     };
     let promotion = Promotion::decode(&found.value)?;
     Ok(match promotion.run == run {
-        true => done(promotion.revision, found.mod_revision),
+        true => {
+            // Nobody has moved the record since.
+            let phase = record.checkpoint()?.map_or(Phase::Streaming, |checkpoint| checkpoint.phase);
+            done((phase, promotion.revision, promotion.offset), found.mod_revision)
+        }
         false => Outcome::Failed(format!("the standby is primary already, promoted by run {}", promotion.run)),
     })
 }
 
-fn done(revision: Revision, here: Revision) -> Outcome {
-    Outcome::Done(format!(
-        "this cluster is primary since its revision {here}; it stands for revision {revision} of the old primary"
-    ))
+fn done((phase, revision, offset): (Phase, Revision, u64), here: Revision) -> Outcome {
+    let stands = match (phase, offset) {
+        (Phase::Streaming, 0) => format!("it stands for revision {revision} of the old primary"),
+        (Phase::Streaming, _) => {
+            let first = count(offset, "change");
+            format!("of revision {revision} of the old primary it has the first {first}, of earlier ones everything")
+        }
+        _ => format!("a {} was under way: it stands for no single revision of the old primary", phase.name()),
+    };
+    Outcome::Done(format!("this cluster is primary since its revision {here}; {stands}"))
 }

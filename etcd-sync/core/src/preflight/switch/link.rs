@@ -110,7 +110,16 @@ fn last_known(facts: &Facts, standby: &StandbyFact) -> String {
     let mut text = String::new();
     if let Some(checkpoint) = facts.checkpoint() {
         let (revision, age) = (checkpoint.revision, ago(facts.now_ms, checkpoint.at_ms));
-        text.push_str(&format!("; applied is everything up to its revision {revision}, written {age}"));
+        let applied = match (checkpoint.phase, revision, checkpoint.offset) {
+            (Phase::Streaming, _, 0) => format!("applied is everything up to its revision {revision}"),
+            (Phase::Streaming, _, offset) => {
+                let first = count(offset, "change");
+                format!("applied is everything before its revision {revision}, and of that one the first {first}")
+            }
+            (_, 0, _) => "nobody knows what of it is applied".to_owned(),
+            _ => format!("applied is everything up to its revision {revision}, and a part of what came later"),
+        };
+        text.push_str(&format!("; {applied}, written {age}"));
         if let Some(seen) = &standby.primary_seen {
             let beyond = count((seen.revision - revision).max(0) as u64, "revision");
             text.push_str(&format!(", {beyond} less than it had {}", ago(facts.now_ms, seen.at_ms)));
