@@ -10,8 +10,9 @@ use etcd_sync_core::request::ReadRange;
 use etcd_sync_core::role::Role;
 use etcd_sync_core::state::Checkpoint;
 use etcd_sync_program::now_ms;
-use etcd_sync_store::Error;
 use etcd_sync_store::record::Record;
+use etcd_sync_store::{Error, Etcd, Options};
+use futures_util::future::join_all;
 
 use super::{Context, PRIMARY_PATIENCE};
 
@@ -22,6 +23,10 @@ const SLICE: Duration = Duration::from_secs(1);
 
 /// A leader writes a sign of the primary every five seconds even when nothing happens there.
 const SIGNS: Duration = Duration::from_secs(8);
+
+/// How often a connection that breaks is made again, and the pause in between.
+const BROKEN_TRIES: u32 = 4;
+const BROKEN_PAUSE: Duration = Duration::from_millis(200);
 
 /// Values read at once when owners are looked for; halved when they are too large.
 const PAGE: i64 = 500;
@@ -36,15 +41,50 @@ pub enum Life {
     Silent,
 }
 
-/// Asks the primary. Only silence is taken for its end: who is refused has reached somebody.
+/// Asks the primary. Only silence is taken for its end: who is refused has reached somebody. Every member is asked by itself
+/// and all at once: one that hangs must not use up the patience for those that live.
 pub async fn primary_life(context: &Context<'_>) -> Life {
-    match tokio::time::timeout(PRIMARY_PATIENCE, context.pair.primary.identity()).await {
-        Ok(Ok(_)) => Life::Answers,
-        Err(_)
-        | Ok(Err(Error::Connect { .. } | Error::Broken { .. } | Error::Timeout { .. } | Error::LostQuorum { .. })) => {
-            Life::Silent
+    let primary = &context.config.primary;
+    let lives = primary.endpoints().iter().map(async |endpoint| {
+        match Etcd::new(Options { endpoints: vec![endpoint.clone()], ..primary.options() }) {
+            Ok(member) => member_life(endpoint, &member).await,
+            Err(error) => Life::Unknown(error.to_string()),
         }
-        Ok(Err(error)) => Life::Unknown(error.to_string()),
+    });
+    let mut life = Life::Silent;
+    for member in join_all(lives).await {
+        life = match (life, member) {
+            (Life::Answers, _) | (_, Life::Answers) => Life::Answers,
+            (Life::Unknown(why), _) | (Life::Silent, Life::Unknown(why)) => Life::Unknown(why),
+            (Life::Silent, Life::Silent) => Life::Silent,
+        };
+    }
+    life
+}
+
+/// A server that refuses our certificate ends the connection right behind the handshake: often that is all that is seen of it,
+/// and its reason only now and then. So a connection that broke is tried again, and where there was TLS it was no silence.
+async fn member_life(endpoint: &str, member: &Etcd) -> Life {
+    let mut broke = None;
+    let asked = async {
+        for _ in 0..BROKEN_TRIES {
+            match member.identity().await {
+                Ok(_) => return Life::Answers,
+                Err(error @ Error::Broken { .. }) => broke = Some(error.to_string()),
+                Err(Error::Connect { .. } | Error::Timeout { .. } | Error::LostQuorum { .. }) => {
+                    broke = None;
+                    return Life::Silent;
+                }
+                Err(error) => return Life::Unknown(error.to_string()),
+            }
+            tokio::time::sleep(BROKEN_PAUSE).await;
+        }
+        Life::Silent
+    };
+    match (tokio::time::timeout(PRIMARY_PATIENCE, asked).await, broke) {
+        (Ok(Life::Silent) | Err(_), Some(why)) if !endpoint.starts_with("http://") => Life::Unknown(why),
+        (Ok(life), _) => life,
+        (Err(_), _) => Life::Silent,
     }
 }
 

@@ -1,11 +1,16 @@
 //! The failover commands on real etcds.
 
+mod copying;
 mod failover;
+mod flags;
 mod kill;
 mod operators;
+mod part;
 mod partition;
+mod refused;
 mod switchover;
 mod transcripts;
+mod trouble;
 
 use std::path::Path;
 use std::time::Duration;

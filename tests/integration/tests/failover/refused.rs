@@ -1,0 +1,124 @@
+//! A primary that answers, but not to us: who is refused has reached somebody, so nothing is gone.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+use etcd_sync_core::procedure::State;
+use etcd_sync_integration::certs::Certs;
+use etcd_sync_store::Side;
+
+use super::*;
+
+const WHETHER: &str = "it is not known whether the primary lives";
+
+/// Two clusters in step, and nobody who could still hear the primary.
+async fn alone(primary: ClusterOptions) -> Result<Link> {
+    let link = Link::start(primary, ClusterOptions::default()).await?;
+    for key in config_keys(3) {
+        link.primary.put(&key, "first").await?;
+    }
+    let daemon = link.daemon(&["--leader-ttl=5s"])?;
+    link.await_in_step(PATIENCE).await?;
+    daemon.terminate(PATIENCE).await?;
+    Ok(link)
+}
+
+/// A failover with other flags for the primary.
+async fn failover(link: &Link, primary: &[String], folder: &Path, more: &[&str]) -> Result<Output> {
+    let mut args = vec!["failover".to_owned(), "--yes".to_owned(), "--accept-unchecked".to_owned()];
+    args.extend(primary.iter().cloned());
+    args.extend(link.standby.flags(Side::Standby));
+    args.push(format!("--journal-folder={}", folder.display()));
+    args.extend(more.iter().map(|&flag| flag.to_owned()));
+    run_command_with(&args, &[], PATIENCE).await
+}
+
+/// Refused, nothing done, and told what to check.
+async fn ensure_refused(link: &Link, output: &Output, said: &[&str]) -> Result<()> {
+    ensure!(output.code == Some(1), "{output:?}");
+    for part in said {
+        ensure!(output.stderr.contains(part), "no {part:?} in {}", output.stderr);
+    }
+    ensure!(role(&link.standby, link).await? == "standby" && journal(link).await?.is_empty(), "{output:?}");
+    Ok(())
+}
+
+fn endpoints(link: &Link) -> String {
+    format!("--primary-endpoints={}", link.primary.endpoints().join(","))
+}
+
+#[tokio::test]
+async fn a_password_that_is_refused_is_no_silence() -> Result<()> {
+    let link = alone(ClusterOptions { auth: true, ..ClusterOptions::default() }).await?;
+    let folder = tempfile::tempdir()?;
+    let wrong: PathBuf = folder.path().join("wrong");
+    std::fs::write(&wrong, "not the password")?;
+    let wrong =
+        [endpoints(&link), "--primary-user=root".to_owned(), format!("--primary-password-file={}", wrong.display())];
+    let output = failover(&link, &wrong, folder.path(), &[]).await?;
+    ensure_refused(&link, &output, &[WHETHER, "--primary-password-file", "lose its writes"]).await?;
+    let output = failover(&link, &wrong[..1], folder.path(), &[]).await?;
+    ensure_refused(&link, &output, &[WHETHER, "--primary-user", "lose its writes"]).await?;
+
+    // It was silent when the run was begun, and comes back before the promotion.
+    link.primary.kill_all()?;
+    let planned = json(&failover(&link, &wrong, folder.path(), &["--dry-run", "-o", "json"]).await?)?;
+    let run: Run = serde_json::from_value(planned["run"].clone())?;
+    link.standby.put(link.keys.journal_entry(&run.id), run.encode()).await?;
+    link.standby.put(&link.keys.open_run, &run.id).await?;
+    link.primary.restart_all().await?;
+    let output = failover(&link, &wrong, folder.path(), &[]).await?;
+    ensure!(output.code == Some(1) && role(&link.standby, &link).await? == "standby", "{output:?}");
+    let said = output.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    ensure!(said.contains("the primary answers again, but not to us") && said.contains("--abandon"), "{output:?}");
+    assert_fits(&output.stdout)?;
+    link.primary.kill_all()?;
+    let output = failover(&link, &wrong, folder.path(), &[]).await?;
+    ensure!(output.code == Some(0) && role(&link.standby, &link).await? == "primary", "{output:?}");
+    ensure!(super::journal(&link).await?[0].state == State::Completed);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_refused_is_no_silence() -> Result<()> {
+    let link = alone(ClusterOptions { tls: true, ..ClusterOptions::default() }).await?;
+    let folder = tempfile::tempdir()?;
+    let (ours, others) = (link.primary.certs().context("it has TLS")?, Certs::create(folder.path())?);
+    let with = |ca: &Path, client: Option<(&Path, &Path)>| {
+        let mut flags = vec![endpoints(&link), format!("--primary-cacert={}", ca.display())];
+        flags.extend(client.iter().flat_map(|(cert, key)| {
+            [format!("--primary-cert={}", cert.display()), format!("--primary-key={}", key.display())]
+        }));
+        flags
+    };
+    for (flags, said) in [
+        (with(&ours.ca, Some((&others.client_cert, &others.client_key))), "etcd does not trust our client certificate"),
+        (with(&ours.ca, Some((&ours.expired_cert, &ours.expired_key))), "TLS with the primary etcd"),
+        (with(&ours.ca, None), "etcd asks for a client certificate"),
+        (with(&others.ca, Some((&ours.client_cert, &ours.client_key))), "not signed by the CA in --primary-cacert"),
+    ] {
+        let output = failover(&link, &flags, folder.path(), &[]).await?;
+        ensure_refused(&link, &output, &[WHETHER, said, "lose its writes"]).await.context(said)?;
+    }
+    Ok(())
+}
+
+/// One of three hangs, as a frozen machine does: the others are a quorum and take writes.
+#[tokio::test]
+async fn a_primary_of_which_one_member_hangs_is_not_gone() -> Result<()> {
+    let link = alone(ClusterOptions::three()).await?;
+    let folder = tempfile::tempdir()?;
+    for hangs in 0..2 {
+        link.primary.pause_member(hangs)?;
+        // Was it the leader, the others need a moment to elect another.
+        await_until("the others agree", PATIENCE, || async {
+            let (a, b) = (link.primary.healthy((hangs + 1) % 3).await, link.primary.healthy((hangs + 2) % 3).await);
+            Ok((!a || !b).then(|| format!("{a} {b}")))
+        })
+        .await?;
+        let output = failover(&link, &link.primary.flags(Side::Primary), folder.path(), &[]).await?;
+        ensure_refused(&link, &output, &["the primary answers", "lose its writes"]).await?;
+        link.primary.resume_member(hangs)?;
+    }
+    Ok(())
+}
