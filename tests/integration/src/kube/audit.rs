@@ -25,6 +25,8 @@ pub struct AuditEvent {
     pub name: String,
     /// The answer's HTTP status.
     pub status: u64,
+    /// The program, as it calls itself; empty when it does not.
+    pub agent: String,
 }
 
 impl AuditEvent {
@@ -47,6 +49,7 @@ impl AuditEvent {
             namespace: text("/objectRef/namespace"),
             name: text("/objectRef/name"),
             status,
+            agent: text("/userAgent"),
         })
     }
 }
