@@ -60,7 +60,7 @@ etcd kubernetes kwok prometheus:
 
 .PHONY: net
 net: ## BIND, whose name server tests run, and the network's own tools
-	@scripts/require named nslookup ip curl
+	@scripts/require named nslookup ip curl jq
 
 .PHONY: web
 web: require-web tests/e2e-web/node_modules/.package-lock.json ## Chromium and what drives it, for the dashboard's test

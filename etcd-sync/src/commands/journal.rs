@@ -1,7 +1,9 @@
 //! `etcd-sync journal`: what the failover commands have done.
 
 use anyhow::Result;
+use etcd_sync_core::kv::printable;
 use etcd_sync_core::procedure::{Command, Run, State, Step};
+use etcd_sync_core::role::Role;
 use etcd_sync_core::text::{WIDTH, wrap};
 use etcd_sync_program::args::TableOutput;
 use etcd_sync_program::config::{Config, JournalConfig};
@@ -14,7 +16,10 @@ use super::{Outcome, print, print_json, refused};
 use crate::procedure::PRIMARY_PATIENCE;
 use crate::procedure::journal::Journal;
 use crate::procedure::runner::Runner;
-use crate::procedure::steps::unfence_primary;
+use crate::procedure::steps::{fenced_by, unfence_primary};
+
+/// The mark that the runbook's commands put by hand.
+const BY_HAND: &str = "by-hand";
 
 /// Shows all runs, or one. Exit code 1: a run is not finished, or was not found.
 pub async fn run(config: Config, options: JournalConfig) -> Result<Outcome> {
@@ -70,74 +75,91 @@ fn table(runs: &[Run], link: &str) -> String {
     rows.iter().map(line).collect()
 }
 
-/// Gives up the run that is not finished.
+/// Gives up the run that is not finished, and takes the mark of one that was given up from the primary.
 async fn abandon(config: &Config, options: &JournalConfig) -> Result<Outcome> {
     let (pair, output) = (config.pair()?, options.output);
     let runner = Runner::take(&pair.standby, &pair.keys, &options.by).await?;
-    let outcome = give_up(&pair, options).await;
+    let given_up = runner.during(give_up(&pair, options)).await;
     runner.done().await;
-    let (run, said) = match outcome? {
+    let (run, said) = match given_up? {
         Ok(ended) => ended,
         Err(reason) => return Ok(refused(&reason)),
     };
     match output {
         TableOutput::Table => print(&said),
-        TableOutput::Json => print_json(&json!({ "run": run.json(), "said": said })),
+        TableOutput::Json => print_json(&json!({ "run": run.map(|run| run.json()), "said": said })),
     }
     Ok(Outcome::Success)
 }
 
-/// Gives the run, and what to tell; `Err` in words: there is none.
-async fn give_up(pair: &Pair, options: &JournalConfig) -> Result<Result<(Run, String), String>> {
+/// Gives the run, and what to tell; `Err` in words: there is nothing to give up.
+async fn give_up(pair: &Pair, options: &JournalConfig) -> Result<Result<(Option<Run>, String), String>> {
     let folder = options.journal_folder.as_deref();
     let Some(mut journal) = Journal::open(&pair.standby, &pair.keys, folder).await? else {
-        return Ok(Err("every run is finished: there is nothing to give up".into()));
+        return left_mark(pair).await;
     };
-    let id = journal.run().id.clone();
-    let fenced = journal.run().note(Step::FencePrimary).map(|note| note["hadRole"].as_bool().unwrap_or(false));
     // From here on the run promotes nothing any more: the promotion is bound to it.
     journal.abandon().await?;
-    let record = Record::read(&pair.standby, &pair.keys).await?;
-    let promoted = record.promotion().ok().flatten().is_some_and(|promotion| promotion.run == id);
-    let mut said = format!("Run {id} is given up.\n");
-    if promoted {
-        let left =
-            journal.run().plan.iter().map(|planned| planned.step).filter(|step| !journal.run().is_settled(*step));
+    let (run, record) = (journal.run().clone(), Record::read(&pair.standby, &pair.keys).await?);
+    let promoted_by = record.promotion().ok().flatten().map(|promotion| promotion.run);
+    let mut said = format!("Run {} is given up.\n", run.id);
+    let mut say = |text: &str| said += &wrap(text, "", "");
+    if promoted_by.as_ref() == Some(&run.id) {
+        let left = run.plan.iter().map(|planned| planned.step).filter(|step| !run.is_settled(*step));
         let left: Vec<&str> = left.map(Step::name).collect();
-        said += &wrap(
-            &format!(
-                "It has promoted this cluster, and that stands. What it has not done is yours: {} (docs/runbook.md tells how, by \
-                 hand or with `etcd-sync dns switch` and `etcd-sync restart-services`).",
-                left.join(", ")
-            ),
-            "",
-            "",
-        );
-    } else if journal.run().last(Step::TakeRole).is_some() {
-        said += &wrap(
-            "It may have made this cluster a standby: `etcd-sync rejoin` or `etcd-sync run` completes the copy.",
-            "",
-            "",
-        );
-    } else if journal.run().command == Command::Rejoin {
-        said += "Nothing was changed.\n";
+        say(&format!(
+            "It has promoted this cluster, and that stands. What it has not done is yours: {} (docs/runbook.md tells how, by hand or \
+             with `etcd-sync dns switch` and `etcd-sync restart-services`).",
+            left.join(", ")
+        ));
+    } else if run.last(Step::TakeRole).is_some() {
+        say("It may have made this cluster a standby: `etcd-sync rejoin` or `etcd-sync run` completes the copy.");
+    } else if run.command == Command::Rejoin {
+        say("Nothing was changed.");
+    } else if Role::of_key(record.role.as_ref()) == Role::Primary {
+        let by = promoted_by.map(|by| format!(" (by run {by})")).unwrap_or_default();
+        say(&format!(
+            "It has promoted nothing, but this cluster is primary all the same{by}: the other one must stay as it is, its API servers \
+             stopped, until `etcd-sync rejoin` makes it the standby."
+        ));
     } else {
-        said += "Nothing was promoted. Start the primary's API servers, if they were stopped.\n";
-        if let Some(had_role) = fenced {
-            match timeout(PRIMARY_PATIENCE, unfence_primary(pair, &id, had_role)).await {
-                Ok(Ok(())) => said += "The primary is not fenced any more.\n",
-                Ok(Err(error)) => said += &fence_left(&format!("{error:#}")),
-                Err(_) => said += &fence_left("it does not answer"),
-            }
+        say("Nothing was promoted. Start the primary's API servers, if they were stopped.");
+        if run.last(Step::FencePrimary).is_some() {
+            say(&unfenced(pair, &run.id).await);
         }
     }
-    Ok(Ok((journal.run().clone(), said)))
+    Ok(Ok((Some(run), said)))
 }
 
-fn fence_left(why: &str) -> String {
-    let text = format!(
-        "The mark on the primary could not be taken away ({why}): it harms nobody. A later switchover away from it needs it gone: \
-         etcdctl del /etcd-sync/LINK/role on the primary."
-    );
-    wrap(&text, "", "")
+/// A run that was given up while the primary was silent has left its mark there.
+async fn left_mark(pair: &Pair) -> Result<Result<(Option<Run>, String), String>> {
+    let nothing = "every run is finished: there is nothing to give up";
+    let Ok(Ok(Some(token))) = timeout(PRIMARY_PATIENCE, fenced_by(pair)).await else { return Ok(Err(nothing.into())) };
+    let record = Record::read(&pair.standby, &pair.keys).await?;
+    let runs = Journal::all(&pair.standby, &pair.keys).await?;
+    let run = runs.into_iter().find(|run| run.id == token);
+    let given_up = run.as_ref().map_or(token == BY_HAND, |run| run.state == State::Abandoned);
+    if Role::of_key(record.role.as_ref()) != Role::Standby || !given_up {
+        return Ok(Err(format!(
+            "{nothing}; the mark of run {token} on the primary stands: that run has handed over from it, or is another cluster's"
+        )));
+    }
+    Ok(Ok((run, wrap(&unfenced(pair, &token).await, "", ""))))
+}
+
+/// Takes the mark of a run from the primary; gives what became of it.
+async fn unfenced(pair: &Pair, run: &str) -> String {
+    let why = match timeout(PRIMARY_PATIENCE, unfence_primary(pair, run)).await {
+        Ok(Ok(Role::Fenced { token })) => {
+            return format!("The primary bears the mark of another run, {token}: that one stays.");
+        }
+        Ok(Ok(_)) => return "The primary is not fenced any more.".to_owned(),
+        Ok(Err(error)) => format!("{error:#}"),
+        Err(_) => "it does not answer".to_owned(),
+    };
+    format!(
+        "The mark on the primary could not be taken away ({why}): it harms nobody, but a later switchover away from it needs it gone. \
+         Give `etcd-sync journal --abandon` again when the primary answers, or there: etcdctl del {}",
+        printable(&pair.keys.role)
+    )
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context, Error, Result, bail};
-use etcd_sync_core::procedure::{Outcome as Ended, Run, Step};
+use etcd_sync_core::procedure::{Command as Of, Outcome as Ended, Run, Step};
 use etcd_sync_core::rejoin::{Outcome as Done, Parting, Plan, Rejoining, Stand};
 use etcd_sync_core::saved::{What, file_name};
 use etcd_sync_program::Stop;
@@ -105,8 +105,8 @@ impl Command<'_> {
             Ok((saved, done.saved_words()))
         };
         let saved = steps.take(Step::Save, save).await?;
-        let take_role = async |_: &mut Journal| {
-            let rejoining = self.rejoin.take_role(known, &saved, plan.deletions()).await?;
+        let take_role = async |journal: &mut Journal| {
+            let rejoining = self.rejoin.take_role(known, &saved, plan.deletions(), &journal.run().id).await?;
             done.role_changed = true;
             let words = format!("cluster {} is the standby of cluster {} now", known.clusters[0], known.clusters[1]);
             Ok((rejoining, Ended::Done(words)))
@@ -158,8 +158,16 @@ impl Command<'_> {
             let (converged, followed) = match follower.during(copy, || self.rejoin.standby_revision()).await {
                 Ok(told) => told,
                 Err(error) => {
+                    let others = self.rejoin.others(&synchronizer).await?;
                     synchronizer.stop().await?;
-                    return Err(error);
+                    return Err(match others.is_empty() {
+                        true => error,
+                        false => error.context(format!(
+                            "{} of this link copies on and overwrites what cannot be saved: stop it now (kubectl -n cpaas-system scale \
+                             deployment etcd-sync --replicas=0, or its service)",
+                            others.join(", ")
+                        )),
+                    });
                 }
             };
             done.later_file = followed.file.map(|file| file.display().to_string());
@@ -208,7 +216,12 @@ impl Command<'_> {
             steps.settle_all(&why).await?;
             steps.end().await;
         }
-        let run = open.as_ref().map(Steps::run);
+        let last = Journal::all(&self.rejoin.pair().standby, &self.rejoin.pair().keys).await?;
+        let last = last.into_iter().rfind(|run| run.command == Of::Rejoin);
+        let run = open.as_ref().map(Steps::run).or(last.as_ref());
+        if run.is_some_and(Run::warns) {
+            self.show("The last rejoin ended with a warning: look at it with `etcd-sync journal`, and at the keys with\n`etcd-sync check --deep`.\n");
+        }
         if self.options.output == TableOutput::Json {
             print_json(
                 &json!({ "plan": null, "run": run, "skipped": why, "refused": null, "error": null, "result": null }),

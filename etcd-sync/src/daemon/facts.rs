@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use etcd_sync_core::fence::Fence;
 use etcd_sync_core::kv::{KeyRange, prefix_end, successor};
 use etcd_sync_core::request::{Page, ReadRange};
-use etcd_sync_core::role::Promotion;
+use etcd_sync_core::role::{Promotion, Role};
 use etcd_sync_core::scope::Scope;
 use etcd_sync_core::session::{Carried, Start};
 use etcd_sync_core::state::{ROLE_STANDBY, STATE_ROOT, StateKeys};
@@ -31,6 +31,8 @@ pub async fn gather(
     let (promotion, _) = primary.get(&keys.promotion).await?;
     // One that this version cannot read names nobody.
     let promoted_over = promotion.and_then(|kv| Promotion::decode(&kv.value).ok()).map(|promotion| promotion.primary);
+    let promoted_unrecorded =
+        promoted_over.is_none() && Role::of_key(primary.get(&keys.role).await?.0.as_ref()) == Role::Primary;
     let record = Record::read(standby, &keys).await?;
     let local_keys = local_keys(standby, &keys).await?.into_iter().collect();
     let witness = record.checkpoint().ok().flatten().and_then(|checkpoint| checkpoint.witness);
@@ -55,6 +57,7 @@ pub async fn gather(
         witness_recognized,
         primary_standby_links,
         promoted_over,
+        promoted_unrecorded,
         carried: Carried::default(),
         force_copy,
         now_ms,

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use etcd_sync_core::dns::{
     Answer, Change, KEY_FILE_MAX, Kind, Records, Report, Said, Target, TsigKey, Verdict, Way, seconds,
 };
+use etcd_sync_core::procedure::shown;
 use etcd_sync_program::config::{DnsChange, DnsConfig};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -307,7 +308,7 @@ impl Switched {
             Switched::Updated { before, after } => {
                 json!({ "kind": "updated", "before": before.addresses, "after": after.addresses })
             }
-            Switched::Ran { command } => json!({ "kind": "ran", "command": command }),
+            Switched::Ran { command } => json!({ "kind": "ran", "command": shown(command) }),
             Switched::Manual(_) => json!({ "kind": "manual" }),
         }
     }

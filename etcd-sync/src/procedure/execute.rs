@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::journal::{Journal, new_id};
 use super::runner::Runner;
-use super::{Context, steps};
+use super::{Context, facts, steps};
 use crate::commands::confirm::typed;
 use crate::commands::{self, print, print_json, refused};
 
@@ -96,9 +96,21 @@ pub async fn conduct(
         return Ok(begun.refused(&reason));
     }
     let runner = Runner::take(&pair.standby, &pair.keys, &procedure.by).await?;
-    let ended = execute(context, begun, take).await;
+    let ended = async {
+        // Another command may have changed the roles while this one asked.
+        if !begun.is_promoted
+            && let Err(reason) = facts::may_promote(context).await?
+        {
+            return Ok(Err(begun.refused(&reason)));
+        }
+        execute(context, begun, take).await.map(Ok)
+    };
+    let ended = runner.during(ended).await;
     runner.done().await;
-    let run = ended?;
+    let run = match ended? {
+        Ok(run) => run,
+        Err(refused) => return Ok(refused),
+    };
     if !table {
         print_json(&run.json());
     }

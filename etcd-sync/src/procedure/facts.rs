@@ -119,11 +119,10 @@ pub async fn loss(context: &Context<'_>) -> Result<Result<(Checkpoint, Loss), St
         (Instant::now(), "the synchronizer still hears the primary, although this command does not: the primary lives");
     let (first, mut checkpoint) = recorded(context).await?;
     let (mut record, seen) = (first.clone(), first.primary_seen.clone());
-    // A leader that hears the primary writes a sign of it at least so often. Nobody is left to write when nobody leads.
-    let silent = seen.as_ref().is_none_or(|seen| now_ms().saturating_sub(seen.at_ms) > SIGNS.as_millis() as u64);
-    let least = if silent || record.candidates.is_empty() { Duration::ZERO } else { SIGNS };
     let mut rests_since = Instant::now();
-    while !record.candidates.is_empty() && (rests_since.elapsed() < SETTLED || began.elapsed() < least) {
+    // A leader that hears the primary writes a sign of it at least so often; how old the last one is, only two clocks together
+    // could tell. Nobody is left to write when nobody leads.
+    while !record.candidates.is_empty() && (rests_since.elapsed() < SETTLED || began.elapsed() < SIGNS) {
         context.pair.checkpoint_moves(record.revision + 1, Instant::now() + SLICE).await?;
         let at = (checkpoint.revision, checkpoint.offset);
         (record, checkpoint) = recorded(context).await?;

@@ -28,12 +28,13 @@ pub fn forbids(context: &Context<'_>, findings: &[Finding]) -> Option<String> {
     // Whose role and history it is, is not a matter of taste.
     failed.retain(|name| *name == Check::Role.name() || !accepted.iter().any(|accepted| accepted == name));
     failed.dedup();
+    let acceptable: Vec<&str> = failed.iter().copied().filter(|name| *name != Check::Role.name()).collect();
     (!failed.is_empty()).then(|| {
-        format!(
-            "the preflight failed ({}): mend that first; where you know better, give --accept {}",
-            failed.join(", "),
-            failed.join(",")
-        )
+        let mend = format!("the preflight failed ({}): mend that first", failed.join(", "));
+        match acceptable.len() == failed.len() {
+            true => format!("{mend}; where you know better, give --accept {}", acceptable.join(",")),
+            false => mend,
+        }
     })
 }
 

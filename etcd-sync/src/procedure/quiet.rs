@@ -20,19 +20,21 @@ const UNKNOWN: Duration = Duration::from_secs(15);
 /// A pause between two looks at a cluster that is being written.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Waits until nothing was written for long enough. `stopped`: something was done that stops the writers. Gives the last
-/// revision, or in words who still writes.
+/// Waits until nothing was written for long enough. `stopped`: something was done that stops the writers; `prefixes` are those of
+/// API servers. Gives the last revision, or in words who still writes.
 ///
 /// # Errors
 /// The cluster cannot be read.
 pub async fn await_quiet(
     etcd: &Etcd,
     api: Option<&ApiServer>,
+    prefixes: &[&str],
     stopped: bool,
     limit: Duration,
     writes: impl Fn(&str),
 ) -> Result<Result<Revision, String>> {
     let deadline = Instant::now() + limit;
+    let lived = lived(etcd, prefixes).await?;
     let mut last = "nothing was seen of it yet".to_owned();
     while Instant::now() < deadline {
         let from = match etcd.identity().await {
@@ -49,7 +51,7 @@ pub async fn await_quiet(
         let began = Instant::now();
         let written = loop {
             // One server that is silent says nothing of the others.
-            let stopped = stopped && answers(api).await != Some(true);
+            let stopped = stopped && (answers(api).await == Some(false) || !lived);
             let quiet = began + if stopped { STOPPED } else { UNKNOWN };
             match timeout_at(quiet.min(deadline), watch.next()).await {
                 Ok(Ok(WatchMessage::Events { events, .. })) => break events.last().map(|event| event.key().clone()),
@@ -71,6 +73,18 @@ pub async fn await_quiet(
         tokio::time::sleep(PAUSE).await;
     }
     Ok(Err(last))
+}
+
+/// Whether an API server has its endpoint or identity lease here; both go an hour after the last one.
+async fn lived(etcd: &Etcd, prefixes: &[&str]) -> Result<bool> {
+    for prefix in prefixes {
+        for part in ["masterleases/", "leases/kube-system/apiserver-"] {
+            if etcd.count(&KeyRange::prefix(format!("{prefix}{part}").as_bytes())).await?.0 > 0 {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// Whether an API server answers at all, be it with a refusal; `None`: nobody said where it is.

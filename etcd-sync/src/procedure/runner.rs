@@ -15,10 +15,10 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 /// How long a command that was killed holds up the next one.
-const TTL: Duration = Duration::from_secs(3);
+const TTL: Duration = Duration::from_secs(5);
 
 /// Longer than that it is certainly alive.
-const WAIT: Duration = Duration::from_secs(10);
+const WAIT: Duration = Duration::from_secs(12);
 
 /// The right to carry out a run of the link. It ends with the process, [`TTL`] later.
 #[derive(Debug)]
@@ -41,6 +41,20 @@ impl Runner {
                 let who = first.map_or_else(|| "another command".to_owned(), |kv| printable(&kv.value));
                 bail!("{who} carries a run of this link out at this moment: leave it to that command, or stop it first")
             }
+        }
+    }
+
+    /// Does what only its holder may do.
+    ///
+    /// # Errors
+    /// The right was lost meanwhile, and the work dropped; or its own.
+    pub async fn during<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            done = work => done,
+            () = self.0.lost() => bail!(
+                "this command stood still, or did not reach the journal for {TTL:?}, so another one may have taken the run over: see \
+                 `etcd-sync journal`, and give the same command again to go on"
+            ),
         }
     }
 

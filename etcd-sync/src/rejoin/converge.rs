@@ -112,6 +112,14 @@ impl Rejoin<'_> {
         }
     }
 
+    /// Who else takes part in the election.
+    pub async fn others(&self, synchronizer: &Synchronizer) -> Result<Vec<String>> {
+        let record =
+            Record::read(&self.pair.standby, &self.pair.keys).await.context("it is not known who else synchronizes")?;
+        let holders = record.candidates.into_iter().map(|candidate| candidate.holder);
+        Ok(holders.filter(|holder| *holder != synchronizer.holder).collect())
+    }
+
     /// Compares everything, values included, while the synchronizer runs.
     pub async fn prove(&self) -> Result<Proof> {
         let mut tries = 0;

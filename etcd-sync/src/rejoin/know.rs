@@ -75,8 +75,8 @@ impl Rejoin<'_> {
             && let Some(run) = &new_record.open_run
         {
             return Ok(Err(format!(
-                "run {} that promoted the new primary is not finished, so users may still be on this cluster: finish it there first, \
-                 with the same command again, or give it up with `etcd-sync journal --abandon`",
+                "run {} on the new primary is not finished, so users may still be on this cluster: finish it there first, with the \
+                 same command again, or give it up there with `etcd-sync journal --abandon`",
                 printable(&run.value)
             )));
         }

@@ -41,6 +41,11 @@ impl<'a> Rejoin<'a> {
         Ok(Rejoin { config, options, pair: config.pair()?, encryption: config.encryption()?, called_ms })
     }
 
+    /// Both clusters.
+    pub fn pair(&self) -> &Pair {
+        &self.pair
+    }
+
     /// The newest revision of the cluster that rejoins.
     pub async fn standby_revision(&self) -> Result<Revision> {
         Ok(self.pair.standby.identity().await.context("the old primary cannot be read")?.revision)

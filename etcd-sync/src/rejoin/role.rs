@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use etcd_sync_core::fence::is_standby;
 use etcd_sync_core::rejoin::{Rejoining, ledger_changes, take_role};
-use etcd_sync_core::request::{Op, Txn};
+use etcd_sync_core::request::{Compare, Op, Txn};
 use etcd_sync_program::now_ms;
 use etcd_sync_store::WriteError;
 use etcd_sync_store::record::local_keys;
@@ -16,7 +16,7 @@ const ENTRIES_AT_ONCE: usize = 120;
 
 impl Rejoin<'_> {
     /// Makes the old primary a standby. `deletions` is what the operator accepted.
-    pub async fn take_role(&self, known: &Known, saved: &Saved, deletions: u64) -> Result<Rejoining> {
+    pub async fn take_role(&self, known: &Known, saved: &Saved, deletions: u64, run: &str) -> Result<Rejoining> {
         self.prepare_ledger(known, &saved.own).await?;
         let rejoining = Rejoining {
             format: Rejoining::FORMAT,
@@ -28,7 +28,10 @@ impl Rejoin<'_> {
             done: false,
         };
         let scope = self.config.scope.fingerprint();
-        let txn = take_role(&self.pair.keys, known.role.as_ref(), &rejoining, &scope, known.writes, deletions);
+        let keys = &self.pair.keys;
+        let mut txn = take_role(keys, known.role.as_ref(), &rejoining, &scope, known.writes, deletions);
+        // A run that was given up changes nothing any more.
+        txn.compares.push(Compare::Value { key: keys.open_run.clone(), value: run.to_owned().into_bytes().into() });
         match self.pair.standby.txn(txn).await {
             Ok(reply) if reply.succeeded => return Ok(rejoining),
             Ok(_) => {}
@@ -41,7 +44,7 @@ impl Rejoin<'_> {
         match found.and_then(|kv| Rejoining::decode(&kv.value).ok()) {
             Some(found) if found == rejoining => Ok(rejoining),
             _ => bail!(
-                "the role of this cluster was changed by somebody else meanwhile: nothing was done; look at `etcd-sync status`, \
+                "the role of this cluster was changed by somebody else meanwhile, or the run was given up: nothing was done; look at `etcd-sync status`, \
                  then run it again"
             ),
         }

@@ -79,7 +79,8 @@ impl<'a> Steps<'a> {
     ) -> Result<T> {
         let journal = self.journal.as_mut().context("the run has begun")?;
         journal.step(step).await?;
-        match deed(journal).await {
+        let runner = self.runner.as_ref().context("the run has begun")?;
+        match runner.during(deed(journal)).await {
             Ok((value, ended)) => {
                 self.ended(ended).await?;
                 Ok(value)

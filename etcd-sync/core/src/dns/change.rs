@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use serde_json::{Value, json};
 
 use super::{Family, NameServer, Records, Target, Update, list, seconds};
+use crate::procedure::shown;
 use crate::text::wrap;
 
 /// How the name is changed.
@@ -63,8 +64,7 @@ impl Change<'_> {
                 text.push_str(&labelled("How:    ", &how));
             }
             Way::Command(command) => {
-                text.push_str(&labelled("How:    ", "this command (--dns-command):"));
-                let _ = writeln!(text, "  {command}");
+                text.push_str(&labelled("How:    ", &format!("your command {} (--dns-command)", shown(command))));
             }
             Way::Manual => {
                 let how = "you, where the zone is kept (neither --dns-server nor --dns-command is given). This command changes nothing: \
@@ -73,10 +73,8 @@ impl Change<'_> {
             }
         }
         text.push_str("By hand, where the zone takes updates:\n");
-        for line in self.script().lines() {
-            let _ = writeln!(text, "  {line}");
-        }
-        text
+        // Not indented: the shell ends its input only at a line that begins so.
+        text + &self.script()
     }
 
     /// A shell command that does it: `nsupdate` with its input.
@@ -116,7 +114,7 @@ impl Change<'_> {
             Way::Update { server, zone, key, .. } => {
                 json!({ "kind": "update", "server": server.to_string(), "zone": zone, "tsigKey": key })
             }
-            Way::Command(command) => json!({ "kind": "command", "command": command }),
+            Way::Command(command) => json!({ "kind": "command", "command": shown(command) }),
             Way::Manual => json!({ "kind": "manual" }),
         };
         json!({
@@ -177,17 +175,17 @@ Records afterwards:
 How:    one update message (RFC 2136) to 10.1.0.2:53, signed with the TSIG key
         ddns; all of it is done, or nothing.
 By hand, where the zone takes updates:
-  nsupdate -k /etc/etcd-sync/ddns.key <<'END'
-  server 10.1.0.2 53
-  zone example.com.
-  prereq nxrrset global.example.com. CNAME
-  prereq yxrrset global.example.com. A 10.0.0.1
-  prereq nxrrset global.example.com. AAAA
-  update delete global.example.com. A
-  update add global.example.com. 60 A 10.0.0.2
-  update add global.example.com. 60 AAAA fd00::2
-  send
-  END
+nsupdate -k /etc/etcd-sync/ddns.key <<'END'
+server 10.1.0.2 53
+zone example.com.
+prereq nxrrset global.example.com. CNAME
+prereq yxrrset global.example.com. A 10.0.0.1
+prereq nxrrset global.example.com. AAAA
+update delete global.example.com. A
+update add global.example.com. 60 A 10.0.0.2
+update add global.example.com. 60 AAAA fd00::2
+send
+END
 "
         );
     }
@@ -207,17 +205,17 @@ How:    you, where the zone is kept (neither --dns-server nor --dns-command is
         given). This command changes nothing: it waits until the name servers
         say so.
 By hand, where the zone takes updates:
-  nsupdate -k KEYFILE <<'END'
-  update delete global.example.com. A
-  update delete global.example.com. AAAA
-  update add global.example.com. 60 A 10.0.0.2
-  send
-  END
+nsupdate -k KEYFILE <<'END'
+update delete global.example.com. A
+update delete global.example.com. AAAA
+update add global.example.com. 60 A 10.0.0.2
+send
+END
 "
         );
         let command = Way::Command("/opt/dns.sh \"$@\"".into());
         let change = Change { way: &command, ..change };
-        assert!(change.text().contains("How:    this command (--dns-command):\n  /opt/dns.sh \"$@\"\n"));
+        assert!(change.text().contains("How:    your command `/opt/dns.sh …` ("), "{}", change.text());
         assert_eq!(change.json()["way"]["kind"], "command");
     }
 }

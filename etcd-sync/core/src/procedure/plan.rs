@@ -124,10 +124,12 @@ fn what(intent: &Intent, step: Step) -> String {
     }
 }
 
-/// A command line as plans and journals tell it: it may hold a secret, so its first word and a digest by which it is known again.
+/// A command line as plans and journals tell it: it may hold a secret, so its first word, unless that sets a variable, and a digest
+/// by which it is known again.
 pub fn shown(command: &str) -> String {
     let digest: String = fingerprint(command.as_bytes())[..4].iter().map(|byte| format!("{byte:02x}")).collect();
     match command.split_once(char::is_whitespace) {
+        Some((first, _)) if first.contains('=') => format!("`…` ({digest})"),
         Some((first, _)) => format!("`{first} …` ({digest})"),
         None => format!("`{command}`"),
     }

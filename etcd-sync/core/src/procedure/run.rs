@@ -299,8 +299,13 @@ impl Run {
 
     /// How long nobody could write; `None` before the domain is verified.
     pub fn recovery(&self) -> Option<Recovery> {
-        let first = |step| self.steps.iter().find(|record| record.step == step).map(|record| record.begun_ms);
-        let from_ms = first(Step::StopWriters).or(self.attempts.first().map(|attempt| attempt.at_ms))?;
+        // In an attempt that could not stop them, writers were not kept from anything.
+        let stopped = self
+            .steps
+            .iter()
+            .find(|record| record.step == Step::StopWriters && record.outcome.as_ref().is_some_and(Outcome::settles));
+        let called = self.attempts.first().map(|attempt| attempt.at_ms);
+        let from_ms = stopped.map(|record| record.begun_ms).or(called)?;
         let verified = |step| {
             let last: &StepRecord = self.last(step)?;
             matches!(last.outcome, Some(Outcome::Done(_) | Outcome::Warned(_))).then_some(last.ended_ms?)

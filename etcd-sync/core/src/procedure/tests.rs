@@ -297,3 +297,27 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_command_line_is_told_without_what_may_be_secret() {
+    assert_eq!(shown("/opt/stop.sh"), "`/opt/stop.sh`");
+    assert!(shown("curl -H token").starts_with("`curl …` ("));
+    let told = shown("TOKEN=s3cr3t /opt/dns.sh \"$@\"");
+    assert!(told.starts_with("`…` (") && !told.contains("s3cr3t"), "{told}");
+}
+
+#[test]
+fn the_time_of_an_attempt_that_could_not_stop_the_writers_does_not_count() {
+    let mut run = run(Command::Switchover);
+    take(&mut run, Some(Step::StopWriters));
+    run.begin(Step::StopWriters, 1_000);
+    run.end(Outcome::Failed("written to".into()), 2_000);
+    run.attempt("ada@bastion", 90_000);
+    take(&mut run, Some(Step::StopWriters));
+    run.begin(Step::StopWriters, 100_000);
+    run.end(done(), 103_000);
+    take(&mut run, Some(Step::DnsVerify));
+    run.begin(Step::DnsVerify, 104_000);
+    run.end(done(), 105_000);
+    assert_eq!(run.recovery().map(|recovery| recovery.from_ms), Some(100_000));
+}

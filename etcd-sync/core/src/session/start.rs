@@ -105,6 +105,8 @@ pub struct Start {
     pub primary_standby_links: Vec<String>,
     /// The cluster that the primary was promoted over (its id in hexadecimal), if it was.
     pub promoted_over: Option<String>,
+    /// The primary was promoted, and nobody wrote down over which cluster.
+    pub promoted_unrecorded: bool,
     /// From the session before.
     pub carried: Carried,
     /// Copy by difference even if the checkpoint could be resumed: history before it is gone on one side.
@@ -144,6 +146,14 @@ pub enum Refusal {
     OldPrimary {
         /// Its id.
         cluster: String,
+    },
+    /// The primary was promoted by hand: this cluster may be the old primary, whose writes a copy would overwrite.
+    #[error(
+        "the primary was promoted, but its {key} is missing, which tells over which cluster: this one may be the old primary; put it there (docs/runbook.md, Promotion by hand), then run `etcd-sync rejoin` if it is"
+    )]
+    PromotionUnrecorded {
+        /// The key.
+        key: String,
     },
     /// The role was removed by hand.
     #[error(
@@ -248,6 +258,7 @@ impl Refusal {
         match self {
             Refusal::Promoted { .. } => "promoted",
             Refusal::OldPrimary { .. } => "old_primary",
+            Refusal::PromotionUnrecorded { .. } => "promotion_unrecorded",
             Refusal::RoleMissing { .. } => "role_missing",
             Refusal::SameCluster { .. } => "same_cluster",
             Refusal::PrimaryIsStandby { .. } => "primary_is_standby",
@@ -288,6 +299,9 @@ pub fn open(start: &Start, config: &SessionConfig, scope_fingerprint: &str) -> R
         Some(role) => return Err(Refusal::Promoted { found: format!("\"{}\"", printable(role)) }),
         None if start.promoted_over.as_ref() == Some(&cluster_id_text(start.standby_cluster)) => {
             return Err(Refusal::OldPrimary { cluster: cluster_id_text(start.standby_cluster) });
+        }
+        None if start.promoted_unrecorded => {
+            return Err(Refusal::PromotionUnrecorded { key: printable(&start.fence.keys.promotion) });
         }
         // It is made when everything else is judged good, see init_role.
         None if start.checkpoint.is_none() => {}
@@ -333,7 +347,11 @@ pub fn open(start: &Start, config: &SessionConfig, scope_fingerprint: &str) -> R
         format: Checkpoint::FORMAT,
         primary: cluster,
         phase: if first { Phase::FirstSync } else { Phase::Resync },
-        revision: recorded.as_ref().filter(|_| known_history).map_or(0, |recorded| recorded.revision),
+        // Of a revision that was applied in part only what is before it is whole.
+        revision: recorded
+            .as_ref()
+            .filter(|_| known_history)
+            .map_or(0, |recorded| recorded.revision - Revision::from(recorded.offset > 0)),
         offset: 0,
         epoch: start.fence.epoch,
         writes: recorded.as_ref().map_or(0, |recorded| recorded.writes) + 1,

@@ -118,6 +118,7 @@ impl Daemon {
             witness_recognized: self.ask_witness(primary, standby),
             primary_standby_links: vec![],
             promoted_over: None,
+            promoted_unrecorded: false,
             carried: self.carried.clone(),
             force_copy: self.force_copy,
             now_ms,

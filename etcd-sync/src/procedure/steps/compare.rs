@@ -2,8 +2,9 @@
 
 use anyhow::Result;
 use etcd_sync_core::check::{Finding, Report};
+use etcd_sync_core::kv::Revision;
 use etcd_sync_core::procedure::{Outcome, Step};
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 
 use super::since::written_since;
 use crate::commands::compare as compare_pair;
@@ -19,16 +20,26 @@ pub async fn compare(context: &Context<'_>, accepted: Option<u64>, journal: &mut
     let report =
         compare_pair(pair, scope, encryption, true, procedure.timeout, "it is not known whether anything is missed")
             .await?;
-    journal.note(json!({ "revision": report.at.primary_revision })).await?;
+    let proved = Proved { primary: report.at.primary_revision, standby: report.at.standby_revision };
+    journal.note(serde_json::to_value(proved)?).await?;
     if let Some(what) = written_since(context, report.at.primary_revision).await? {
         return Ok(Outcome::Failed(format!("the primary is written to again ({what}): stop its API servers")));
     }
     Ok(judge(&report, accepted))
 }
 
-/// The revision that was compared.
-pub fn compared(journal: &Journal) -> Option<i64> {
-    journal.run().note(Step::Compare)?["revision"].as_i64()
+/// The revisions that were compared.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Proved {
+    /// The primary's.
+    pub primary: Revision,
+    /// The standby's.
+    pub standby: Revision,
+}
+
+/// What was compared.
+pub fn compared(journal: &Journal) -> Option<Proved> {
+    serde_json::from_value(journal.run().note(Step::Compare)?.clone()).ok()
 }
 
 fn judge(report: &Report, accepted: Option<u64>) -> Outcome {

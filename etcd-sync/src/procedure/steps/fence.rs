@@ -2,26 +2,21 @@
 
 use anyhow::{Context, Result};
 use etcd_sync_core::kv::KeyValue;
-use etcd_sync_core::procedure::{Outcome, Step};
+use etcd_sync_core::procedure::Outcome;
 use etcd_sync_core::request::Txn;
 use etcd_sync_core::role::{self, Role};
 use etcd_sync_store::pair::Pair;
 use etcd_sync_store::{Error, Etcd, WriteError};
-use serde_json::json;
 
 use crate::procedure::journal::Journal;
 
 const TRIES: usize = 5;
 
 /// Marks the primary with the token of this run. Another run's mark is not taken away.
-pub async fn fence_primary(pair: &Pair, journal: &mut Journal) -> Result<Outcome> {
+pub async fn fence_primary(pair: &Pair, journal: &Journal) -> Result<Outcome> {
     let token = journal.run().id.clone();
     let (primary, keys) = (&pair.primary, &pair.keys);
     let (mut found, mut tries) = (read(pair).await?, 0);
-    // What it goes back to if this run is given up.
-    if journal.run().note(Step::FencePrimary).is_none() {
-        journal.note(json!({ "hadRole": found.is_some() })).await?;
-    }
     loop {
         match Role::of_key(found.as_ref()) {
             Role::Fenced { token: other } if other == token => {
@@ -29,7 +24,8 @@ pub async fn fence_primary(pair: &Pair, journal: &mut Journal) -> Result<Outcome
             }
             Role::Fenced { token: other } => {
                 return Ok(Outcome::Failed(format!(
-                    "run {other} has fenced the primary: finish that one, or give it up with `etcd-sync journal --abandon` on its standby"
+                    "run {other} has fenced the primary: finish that one; if it was given up, `etcd-sync journal --abandon` takes its \
+                     mark away"
                 )));
             }
             Role::Standby => {
@@ -47,6 +43,11 @@ pub async fn fence_primary(pair: &Pair, journal: &mut Journal) -> Result<Outcome
             Role::None | Role::Primary => {}
         }
         tries += 1;
+        // The mark lies in the other cluster, so no transaction binds it to the run.
+        let open = pair.standby.get(&pair.keys.open_run).await.context("the journal cannot be read")?.0;
+        if open.is_none_or(|open| open.value != token) {
+            return Ok(Outcome::Failed("this run was given up meanwhile".into()));
+        }
         if let Err(Error::PermissionDenied { .. }) =
             write(primary, role::fence_primary(keys, found.as_ref(), &token)).await?
         {
@@ -58,20 +59,31 @@ pub async fn fence_primary(pair: &Pair, journal: &mut Journal) -> Result<Outcome
     }
 }
 
-/// Takes a run's mark away again; `had_role`: the primary had a role before.
-pub async fn unfence_primary(pair: &Pair, token: &str, had_role: bool) -> Result<()> {
+/// Takes the mark of a run away again that has handed nothing over. Gives what the role is then.
+pub async fn unfence_primary(pair: &Pair, token: &str) -> Result<Role> {
     let (primary, keys) = (&pair.primary, &pair.keys);
     for _ in 0..TRIES {
-        match read(pair).await? {
-            Some(found) if Role::of_key(Some(&found)) == (Role::Fenced { token: token.to_owned() }) => {
-                write(primary, role::unfence_primary(keys, &found, had_role))
+        let found = read(pair).await?;
+        match (&found, Role::of_key(found.as_ref())) {
+            (Some(found), Role::Fenced { token: other }) if other == token => {
+                // It was promoted at some time if there is a record of it: then it had a role before.
+                let promoted = primary.get(&keys.promotion).await.context("the primary cannot be read")?.0.is_some();
+                write(primary, role::unfence_primary(keys, found, promoted))
                     .await?
                     .context("the fence cannot be taken away")?;
             }
-            _ => return Ok(()),
+            (_, role) => return Ok(role),
         }
     }
     anyhow::bail!("the primary's role keeps changing: somebody else works on it")
+}
+
+/// The run whose mark the primary bears.
+pub async fn fenced_by(pair: &Pair) -> Result<Option<String>> {
+    match Role::of_key(read(pair).await?.as_ref()) {
+        Role::Fenced { token } => Ok(Some(token)),
+        _ => Ok(None),
+    }
 }
 
 async fn read(pair: &Pair) -> Result<Option<KeyValue>> {

@@ -20,7 +20,7 @@ pub use compare::compare;
 pub use dns::inside;
 use dns::{dns_inside, dns_switch, dns_verify};
 pub use drain::drain;
-pub use fence::{fence_primary, unfence_primary};
+pub use fence::{fence_primary, fenced_by, unfence_primary};
 use port::client_port;
 pub use promote::{promote_drained, promote_lost, promoted_already, promoted_by, unfit};
 use restart::restart_services;

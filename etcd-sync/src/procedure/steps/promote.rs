@@ -15,8 +15,8 @@ use etcd_sync_store::WriteError;
 use etcd_sync_store::record::Record;
 use tracing::warn;
 
-use super::compare::compared;
-use super::since::written_since;
+use super::compare::{Proved, compared};
+use super::since::{lost_since, written_since};
 use crate::procedure::Context;
 use crate::procedure::facts::{Life, primary_life, recorded};
 use crate::procedure::journal::Journal;
@@ -27,22 +27,32 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// Promotes a standby that has everything, if nothing in scope was written to the primary since that was proved.
 pub async fn promote_drained(context: &Context<'_>, journal: &mut Journal) -> Result<Outcome> {
-    let proved = compared(journal).context("what was compared is not in the journal")?;
+    let Proved { primary: proved, standby } = compared(journal).context("what was compared is not in the journal")?;
     let outcome = promotion(context, How::Switchover, &journal.run().id, async |checkpoint: &Checkpoint| {
         if checkpoint.phase != Phase::Streaming || checkpoint.offset != 0 || checkpoint.revision < proved {
             return Ok(Err(
                 "the synchronizer copies anew: the standby stands for no single revision of the primary".into()
             ));
         }
-        Ok(match written_since(context, proved).await? {
+        if let Some(what) = written_since(context, proved).await? {
+            return Ok(Err(format!("the primary was written to again ({what}): stop its API servers")));
+        }
+        Ok(match lost_since(context, standby).await? {
             None => Ok(()),
-            Some(what) => Err(format!("the primary was written to again ({what}): stop its API servers")),
+            Some(key) => Err(format!(
+                "{key} was deleted on the standby since everything was compared: give the same command again when the synchronizer \
+                 has put it back"
+            )),
         })
     })
     .await?;
     let Outcome::Done(what) = outcome else { return Ok(outcome) };
-    // Whoever wrote between the last look and the promotion: it is said, for it is lost.
-    Ok(match written_since(context, proved).await {
+    Ok(with_last_writes(context, proved, what).await)
+}
+
+/// Whoever wrote to the old primary between the last look and the promotion: it is said, for it is lost.
+async fn with_last_writes(context: &Context<'_>, proved: Revision, what: String) -> Outcome {
+    match written_since(context, proved).await {
         Ok(None) => Outcome::Done(what),
         Ok(Some(lost)) => Outcome::Warned(format!(
             "{what}; but the old primary took writes in the last moment ({lost}): they are lost here, and `etcd-sync rejoin` \
@@ -51,7 +61,7 @@ pub async fn promote_drained(context: &Context<'_>, journal: &mut Journal) -> Re
         Err(error) => Outcome::Warned(format!(
             "{what}; but whether the old primary took writes in the last moment is not known ({error:#})"
         )),
-    })
+    }
 }
 
 /// Promotes a standby whose primary is gone; what the run says is lost is brought up to date. `despite`: the operator's word
@@ -59,17 +69,23 @@ pub async fn promote_drained(context: &Context<'_>, journal: &mut Journal) -> Re
 pub async fn promote_lost(context: &Context<'_>, despite: bool, journal: &mut Journal) -> Result<Outcome> {
     let id = journal.run().id.clone();
     let unchecked = journal.run().accepted.unchecked;
+    let told = journal.run().loss.as_ref().and_then(|loss| loss.seen.clone());
     let outcome = promotion(context, How::Failover, &id, async |checkpoint: &Checkpoint| {
         if let Some(why) = unfit(checkpoint, unchecked) {
-            // What is accepted is written down when a run begins, and holds for it.
-            let anew =
-                "this run cannot go on: give it up with `etcd-sync journal --abandon` before you begin another one";
-            return Ok(Err(format!("{why}; {anew}")));
+            return Ok(Err(why));
         }
         if despite {
             return Ok(Ok(()));
         }
-        // It may have come back since it was looked at.
+        // It may have come back since it was looked at: to us, or to the synchronizer.
+        let seen = context.record().await?.primary_seen;
+        if seen != told {
+            return Ok(Err(
+                "the synchronizer hears the primary again: stop it, or give this run up (`etcd-sync journal \
+                           --abandon`)"
+                    .into(),
+            ));
+        }
         let lives = match primary_life(context).await {
             Life::Silent => return Ok(Ok(())),
             Life::Answers => "the primary answers again".to_owned(),
@@ -109,7 +125,10 @@ pub async fn promoted_already(context: &Context<'_>, journal: &mut Journal) -> R
     let Some(record) = promoted_by(context, run).await? else { return Ok(None) };
     journal.step(Step::Promote).await?;
     told_loss(context, journal).await?;
-    let outcome = promoted(&record, &journal.run().id)?;
+    let outcome = match (promoted(&record, &journal.run().id)?, compared(journal)) {
+        (Outcome::Done(what), Some(proved)) => with_last_writes(context, proved.primary, what).await,
+        (outcome, _) => outcome,
+    };
     Ok(Some(journal.ended(outcome).await?))
 }
 

@@ -52,7 +52,8 @@ pub async fn stop_writers(
         }
     }
     let api = context.api_servers.primary.as_ref();
-    let quiet = await_quiet(&context.pair.primary, api, command.is_some(), limit, |last| {
+    let prefixes: Vec<&str> = context.scope.kubernetes_prefixes().collect();
+    let quiet = await_quiet(&context.pair.primary, api, &prefixes, command.is_some(), limit, |last| {
         info!("the primary is still written to: {last}")
     })
     .await?;

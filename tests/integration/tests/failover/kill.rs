@@ -60,6 +60,9 @@ async fn a_promotion_that_was_not_written_down_is_recognized() -> Result<()> {
     link.primary.put("/registry/configmaps/team-a/settings-0000", "written to the old primary").await?;
     let output = run(&link, "switchover", folder.path(), &["--yes", "--stop-writers-command=true"]).await?;
     ensure!(output.code == Some(0), "{output:?}");
+    // Somebody was acknowledged on the old primary: nobody may say that nothing was lost.
+    let words = output.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    ensure!(words.contains("took writes in the last moment") && !words.contains("nothing was lost"), "{output:?}");
     let runs = journal(&link).await?;
     ensure!(runs.len() == 1 && runs[0].state == State::Completed, "{runs:?}");
     Ok(())
@@ -110,6 +113,7 @@ async fn killed_at_every_step(what: What, link: &Link) -> Result<()> {
     let taken = runs[0].plan.iter().map(|planned| planned.step);
     let taken = taken.filter(|step| !matches!(runs[0].outcome(*step), Some(Outcome::Skipped(_))));
     let spared: Vec<Step> = taken.filter(|step| !hit.contains(step)).collect();
+    ensure!(hit.contains(&Step::Promote), "the promotion was never interrupted");
     ensure!(spared.len() <= 1, "these steps were never interrupted: {spared:?}");
     ensure!(role(&link.standby, link).await? == "primary");
 

@@ -1,5 +1,6 @@
 //! The failover commands on real etcds.
 
+mod by_hand;
 mod copying;
 mod failover;
 mod flags;

@@ -1,9 +1,11 @@
 //! More than one operator, and clusters that change between two calls.
 
 use anyhow::{Result, ensure};
+use etcd_sync_core::kv::KeyRange;
 use etcd_sync_core::procedure::State;
 use etcd_sync_integration::compare::await_true;
 use etcd_sync_integration::daemon::run_command_with;
+use etcd_sync_store::Side;
 
 use super::*;
 
@@ -65,5 +67,43 @@ async fn everything_is_looked_at_again_before_a_run_that_was_interrupted_promote
     ensure!(role(&link.standby, &link).await? == "standby");
     let stands = open_run(&link).await?.context("the run is open still")?;
     ensure!(stands.attempts.len() == 1, "{stands:?}");
+    Ok(())
+}
+
+/// Both have looked before either has begun.
+#[tokio::test]
+async fn a_second_operator_begins_nothing_when_the_first_has_promoted_meanwhile() -> Result<()> {
+    let (link, _daemon) = in_step().await?;
+    let folder = tempfile::tempdir()?;
+    let slow = slow(folder.path());
+    let args = command(&link, "switchover", folder.path(), &["--yes", &slow]);
+    // They wait for the right to begin, one behind the other.
+    let runners = || async {
+        anyhow::Ok(link.standby.store(Side::Standby)?.count(&KeyRange::prefix(&link.keys.runner_prefix)).await?.0)
+    };
+    let start = || {
+        let args = args.clone();
+        tokio::spawn(async move { run_command_with(&args, &[], PATIENCE).await })
+    };
+    let holder = etcd_sync_store::election::campaign(
+        &link.standby.store(Side::Standby)?,
+        &link.keys.runner_prefix,
+        b"the test",
+        Duration::from_secs(5),
+        || {},
+        std::future::pending(),
+    )
+    .await?
+    .context("it leads")?;
+    let (first, second) = (start(), start());
+    await_true("both wait", PATIENCE, || async { Ok(runners().await? == 3) }).await?;
+    std::fs::write(folder.path().join("go"), "")?;
+    holder.resign().await?;
+    let ended = [first.await??, second.await??];
+    let done = ended.iter().filter(|output| output.code == Some(0)).count();
+    let refused = ended.iter().find(|output| output.code == Some(1)).with_context(|| format!("{ended:?}"))?;
+    ensure!(done == 1 && refused.stderr.contains("nothing was changed: this cluster is primary already"), "{ended:?}");
+    let runs = journal(&link).await?;
+    ensure!(runs.len() == 1 && runs[0].state == State::Completed, "{runs:?}");
     Ok(())
 }

@@ -230,7 +230,7 @@ fn primary_role(facts: &Facts, standby: &StandbyFact, primary: &PrimaryFact) -> 
         findings.push(Finding::fail(
             check,
             format!("the primary is fenced by another run ({token})"),
-            "see `etcd-sync journal`: go on with that run, or end it",
+            "see `etcd-sync journal`: go on with that run; if it was given up, `etcd-sync journal --abandon` takes its mark away",
         ));
     }
     if !primary.standby_of.is_empty() {
