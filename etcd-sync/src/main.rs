@@ -28,6 +28,7 @@ async fn dispatch(config: Config) -> anyhow::Result<commands::Outcome> {
         CommandConfig::Plan(plan) => commands::plan::run(config, plan).await,
         CommandConfig::Check(check) => commands::check::run(config, check).await,
         CommandConfig::Preflight(preflight) => commands::preflight::run(config, preflight).await,
+        CommandConfig::Bootstrap(bootstrap) => commands::bootstrap::run(config, bootstrap).await,
         CommandConfig::Prune(prune) => commands::prune::run(config, prune).await,
         CommandConfig::Restore(restore) => commands::restore::run(config, restore).await,
         CommandConfig::Switchover(switchover) => commands::switchover::run(config, switchover).await,

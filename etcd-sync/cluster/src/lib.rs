@@ -4,10 +4,12 @@ mod access;
 mod client;
 mod error;
 pub mod kinds;
+pub mod lease;
 pub mod lookup;
 pub mod machines;
 mod pods;
 pub mod restart;
+pub mod secrets;
 
 use std::collections::HashSet;
 use std::fmt;

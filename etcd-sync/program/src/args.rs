@@ -2,6 +2,7 @@
 //! YAML file of `--config` (the flag without its dashes); flag wins over environment, environment over file, file over
 //! the default.
 
+mod bootstrap;
 mod commands;
 mod connection;
 mod dns;
@@ -12,6 +13,8 @@ mod kubernetes;
 mod monitor;
 mod preflight;
 mod procedure;
+#[cfg(test)]
+mod reference;
 mod rejoin;
 mod restart;
 mod saved;
@@ -27,6 +30,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+pub use bootstrap::BootstrapArgs;
 pub use commands::{CheckArgs, CheckOutput, PlanArgs, RunArgs, StatusArgs, TableOutput};
 pub use connection::{ConnectionArgs, PrimaryArgs, StandbyArgs};
 pub use dns::{DnsArgs, DnsCommandArgs, DnsSwitchArgs, DnsVerifyArgs};
@@ -134,6 +138,8 @@ pub enum CommandArgs {
     Check(CheckArgs),
     /// Look at everything that must hold before the roles are switched; exit code 0: it does, 1: warnings, 2: something fails
     Preflight(PreflightArgs),
+    /// Prepare what the pods of the Helm chart need: its hook runs this before they start
+    Bootstrap(BootstrapArgs),
     /// Delete surplus keys from the standby: plan, save them in a file, delete; exit code 1: something stays, or refused
     Prune(PruneArgs),
     /// Put keys that `prune` has saved back into the standby; exit code 1: something is left alone, or refused
@@ -183,10 +189,11 @@ pub enum LogLevel {
 /// The environment variables that matter: ours, and those that name this replica, its user and the API server around it.
 pub type Environment = BTreeMap<String, OsString>;
 
-/// What others set: the pod's name, the host's, where a pod finds the API server of its cluster, and who somebody is and
+/// What others set: the pod's name and namespace, the host's name, where a pod finds the API server of its cluster, and who somebody is and
 /// where that person's files lie.
-const AROUND: [&str; 9] = [
+const AROUND: [&str; 10] = [
     "POD_NAME",
+    "POD_NAMESPACE",
     "HOSTNAME",
     "KUBERNETES_SERVICE_HOST",
     "KUBERNETES_SERVICE_PORT",

@@ -1,5 +1,6 @@
 //! What a command works with: the command line, validated once and turned into plain values.
 
+mod bootstrap;
 mod dns;
 mod drill;
 mod preflight;
@@ -8,7 +9,7 @@ mod rejoin;
 mod restart;
 mod saved;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use crate::args::{
     LogLevel, MonitorCli, RunArgs, TableOutput,
 };
 
+pub use bootstrap::BootstrapConfig;
 pub use dns::{DnsChange, DnsCommandConfig, DnsConfig, DnsDeed};
 pub use drill::DrillConfig;
 pub use preflight::{Monitor, PreflightConfig, ReadinessConfig};
@@ -70,6 +72,17 @@ pub struct Connection {
     flags: ConnectionArgs,
 }
 
+/// The certificates for one cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionFiles<'a> {
+    /// The authorities of its servers.
+    pub cacert: Option<&'a Path>,
+    /// Our certificate.
+    pub cert: Option<&'a Path>,
+    /// Its key.
+    pub key: Option<&'a Path>,
+}
+
 /// The API servers of both clusters; `None`: nobody said where it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ApiServers {
@@ -107,6 +120,8 @@ pub enum CommandConfig {
     Check(CheckConfig),
     /// `preflight`
     Preflight(PreflightConfig),
+    /// `bootstrap`
+    Bootstrap(BootstrapConfig),
     /// `prune`
     Prune(PruneConfig),
     /// `restore`
@@ -134,6 +149,8 @@ pub struct RunConfig {
     pub listen: std::net::SocketAddr,
     /// Identity of this replica in the election.
     pub holder: String,
+    /// The Lease that the leader holds beside its place in etcd; `None`: it holds none.
+    pub lease: Option<LeaseConfig>,
     /// How long a leader that vanished blocks the next one.
     pub leader_ttl: Duration,
     /// Transactions under way at once.
@@ -150,6 +167,15 @@ pub struct RunConfig {
     pub accept_unproved_encryption: bool,
     /// Id of the cluster to take as the new primary.
     pub accept_new_primary: Option<u64>,
+}
+
+/// A Lease of the cluster that this program runs in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseConfig {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
 }
 
 /// When a resync has to ask: it would delete more than both limits.
@@ -232,6 +258,7 @@ impl Config {
                 timeout: args.timeout,
             }),
             CommandArgs::Preflight(args) => CommandConfig::Preflight(PreflightConfig::new(args)?),
+            CommandArgs::Bootstrap(args) => CommandConfig::Bootstrap(BootstrapConfig::new(args, environment)),
             CommandArgs::Prune(args) => CommandConfig::Prune(PruneConfig::new(args, environment)),
             CommandArgs::Restore(args) => CommandConfig::Restore(args.into()),
             CommandArgs::Switchover(args) => CommandConfig::Switchover(SwitchoverConfig::new(args, environment)?),
@@ -336,11 +363,20 @@ impl Connection {
         options
     }
 
+    /// The files that the flags name.
+    pub fn files(&self) -> ConnectionFiles<'_> {
+        let ConnectionArgs { cacert, cert, key, .. } = &self.flags;
+        ConnectionFiles { cacert: cacert.as_deref(), cert: cert.as_deref(), key: key.as_deref() }
+    }
+
     /// The cluster's client; nothing is sent yet.
     pub fn etcd(&self) -> Result<Etcd, etcd_sync_store::Error> {
         Etcd::new(self.options())
     }
 }
+
+/// The name that runbooks and scripts know.
+const LEASE: &str = "etcd-sync-mirror";
 
 /// What every pod finds in itself, unless its service account is not mounted.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -406,6 +442,7 @@ impl RunConfig {
         RunConfig {
             listen: args.listen,
             holder: args.holder.unwrap_or_else(|| holder(environment)),
+            lease: lease(args.lease, environment),
             leader_ttl: args.leader_ttl,
             transactions_in_flight: usize::try_from(args.transactions_in_flight).unwrap_or(usize::MAX),
             checkpoint_interval: args.checkpoint_interval,
@@ -426,6 +463,21 @@ impl RunConfig {
 fn holder(environment: &Environment) -> String {
     let pod = variable(environment, "POD_NAME").map(str::trim).filter(|name| !name.is_empty());
     pod.map_or_else(|| format!("{}-{}", host(environment), std::process::id()), str::to_owned)
+}
+
+/// The Lease that scripts look at, where there is a cluster around.
+fn lease(given: Option<String>, environment: &Environment) -> Option<LeaseConfig> {
+    let name = given.unwrap_or_else(|| LEASE.to_owned());
+    service_host(environment).filter(|_| name != "none")?;
+    Some(LeaseConfig { namespace: namespace(environment)?, name })
+}
+
+/// The namespace of this pod; `None` outside of a cluster.
+fn namespace(environment: &Environment) -> Option<String> {
+    service_host(environment)?;
+    let told = variable(environment, "POD_NAMESPACE").map(str::to_owned);
+    let mounted = || std::fs::read_to_string(PathBuf::from(SERVICE_ACCOUNT).join("namespace")).ok();
+    told.or_else(mounted).map(|name| name.trim().to_owned()).filter(|name| !name.is_empty())
 }
 
 /// The name of this host.

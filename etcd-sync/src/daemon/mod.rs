@@ -24,7 +24,7 @@ use etcd_sync_core::session::{
     Carried, DeletionGuard, Ended, HELD_BYTES_MAX, Refusal, Session, SessionConfig, init_role,
 };
 use etcd_sync_core::state::{Phase, StateKeys, cluster_id_text};
-use etcd_sync_program::config::{ApiServers, Config, Connection, RunConfig};
+use etcd_sync_program::config::{ApiServers, Config, Connection, LeaseConfig, RunConfig};
 use etcd_sync_program::{Stop, now_ms};
 use etcd_sync_store::election::{Leadership, campaign};
 use etcd_sync_store::encryption::{self, Encryption};
@@ -35,6 +35,8 @@ use tracing::{error, info, warn};
 use self::condition::ConditionKey;
 use self::drive::{Driver, Outcome};
 use self::health::Role;
+use crate::cluster::Cluster;
+use crate::cluster::lease::LeaderLease;
 use crate::preflight::{self, Pair};
 
 /// How often a held link looks whether the reason is gone.
@@ -59,6 +61,8 @@ struct Daemon {
     primary: Connection,
     standby: Etcd,
     api_servers: ApiServers,
+    /// Names the leader, in Kubernetes.
+    lease: Option<LeaderLease>,
     encryption_config: Option<PathBuf>,
     /// As the file was when the session began.
     encryption: Encryption,
@@ -82,7 +86,15 @@ pub async fn run(config: Config, run: RunConfig) -> Result<()> {
     let health = Arc::new(Health::new(run.ready_lag));
     http::serve(run.listen, Arc::clone(&health)).await?;
     progress::show(Arc::clone(&health));
-    begin(&config, run, health, stop)?.campaign_for_ever().await
+    let lease = leader_lease(&config, &run).await?;
+    let daemon = Daemon { lease, ..begin(&config, run, health, stop)? };
+    daemon.campaign_for_ever().await
+}
+
+async fn leader_lease(config: &Config, run: &RunConfig) -> Result<Option<LeaderLease>> {
+    let Some(LeaseConfig { namespace, name }) = &run.lease else { return Ok(None) };
+    let cluster = Cluster::standby(&config.api_servers).await?;
+    Ok(cluster.map(|cluster| LeaderLease::new(cluster, namespace, name)))
 }
 
 /// The same inside of a command, without a listener: takes part in the election and synchronizes until stopped.
@@ -129,6 +141,7 @@ fn begin(config: &Config, run: RunConfig, health: Arc<Health>, stop: Stop) -> Re
         standby,
         // A kubeconfig that a shared --config names lies on the operators' machines, not in this pod.
         api_servers: ApiServers { standby_kubeconfig: None, ..config.api_servers.clone() },
+        lease: None,
         encryption_config: config.encryption_config.clone(),
         encryption,
         warned: BTreeSet::new(),
@@ -188,7 +201,13 @@ impl Daemon {
             self.health.hold(None);
             // Operators and scripts look for exactly these words.
             info!(holder, epoch = leadership.epoch(), "Acquired leader lease");
-            match self.lead(&leadership).await {
+            let named = self.lease.as_ref().map(|lease| lease.hold(&holder));
+            let term = self.lead(&leadership).await;
+            // Before the next one is elected and takes it.
+            if let Some(named) = named {
+                named.release().await;
+            }
+            match term {
                 Term::Lost => {
                     self.health.role(Role::Starting);
                     warn!("this replica no longer leads");

@@ -42,6 +42,7 @@ impl Synchronizer {
         let run = RunConfig {
             listen: ([127, 0, 0, 1], 0).into(),
             holder: holder.clone(),
+            lease: None,
             leader_ttl: Duration::from_secs(10),
             transactions_in_flight: 8,
             checkpoint_interval: Duration::from_millis(500),

@@ -113,7 +113,7 @@ pub enum Error {
     },
     /// The user lacks a permission.
     #[error(
-        "the {side} etcd at {endpoint} denies {call} to our user; grant its role the prefixes named in the security guide"
+        "the {side} etcd at {endpoint} denies {call} to our user; grant its role the prefixes named in docs/security.md"
     )]
     PermissionDenied {
         /// Which cluster.

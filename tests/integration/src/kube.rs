@@ -13,6 +13,7 @@ pub mod objects;
 mod options;
 mod pair;
 mod plane;
+pub mod pod;
 
 pub use api::{Answer, Api, collection, path};
 pub use audit::{AuditEvent, GARBAGE_COLLECTOR};

@@ -6,6 +6,7 @@ pub mod certs;
 pub mod compare;
 pub mod daemon;
 pub mod data;
+pub mod docs;
 pub mod etcd;
 pub mod exact;
 pub mod exposition;

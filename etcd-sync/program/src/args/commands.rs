@@ -19,6 +19,11 @@ pub struct RunArgs {
     #[arg(long, value_name = "NAME", value_parser = some_text)]
     pub holder: Option<String>,
 
+    /// Lease of this pod's namespace that the leader holds with its --holder, for people and scripts; `none`: it holds none; outside
+    /// of a cluster there is none [default: etcd-sync-mirror]
+    #[arg(long, value_name = "NAME", value_parser = some_text)]
+    pub lease: Option<String>,
+
     /// How long a leader that vanished blocks the next one (5s to 60s)
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration("5s", "60s"))]
     pub leader_ttl: Duration,

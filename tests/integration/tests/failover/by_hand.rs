@@ -1,33 +1,12 @@
 //! What people do by hand, and what is left behind when a run is given up.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use etcd_sync_core::procedure::State;
-use etcd_sync_integration::etcd::Cluster;
-use etcd_sync_integration::tools;
+use etcd_sync_integration::docs::{page, run_block};
 
 use super::*;
 
 const ROLE_FAILS: &str = "--stop-writers-command=exit 1";
-
-/// The commands of a block of the runbook, run against a cluster.
-async fn run_block(name: &str, cluster: &Cluster) -> Result<String> {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/runbook.md");
-    let page = std::fs::read_to_string(page)?;
-    let begin = format!("<!-- run: {name} -->\n```sh\n");
-    let (_, block) = page.split_once(&begin).with_context(|| format!("the runbook has no {name}"))?;
-    let (block, _) = block.split_once("```").context("a block ends")?;
-    let etcdctl = tools::EtcdVersion::V3_6.program("etcdctl")?;
-    let folder = etcdctl.parent().context("it lies in a folder")?;
-    let path = std::env::join_paths(
-        std::iter::once(folder.to_owned()).chain(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())),
-    )?;
-    let mut shell = tokio::process::Command::new("bash");
-    shell.args(["-euo", "pipefail", "-c", block]).env("PATH", path).env("ETCDCTL_ENDPOINTS", cluster.endpoint(0));
-    let output = shell.output().await?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{text}");
-    Ok(text)
-}
 
 /// The link as `rejoin` names its two sides.
 fn turned(link: Link) -> Link {
@@ -43,10 +22,10 @@ async fn a_promotion_by_hand_is_respected_and_the_old_primary_rejoins() -> Resul
     let failed = run(&link, "switchover", folder.path(), &["--yes", ROLE_FAILS]).await?;
     ensure!(failed.code == Some(1) && role(&link.primary, &link).await?.starts_with("fenced:"), "{failed:?}");
     daemon.terminate(PATIENCE).await?;
-    let said = run_block("promotion-by-hand", &link.standby).await?;
+    let said = run_block(&page("runbook.md"), "promotion-by-hand", &link.standby, &[]).await?;
     ensure!(said.contains("SUCCESS") && role(&link.standby, &link).await? == "primary", "{said}");
     // It holds only for a standby.
-    let said = run_block("promotion-by-hand", &link.standby).await?;
+    let said = run_block(&page("runbook.md"), "promotion-by-hand", &link.standby, &[]).await?;
     ensure!(said.contains("FAILURE"), "{said}");
 
     let given_up = run(&link, "journal", folder.path(), &["--abandon"]).await?;

@@ -15,6 +15,7 @@ mod encryption;
 mod harness;
 mod healing;
 mod kill;
+mod lease;
 mod load;
 mod namespaces;
 mod owners;

@@ -1,0 +1,14 @@
+# Both programs, static, and nothing else: no shell, no package. Reproducible: the lock file, the toolchain's version and the
+# folder are pinned, and no time or host gets in.
+FROM rust:1.95-alpine AS build
+RUN apk add --no-cache musl-dev
+WORKDIR /src
+COPY . .
+RUN cargo build --locked --release -p etcd-sync -p etcd-sync-monitor
+
+FROM scratch
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+COPY --from=build /src/target/release/etcd-sync /src/target/release/etcd-sync-monitor /usr/local/bin/
+ENV PATH=/usr/local/bin
+USER 65532:65532
+CMD ["etcd-sync", "--help"]

@@ -1,0 +1,62 @@
+//! Secrets that this program makes for its own pods.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use kube::api::{ObjectMeta, PostParams};
+
+use crate::{Cluster, Error};
+
+/// By whom a Secret was made: another one of that name is not touched.
+const MADE_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "etcd-sync-bootstrap");
+
+/// What became of a Secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// It is new.
+    Created,
+    /// Its content is other than before.
+    Updated,
+    /// It was so already.
+    Unchanged,
+    /// Somebody else made it: it stays as it is.
+    Foreign,
+}
+
+/// Puts files into a Secret. The namespace is the one given.
+///
+/// # Errors
+/// The API server refuses, or does not answer.
+pub async fn write(
+    cluster: &Cluster,
+    namespace: &str,
+    name: &str,
+    files: BTreeMap<String, Vec<u8>>,
+) -> Result<Written, Error> {
+    let api: Api<Secret> = Api::namespaced(cluster.client(), namespace);
+    let data: BTreeMap<String, ByteString> = files.into_iter().map(|(name, file)| (name, ByteString(file))).collect();
+    let what = format!("write the Secret {namespace}/{name}");
+    match cluster.ask(&what, api.get_opt(name)).await? {
+        None => {
+            let labels = BTreeMap::from([(MADE_BY.0.to_owned(), MADE_BY.1.to_owned())]);
+            let metadata = ObjectMeta { name: Some(name.to_owned()), labels: Some(labels), ..ObjectMeta::default() };
+            let secret = Secret { metadata, data: Some(data), type_: Some("Opaque".into()), ..Secret::default() };
+            cluster.ask(&what, api.create(&PostParams::default(), &secret)).await?;
+            Ok(Written::Created)
+        }
+        Some(found)
+            if found.metadata.labels.as_ref().and_then(|all| all.get(MADE_BY.0)).map(String::as_str)
+                != Some(MADE_BY.1) =>
+        {
+            Ok(Written::Foreign)
+        }
+        Some(found) if found.data.as_ref() == Some(&data) => Ok(Written::Unchanged),
+        Some(found) => {
+            let secret = Secret { data: Some(data), ..found };
+            cluster.ask(&what, api.replace(name, &PostParams::default(), &secret)).await?;
+            Ok(Written::Updated)
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! The flags of `bootstrap`.
+
+use clap::{ArgAction, Args};
+
+use super::values::{boolean, some_text};
+
+/// `etcd-sync bootstrap`.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Bootstrap")]
+pub struct BootstrapArgs {
+    /// Secret of this pod's namespace to put the files of --standby-cacert, --standby-cert and --standby-key into, as ca.crt, tls.crt
+    /// and tls.key; default: none
+    #[arg(long, value_name = "SECRET", value_parser = some_text)]
+    pub standby_secret: Option<String>,
+
+    /// Secret of this pod's namespace to put the file of --encryption-config into, as encryption-provider.conf, if there is one;
+    /// default: none
+    #[arg(long, value_name = "SECRET", value_parser = some_text)]
+    pub encryption_secret: Option<String>,
+
+    /// Prepare the Secrets only
+    #[arg(
+        long, value_name = "BOOL", default_value = "false", value_parser = boolean, num_args = 0..=1,
+        require_equals = true, default_missing_value = "true", action = ArgAction::Set
+    )]
+    pub skip_preflight: bool,
+}

@@ -1,0 +1,24 @@
+//! What `bootstrap` is to do.
+
+use crate::args::{BootstrapArgs, Environment};
+
+/// `bootstrap`.
+#[derive(Clone, Debug)]
+pub struct BootstrapConfig {
+    /// Secret for the standby's certificates.
+    pub standby_secret: Option<String>,
+    /// Secret for the encryption config.
+    pub encryption_secret: Option<String>,
+    /// The namespace of this pod; `None` outside of a cluster.
+    pub namespace: Option<String>,
+    /// Nothing is looked at.
+    pub skip_preflight: bool,
+}
+
+impl BootstrapConfig {
+    pub(super) fn new(args: BootstrapArgs, environment: &Environment) -> BootstrapConfig {
+        let BootstrapArgs { standby_secret, encryption_secret, skip_preflight } = args;
+        let namespace = super::namespace(environment);
+        BootstrapConfig { standby_secret, encryption_secret, namespace, skip_preflight }
+    }
+}

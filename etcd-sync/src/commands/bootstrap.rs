@@ -1,0 +1,81 @@
+//! `etcd-sync bootstrap`: what the Helm chart's hook does before the pods start. The pods may read no file of their host, so what
+//! they need of it is put into Secrets; and what would hold a copy is told while the installer still looks.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use etcd_sync_cluster::secrets::{Written, write};
+use etcd_sync_core::preflight::{judge, refusal, text};
+use etcd_sync_program::config::{BootstrapConfig, Config};
+use etcd_sync_store::record::Record;
+
+use super::{Outcome, print, refused};
+use crate::cluster::Cluster;
+use crate::preflight;
+
+/// Files for a Secret: its keys, and where each file is.
+type Files<'a> = Vec<(&'static str, Option<&'a Path>, &'static str)>;
+
+/// Makes the Secrets, then looks at both clusters. Exit code 1: something would hold the copy.
+pub async fn run(config: Config, options: BootstrapConfig) -> Result<Outcome> {
+    if let Some(secret) = &options.standby_secret {
+        let files = config.standby.files();
+        let files = vec![
+            ("ca.crt", files.cacert, "--standby-cacert"),
+            ("tls.crt", files.cert, "--standby-cert"),
+            ("tls.key", files.key, "--standby-key"),
+        ];
+        fill(&config, &options, secret, files).await?;
+    }
+    if let Some(secret) = &options.encryption_secret
+        && let Some(file) = config.encryption_config.as_deref().filter(|file| file.exists())
+    {
+        let files = vec![("encryption-provider.conf", Some(file), "--encryption-config")];
+        fill(&config, &options, secret, files).await?;
+    }
+    if options.skip_preflight {
+        return Ok(Outcome::Success);
+    }
+    let (pair, encryption) = (config.pair()?, config.encryption()?);
+    let record = Record::read(&pair.standby, &pair.keys).await.context("the standby's etcd cannot be read")?;
+    let looked_at = preflight::Pair {
+        primary: &pair.primary,
+        standby: &pair.standby,
+        scope: &config.scope,
+        api_servers: &config.api_servers,
+        encryption: &encryption,
+        first: record.checkpoint.is_none(),
+    };
+    let facts = preflight::facts(looked_at, false).await.context("the preflight is incomplete")?;
+    let findings = judge(&facts);
+    print(&text(&findings));
+    Ok(match refusal(&findings) {
+        Some(why) => refused(&why),
+        None => Outcome::Success,
+    })
+}
+
+async fn fill(config: &Config, options: &BootstrapConfig, secret: &str, files: Files<'_>) -> Result<()> {
+    let Some(namespace) = &options.namespace else {
+        bail!(
+            "a Secret can only be made by a pod, in its own namespace: run this in the cluster, with POD_NAMESPACE set"
+        );
+    };
+    let mut content = BTreeMap::new();
+    for (key, file, flag) in files {
+        let file = file.with_context(|| format!("{flag} is missing: the Secret {secret} is made of its file"))?;
+        let bytes = std::fs::read(file).with_context(|| format!("cannot read {} ({flag})", file.display()))?;
+        content.insert(key.to_owned(), bytes);
+    }
+    let cluster =
+        Cluster::standby(&config.api_servers).await?.context("the API server of this cluster is not known")?;
+    let what = match write(&cluster, namespace, secret, content).await? {
+        Written::Created => "made",
+        Written::Updated => "renewed",
+        Written::Unchanged => "as it should be",
+        Written::Foreign => "somebody else's, and left as it is: delete it to have it made anew",
+    };
+    print(&format!("Secret {namespace}/{secret}: {what}\n"));
+    Ok(())
+}
