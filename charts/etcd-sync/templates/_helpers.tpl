@@ -1,0 +1,234 @@
+{{/* Labels of everything; NAME is its `app`. Usage: include "etcd-sync.labels" (dict "root" . "app" "etcd-sync") */}}
+{{- define "etcd-sync.labels" -}}
+app: {{ .app }}
+app.kubernetes.io/name: etcd-sync
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .app }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{- define "etcd-sync.image" -}}
+{{- $image := .Values.image -}}
+{{- with .Values.global.registry.address }}{{ trimSuffix "/" . }}/{{ end -}}
+{{ $image.repository }}
+{{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ $image.tag | default .Chart.AppVersion }}{{ end }}
+{{- end }}
+
+{{- define "etcd-sync.pullSecrets" -}}
+{{- with .Values.global.imagePullSecrets }}
+imagePullSecrets:
+{{- range . }}
+  - name: {{ kindIs "string" . | ternary . (get (kindIs "map" . | ternary . dict) "name") }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* A host for a URL: IPv6 in brackets. */}}
+{{- define "etcd-sync.host" -}}
+{{- if and (contains ":" .) (not (hasPrefix "[" .)) }}[{{ . }}]{{ else }}{{ . }}{{ end }}
+{{- end }}
+
+{{/* A list or a text with commas as a text with commas and nothing else. */}}
+{{- define "etcd-sync.list" -}}
+{{- $entries := kindIs "string" . | ternary (splitList "," (kindIs "string" . | ternary . "")) . -}}
+{{- $clean := list -}}
+{{- range $entries }}{{ with trim . }}{{ $clean = append $clean . }}{{ end }}{{ end -}}
+{{ join "," $clean }}
+{{- end }}
+
+{{- define "etcd-sync.primaryEndpoints" -}}
+{{- $given := include "etcd-sync.list" .Values.active_cluster_etcd_endpoints -}}
+{{- if $given }}{{ $given }}
+{{- else if .Values.active_cluster_vip }}https://{{ include "etcd-sync.host" .Values.active_cluster_vip }}:2379
+{{- else }}{{ fail "active_cluster_vip is not set: give the address of the primary cluster, or the URLs of its etcd as active_cluster_etcd_endpoints" }}
+{{- end }}
+{{- end }}
+
+{{- define "etcd-sync.standbyEndpoints" -}}
+{{- include "etcd-sync.list" .Values.standby_cluster_etcd_endpoints -}}
+{{- end }}
+
+{{/* Whether the bootstrap Job writes the Secret of the standby's certificates: "true" or nothing. */}}
+{{- define "etcd-sync.fromHost" -}}
+{{- if eq .Values.standby.certificates "host" }}true{{ end }}
+{{- end }}
+
+{{/* Whether it writes the encryption configuration, too. */}}
+{{- define "etcd-sync.encryptionFromHost" -}}
+{{- if and (include "etcd-sync.fromHost" .) .Values.encryption.hostFile (not .Values.encryption.secret) }}true{{ end }}
+{{- end }}
+
+{{/* The Secret with the encryption configuration, or nothing. */}}
+{{- define "etcd-sync.encryptionSecret" -}}
+{{- if .Values.encryption.secret }}{{ .Values.encryption.secret }}
+{{- else if include "etcd-sync.encryptionFromHost" . }}etcd-sync-encryption
+{{- end }}
+{{- end }}
+
+{{/* The name of the Lease: "none" switches it off. */}}
+{{- define "etcd-sync.lease" -}}
+{{- get .Values.config "lease" | default "etcd-sync-mirror" -}}
+{{- end }}
+
+{{/* What both programs read: one mapping from flags to values. */}}
+{{- define "etcd-sync.config" -}}
+{{- $files := "/etc/etcd-sync" -}}
+{{- $config := dict
+      "link" .Values.link
+      "detail" .Values.detail
+      "check-interval" (printf "%dm" (int .Values.monitor_check_interval))
+      "primary-endpoints" (splitList "," (include "etcd-sync.primaryEndpoints" .)) -}}
+{{- if .Values.standby.secret }}
+{{- $_ := set $config "standby-cacert" (printf "%s/standby/ca.crt" $files) }}
+{{- $_ := set $config "standby-cert" (printf "%s/standby/tls.crt" $files) }}
+{{- $_ := set $config "standby-key" (printf "%s/standby/tls.key" $files) }}
+{{- else if include "etcd-sync.fromHost" . }}{{ fail "standby.secret is not set: name the Secret that the node's certificates are written into" }}
+{{- end -}}
+{{- with include "etcd-sync.standbyEndpoints" . }}{{ $_ := set $config "standby-endpoints" (splitList "," .) }}{{ end -}}
+{{- with .Values.active_cluster_vip }}{{ $_ := set $config "active-cluster-vip" (include "etcd-sync.host" .) }}{{ end -}}
+{{- with .Values.active_cluster_token_secret_ref }}{{ $_ := set $config "active-cluster-token-file" (printf "%s/active-cluster/token" $files) }}{{ end -}}
+{{- with .Values.primary.caSecret }}{{ $_ := set $config "primary-cacert" (printf "%s/primary/ca.crt" $files) }}{{ end -}}
+{{- with .Values.primary.clientSecret }}
+{{- $_ := set $config "primary-cert" (printf "%s/primary-client/tls.crt" $files) }}
+{{- $_ := set $config "primary-key" (printf "%s/primary-client/tls.key" $files) }}
+{{- end -}}
+{{- with .Values.primary.serverName }}{{ $_ := set $config "primary-server-name" . }}{{ end -}}
+{{- if .Values.primary.user }}
+{{- if not .Values.primary.passwordSecret }}{{ fail "primary.passwordSecret is not set: primary.user needs the Secret with its password" }}{{ end }}
+{{- $_ := set $config "primary-user" .Values.primary.user }}
+{{- $_ := set $config "primary-password-file" (printf "%s/primary-user/password" $files) }}
+{{- end -}}
+{{- with .Values.standby.serverName }}{{ $_ := set $config "standby-server-name" . }}{{ end -}}
+{{- if include "etcd-sync.encryptionSecret" . }}{{ $_ := set $config "encryption-config" (printf "%s/encryption/encryption-provider.conf" $files) }}{{ end -}}
+{{- with .Values.monitor.tokenSecret }}{{ $_ := set $config "token-file" (printf "%s/monitor/token" $files) }}{{ end -}}
+{{- /* The release's own objects must never travel, whichever namespace it is in. */ -}}
+{{- $excluded := list "cert-manager" "cpaas-solution" "cpaas-system" "cpaas-system-global-credentials" "default" "global-credentials" "kube-node-lease" "kube-ovn" "kube-public" "kube-system" "kubevirt" "nativestor-system" "nsx-system" "operators" -}}
+{{- if not (or (has .Release.Namespace $excluded) (hasKey .Values.config "exclude-namespace")) }}
+{{- $_ := set $config "exclude-namespace" (append $excluded .Release.Namespace) }}
+{{- end -}}
+{{- range $key, $value := .Values.config }}
+{{- if hasKey $config $key }}{{ fail (printf "config.%s: the chart sets this flag itself, from a value of its own" $key) }}{{ end }}
+{{- $_ := set $config $key $value }}
+{{- end -}}
+{{ toYaml $config }}
+{{- end }}
+
+{{/* One key of a Secret as a file. Usage: include "etcd-sync.source" (dict "secret" NAME "key" KEY "path" PATH "optional" BOOL) */}}
+{{- define "etcd-sync.source" -}}
+- secret:
+    name: {{ .secret }}
+    items: [{key: {{ .key }}, path: {{ .path }}}]
+    {{- if .optional }}
+    optional: true
+    {{- end }}
+{{- end }}
+
+{{/*
+The one volume with all files below /etc/etcd-sync. Usage: include "etcd-sync.files" (dict "root" . "configMap" NAME "job" BOOL)
+In the Job a Secret may be missing: what the program says of it is clearer than a pod that never starts.
+*/}}
+{{- define "etcd-sync.files" -}}
+{{- $values := .root.Values -}}
+{{- $job := .job -}}
+{{- $fromHost := include "etcd-sync.fromHost" .root -}}
+{{- $fromHostToo := include "etcd-sync.encryptionFromHost" .root -}}
+- name: files
+  projected:
+    defaultMode: 288 # 0440
+    sources:
+      - configMap:
+          name: {{ .configMap }}
+          items: [{key: config.yaml, path: config.yaml}]
+      {{- with $values.primary.caSecret }}
+      {{- include "etcd-sync.source" (dict "secret" . "key" "ca.crt" "path" "primary/ca.crt" "optional" $job) | nindent 6 }}
+      {{- end }}
+      {{- with $values.primary.clientSecret }}
+      {{- include "etcd-sync.source" (dict "secret" . "key" "tls.crt" "path" "primary-client/tls.crt" "optional" $job) | nindent 6 }}
+      {{- include "etcd-sync.source" (dict "secret" . "key" "tls.key" "path" "primary-client/tls.key" "optional" $job) | nindent 6 }}
+      {{- end }}
+      {{- with $values.primary.passwordSecret }}
+      {{- include "etcd-sync.source" (dict "secret" . "key" "password" "path" "primary-user/password" "optional" $job) | nindent 6 }}
+      {{- end }}
+      {{- if and $values.standby.secret (not (and $job $fromHost)) }}
+      {{- range $key := list "ca.crt" "tls.crt" "tls.key" }}
+      {{- include "etcd-sync.source" (dict "secret" $values.standby.secret "key" $key "path" (printf "standby/%s" $key) "optional" $job) | nindent 6 }}
+      {{- end }}
+      {{- end }}
+      {{- if not (and $job $fromHostToo) }}
+      {{- with include "etcd-sync.encryptionSecret" .root }}
+      {{- /* A node without the file gives no Secret; the program then says so. */}}
+      {{- include "etcd-sync.source" (dict "secret" . "key" "encryption-provider.conf" "path" "encryption/encryption-provider.conf" "optional" (or $job (ne $fromHostToo ""))) | nindent 6 }}
+      {{- end }}
+      {{- end }}
+      {{- with $values.active_cluster_token_secret_ref }}
+      {{- include "etcd-sync.source" (dict "secret" . "key" "token" "path" "active-cluster/token" "optional" $job) | nindent 6 }}
+      {{- include "etcd-sync.source" (dict "secret" . "key" "ca.crt" "path" "active-cluster/ca.crt" "optional" true) | nindent 6 }}
+      {{- end }}
+      {{- if not $job }}
+      {{- with $values.monitor.tokenSecret }}
+      {{- include "etcd-sync.source" (dict "secret" . "key" "token" "path" "monitor/token") | nindent 6 }}
+      {{- end }}
+      {{- end }}
+{{- end }}
+
+{{/* Who this pod is, and the etcd member of its node where nobody named others. */}}
+{{- define "etcd-sync.environment" -}}
+- name: POD_NAME
+  valueFrom: {fieldRef: {fieldPath: metadata.name}}
+- name: POD_NAMESPACE
+  valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
+{{- if not (include "etcd-sync.standbyEndpoints" .) }}
+- name: HOST_IP
+  valueFrom: {fieldRef: {fieldPath: status.hostIP}}
+- name: ETCD_SYNC_STANDBY_ENDPOINTS
+  value: https://$(HOST_IP):2379
+{{- end }}
+{{- end }}
+
+{{/* Where pods run. Usage: include "etcd-sync.placement" (dict "root" . "app" "etcd-sync" "controlPlane" "true") */}}
+{{- define "etcd-sync.placement" -}}
+{{- with .root.Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .root.Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+affinity:
+  {{- if .controlPlane }}
+  nodeAffinity:
+    requiredDuringSchedulingIgnoredDuringExecution:
+      nodeSelectorTerms:
+        - matchExpressions: [{key: node-role.kubernetes.io/control-plane, operator: Exists}]
+  {{- end }}
+  podAntiAffinity:
+    preferredDuringSchedulingIgnoredDuringExecution:
+      - weight: 100
+        podAffinityTerm:
+          topologyKey: kubernetes.io/hostname
+          labelSelector:
+            matchLabels: {app: {{ .app }}}
+{{- end }}
+
+{{- define "etcd-sync.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+fsGroup: 65532
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{- define "etcd-sync.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{/* Whether a kind of the Prometheus operator is rendered. Usage: include "etcd-sync.wanted" (dict "root" . "value" "auto" "kind" "ServiceMonitor") */}}
+{{- define "etcd-sync.wanted" -}}
+{{- $known := .root.Capabilities.APIVersions.Has (printf "monitoring.coreos.com/v1/%s" .kind) -}}
+{{- if or (eq (toString .value) "true") (and (eq (toString .value) "auto") $known) }}true{{ end }}
+{{- end }}
