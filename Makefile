@@ -28,7 +28,7 @@ demo: etcd require-rust ## Two etcds, a first sync, a kill, a compaction, and th
 
 .PHONY: test
 # One build of programs and tests together: `-p etcd-sync` alone would choose other features and build most crates twice.
-test: etcd kubernetes kwok prometheus net web require-rust ## All tests, also those against real etcds, control planes and a browser
+test: etcd kubernetes kwok prometheus helm kubeconform crds net web require-rust ## All tests, also those against real etcds, control planes and a browser
 	node --test tests/e2e-web/words.test.mjs
 	cargo build --locked --workspace --bins --tests
 	cargo test --locked --workspace
@@ -49,12 +49,15 @@ lint: require-rust $(DENY) ## Formatting, clippy, licences and banned crates
 	if command -v node >/dev/null; then for script in $(WEB); do node --check "$$script"; done; fi
 	if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); fi
 
-.PHONY: etcd kubernetes kwok prometheus
+.PHONY: etcd kubernetes kwok prometheus helm kubeconform crds
 etcd: ## Build the pinned etcds that tests, demo and benchmarks run (once, minutes)
 kubernetes: ## Build the pinned control planes that tests run (once, many minutes)
 kwok: ## Build the pinned kwok that plays nodes in tests (once, minutes)
 prometheus: ## Build the pinned promtool that tests the alerts (once, minutes)
-etcd kubernetes kwok prometheus:
+helm: ## Build the pinned helm that renders and installs the chart in tests (once, minutes)
+kubeconform: ## Build the pinned kubeconform that validates what the chart renders (once, a minute)
+crds: ## Fetch the pinned definitions of the kinds of Prometheus and cert-manager (once, seconds)
+etcd kubernetes kwok prometheus helm kubeconform crds:
 	scripts/require go
 	tools/build.sh $@
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds the pinned test programs once, outside the tree, and prints the directory of each version.
-# Usage: tools/build.sh [etcd] [kubernetes] [kwok] [prometheus]     (default: all)
-# -> lines "etcd-3.6 DIR", "kubernetes-1.34 DIR", ..., "kwok-0.8 DIR", "prometheus-0.315 DIR"
+# Usage: tools/build.sh [etcd] [kubernetes] [kwok] [prometheus] [helm] [kubeconform] [crds]  (default: all)
+# -> lines "etcd-3.6 DIR", "kubernetes-1.34 DIR", ..., "kwok-0.8 DIR", "prometheus-0.315 DIR", "helm-4.3 DIR",
+#    "kubeconform-0.8 DIR", "crds-1 DIR"
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -79,13 +80,47 @@ build_prometheus() {
   echo "prometheus-$line $dir"
 }
 
-[ $# -gt 0 ] || set -- etcd kubernetes kwok prometheus
+build_helm() {
+  local line="$1" version dir
+  version="$(pinned_version helm helm.sh/helm/v4)"
+  dir="$cache/helm-$version"
+  build_program helm helm.sh/helm/v4/cmd/helm "$dir/helm" -ldflags "-s -w -X helm.sh/helm/v4/internal/version.version=$version"
+  echo "helm-$line $dir"
+}
+
+build_kubeconform() {
+  local line="$1" version dir
+  version="$(pinned_version kubeconform github.com/yannh/kubeconform)"
+  dir="$cache/kubeconform-$version"
+  build_program kubeconform github.com/yannh/kubeconform/cmd/kubeconform "$dir/kubeconform" -ldflags "-s -w -X main.version=$version"
+  echo "kubeconform-$line $dir"
+}
+
+# Nothing is built: the definitions of the kinds of others that the chart may render, as their projects publish them.
+build_crds() {
+  local prometheus cert_manager dir
+  prometheus="$(cd crds && go mod download -json github.com/prometheus-operator/prometheus-operator | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')"
+  cert_manager="$(cd crds && go mod download -json github.com/cert-manager/cert-manager | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')"
+  dir="$cache/crds-$(basename "$prometheus")-$(basename "$cert_manager")"
+  if [ ! -d "$dir" ]; then
+    mkdir -p "$dir.$$"
+    install -m 0644 "$prometheus"/example/prometheus-operator-crd/monitoring.coreos.com_{servicemonitors,prometheusrules}.yaml "$dir.$$"
+    install -m 0644 "$cert_manager/deploy/crds/cert-manager.io_certificates.yaml" "$dir.$$"
+    mv "$dir.$$" "$dir"
+  fi
+  echo "crds-1 $dir"
+}
+
+[ $# -gt 0 ] || set -- etcd kubernetes kwok prometheus helm kubeconform crds
 for family in "$@"; do
   case "$family" in
     etcd) build_etcd 3.6; build_etcd 3.5 ;;
     kubernetes) build_kubernetes 1.34; build_kubernetes 1.36 ;;
     kwok) build_kwok 0.8 ;;
     prometheus) build_prometheus 0.315 ;;
-    *) echo "tools/build.sh: unknown: $family; it is etcd, kubernetes, kwok or prometheus" >&2; exit 2 ;;
+    helm) build_helm 4.3 ;;
+    kubeconform) build_kubeconform 0.8 ;;
+    crds) build_crds ;;
+    *) echo "tools/build.sh: unknown: $family; it is etcd, kubernetes, kwok, prometheus, helm, kubeconform or crds" >&2; exit 2 ;;
   esac
 done

@@ -1,4 +1,4 @@
-//! Finds the programs: the pinned etcd, Kubernetes, kwok and Prometheus programs and the `etcd-sync` under test.
+//! Finds the programs: the pinned etcd, Kubernetes, kwok, Prometheus and Helm programs and the `etcd-sync` under test.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -80,6 +80,25 @@ pub fn kwok() -> Result<PathBuf> {
 pub fn promtool() -> Result<PathBuf> {
     static BUILT: OnceLock<Result<String, String>> = OnceLock::new();
     Ok(find("prometheus", "0.315", "promtool", &BUILT)?.join("promtool"))
+}
+
+/// `helm`: in `ETCD_SYNC_HELM_4_3` when set, else where `tools/build.sh` says.
+pub fn helm() -> Result<PathBuf> {
+    static BUILT: OnceLock<Result<String, String>> = OnceLock::new();
+    Ok(find("helm", "4.3", "helm", &BUILT)?.join("helm"))
+}
+
+/// `kubeconform`: in `ETCD_SYNC_KUBECONFORM_0_8` when set, else where `tools/build.sh` says.
+pub fn kubeconform() -> Result<PathBuf> {
+    static BUILT: OnceLock<Result<String, String>> = OnceLock::new();
+    Ok(find("kubeconform", "0.8", "kubeconform", &BUILT)?.join("kubeconform"))
+}
+
+/// The folder with the definitions of the kinds of Prometheus and cert-manager: `ETCD_SYNC_CRDS_1` when set, else what
+/// `tools/build.sh` says.
+pub fn crds() -> Result<PathBuf> {
+    static BUILT: OnceLock<Result<String, String>> = OnceLock::new();
+    find("crds", "1", "cert-manager.io_certificates.yaml", &BUILT)
 }
 
 /// The `etcd-sync` under test: `ETCD_SYNC_BIN` when set, else the one in the profile directory (`target/debug`) that

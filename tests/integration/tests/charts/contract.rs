@@ -1,0 +1,202 @@
+//! What scripts and people rely on, in what the chart renders; and that every parameter changes what it says.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, ensure};
+use etcd_sync_core::scope::EXCLUDED_NAMESPACES;
+use serde_json::{Value, json};
+
+use crate::helm::Helm;
+use crate::{CHART, NAMESPACE, documents, file, object, value_files};
+
+const VIP: &str = "--set=active_cluster_vip=192.0.2.10";
+
+#[test]
+fn lint_finds_nothing_with_any_values() -> Result<()> {
+    let helm = Helm::new()?;
+    for values in value_files()? {
+        let (chart, values) = (file(CHART), values.to_string_lossy().into_owned());
+        let output = helm.run(&["lint", "--strict", &chart.to_string_lossy(), "--values", &values])?;
+        let told = [output.stdout, output.stderr].concat();
+        ensure!(output.status.success(), "{values}: {}", String::from_utf8_lossy(&told));
+    }
+    Ok(())
+}
+
+#[test]
+fn the_objects_have_the_names_of_the_contract() -> Result<()> {
+    let objects = Helm::new()?.render(NAMESPACE, &[VIP])?;
+    for name in ["etcd-sync", "etcd-sync-monitor"] {
+        let deployment = object(&objects, "Deployment", name)?;
+        ensure!(deployment["metadata"]["namespace"] == NAMESPACE);
+        ensure!(deployment["spec"]["selector"]["matchLabels"] == json!({"app": name}), "{deployment}");
+        ensure!(deployment["spec"]["template"]["metadata"]["labels"]["app"] == name, "{deployment}");
+    }
+    ensure!(object(&objects, "Deployment", "etcd-sync")?["spec"]["replicas"] == 2);
+    let service = object(&objects, "Service", "etcd-sync-monitor")?;
+    ensure!(service["spec"]["ports"] == json!([{"name": "http", "port": 80, "targetPort": "http"}]), "{service}");
+    ensure!(service["spec"]["ipFamilyPolicy"] == "PreferDualStack", "{service}");
+    let role = object(&objects, "Role", "etcd-sync")?;
+    ensure!(role["rules"][1]["resourceNames"] == json!(["etcd-sync-mirror"]), "{role}");
+    let deployment = object(&objects, "Deployment", "etcd-sync")?.to_string();
+    for secret in ["remote-etcd-ca", "remote-etcd-client"] {
+        ensure!(deployment.contains(&format!("\"name\":\"{secret}\"")), "{secret}: {deployment}");
+    }
+    Ok(())
+}
+
+#[test]
+fn every_parameter_changes_what_it_says() -> Result<()> {
+    let helm = Helm::new()?;
+    let configured = |args: &[&str]| config(&helm.render(NAMESPACE, args)?);
+    let told = configured(&[VIP])?;
+    ensure!(told["primary-endpoints"] == json!(["https://192.0.2.10:2379"]), "{told}");
+    ensure!(told["active-cluster-vip"] == "192.0.2.10" && told["check-interval"] == "1m", "{told}");
+    ensure!(told["detail"] == json!(false) && told["link"] == "default", "{told}");
+    ensure!(told["standby-endpoints"].is_null() && told["active-cluster-token-file"].is_null(), "{told}");
+    ensure!(told["exclude-namespace"].is_null(), "{told}");
+
+    for vip in ["fd00::10", "[fd00::10]"] {
+        let told = configured(&[&format!("--set-string=active_cluster_vip={vip}")])?;
+        ensure!(told["primary-endpoints"] == json!(["https://[fd00::10]:2379"]), "{told}");
+        ensure!(told["active-cluster-vip"] == "[fd00::10]", "{told}");
+    }
+    let two = json!(["https://192.0.2.11:2379", "https://192.0.2.12:2379"]);
+    let list = two.to_string();
+    for (parameter, key) in [
+        ("active_cluster_etcd_endpoints", "primary-endpoints"),
+        ("standby_cluster_etcd_endpoints", "standby-endpoints"),
+    ] {
+        let told = configured(&[VIP, &format!("--set-json={parameter}={list}")])?;
+        ensure!(told[key] == two, "{told}");
+        let text = json!("https://192.0.2.11:2379, https://192.0.2.12:2379");
+        let told = configured(&[VIP, &format!("--set-json={parameter}={text}")])?;
+        ensure!(told[key] == two, "{told}");
+    }
+    let told = configured(&[VIP, "--set=active_cluster_token_secret_ref=primary-token"])?;
+    ensure!(told["active-cluster-token-file"] == "/etc/etcd-sync/active-cluster/token", "{told}");
+    let told = configured(&[VIP, "--set=monitor_check_interval=7", "--set=detail=true"])?;
+    ensure!(told["check-interval"] == "7m" && told["detail"] == json!(true), "{told}");
+    let told = configured(&[VIP, "--set=link=other", "--set=config.leader-ttl=15s"])?;
+    ensure!(told["link"] == "other" && told["leader-ttl"] == "15s", "{told}");
+    Ok(())
+}
+
+#[test]
+fn a_change_of_the_values_rolls_the_pods_and_nothing_else_does() -> Result<()> {
+    let helm = Helm::new()?;
+    let checksum = |args: &[&str], name: &str| -> Result<Value> {
+        let objects = helm.render(NAMESPACE, args)?;
+        let deployment = object(&objects, "Deployment", name)?;
+        Ok(deployment["spec"]["template"]["metadata"]["annotations"]["checksum/config"].clone())
+    };
+    for name in ["etcd-sync", "etcd-sync-monitor"] {
+        let before = checksum(&[VIP], name)?;
+        ensure!(before.is_string() && before == checksum(&[VIP, "--is-upgrade", "--set=replicas=3"], name)?);
+        ensure!(before != checksum(&[VIP, "--set=detail=true"], name)?);
+    }
+    Ok(())
+}
+
+#[test]
+fn the_release_s_own_namespace_never_travels() -> Result<()> {
+    let told = config(&Helm::new()?.render("dr", &[VIP])?)?;
+    let excluded: Vec<&str> = EXCLUDED_NAMESPACES.into_iter().chain(["dr"]).collect();
+    ensure!(told["exclude-namespace"] == json!(excluded), "{told}");
+    Ok(())
+}
+
+#[test]
+fn every_file_of_the_configuration_is_mounted() -> Result<()> {
+    let helm = Helm::new()?;
+    for values in value_files()? {
+        let objects = helm.render("dr", &["--values", &values.to_string_lossy()])?;
+        let told = config(&objects)?;
+        let wanted = told.as_object().context("no mapping")?.values().filter_map(Value::as_str);
+        let wanted: BTreeSet<&str> = wanted.filter_map(|value| value.strip_prefix("/etc/etcd-sync/")).collect();
+        for name in ["etcd-sync", "etcd-sync-monitor"] {
+            let deployment = object(&objects, "Deployment", name)?;
+            let pod = &deployment["spec"]["template"]["spec"];
+            let sources = pod["volumes"][0]["projected"]["sources"].as_array().context("no volume")?;
+            let items = sources.iter().map(|source| {
+                let source = source.get("secret").or_else(|| source.get("configMap"));
+                source.and_then(|source| source["items"][0]["path"].as_str()).context("a source without a path")
+            });
+            let mounted: BTreeSet<&str> = items.collect::<Result<_>>()?;
+            let missing: Vec<&&str> = wanted.difference(&mounted).collect();
+            ensure!(missing.is_empty(), "{values:?}, {name}: not mounted: {missing:?}");
+            // What else is mounted stands for itself, or lies beside what is named.
+            let beside: BTreeSet<&str> = ["config.yaml", "active-cluster/ca.crt"].into();
+            let idle: Vec<&&str> = mounted.difference(&wanted).filter(|path| !beside.contains(*path)).collect();
+            ensure!(idle.is_empty(), "{values:?}, {name}: mounted for nothing: {idle:?}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn monitoring_comes_where_the_cluster_knows_it() -> Result<()> {
+    let helm = Helm::new()?;
+    let known = [
+        "--api-versions=monitoring.coreos.com/v1/ServiceMonitor",
+        "--api-versions=monitoring.coreos.com/v1/PrometheusRule",
+    ];
+    let kinds = |args: &[&str]| -> Result<BTreeSet<String>> {
+        let objects = helm.render(NAMESPACE, &[&[VIP], args].concat())?;
+        Ok(objects.iter().filter_map(|object| Some(object["kind"].as_str()?.to_owned())).collect())
+    };
+    let has = |kinds: &BTreeSet<String>| kinds.contains("ServiceMonitor") && kinds.contains("PrometheusRule");
+    ensure!(has(&kinds(&known)?));
+    let without = kinds(&[])?;
+    ensure!(!without.contains("ServiceMonitor") && !without.contains("PrometheusRule"));
+    ensure!(has(&kinds(&["--set=metrics.serviceMonitor=true,metrics.rules=true"])?));
+    let off = kinds(&[&known[..], &["--set=metrics.serviceMonitor=false,metrics.rules=false"]].concat())?;
+    ensure!(!off.contains("ServiceMonitor") && !off.contains("PrometheusRule"));
+
+    let objects = helm.render(NAMESPACE, &[&[VIP], &known[..]].concat())?;
+    let rules = &object(&objects, "PrometheusRule", "etcd-sync")?["spec"];
+    let written = documents(&std::fs::read_to_string(file(CHART).join("files/alerts.yaml"))?)?;
+    ensure!(written.len() == 1 && *rules == written[0], "the rules are not those of files/alerts.yaml");
+    Ok(())
+}
+
+#[test]
+fn the_dashboard_asks_for_metrics_that_there_are() -> Result<()> {
+    let objects = Helm::new()?.render(NAMESPACE, &[VIP])?;
+    let map = object(&objects, "ConfigMap", "etcd-sync-dashboard")?;
+    let text = map["data"]["etcd-sync.json"].as_str().context("no dashboard")?;
+    let dashboard: Value = serde_json::from_str(text)?;
+    let page = std::fs::read_to_string(file("docs/metrics.md"))?;
+    let panels = dashboard["panels"].as_array().context("no panels")?;
+    let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
+    let mut names = BTreeSet::new();
+    for expression in targets.filter_map(|target| target["expr"].as_str()) {
+        let words = expression.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+        names.extend(words.filter(|word| word.starts_with("etcd_sync_") || word.ends_with("_keys_count")));
+    }
+    ensure!(names.len() > 10, "{names:?}");
+    let unknown: Vec<&&str> = names.iter().filter(|name| !page.contains(&format!("| `{name}` |"))).collect();
+    ensure!(unknown.is_empty(), "docs/metrics.md knows no {unknown:?}");
+    Ok(())
+}
+
+#[test]
+fn the_versions_are_the_workspace_s() -> Result<()> {
+    let version = env!("CARGO_PKG_VERSION");
+    let chart = &documents(&std::fs::read_to_string(file(CHART).join("Chart.yaml"))?)?[0];
+    ensure!(chart["version"] == version && chart["appVersion"] == version, "{chart}");
+    let objects = Helm::new()?.render(NAMESPACE, &[VIP])?;
+    let image = &object(&objects, "Deployment", "etcd-sync")?["spec"]["template"]["spec"]["containers"][0]["image"];
+    ensure!(*image == format!("etcd-sync:{version}"), "{image}");
+    Ok(())
+}
+
+/// What both programs read.
+fn config(objects: &[Value]) -> Result<Value> {
+    let map = object(objects, "ConfigMap", "etcd-sync")?;
+    let text = map["data"]["config.yaml"].as_str().context("no config.yaml")?;
+    if let Ok(hook) = object(objects, "ConfigMap", "etcd-sync-bootstrap") {
+        ensure!(hook["data"]["config.yaml"] == *text, "the bootstrap Job reads another configuration: {hook}");
+    }
+    Ok(serde_saphyr::from_str(text)?)
+}

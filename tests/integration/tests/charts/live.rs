@@ -1,0 +1,218 @@
+//! The chart on real API servers: held against their schemas, applied, installed, upgraded, uninstalled.
+
+use std::process::Stdio;
+
+use anyhow::{Context, Result, ensure};
+use etcd_sync_integration::tools::KubernetesVersion;
+use serde_json::{Value, json};
+
+use crate::helm::Helm;
+use crate::schemas::Schemas;
+use crate::stage::Stage;
+use crate::{CHART, NAMESPACE, file, object, plugin, value_files};
+
+const VIP: &str = "--set=active_cluster_vip=192.0.2.10";
+
+#[tokio::test]
+async fn the_chart_and_the_plugin_serve_on_1_36() -> Result<()> {
+    everything(KubernetesVersion::V1_36).await
+}
+
+#[tokio::test]
+async fn the_chart_and_the_plugin_serve_on_1_34() -> Result<()> {
+    everything(KubernetesVersion::V1_34).await
+}
+
+/// One control plane for all: its start is what costs.
+async fn everything(version: KubernetesVersion) -> Result<()> {
+    let stage = Stage::start(version).await?;
+    let told = async {
+        let schemas = Schemas::of(stage.plane.api()).await?;
+        every_rendering_is_valid(&stage, &schemas, version).await.context("renderings")?;
+        plugin::is_valid(&stage, &schemas).await.context("plugin")?;
+        restricted_pods_are_admitted(&stage).await.context("pod security")?;
+        a_release_comes_and_goes(&stage).await.context("release")?;
+        anyhow::Ok(())
+    };
+    told.await.with_context(|| stage.plane.tail())
+}
+
+/// Each values file in a namespace of its own: kubeconform, a dry run, and for real.
+async fn every_rendering_is_valid(stage: &Stage, schemas: &Schemas, version: KubernetesVersion) -> Result<()> {
+    let helm = Helm::new()?;
+    for values in value_files()? {
+        let name = values.file_stem().and_then(|stem| stem.to_str()).context("a name")?.to_owned();
+        stage.namespace(&name, &json!({})).await?;
+        let served = format!("--kube-version={}", version.line());
+        let args = ["--values", &values.to_string_lossy(), &served];
+        let known = [
+            "--api-versions=monitoring.coreos.com/v1/ServiceMonitor",
+            "--api-versions=monitoring.coreos.com/v1/PrometheusRule",
+        ];
+        let rendered = helm.values(&format!("{name}.rendered.yaml"), &helm.text(&name, &[&args[..], &known].concat())?)?;
+        schemas.check(&rendered)?;
+        stage.apply(&rendered, &["--dry-run=server"]).await.with_context(|| format!("{name}, a dry run"))?;
+        stage.apply(&rendered, &[]).await.with_context(|| name.clone())?;
+    }
+    // That this tells right from wrong.
+    let slip = "apiVersion: v1\nkind: Service\nmetadata: {name: slip}\nspec: {portz: [{port: 80}]}\n";
+    let told = schemas.complaint(&helm.values("slip.yaml", slip)?)?;
+    ensure!(told.contains("portz"), "{told}");
+    Ok(())
+}
+
+/// The pods of both Deployments are restricted ones; the Job that reads the node's files is the one exception.
+async fn restricted_pods_are_admitted(stage: &Stage) -> Result<()> {
+    stage.namespace("restricted", &json!({"pod-security.kubernetes.io/enforce": "restricted"})).await?;
+    let helm = Helm::new()?;
+    for (case, args) in [
+        ("host", vec![VIP, "--set=encryption.hostFile=/etc/kubernetes/encryption-provider.conf"]),
+        ("secret", vec![VIP, "--set=standby.certificates=secret"]),
+    ] {
+        let objects = helm.render("restricted", &args)?;
+        for (kind, name) in
+            [("Deployment", "etcd-sync"), ("Deployment", "etcd-sync-monitor"), ("Job", "etcd-sync-bootstrap")]
+        {
+            let template = &object(&objects, kind, name)?["spec"]["template"];
+            let account = json!({"apiVersion": "v1", "kind": "ServiceAccount",
+                "metadata": {"name": name, "namespace": "restricted"}});
+            let place = "/api/v1/namespaces/restricted/serviceaccounts";
+            let made = stage.plane.api().request("POST", place, Some(&account)).await?;
+            ensure!([201, 409].contains(&made.status), "{}", made.text());
+            let pod = json!({
+                "apiVersion": "v1", "kind": "Pod", "spec": template["spec"],
+                "metadata": {"name": format!("{name}-{case}"), "labels": template["metadata"]["labels"]},
+            });
+            let made = stage.plane.api().request("POST", "/api/v1/namespaces/restricted/pods", Some(&pod)).await?;
+            let exception = kind == "Job" && case == "host";
+            let wanted = if exception { 403 } else { 201 };
+            ensure!(made.status == wanted, "{name}, {case}: {} {}", made.status, made.text());
+            if exception {
+                ensure!(made.text().contains("hostPath") && made.text().contains("runAsUser=0"), "{}", made.text());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Install, upgrade, uninstall, with the Secrets that people and the Job make.
+async fn a_release_comes_and_goes(stage: &Stage) -> Result<()> {
+    let (helm, api) = (Helm::new()?, stage.plane.api());
+    stage.namespace(NAMESPACE, &json!({})).await?;
+    // The last is what the Job, whose node is played here, would make.
+    let secrets = ["remote-etcd-ca", "remote-etcd-client", "etcd-sync-standby-etcd"];
+    for name in secrets {
+        let metadata = json!({"name": name, "namespace": NAMESPACE});
+        api.create(&json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata})).await?;
+    }
+
+    let notes = release(stage, &helm, "install", &[VIP]).await?;
+    for told in [
+        "svc=$(kubectl -n cpaas-system get svc etcd-sync-monitor -o jsonpath='{.spec.clusterIP}')",
+        "curl http://$svc/check",
+        "curl -g \"http://[$svc]/check\"",
+        "kubectl -n cpaas-system get lease etcd-sync-mirror -o jsonpath='{.spec.holderIdentity}'",
+        "Start Sync update",
+    ] {
+        ensure!(notes.contains(told), "the notes lack {told:?}:\n{notes}");
+    }
+    let place = |group: &str, kind: &str, name: &str| format!("/{group}/namespaces/{NAMESPACE}/{kind}/{name}");
+    let deployment = api.need(&place("apis/apps/v1", "deployments", "etcd-sync")).await?;
+    api.need(&place("apis/apps/v1", "deployments", "etcd-sync-monitor")).await?;
+    let service = api.need(&place("api/v1", "services", "etcd-sync-monitor")).await?;
+    ensure!(service["spec"]["ipFamilies"] == json!(["IPv4", "IPv6"]), "{service}");
+    ensure!(service["spec"]["ports"][0]["port"] == 80, "{service}");
+    // Prometheus' kinds are known here, so they are used without a word.
+    api.need(&place("apis/monitoring.coreos.com/v1", "prometheusrules", "etcd-sync")).await?;
+    the_rights_are_the_least(stage).await?;
+    // A hook that went well leaves nothing.
+    for (group, kind) in [
+        ("apis/batch/v1", "jobs"),
+        ("api/v1", "serviceaccounts"),
+        ("api/v1", "configmaps"),
+        ("apis/rbac.authorization.k8s.io/v1", "roles"),
+        ("apis/rbac.authorization.k8s.io/v1", "rolebindings"),
+    ] {
+        ensure!(api.get(&place(group, kind, "etcd-sync-bootstrap")).await?.is_none(), "the hook's {kind} stays");
+    }
+
+    release(stage, &helm, "upgrade", &[VIP, "--set=detail=true"]).await?;
+    let upgraded = api.need(&place("apis/apps/v1", "deployments", "etcd-sync")).await?;
+    ensure!(upgraded["metadata"]["uid"] == deployment["metadata"]["uid"], "the Deployment was made anew");
+    ensure!(upgraded["metadata"]["generation"] != deployment["metadata"]["generation"], "the pods are not rolled");
+
+    let output = helm.run(&with_access(stage, &["uninstall", "etcd-sync", "--wait=hookOnly"]).each())?;
+    ensure!(output.status.success(), "helm uninstall: {}", String::from_utf8_lossy(&output.stderr));
+    for name in secrets {
+        api.need(&place("api/v1", "secrets", name)).await?;
+    }
+    let left = ["get", "all,configmaps,serviceaccounts,roles,rolebindings,networkpolicies,pdb,servicemonitors,prometheusrules"];
+    let left = [&left[..], &["-n", NAMESPACE, "-l", "app.kubernetes.io/managed-by=Helm", "-o", "name"]].concat();
+    let left = stage.plane.kubectl(&left).await?;
+    // The pods go once their Deployments are collected.
+    let left: Vec<&str> = left.lines().filter(|name| !name.starts_with("pod/") && !name.contains("replicaset")).collect();
+    ensure!(left.is_empty(), "uninstalled, and these stay: {left:?}");
+    Ok(())
+}
+
+/// `helm install` or `upgrade`, while somebody plays the node. Returns what it prints.
+async fn release(stage: &Stage, helm: &Helm, verb: &str, args: &[&str]) -> Result<String> {
+    let chart = file(CHART);
+    let fixed = [verb, "etcd-sync", &chart.to_string_lossy(), "--timeout=90s"];
+    let all = with_access(stage, &[&fixed, args].concat());
+    let mut command = tokio::process::Command::from(helm.command(&all.each())?);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn()?;
+    let (pod, output) = tokio::join!(stage.let_bootstrap_succeed(NAMESPACE), child.wait_with_output());
+    let output = output?;
+    ensure!(output.status.success(), "helm {verb}: {}", String::from_utf8_lossy(&output.stderr));
+    ensure!(pod?["spec"]["serviceAccountName"] == "etcd-sync-bootstrap");
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// The arguments with the way to the API server.
+fn with_access(stage: &Stage, args: &[&str]) -> Arguments {
+    let config = stage.plane.kubeconfig_file().to_string_lossy().into_owned();
+    let access = ["--namespace".to_owned(), NAMESPACE.to_owned(), "--kubeconfig".to_owned(), config];
+    Arguments(args.iter().map(|arg| (*arg).to_owned()).chain(access).collect())
+}
+
+struct Arguments(Vec<String>);
+
+impl Arguments {
+    fn each(&self) -> Vec<&str> {
+        self.0.iter().map(String::as_str).collect()
+    }
+}
+
+/// What the synchronizer may do, and what it and the monitor may not.
+async fn the_rights_are_the_least(stage: &Stage) -> Result<()> {
+    let (sync, monitor) = (format!("{NAMESPACE}:etcd-sync"), format!("{NAMESPACE}:etcd-sync-monitor"));
+    let here = format!("--namespace={NAMESPACE}");
+    for what in [
+        ["create", "leases.coordination.k8s.io"],
+        ["get", "leases.coordination.k8s.io/etcd-sync-mirror"],
+        ["update", "leases.coordination.k8s.io/etcd-sync-mirror"],
+    ] {
+        ensure!(stage.may(&sync, &[&what[..], &[&here]].concat()).await?, "it may not {what:?}");
+        ensure!(!stage.may(&monitor, &[&what[..], &[&here]].concat()).await?, "the monitor may {what:?}");
+    }
+    for what in [
+        ["update", "leases.coordination.k8s.io/another"],
+        ["list", "leases.coordination.k8s.io"],
+        ["delete", "leases.coordination.k8s.io/etcd-sync-mirror"],
+        ["get", "secrets"],
+        ["get", "secrets/remote-etcd-client"],
+        ["list", "pods"],
+        ["create", "pods"],
+        ["get", "nodes"],
+    ] {
+        ensure!(!stage.may(&sync, &[&what[..], &[&here]].concat()).await?, "it may {what:?}");
+        ensure!(!stage.may(&monitor, &[&what[..], &[&here]].concat()).await?, "the monitor may {what:?}");
+    }
+    let elsewhere = ["create", "leases.coordination.k8s.io", "--namespace=kube-system"];
+    ensure!(!stage.may(&sync, &elsewhere).await?, "it may make Leases elsewhere");
+    let pod = stage.plane.api().need(&format!("/apis/apps/v1/namespaces/{NAMESPACE}/deployments/etcd-sync-monitor"));
+    let token: Value = pod.await?["spec"]["template"]["spec"]["automountServiceAccountToken"].clone();
+    ensure!(token == json!(false), "the monitor has a token");
+    Ok(())
+}

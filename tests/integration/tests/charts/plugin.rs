@@ -1,0 +1,156 @@
+//! The plugin's manifests: valid for the platform's own schemas, named as the contract says, and filled in as the form would be.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::helm::Helm;
+use crate::schemas::Schemas;
+use crate::stage::Stage;
+use crate::{CHART, NAMESPACE, documents, file, object};
+
+/// Shown name, and the key of the value.
+const PARAMETERS: [(&str, &str); 6] = [
+    ("Active Global Cluster VIP", "active_cluster_vip"),
+    ("Active Global Cluster ETCD Endpoints", "active_cluster_etcd_endpoints"),
+    ("Standby Cluster ETCD Endpoints", "standby_cluster_etcd_endpoints"),
+    ("Active Global Cluster Token Secret", "active_cluster_token_secret_ref"),
+    ("Data Check Interval", "monitor_check_interval"),
+    ("Print detail logs", "detail"),
+];
+const SHOWN: &str = "Alauda Container Platform etcd Synchronizer";
+const FILES: [&str; 3] = ["moduleplugin.yaml", "moduleconfig.yaml", "moduleinfo.example.yaml"];
+
+/// Held against the platform's schemas, then applied, dry and for real.
+pub async fn is_valid(stage: &Stage, schemas: &Schemas) -> Result<()> {
+    for name in FILES {
+        let path = path(name);
+        schemas.check(&path)?;
+        stage.apply(&path, &["--dry-run=server"]).await?;
+        stage.apply(&path, &[]).await?;
+    }
+    let columns = stage.plane.kubectl(&["get", "moduleinfoes", "-o", "wide"]).await?;
+    ensure!(columns.contains("etcd-sync") && columns.contains("global"), "{columns}");
+    Ok(())
+}
+
+#[test]
+fn the_plugin_is_called_what_the_contract_says() -> Result<()> {
+    for name in FILES {
+        let manifest = manifest(name)?;
+        let (labels, annotations) = (&manifest["metadata"]["labels"], &manifest["metadata"]["annotations"]);
+        ensure!(labels["cpaas.io/module-name"] == "etcd-sync" && labels["cpaas.io/module-type"] == "plugin", "{name}");
+        ensure!(annotations.to_string().contains(SHOWN), "{name}: {annotations}");
+        ensure!(manifest["spec"]["version"] == env!("CARGO_PKG_VERSION"), "{name}: another version");
+        if name != FILES[2] {
+            ensure!(manifest["spec"]["name"] == "etcd-sync");
+            let chart = &manifest["spec"]["appReleases"][0]["chartVersions"][0];
+            ensure!(chart["version"] == env!("CARGO_PKG_VERSION") && chart["name"] == manifest["spec"]["mainChart"]);
+            for risk in ["deleteRiskDescription", "deleteRiskDescriptionEn"] {
+                let risk = manifest["spec"][risk].as_str().context("no risk")?;
+                for word in ["svc etcd-sync-monitor", "curl http://$svc/check", "LOCAL ETCD missed keys", "Machine"] {
+                    ensure!(risk.contains(word), "{name}: the risk does not name {word}: {risk}");
+                }
+            }
+        }
+    }
+    ensure!(manifest(FILES[0])?["metadata"]["name"] == "etcd-sync");
+    // The platform looks for this name.
+    ensure!(manifest(FILES[1])?["metadata"]["name"] == format!("etcd-sync-{}", env!("CARGO_PKG_VERSION")));
+    Ok(())
+}
+
+#[test]
+fn the_form_has_the_six_parameters_in_three_languages() -> Result<()> {
+    let spec = &manifest(FILES[1])?["spec"];
+    let chart = &documents(&std::fs::read_to_string(file(CHART).join("values.yaml"))?)?[0];
+    let config = spec["config"].as_object().context("no config")?;
+    ensure!(config.len() == PARAMETERS.len());
+    for form in ["deployDescriptors", "editDescriptors"] {
+        let fields = spec[form].as_array().context("no form")?;
+        ensure!(fields.len() == PARAMETERS.len());
+        for (field, (shown, key)) in fields.iter().zip(PARAMETERS) {
+            ensure!(field["path"] == key && field["displayName"] == shown, "{field}");
+            let told: Vec<&str> = field["x-descriptors"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            let value = |what: &str| {
+                let prefix = format!("urn:alm:descriptor:{what}:");
+                told.iter().find_map(|text| text.strip_prefix(&prefix)).map(str::to_owned)
+            };
+            ensure!(value("label:en").as_deref() == Some(shown), "{field}");
+            for language in ["en", "zh", "ru"] {
+                let label = value(&format!("label:{language}")).with_context(|| format!("{key}: no {language} label"))?;
+                let text = value(&format!("description:{language}")).with_context(|| format!("{key}: no {language}"))?;
+                // The platform takes descriptors apart at colons.
+                ensure!(!label.contains(':') && !text.contains(':') && text.len() > 20, "{key}: {label} {text}");
+                let ascii = label.is_ascii() && text.is_ascii();
+                ensure!(ascii == (language == "en"), "{key}: is that {language}? {label} {text}");
+            }
+            // The form, the plugin and the chart agree.
+            ensure!(config[key] == chart[key], "{key}: the chart's default is another one");
+            if let Some(default) = value("com.tectonic.default") {
+                ensure!(default == config[key].to_string(), "{key}: the form's default is another one");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_filled_in_reaches_the_chart() -> Result<()> {
+    // The example, with another value for each of what it leaves at the default.
+    let mut filled = manifest(FILES[2])?["spec"]["config"].clone();
+    filled["monitor_check_interval"] = json!(5);
+    filled["detail"] = json!(true);
+    let map = rendered(&filled)?;
+    for told in [
+        "https://192.0.2.11:2379",
+        "https://198.51.100.13:2379",
+        "active-cluster-vip: 192.0.2.10",
+        "active-cluster-token-file",
+        "check-interval: 5m",
+        "detail: true",
+        "encryption-config",
+    ] {
+        ensure!(map.contains(told), "{told} is missing:\n{map}");
+    }
+    // As kubectl users do: only what is needed.
+    let map = rendered(&json!({"active_cluster_vip": "192.0.2.10"}))?;
+    ensure!(map.contains("https://192.0.2.10:2379") && map.contains("check-interval: 1m"), "{map}");
+    Ok(())
+}
+
+/// The synchronizer's configuration when the form is filled in so. The platform's templates are Go templates with other
+/// brackets, so helm plays the platform.
+fn rendered(filled: &Value) -> Result<String> {
+    let helm = Helm::new()?;
+    let spec = &manifest(FILES[1])?["spec"];
+    let main = spec["mainChart"].as_str().context("no main chart")?;
+    let template = spec["valuesTemplates"][main].as_str().context("no template for the chart")?;
+    let template = template.replace("<<", "{{").replace(">>", "}}");
+    let template = template.replace(" .MiConfig", " .Values.MiConfig").replace(" .RegistryAddress", " .Values.RegistryAddress");
+    let platform = helm.home().join("platform");
+    std::fs::create_dir_all(platform.join("templates"))?;
+    std::fs::write(platform.join("Chart.yaml"), "{apiVersion: v2, name: platform, version: 0.0.1}")?;
+    std::fs::write(platform.join("templates/values.yaml"), template)?;
+    let known = json!({"MiConfig": filled, "RegistryAddress": "registry.example.com:11443"});
+    let known = helm.values("platform.yaml", &known.to_string())?;
+    let output = helm.run(&["template", &platform.to_string_lossy(), "--values", &known.to_string_lossy()])?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let values = helm.values("values.yaml", &String::from_utf8(output.stdout)?)?;
+    let objects = helm.render(NAMESPACE, &["--values", &values.to_string_lossy()])?;
+    let pod = &object(&objects, "Deployment", "etcd-sync")?["spec"]["template"]["spec"];
+    let image = format!("registry.example.com:11443/etcd-sync:{}", env!("CARGO_PKG_VERSION"));
+    ensure!(pod["containers"][0]["image"] == image, "{pod}");
+    let map = object(&objects, "ConfigMap", "etcd-sync")?;
+    Ok(map["data"]["config.yaml"].as_str().context("no config.yaml")?.to_owned())
+}
+
+fn manifest(name: &str) -> Result<Value> {
+    let text = std::fs::read_to_string(path(name))?;
+    documents(&text)?.into_iter().next().with_context(|| format!("{name} is empty"))
+}
+
+fn path(name: &str) -> PathBuf {
+    file("charts/acp-plugin").join(name)
+}

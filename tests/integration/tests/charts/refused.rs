@@ -1,0 +1,64 @@
+//! Values that are wrong are refused before anything is touched, by name.
+
+use anyhow::{Result, ensure};
+
+use crate::helm::Helm;
+
+const VIP: &str = "--set=active_cluster_vip=192.0.2.10";
+
+/// Values, and what the refusal must name.
+const WRONG: &[(&str, &str)] = &[
+    // The platform's parameters.
+    ("--set=active_cluster_vip=https://192.0.2.10", "active_cluster_vip"),
+    ("--set=active_cluster_vip=192.0.2.10:2379", "active_cluster_vip"),
+    ("--set-json=active_cluster_vip=10", "active_cluster_vip"),
+    ("--set=active_cluster_etcd_endpoints=192.0.2.11", "active_cluster_etcd_endpoints"),
+    ("--set-json=active_cluster_etcd_endpoints=[\"ftp://a:2379\"]", "active_cluster_etcd_endpoints"),
+    ("--set-json=active_cluster_etcd_endpoints=\"a:2379,,b:2379\"", "active_cluster_etcd_endpoints"),
+    ("--set=standby_cluster_etcd_endpoints=https://fd00::1:2379", "standby_cluster_etcd_endpoints"),
+    ("--set-json=standby_cluster_etcd_endpoints={\"a\":1}", "standby_cluster_etcd_endpoints"),
+    ("--set=active_cluster_token_secret_ref=My_Token", "active_cluster_token_secret_ref"),
+    ("--set=monitor_check_interval=0", "monitor_check_interval"),
+    ("--set=monitor_check_interval=1441", "monitor_check_interval"),
+    ("--set=monitor_check_interval=1m", "monitor_check_interval"),
+    ("--set-json=monitor_check_interval=1.5", "monitor_check_interval"),
+    ("--set-string=detail=yes", "detail"),
+    // Slips of the pen.
+    ("--set=activ_cluster_vip=192.0.2.10", "activ_cluster_vip"),
+    ("--set=primary.caSecrets=a", "caSecrets"),
+    // The others.
+    ("--set=link=My_Link", "link"),
+    ("--set=replicas=0", "replicas"),
+    ("--set=image.digest=abc", "digest"),
+    ("--set=image.pullPolicy=Sometimes", "pullPolicy"),
+    ("--set=standby.certificates=file", "certificates"),
+    ("--set=standby.hostPki=pki", "hostPki"),
+    ("--set=standby.secret=", "standby.secret"),
+    ("--set=encryption.hostFile=provider.conf", "hostFile"),
+    ("--set=encryption.hostFile=/provider.conf", "hostFile"),
+    ("--set=certManager.enabled=true", "certManager.issuerRef.name"),
+    ("--set=primary.user=root", "primary.passwordSecret"),
+    ("--set=config.--detail=true", "config"),
+    ("--set=config.detail=true", "config.detail"),
+    ("--set=config.listen=0.0.0.0:1", "listen"),
+    ("--set=monitor.service.ipFamilyPolicy=Dual", "ipFamilyPolicy"),
+    ("--set=metrics.rules=perhaps", "rules"),
+];
+
+#[test]
+fn a_wrong_value_is_refused_by_name() -> Result<()> {
+    let helm = Helm::new()?;
+    for (wrong, name) in WRONG {
+        let told = helm.refusal(&[VIP, wrong])?;
+        ensure!(told.contains(name), "{wrong}: the refusal does not name {name}: {told}");
+    }
+    Ok(())
+}
+
+#[test]
+fn without_a_primary_it_says_which_parameter_names_it() -> Result<()> {
+    let told = Helm::new()?.refusal(&[])?;
+    ensure!(told.contains("active_cluster_vip is not set"), "{told}");
+    ensure!(told.contains("active_cluster_etcd_endpoints"), "{told}");
+    Ok(())
+}

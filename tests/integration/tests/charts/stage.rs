@@ -1,0 +1,91 @@
+//! A control plane that knows the kinds of others, and stands in for the node that the bootstrap Job needs.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use etcd_sync_integration::compare::await_until;
+use etcd_sync_integration::etcd::{Cluster, ClusterOptions};
+use etcd_sync_integration::kube::{ControlPlane, PlaneOptions};
+use etcd_sync_integration::tools::{self, KubernetesVersion};
+use serde_json::{Value, json};
+
+use crate::file;
+
+const WAIT: Duration = Duration::from_secs(60);
+
+/// The control plane and its etcd.
+pub struct Stage {
+    pub plane: ControlPlane,
+    // The control plane goes first.
+    _etcd: Cluster,
+}
+
+impl Stage {
+    /// Dual stack, with the definitions of Prometheus, cert-manager and the platform.
+    pub async fn start(version: KubernetesVersion) -> Result<Stage> {
+        let etcd = Cluster::start(ClusterOptions::default()).await?;
+        let service_cidr = "10.96.0.0/16,fd00:96::/112".to_owned();
+        let options = PlaneOptions { version, service_cidr, ..PlaneOptions::default() };
+        let plane = ControlPlane::start("standby", &etcd, options).await?;
+        let stage = Stage { plane, _etcd: etcd };
+        for folder in [tools::crds()?, file("tests/integration/testdata/acp-crds")] {
+            stage.apply(&folder, &[]).await?;
+        }
+        stage.plane.kubectl(&["wait", "crd", "--all", "--for=condition=Established", "--timeout=30s"]).await?;
+        Ok(stage)
+    }
+
+    /// Server-side apply of a file or folder.
+    pub async fn apply(&self, path: &Path, args: &[&str]) -> Result<String> {
+        let path = path.to_string_lossy();
+        self.plane.kubectl(&[&["apply", "--server-side", "-f", &path], args].concat()).await
+    }
+
+    /// Makes a namespace and waits for its service account.
+    pub async fn namespace(&self, name: &str, labels: &Value) -> Result<()> {
+        let metadata = json!({"name": name, "labels": labels});
+        self.plane.api().create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})).await?;
+        let account = format!("/api/v1/namespaces/{name}/serviceaccounts/default");
+        await_until("the namespace has its service account", WAIT, || async {
+            Ok(self.plane.api().get(&account).await?.is_none().then(|| "there is none yet".to_owned()))
+        })
+        .await
+    }
+
+    /// Plays the node of the bootstrap Job's next pod: it runs and succeeds. Returns the pod.
+    pub async fn let_bootstrap_succeed(&self, namespace: &str) -> Result<Value> {
+        let pods = format!("/api/v1/namespaces/{namespace}/pods?labelSelector=app%3Detcd-sync-bootstrap");
+        let found = std::sync::Mutex::new(Value::Null);
+        await_until("the bootstrap Job has a pod", WAIT, || async {
+            let list = self.plane.api().need(&pods).await?;
+            let waiting = list["items"].as_array().and_then(|items| {
+                items.iter().find(|pod| pod["status"]["phase"] == "Pending" && pod["metadata"]["deletionTimestamp"].is_null())
+            });
+            let Some(pod) = waiting else { return Ok(Some("there is none".to_owned())) };
+            if let Ok(mut found) = found.lock() {
+                found.clone_from(pod);
+            }
+            Ok(None)
+        })
+        .await?;
+        let pod = found.into_inner().unwrap_or_default();
+        let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{name}/status");
+        self.plane.api().patch(&path, &json!({"status": {"phase": "Succeeded"}})).await?;
+        Ok(pod)
+    }
+
+    /// Whether somebody may do something, as kubectl tells it.
+    pub async fn may(&self, who: &str, what: &[&str]) -> Result<bool> {
+        let who = format!("--as=system:serviceaccount:{who}");
+        // It exits with 1 for a no, which is an error of `kubectl`.
+        match self.plane.kubectl(&[&["auth", "can-i", &who], what].concat()).await {
+            Ok(told) => {
+                ensure!(told.trim() == "yes", "{told}");
+                Ok(true)
+            }
+            Err(_) => Ok(false),
+        }
+    }
+}
