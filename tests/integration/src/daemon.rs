@@ -12,6 +12,7 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use crate::http::{self, Response};
+use crate::kube::pod::{self, Container};
 use crate::process::Process;
 use crate::{ports, tools};
 
@@ -27,6 +28,8 @@ pub struct Daemon {
     lines: Arc<Mutex<Vec<String>>>,
     port: u16,
     folder: TempDir,
+    // The volumes of the container that it is.
+    _container: Option<TempDir>,
 }
 
 impl Daemon {
@@ -45,6 +48,17 @@ impl Daemon {
     /// Starts `etcd-sync-monitor --listen <host>:<free port> <args>` likewise; the methods below talk to 127.0.0.1.
     pub fn start_monitor(host: &str, args: &[String], env: &[(&str, &str)]) -> Result<Daemon> {
         Daemon::spawn("etcd-sync-monitor", &tools::etcd_sync_monitor()?, host, args, env)
+    }
+
+    /// Starts a container's program; only its listener is moved to a free port of 127.0.0.1.
+    pub fn start_container(name: &str, container: Container) -> Result<Daemon> {
+        let mut env: Vec<(&str, &str)> =
+            container.environment.iter().map(|(name, value)| (&name[..], &value[..])).collect();
+        env.push(("PATH", pod::PATH));
+        let (program, args) = container.command.split_first().context("a container has a command")?;
+        let mut daemon = Daemon::spawn(name, Path::new(program), "127.0.0.1", args, &env)?;
+        daemon._container = Some(container.into_folder());
+        Ok(daemon)
     }
 
     fn spawn(name: &str, program: &Path, host: &str, args: &[String], env: &[(&str, &str)]) -> Result<Daemon> {
@@ -66,7 +80,7 @@ impl Daemon {
                 lock(&sink).push(line);
             }
         });
-        Ok(Daemon { process: Mutex::new(process), lines, port, folder })
+        Ok(Daemon { process: Mutex::new(process), lines, port, folder, _container: None })
     }
 
     /// The process id.

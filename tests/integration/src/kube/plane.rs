@@ -31,7 +31,8 @@ const KUBECTL_TIMEOUT: Duration = Duration::from_secs(60);
 pub struct ControlPlane {
     options: PlaneOptions,
     name: String,
-    etcd: String,
+    /// The flags that name it.
+    etcd: Vec<String>,
     port: u16,
     files: Files,
     api: Api,
@@ -42,7 +43,7 @@ pub struct ControlPlane {
 }
 
 impl ControlPlane {
-    /// Starts the programs over an etcd (one without TLS) and waits until they serve. `name` appears in messages.
+    /// Starts the programs over an etcd and waits until they serve. `name` appears in messages.
     pub async fn start(name: &str, etcd: &Cluster, options: PlaneOptions) -> Result<ControlPlane> {
         let mut attempt = 1;
         loop {
@@ -67,7 +68,7 @@ impl ControlPlane {
         Ok(ControlPlane {
             options,
             name: name.to_owned(),
-            etcd: etcd.endpoints().join(","),
+            etcd: etcd_flags(etcd),
             port,
             files,
             api,
@@ -198,8 +199,8 @@ impl ControlPlane {
 
     fn apiserver_args(&self) -> Vec<String> {
         let (files, options) = (&self.files, &self.options);
-        let mut args = vec![
-            format!("--etcd-servers={}", self.etcd),
+        let mut args = self.etcd.clone();
+        args.extend([
             format!("--etcd-prefix={}", options.etcd_prefix),
             "--bind-address=127.0.0.1".to_owned(),
             format!("--secure-port={}", self.port),
@@ -216,7 +217,7 @@ impl ControlPlane {
             format!("--audit-log-path={}", files.text("audit.log")),
             // The limits protect against many clients; here one test asks, as fast as it goes.
             "--enable-priority-and-fairness=false".to_owned(),
-        ];
+        ]);
         if options.encryption.is_some() {
             args.push(format!("--encryption-provider-config={}", files.text("encryption.yaml")));
         }
@@ -281,4 +282,14 @@ fn kill(program: &Mutex<Option<Process>>) -> Result<()> {
 /// A test that panicked while holding the lock has done its harm already.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+fn etcd_flags(etcd: &Cluster) -> Vec<String> {
+    let mut flags = vec![format!("--etcd-servers={}", etcd.endpoints().join(","))];
+    if let Some(certs) = etcd.certs() {
+        for (flag, file) in [("cafile", &certs.ca), ("certfile", &certs.client_cert), ("keyfile", &certs.client_key)] {
+            flags.push(format!("--etcd-{flag}={}", file.display()));
+        }
+    }
+    flags
 }

@@ -19,6 +19,9 @@ use crate::tools;
 /// Where every pod finds its service account.
 const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
+/// For the programs that build the tree.
+pub(crate) const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// Builds the tree and becomes the program. `$1` is the folder of the tree, `$2` the user and group, `$3` the further group,
 /// `$4` "ro" or "rw", `$5` a file with lines "SOURCE TARGET MODE"; the rest is the command.
 const ENTER: &str = r#"
@@ -46,7 +49,7 @@ pub struct Container {
     /// Its environment, complete.
     pub environment: BTreeMap<String, String>,
     // Its volumes lie here.
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Container {
@@ -111,7 +114,22 @@ impl Container {
             list_file.display().to_string(),
         ]);
         command.extend(expanded);
-        Ok(Container { command, environment, _folder: folder })
+        Ok(Container { command, environment, folder })
+    }
+}
+
+impl Container {
+    /// What must stay while it runs.
+    pub(crate) fn into_folder(self) -> TempDir {
+        self.folder
+    }
+
+    /// Runs it to its end.
+    pub async fn run(&self) -> Result<std::process::Output> {
+        let mut command = tokio::process::Command::new(&self.command[0]);
+        command.args(&self.command[1..]).env_clear().envs(&self.environment).env("PATH", PATH);
+        command.stdin(std::process::Stdio::null()).kill_on_drop(true);
+        command.output().await.context("start the container")
     }
 }
 

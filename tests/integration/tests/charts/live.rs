@@ -49,7 +49,8 @@ async fn every_rendering_is_valid(stage: &Stage, schemas: &Schemas, version: Kub
             "--api-versions=monitoring.coreos.com/v1/ServiceMonitor",
             "--api-versions=monitoring.coreos.com/v1/PrometheusRule",
         ];
-        let rendered = helm.values(&format!("{name}.rendered.yaml"), &helm.text(&name, &[&args[..], &known].concat())?)?;
+        let rendered =
+            helm.values(&format!("{name}.rendered.yaml"), &helm.text(&name, &[&args[..], &known].concat())?)?;
         schemas.check(&rendered)?;
         stage.apply(&rendered, &["--dry-run=server"]).await.with_context(|| format!("{name}, a dry run"))?;
         stage.apply(&rendered, &[]).await.with_context(|| name.clone())?;
@@ -146,11 +147,15 @@ async fn a_release_comes_and_goes(stage: &Stage) -> Result<()> {
     for name in secrets {
         api.need(&place("api/v1", "secrets", name)).await?;
     }
-    let left = ["get", "all,configmaps,serviceaccounts,roles,rolebindings,networkpolicies,pdb,servicemonitors,prometheusrules"];
+    let left = [
+        "get",
+        "all,configmaps,serviceaccounts,roles,rolebindings,networkpolicies,pdb,servicemonitors,prometheusrules",
+    ];
     let left = [&left[..], &["-n", NAMESPACE, "-l", "app.kubernetes.io/managed-by=Helm", "-o", "name"]].concat();
     let left = stage.plane.kubectl(&left).await?;
     // The pods go once their Deployments are collected.
-    let left: Vec<&str> = left.lines().filter(|name| !name.starts_with("pod/") && !name.contains("replicaset")).collect();
+    let left: Vec<&str> =
+        left.lines().filter(|name| !name.starts_with("pod/") && !name.contains("replicaset")).collect();
     ensure!(left.is_empty(), "uninstalled, and these stay: {left:?}");
     Ok(())
 }

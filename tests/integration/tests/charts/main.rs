@@ -4,6 +4,7 @@ mod contract;
 mod helm;
 mod live;
 mod plugin;
+mod pods;
 mod refused;
 mod schemas;
 mod stage;

@@ -72,15 +72,18 @@ fn the_form_has_the_six_parameters_in_three_languages() -> Result<()> {
         ensure!(fields.len() == PARAMETERS.len());
         for (field, (shown, key)) in fields.iter().zip(PARAMETERS) {
             ensure!(field["path"] == key && field["displayName"] == shown, "{field}");
-            let told: Vec<&str> = field["x-descriptors"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            let told: Vec<&str> =
+                field["x-descriptors"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
             let value = |what: &str| {
                 let prefix = format!("urn:alm:descriptor:{what}:");
                 told.iter().find_map(|text| text.strip_prefix(&prefix)).map(str::to_owned)
             };
             ensure!(value("label:en").as_deref() == Some(shown), "{field}");
             for language in ["en", "zh", "ru"] {
-                let label = value(&format!("label:{language}")).with_context(|| format!("{key}: no {language} label"))?;
-                let text = value(&format!("description:{language}")).with_context(|| format!("{key}: no {language}"))?;
+                let label =
+                    value(&format!("label:{language}")).with_context(|| format!("{key}: no {language} label"))?;
+                let text =
+                    value(&format!("description:{language}")).with_context(|| format!("{key}: no {language}"))?;
                 // The platform takes descriptors apart at colons.
                 ensure!(!label.contains(':') && !text.contains(':') && text.len() > 20, "{key}: {label} {text}");
                 let ascii = label.is_ascii() && text.is_ascii();
@@ -128,7 +131,8 @@ fn rendered(filled: &Value) -> Result<String> {
     let main = spec["mainChart"].as_str().context("no main chart")?;
     let template = spec["valuesTemplates"][main].as_str().context("no template for the chart")?;
     let template = template.replace("<<", "{{").replace(">>", "}}");
-    let template = template.replace(" .MiConfig", " .Values.MiConfig").replace(" .RegistryAddress", " .Values.RegistryAddress");
+    let template =
+        template.replace(" .MiConfig", " .Values.MiConfig").replace(" .RegistryAddress", " .Values.RegistryAddress");
     let platform = helm.home().join("platform");
     std::fs::create_dir_all(platform.join("templates"))?;
     std::fs::write(platform.join("Chart.yaml"), "{apiVersion: v2, name: platform, version: 0.0.1}")?;

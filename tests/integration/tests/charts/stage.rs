@@ -60,7 +60,9 @@ impl Stage {
         await_until("the bootstrap Job has a pod", WAIT, || async {
             let list = self.plane.api().need(&pods).await?;
             let waiting = list["items"].as_array().and_then(|items| {
-                items.iter().find(|pod| pod["status"]["phase"] == "Pending" && pod["metadata"]["deletionTimestamp"].is_null())
+                items
+                    .iter()
+                    .find(|pod| pod["status"]["phase"] == "Pending" && pod["metadata"]["deletionTimestamp"].is_null())
             });
             let Some(pod) = waiting else { return Ok(Some("there is none".to_owned())) };
             if let Ok(mut found) = found.lock() {
