@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 use etcd_sync_integration::tools::KubernetesVersion;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::helm::Helm;
 use crate::schemas::Schemas;
@@ -142,7 +142,7 @@ async fn a_release_comes_and_goes(stage: &Stage) -> Result<()> {
     ensure!(upgraded["metadata"]["uid"] == deployment["metadata"]["uid"], "the Deployment was made anew");
     ensure!(upgraded["metadata"]["generation"] != deployment["metadata"]["generation"], "the pods are not rolled");
 
-    let output = helm.run(&with_access(stage, &["uninstall", "etcd-sync", "--wait=hookOnly"]).each())?;
+    let output = helm.run(&with_access(stage, &["uninstall", "etcd-sync"]).each())?;
     ensure!(output.status.success(), "helm uninstall: {}", String::from_utf8_lossy(&output.stderr));
     for name in secrets {
         api.need(&place("api/v1", "secrets", name)).await?;
@@ -191,33 +191,31 @@ impl Arguments {
 
 /// What the synchronizer may do, and what it and the monitor may not.
 async fn the_rights_are_the_least(stage: &Stage) -> Result<()> {
-    let (sync, monitor) = (format!("{NAMESPACE}:etcd-sync"), format!("{NAMESPACE}:etcd-sync-monitor"));
-    let here = format!("--namespace={NAMESPACE}");
-    for what in [
-        ["create", "leases.coordination.k8s.io"],
-        ["get", "leases.coordination.k8s.io/etcd-sync-mirror"],
-        ["update", "leases.coordination.k8s.io/etcd-sync-mirror"],
+    let (sync, monitor) = ((NAMESPACE, "etcd-sync"), (NAMESPACE, "etcd-sync-monitor"));
+    for (verb, what) in [
+        ("create", "leases.coordination.k8s.io"),
+        ("get", "leases.coordination.k8s.io/etcd-sync-mirror"),
+        ("update", "leases.coordination.k8s.io/etcd-sync-mirror"),
     ] {
-        ensure!(stage.may(&sync, &[&what[..], &[&here]].concat()).await?, "it may not {what:?}");
-        ensure!(!stage.may(&monitor, &[&what[..], &[&here]].concat()).await?, "the monitor may {what:?}");
+        ensure!(stage.may(sync, verb, what, NAMESPACE).await?, "it may not {verb} {what}");
+        ensure!(!stage.may(sync, verb, what, "kube-system").await?, "it may {verb} {what} elsewhere");
+        ensure!(!stage.may(monitor, verb, what, NAMESPACE).await?, "the monitor may {verb} {what}");
     }
-    for what in [
-        ["update", "leases.coordination.k8s.io/another"],
-        ["list", "leases.coordination.k8s.io"],
-        ["delete", "leases.coordination.k8s.io/etcd-sync-mirror"],
-        ["get", "secrets"],
-        ["get", "secrets/remote-etcd-client"],
-        ["list", "pods"],
-        ["create", "pods"],
-        ["get", "nodes"],
+    for (verb, what) in [
+        ("update", "leases.coordination.k8s.io/another"),
+        ("list", "leases.coordination.k8s.io"),
+        ("delete", "leases.coordination.k8s.io/etcd-sync-mirror"),
+        ("get", "secrets/remote-etcd-client"),
+        ("list", "secrets"),
+        ("list", "pods"),
+        ("create", "pods"),
+        ("get", "nodes"),
     ] {
-        ensure!(!stage.may(&sync, &[&what[..], &[&here]].concat()).await?, "it may {what:?}");
-        ensure!(!stage.may(&monitor, &[&what[..], &[&here]].concat()).await?, "the monitor may {what:?}");
+        ensure!(!stage.may(sync, verb, what, NAMESPACE).await?, "it may {verb} {what}");
+        ensure!(!stage.may(monitor, verb, what, NAMESPACE).await?, "the monitor may {verb} {what}");
     }
-    let elsewhere = ["create", "leases.coordination.k8s.io", "--namespace=kube-system"];
-    ensure!(!stage.may(&sync, &elsewhere).await?, "it may make Leases elsewhere");
-    let pod = stage.plane.api().need(&format!("/apis/apps/v1/namespaces/{NAMESPACE}/deployments/etcd-sync-monitor"));
-    let token: Value = pod.await?["spec"]["template"]["spec"]["automountServiceAccountToken"].clone();
-    ensure!(token == json!(false), "the monitor has a token");
+    let path = format!("/apis/apps/v1/namespaces/{NAMESPACE}/deployments/etcd-sync-monitor");
+    let monitor = stage.plane.api().need(&path).await?;
+    ensure!(monitor["spec"]["template"]["spec"]["automountServiceAccountToken"] == json!(false), "it has a token");
     Ok(())
 }

@@ -11,7 +11,7 @@ const WRONG: &[(&str, &str)] = &[
     // The platform's parameters.
     ("--set=active_cluster_vip=https://192.0.2.10", "active_cluster_vip"),
     ("--set=active_cluster_vip=192.0.2.10:2379", "active_cluster_vip"),
-    ("--set-json=active_cluster_vip=10", "active_cluster_vip"),
+    ("--set=active_cluster_vip=10", "active_cluster_vip"),
     ("--set=active_cluster_etcd_endpoints=192.0.2.11", "active_cluster_etcd_endpoints"),
     ("--set-json=active_cluster_etcd_endpoints=[\"ftp://a:2379\"]", "active_cluster_etcd_endpoints"),
     ("--set-json=active_cluster_etcd_endpoints=\"a:2379,,b:2379\"", "active_cluster_etcd_endpoints"),

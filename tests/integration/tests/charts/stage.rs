@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result};
 use etcd_sync_integration::compare::await_until;
 use etcd_sync_integration::etcd::{Cluster, ClusterOptions};
 use etcd_sync_integration::kube::{ControlPlane, PlaneOptions};
@@ -78,16 +78,21 @@ impl Stage {
         Ok(pod)
     }
 
-    /// Whether somebody may do something, as kubectl tells it.
-    pub async fn may(&self, who: &str, what: &[&str]) -> Result<bool> {
-        let who = format!("--as=system:serviceaccount:{who}");
-        // It exits with 1 for a no, which is an error of `kubectl`.
-        match self.plane.kubectl(&[&["auth", "can-i", &who], what].concat()).await {
-            Ok(told) => {
-                ensure!(told.trim() == "yes", "{told}");
-                Ok(true)
-            }
-            Err(_) => Ok(false),
-        }
+    /// Whether a service account may do something with a resource of its namespace: `leases.coordination.k8s.io/name`.
+    pub async fn may(&self, account: (&str, &str), verb: &str, what: &str, namespace: &str) -> Result<bool> {
+        let (resource, name) = what.split_once('/').unwrap_or((what, ""));
+        let (resource, group) = resource.split_once('.').unwrap_or((resource, ""));
+        let review = json!({
+            "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "metadata": {},
+            "spec": {
+                "user": format!("system:serviceaccount:{}:{}", account.0, account.1),
+                "groups": ["system:serviceaccounts", format!("system:serviceaccounts:{}", account.0), "system:authenticated"],
+                "resourceAttributes": {
+                    "namespace": namespace, "verb": verb, "group": group, "resource": resource, "name": name,
+                },
+            },
+        });
+        let told = self.plane.api().create(&review).await?;
+        told["status"]["allowed"].as_bool().context("no answer")
     }
 }
