@@ -63,7 +63,7 @@ etcd kubernetes kwok prometheus helm kubeconform crds:
 
 .PHONY: net
 net: ## BIND, whose name server tests run, and the network's own tools
-	@scripts/require named nslookup ip curl jq
+	@scripts/require named nslookup nsupdate ip curl jq
 
 .PHONY: web
 web: require-web tests/e2e-web/node_modules/.package-lock.json ## Chromium and what drives it, for the dashboard's test

@@ -17,6 +17,8 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 pub fn client(server: &ApiServer) -> Result<Client> {
     let mut config = Config::new(server.url.parse().context("this is not the URL of an API server")?);
     config.root_cert_file = authorities(server);
+    // Else the system's authorities are looked for as well, and an image of this program alone has none.
+    config.root_cert = config.root_cert_file.as_ref().map(|_| Vec::new());
     if let Some(file) = &server.token_file {
         let token = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
         anyhow::ensure!(!token.trim().is_empty(), "{} is empty, a token was expected", file.display());

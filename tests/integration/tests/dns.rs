@@ -112,7 +112,7 @@ async fn both_families_are_switched_and_an_old_answer_runs_out() -> Result<()> {
     for part in [
         "Now:    10.0.0.1, fd00::1 (TTL 2s)\n",
         "  global.example.test. 2 IN A 10.0.0.2\n",
-        "  prereq yxrrset global.example.test. AAAA fd00::1\n",
+        "\nprereq yxrrset global.example.test. AAAA fd00::1\n",
         "Changed: global.example.test was 10.0.0.1, fd00::1, is 10.0.0.2, fd00::2.\n",
         "good    authoritative 127.0.0.1:",
         "good    resolver 127.0.0.1:",
@@ -190,12 +190,23 @@ async fn what_stands_in_the_way_is_named() -> Result<()> {
 }
 
 #[tokio::test]
+async fn the_change_by_hand_works_as_it_is_printed() -> Result<()> {
+    let world = World::start(OLD).await?;
+    let output = dns("switch", &with(world.updating(), &["--dry-run"]), &[]).await?;
+    let (_, script) = output.stdout.split_once("By hand, where the zone takes updates:\n").context("it is shown")?;
+    let pasted = tokio::process::Command::new("bash").args(["-ec", script]).output().await?;
+    assert!(pasted.status.success(), "{pasted:?}\n{script}");
+    assert_eq!(world.addresses(&world.primary.address()).await?, ["10.0.0.2", "fd00::2"]);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_server_that_is_gone_is_told_with_the_change_to_make_by_hand() -> Result<()> {
     let world = World::start(OLD).await?;
     world.primary.pause()?;
     let output = dns("switch", &with(world.updating(), &["--dry-run"]), &[]).await?;
     ended(&output, 2, &["nothing was changed: 127.0.0.1:", "no answer within"]);
-    assert!(output.stdout.contains("  update add global.example.test. 2 A 10.0.0.2\n"), "{}", output.stdout);
+    assert!(output.stdout.contains("\nupdate add global.example.test. 2 A 10.0.0.2\n"), "{}", output.stdout);
     world.primary.resume()?;
     world.primary.kill()?;
     let output = dns("switch", &with(world.updating(), &["--yes", "-o=json"]), &[]).await?;

@@ -134,9 +134,8 @@ async fn the_pods_of_the_chart_do_their_work_with_its_rights_and_no_others() -> 
     ensure!(status(&first, "Uid")?.split_whitespace().all(|id| id == "65532"), "{}", status(&first, "Uid")?);
     ensure!(status(&first, "CapEff")?.trim_start_matches('0').is_empty(), "{}", status(&first, "CapEff")?);
     let mounts = std::fs::read_to_string(format!("/proc/{}/mountinfo", first.id()))?;
-    // Mount point and its options: the fifth and sixth fields.
-    let root = mounts.lines().filter(|line| line.contains("/root ")).find(|line| line.contains(" tmpfs tmpfs "));
-    ensure!(root.is_some_and(|line| line.contains(" ro,")), "{mounts}");
+    let root = mounts.lines().find(|line| line.contains(" - tmpfs "));
+    ensure!(root.is_some_and(|line| line.contains(" / / ro,")), "{mounts}");
 
     let second = release.synchronizer("etcd-sync-7d9c5-bbbbb").await?;
     let monitor = release.monitor().await?;
