@@ -109,6 +109,8 @@ imagePullSecrets:
 {{- $_ := set $config "exclude-namespace" (append $excluded .Release.Namespace) }}
 {{- end -}}
 {{- range $key, $value := .Values.config }}
+{{- if not (regexMatch "^[a-z0-9]+(-[a-z0-9]+)*$" $key) }}{{ fail (printf "config.%s: expected the name of a flag without the dashes in front of it" $key) }}{{ end }}
+{{- if has $key (list "config" "listen" "holder") }}{{ fail (printf "config.%s: the pods have this flag from the chart, and cannot have another" $key) }}{{ end }}
 {{- if hasKey $config $key }}{{ fail (printf "config.%s: the chart sets this flag itself, from a value of its own" $key) }}{{ end }}
 {{- $_ := set $config $key $value }}
 {{- end -}}

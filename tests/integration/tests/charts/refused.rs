@@ -38,9 +38,9 @@ const WRONG: &[(&str, &str)] = &[
     ("--set=encryption.hostFile=/provider.conf", "hostFile"),
     ("--set=certManager.enabled=true", "certManager.issuerRef.name"),
     ("--set=primary.user=root", "primary.passwordSecret"),
-    ("--set=config.--detail=true", "config"),
+    ("--set=config.--detail=true", "config.--detail"),
     ("--set=config.detail=true", "config.detail"),
-    ("--set=config.listen=0.0.0.0:1", "listen"),
+    ("--set=config.listen=0.0.0.0:1", "config.listen"),
     ("--set=monitor.service.ipFamilyPolicy=Dual", "ipFamilyPolicy"),
     ("--set=metrics.rules=perhaps", "rules"),
 ];
