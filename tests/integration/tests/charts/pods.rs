@@ -140,6 +140,10 @@ async fn the_pods_of_the_chart_do_their_work_with_its_rights_and_no_others() -> 
     let second = release.synchronizer("etcd-sync-7d9c5-bbbbb").await?;
     let monitor = release.monitor().await?;
     pair.caught_up().await?;
+    await_until("the monitor listens", PATIENCE, || async {
+        Ok(monitor.http("/healthz").await.err().map(|error| format!("{error:#}")))
+    })
+    .await?;
     let (code, report) = monitor.http("/check").await?;
     ensure!(code == 200 && report.contains("LOCAL ETCD missed keys: 0"), "{code} {report}");
     first.terminate(Duration::from_secs(10)).await?;
