@@ -92,7 +92,8 @@ fn the_form_has_the_six_parameters_in_three_languages() -> Result<()> {
             // The form, the plugin and the chart agree.
             ensure!(config[key] == chart[key], "{key}: the chart's default is another one");
             if let Some(default) = value("com.tectonic.default") {
-                ensure!(default == config[key].to_string(), "{key}: the form's default is another one");
+                let written = config[key].to_string();
+                ensure!(default == written, "{key}: the form's default is another one");
             }
         }
     }
