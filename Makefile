@@ -80,6 +80,10 @@ tests/e2e-web/node_modules/.package-lock.json: tests/e2e-web/package.json tests/
 		{ echo "npm could not install tests/e2e-web: it needs an npm registry (npm config get registry)" >&2; exit 1; }
 	touch $@
 
+.PHONY: packaging
+packaging: require-rust ## Shell completions and man pages into target/packaging
+	cargo run --locked -p etcd-sync-program --example packaging -- target/packaging
+
 .PHONY: clean
 clean: ## Remove target/; the tools' cache outside the tree stays
 	cargo clean
