@@ -14,7 +14,7 @@ use etcd_sync_integration::etcd::ClusterOptions;
 use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::kube::objects::{APPS, config_map, namespace};
 use etcd_sync_integration::kube::pod::Container;
-use etcd_sync_integration::kube::{KubePair, PairOptions};
+use etcd_sync_integration::kube::{KubePair, PairOptions, path};
 use serde_json::{Value, json};
 
 use crate::helm::Helm;
@@ -41,13 +41,16 @@ impl<'a> Release<'a> {
         let own = format!("standby_cluster_etcd_endpoints={}", pair.link.standby.endpoint(0));
         let fixed = ["--set", &endpoints, "--set", &own];
         let objects = helm.render(NAMESPACE, &[&fixed[..], values].concat())?;
-        for object in &objects {
-            // They run when a test says so.
-            if !["Job", "Deployment"].contains(&object["kind"].as_str().unwrap_or_default()) {
-                api.create(object).await?;
-            }
+        let release = Release { pair, objects, pki };
+        for object in release.still() {
+            api.create(object).await?;
         }
-        Ok(Release { pair, objects, pki })
+        Ok(release)
+    }
+
+    /// All but what runs: that is started when a test says so.
+    fn still(&self) -> impl Iterator<Item = &Value> {
+        self.objects.iter().filter(|object| object["kind"] != "Job" && object["kind"] != "Deployment")
     }
 
     async fn container(&self, kind: &str, name: &str, container: &str, pod: &str) -> Result<Container> {
@@ -110,6 +113,11 @@ async fn await_holder(pair: &KubePair, holder: &str) -> Result<()> {
     .await
 }
 
+async fn role(pair: &KubePair) -> Result<String> {
+    let role = pair.link.standby.get(&pair.link.keys.role).await?.context("it has a role")?;
+    Ok(String::from_utf8_lossy(&role.value).into_owned())
+}
+
 /// How the kernel sees a process.
 fn status(daemon: &Daemon, field: &str) -> Result<String> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.id()))?;
@@ -149,6 +157,25 @@ async fn the_pods_of_the_chart_do_their_work_with_its_rights_and_no_others() -> 
     first.terminate(Duration::from_secs(10)).await?;
     second.wait_line("Acquired leader lease", PATIENCE).await?;
     await_holder(&pair, "etcd-sync-7d9c5-bbbbb").await?;
+
+    // What uninstalling takes is nothing of the link: who is installed again goes on from the checkpoint.
+    let recorded = || async { anyhow::Ok((pair.link.checkpoint().await?.context("a record")?, role(&pair).await?)) };
+    second.terminate(Duration::from_secs(10)).await?;
+    let before = recorded().await?;
+    for object in release.still() {
+        pair.standby.api().delete(&path(object)?).await?;
+    }
+    ensure!(recorded().await?.0.writes == before.0.writes && recorded().await?.1 == "standby", "{before:?}");
+    let report = pair.check(&[]).await?;
+    ensure!(report["missed"] == 0 && report["keysCompared"].as_u64() > Some(0), "keys went with the release: {report}");
+    for object in release.still() {
+        pair.standby.api().create(object).await?;
+    }
+    pair.primary.api().create(&config_map(APPS, "later", &[])).await?;
+    let third = release.synchronizer("etcd-sync-5b8d4-ccccc").await?;
+    third.wait_line("Start Sync update", PATIENCE).await?;
+    pair.caught_up().await?;
+    ensure!(!third.lines().iter().any(|line| line.contains("first sync begins")), "it began anew:\n{}", third.tail());
 
     for (account, what, may) in [
         ("etcd-sync", ["update", "leases.coordination.k8s.io/etcd-sync-mirror"], true),

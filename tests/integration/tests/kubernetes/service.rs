@@ -5,6 +5,7 @@
 //! that the EndpointSlice names. That takes CAP_NET_ADMIN and Linux's `ip`; without them the test fails and says so.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use etcd_sync_integration::daemon::Daemon;
 use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::kube::objects::{APPS, config_map, namespace};
 use etcd_sync_integration::kube::{Api, ControlPlane, KubePair, PairOptions, path};
+use etcd_sync_integration::tools;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -68,7 +70,7 @@ async fn scripts(pair: &KubePair, daemon: &Daemon, monitor: &Daemon, pods: [IpAd
         addresses.add(pod)?;
         api.create(&slice(pod, monitor.port())).await?;
     }
-    let service = api.create(&service(monitor.port(), json!(["IPv4", "IPv6"]))).await?;
+    let service = api.create(&service(json!(["IPv4", "IPv6"]))?).await?;
     let proxy = proxy(api, &service, &mut addresses).await?;
     for script in [IPV4, SECOND] {
         await_counts(standby, script, (0, 0)).await?;
@@ -97,7 +99,7 @@ async fn scripts(pair: &KubePair, daemon: &Daemon, monitor: &Daemon, pods: [IpAd
     // A cluster that has IPv6 Services alone.
     drop(proxy);
     api.delete(&path(&service)?).await?;
-    let service = api.create(&self::service(monitor.port(), json!(["IPv6"]))).await?;
+    let service = api.create(&self::service(json!(["IPv6"]))?).await?;
     let _proxy = self::proxy(api, &service, &mut addresses).await?;
     await_counts(standby, IPV6, (0, 0)).await
 }
@@ -140,17 +142,22 @@ async fn run(plane: &ControlPlane, script: &str, accept: &str) -> Result<String>
     String::from_utf8(output.stdout).context("the script printed bytes that are not UTF-8")
 }
 
-/// As the chart's: port 80. Without a selector, for there are no pods to select.
-fn service(port: u16, families: Value) -> Value {
+/// The chart's Service, in these families.
+fn service(families: Value) -> Result<Value> {
     let policy =
-        if families.as_array().is_some_and(|families| families.len() > 1) { "RequireDualStack" } else { "SingleStack" };
-    json!({
-        "apiVersion": "v1", "kind": "Service", "metadata": {"name": NAME, "namespace": NAMESPACE},
-        "spec": {
-            "ports": [{"name": "http", "port": 80, "targetPort": port}],
-            "ipFamilies": families, "ipFamilyPolicy": policy,
-        },
-    })
+        if families.as_array().is_some_and(|families| families.len() > 1) { "PreferDualStack" } else { "SingleStack" };
+    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../charts/etcd-sync");
+    let mut helm = Command::new(tools::helm()?);
+    helm.args(["template", "etcd-sync", "--namespace", NAMESPACE, "--show-only=templates/service.yaml"]);
+    helm.args(["--set=active_cluster_vip=192.0.2.1", &format!("--set=monitor.service.ipFamilyPolicy={policy}")]);
+    let output = helm.arg(chart).stdin(Stdio::null()).output()?;
+    let text = String::from_utf8(output.stdout)?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let documents: Vec<Value> = text.split("\n---\n").map(serde_saphyr::from_str).collect::<Result<_, _>>()?;
+    let mut service =
+        documents.into_iter().find(|document| document["metadata"]["name"] == NAME).context("it is there")?;
+    service["spec"]["ipFamilies"] = families;
+    Ok(service)
 }
 
 /// Where the monitor listens, in one family.
@@ -173,7 +180,8 @@ async fn proxy(api: &Api, service: &Value, addresses: &mut Addresses) -> Result<
     for ip in service["spec"]["clusterIPs"].as_array().context("a Service has addresses")? {
         let ip: IpAddr = ip.as_str().context("an address is a text")?.parse()?;
         let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
-        let of_family = |slice: &&Value| slice["addressType"] == family;
+        // The controller's own, for pods that the Service selects, is empty here.
+        let of_family = |slice: &&Value| slice["addressType"] == family && slice["endpoints"][0].is_object();
         let slice = slices["items"].as_array().into_iter().flatten().find(of_family);
         let slice = slice.with_context(|| format!("no EndpointSlice for {ip}"))?;
         let address = slice["endpoints"][0]["addresses"][0].as_str().context("an endpoint has an address")?;
