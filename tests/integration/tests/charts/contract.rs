@@ -37,7 +37,11 @@ fn the_objects_have_the_names_of_the_contract() -> Result<()> {
     ensure!(service["spec"]["ports"] == json!([{"name": "http", "port": 80, "targetPort": "http"}]), "{service}");
     ensure!(service["spec"]["ipFamilyPolicy"] == "PreferDualStack", "{service}");
     let role = object(&objects, "Role", "etcd-sync")?;
-    ensure!(role["rules"][1]["resourceNames"] == json!(["etcd-sync-mirror"]), "{role}");
+    let leases = json!({"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"]});
+    let mut own = leases.clone();
+    own["resourceNames"] = json!(["etcd-sync-mirror"]);
+    own["verbs"] = json!(["get", "update"]);
+    ensure!(role["rules"] == json!([leases, own]), "{role}");
     let deployment = object(&objects, "Deployment", "etcd-sync")?.to_string();
     for secret in ["remote-etcd-ca", "remote-etcd-client"] {
         ensure!(deployment.contains(&format!("\"name\":\"{secret}\"")), "{secret}: {deployment}");
@@ -177,6 +181,19 @@ fn the_dashboard_asks_for_metrics_that_there_are() -> Result<()> {
     ensure!(names.len() > 10, "{names:?}");
     let unknown: Vec<&&str> = names.iter().filter(|name| !page.contains(&format!("| `{name}` |"))).collect();
     ensure!(unknown.is_empty(), "docs/metrics.md knows no {unknown:?}");
+    Ok(())
+}
+
+#[test]
+fn it_renders_for_every_kubernetes_that_it_names() -> Result<()> {
+    let helm = Helm::new()?;
+    for (version, newer) in [("1.25.0", false), ("1.27.0", true), ("1.36.3-gke.1", true)] {
+        let objects = helm.render(NAMESPACE, &[VIP, &format!("--kube-version={version}")])?;
+        let budget = &object(&objects, "PodDisruptionBudget", "etcd-sync")?["spec"];
+        ensure!(budget["unhealthyPodEvictionPolicy"].is_string() == newer, "{version}: {budget}");
+    }
+    let told = helm.refusal(&[VIP, "--kube-version=1.24.9"])?;
+    ensure!(told.contains("kubeVersion"), "{told}");
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! The chart on real API servers: held against their schemas, applied, installed, upgraded, uninstalled.
 
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use etcd_sync_integration::tools::KubernetesVersion;
@@ -34,7 +34,11 @@ async fn everything(version: KubernetesVersion) -> Result<()> {
         a_release_comes_and_goes(&stage).await.context("release")?;
         anyhow::Ok(())
     };
-    told.await.with_context(|| stage.plane.tail())
+    let told = told.await;
+    if told.is_err() {
+        eprintln!("{}", stage.plane.tail());
+    }
+    told
 }
 
 /// Each values file in a namespace of its own: kubeconform, a dry run, and for real.
@@ -99,6 +103,7 @@ async fn restricted_pods_are_admitted(stage: &Stage) -> Result<()> {
 /// Install, upgrade, uninstall, with the Secrets that people and the Job make.
 async fn a_release_comes_and_goes(stage: &Stage) -> Result<()> {
     let (helm, api) = (Helm::new()?, stage.plane.api());
+    let place = |group: &str, kind: &str, name: &str| format!("/{group}/namespaces/{NAMESPACE}/{kind}/{name}");
     stage.namespace(NAMESPACE, &json!({})).await?;
     // The last is what the Job, whose node is played here, would make.
     let secrets = ["remote-etcd-ca", "remote-etcd-client", "etcd-sync-standby-etcd"];
@@ -107,7 +112,20 @@ async fn a_release_comes_and_goes(stage: &Stage) -> Result<()> {
         api.create(&json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata})).await?;
     }
 
-    let notes = release(stage, &helm, "install", &[VIP]).await?;
+    // What the clusters lack is told while somebody looks, and the next try goes on from there.
+    let (output, job) =
+        (release(stage, &helm, &["install"], &[VIP], 1).await?, place("apis/batch/v1", "jobs", "etcd-sync-bootstrap"));
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(
+        !output.status.success() && told.contains("etcd-sync-bootstrap"),
+        "it takes what the bootstrap Job refuses: {told}"
+    );
+    let failed = api.need(&job).await?["status"].to_string();
+    ensure!(failed.contains("PodFailurePolicy"), "another try was made: {failed}");
+    ensure!(api.get(&place("apis/apps/v1", "deployments", "etcd-sync")).await?.is_none(), "it runs all the same");
+
+    let output = release(stage, &helm, &["upgrade", "--install"], &[VIP], 0).await?;
+    let notes = String::from_utf8(succeeded(output)?.stdout)?;
     for told in [
         "svc=$(kubectl -n cpaas-system get svc etcd-sync-monitor -o jsonpath='{.spec.clusterIP}')",
         "curl http://$svc/check",
@@ -117,7 +135,6 @@ async fn a_release_comes_and_goes(stage: &Stage) -> Result<()> {
     ] {
         ensure!(notes.contains(told), "the notes lack {told:?}:\n{notes}");
     }
-    let place = |group: &str, kind: &str, name: &str| format!("/{group}/namespaces/{NAMESPACE}/{kind}/{name}");
     let deployment = api.need(&place("apis/apps/v1", "deployments", "etcd-sync")).await?;
     api.need(&place("apis/apps/v1", "deployments", "etcd-sync-monitor")).await?;
     let service = api.need(&place("api/v1", "services", "etcd-sync-monitor")).await?;
@@ -137,13 +154,12 @@ async fn a_release_comes_and_goes(stage: &Stage) -> Result<()> {
         ensure!(api.get(&place(group, kind, "etcd-sync-bootstrap")).await?.is_none(), "the hook's {kind} stays");
     }
 
-    release(stage, &helm, "upgrade", &[VIP, "--set=detail=true"]).await?;
+    succeeded(release(stage, &helm, &["upgrade"], &[VIP, "--set=detail=true"], 0).await?)?;
     let upgraded = api.need(&place("apis/apps/v1", "deployments", "etcd-sync")).await?;
     ensure!(upgraded["metadata"]["uid"] == deployment["metadata"]["uid"], "the Deployment was made anew");
     ensure!(upgraded["metadata"]["generation"] != deployment["metadata"]["generation"], "the pods are not rolled");
 
-    let output = helm.run(&with_access(stage, &["uninstall", "etcd-sync"]).each())?;
-    ensure!(output.status.success(), "helm uninstall: {}", String::from_utf8_lossy(&output.stderr));
+    succeeded(helm.run(&with_access(stage, &["uninstall", "etcd-sync"]).each())?)?;
     for name in secrets {
         api.need(&place("api/v1", "secrets", name)).await?;
     }
@@ -160,18 +176,21 @@ async fn a_release_comes_and_goes(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-/// `helm install` or `upgrade`, while somebody plays the node. Returns what it prints.
-async fn release(stage: &Stage, helm: &Helm, verb: &str, args: &[&str]) -> Result<String> {
+/// `helm install` or `upgrade`, while somebody plays the node, where the bootstrap Job's program ends with `code`.
+async fn release(stage: &Stage, helm: &Helm, verb: &[&str], args: &[&str], code: u8) -> Result<Output> {
     let chart = file(CHART);
-    let fixed = [verb, "etcd-sync", &chart.to_string_lossy(), "--timeout=90s"];
-    let all = with_access(stage, &[&fixed, args].concat());
+    let fixed = ["etcd-sync", &chart.to_string_lossy(), "--timeout=90s"];
+    let all = with_access(stage, &[verb, &fixed, args].concat());
     let mut command = tokio::process::Command::from(helm.command(&all.each())?);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn()?;
-    let (pod, output) = tokio::join!(stage.let_bootstrap_succeed(NAMESPACE), child.wait_with_output());
-    let output = output?;
-    ensure!(output.status.success(), "helm {verb}: {}", String::from_utf8_lossy(&output.stderr));
+    let (pod, output) = tokio::join!(stage.end_bootstrap(NAMESPACE, code), child.wait_with_output());
     ensure!(pod?["spec"]["serviceAccountName"] == "etcd-sync-bootstrap");
-    Ok(String::from_utf8(output.stdout)?)
+    Ok(output?)
+}
+
+fn succeeded(output: Output) -> Result<Output> {
+    ensure!(output.status.success(), "helm: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(output)
 }
 
 /// The arguments with the way to the API server.
@@ -203,7 +222,9 @@ async fn the_rights_are_the_least(stage: &Stage) -> Result<()> {
     }
     for (verb, what) in [
         ("update", "leases.coordination.k8s.io/another"),
+        ("get", "leases.coordination.k8s.io/another"),
         ("list", "leases.coordination.k8s.io"),
+        ("patch", "leases.coordination.k8s.io/etcd-sync-mirror"),
         ("delete", "leases.coordination.k8s.io/etcd-sync-mirror"),
         ("get", "secrets/remote-etcd-client"),
         ("list", "secrets"),

@@ -53,8 +53,8 @@ impl Stage {
         .await
     }
 
-    /// Plays the node of the bootstrap Job's next pod: it runs and succeeds. Returns the pod.
-    pub async fn let_bootstrap_succeed(&self, namespace: &str) -> Result<Value> {
+    /// Plays the node of the bootstrap Job's next pod: its program ends with `code`. Returns the pod.
+    pub async fn end_bootstrap(&self, namespace: &str, code: u8) -> Result<Value> {
         let pods = format!("/api/v1/namespaces/{namespace}/pods?labelSelector=app%3Detcd-sync-bootstrap");
         let found = std::sync::Mutex::new(Value::Null);
         await_until("the bootstrap Job has a pod", WAIT, || async {
@@ -74,7 +74,13 @@ impl Stage {
         let pod = found.into_inner().unwrap_or_default();
         let name = pod["metadata"]["name"].as_str().unwrap_or_default();
         let path = format!("/api/v1/namespaces/{namespace}/pods/{name}/status");
-        self.plane.api().patch(&path, &json!({"status": {"phase": "Succeeded"}})).await?;
+        let container = json!({
+            "name": "bootstrap", "image": "played", "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"terminated": {"exitCode": code}},
+        });
+        let phase = if code == 0 { "Succeeded" } else { "Failed" };
+        let status = json!({"status": {"phase": phase, "containerStatuses": [container]}});
+        self.plane.api().patch(&path, &status).await?;
         Ok(pod)
     }
 
