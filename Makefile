@@ -15,7 +15,7 @@ WEB := $(wildcard tests/e2e-web/*.mjs)
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: build
 build: require-rust ## Build the release programs into target/release

@@ -92,8 +92,8 @@ fn the_form_has_the_six_parameters_in_three_languages() -> Result<()> {
             // The form, the plugin and the chart agree.
             ensure!(config[key] == chart[key], "{key}: the chart's default is another one");
             if let Some(default) = value("com.tectonic.default") {
-                let written = config[key].to_string();
-                ensure!(default == written, "{key}: the form's default is another one");
+                let known = config[key].to_string();
+                ensure!(default == known, "{key}: the form's default is another one");
             }
         }
     }
