@@ -3,6 +3,7 @@
 
 pub mod args;
 pub mod config;
+pub mod listen;
 pub mod logging;
 pub mod metrics;
 mod start;

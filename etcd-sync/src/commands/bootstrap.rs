@@ -14,11 +14,21 @@ use super::{Outcome, print, refused};
 use crate::cluster::Cluster;
 use crate::preflight;
 
+/// The EncryptionConfiguration of a cluster that encrypts nothing: the pods are given some file in any case.
+const NOTHING: &str = "\
+apiVersion: apiserver.config.k8s.io/v1
+kind: EncryptionConfiguration
+resources:
+- resources: ['*.*']
+  providers:
+  - identity: {}
+";
+
 /// Files for a Secret: its keys, and where each file is.
 type Files<'a> = Vec<(&'static str, Option<&'a Path>, &'static str)>;
 
 /// Makes the Secrets, then looks at both clusters. Exit code 1: something would hold the copy.
-pub async fn run(config: Config, options: BootstrapConfig) -> Result<Outcome> {
+pub async fn run(mut config: Config, options: BootstrapConfig) -> Result<Outcome> {
     if let Some(secret) = &options.standby_secret {
         let files = config.standby.files();
         let files = vec![
@@ -28,11 +38,20 @@ pub async fn run(config: Config, options: BootstrapConfig) -> Result<Outcome> {
         ];
         fill(&config, &options, secret, files).await?;
     }
-    if let Some(secret) = &options.encryption_secret
-        && let Some(file) = config.encryption_config.as_deref().filter(|file| file.exists())
-    {
-        let files = vec![("encryption-provider.conf", Some(file), "--encryption-config")];
-        fill(&config, &options, secret, files).await?;
+    if let Some(secret) = &options.encryption_secret {
+        let file = config.encryption_config.clone().filter(|file| file.exists());
+        let (key, flag) = ("encryption-provider.conf", "--encryption-config");
+        match file.as_deref() {
+            Some(file) => fill(&config, &options, secret, vec![(key, Some(file), flag)]).await?,
+            None => {
+                print(
+                    "This node has no file of --encryption-config: it is taken for a cluster that encrypts nothing.\n",
+                );
+                put(&config, &options, secret, BTreeMap::from([(key.to_owned(), NOTHING.as_bytes().to_vec())])).await?;
+            }
+        }
+        // What is encrypted all the same is found by the preflight.
+        config.encryption_config = file;
     }
     if options.skip_preflight {
         return Ok(Outcome::Success);
@@ -57,17 +76,26 @@ pub async fn run(config: Config, options: BootstrapConfig) -> Result<Outcome> {
 }
 
 async fn fill(config: &Config, options: &BootstrapConfig, secret: &str, files: Files<'_>) -> Result<()> {
-    let Some(namespace) = &options.namespace else {
-        bail!(
-            "a Secret can only be made by a pod, in its own namespace: run this in the cluster, with POD_NAMESPACE set"
-        );
-    };
     let mut content = BTreeMap::new();
     for (key, file, flag) in files {
         let file = file.with_context(|| format!("{flag} is missing: the Secret {secret} is made of its file"))?;
         let bytes = std::fs::read(file).with_context(|| format!("cannot read {} ({flag})", file.display()))?;
         content.insert(key.to_owned(), bytes);
     }
+    put(config, options, secret, content).await
+}
+
+async fn put(
+    config: &Config,
+    options: &BootstrapConfig,
+    secret: &str,
+    content: BTreeMap<String, Vec<u8>>,
+) -> Result<()> {
+    let Some(namespace) = &options.namespace else {
+        bail!(
+            "a Secret can only be made by a pod, in its own namespace: run this in the cluster, with POD_NAMESPACE set"
+        );
+    };
     let cluster =
         Cluster::standby(&config.api_servers).await?.context("the API server of this cluster is not known")?;
     let what = match write(&cluster, namespace, secret, content).await? {

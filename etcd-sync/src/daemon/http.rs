@@ -9,7 +9,6 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 use etcd_sync_program::metrics::CONTENT_TYPE;
-use tokio::net::TcpListener;
 use tracing::info;
 
 use super::health::Health;
@@ -22,7 +21,7 @@ struct Server {
 
 /// Listens until the process ends.
 pub async fn serve(listen: SocketAddr, health: Arc<Health>) -> Result<()> {
-    let listener = TcpListener::bind(listen)
+    let listener = etcd_sync_program::listen::bind(listen)
         .await
         .with_context(|| format!("cannot listen on {listen}: give a free address with --listen ADDR:PORT"))?;
     info!(address = %listener.local_addr()?, "serving /healthz, /readyz and /metrics");

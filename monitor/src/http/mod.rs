@@ -8,8 +8,6 @@ mod query;
 mod rendered;
 mod token;
 
-use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +21,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use etcd_sync_program::Stop;
 use etcd_sync_program::config::{Config, MonitorConfig};
-use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tracing::info;
 
@@ -38,9 +35,6 @@ const PAGES_MAX: usize = 100;
 
 /// What is under way at the end may take so long.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// EAFNOSUPPORT: a kernel without IPv6.
-const NO_IPV6: i32 = 97;
 
 /// Nothing but this server's own files and answers; no inline script or style.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
@@ -61,7 +55,7 @@ struct Server {
 /// Answers until the process should end.
 pub async fn serve(config: Arc<Config<MonitorConfig>>, board: Arc<Board>, checks: Checks, stop: Stop) -> Result<()> {
     let listen = config.command.listen;
-    let listener = bind(listen)
+    let listener = etcd_sync_program::listen::bind(listen)
         .await
         .with_context(|| format!("cannot listen on {listen}: give a free address with --listen ADDR:PORT"))?;
     info!(address = %listener.local_addr()?, "serving /, /check, /metrics, /healthz and /readyz");
@@ -87,16 +81,6 @@ pub async fn serve(config: Arc<Config<MonitorConfig>>, board: Arc<Board>, checks
     tokio::select! {
         ended = axum::serve(listener, router).with_graceful_shutdown(graceful) => ended.context("the listener failed"),
         () = async { late.wanted().await; tokio::time::sleep(DRAIN_TIMEOUT).await } => Ok(()),
-    }
-}
-
-/// On a host without IPv6, "every address" is every IPv4 address.
-async fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
-    match TcpListener::bind(listen).await {
-        Err(error) if error.raw_os_error() == Some(NO_IPV6) && listen.ip() == Ipv6Addr::UNSPECIFIED => {
-            TcpListener::bind((Ipv4Addr::UNSPECIFIED, listen.port())).await
-        }
-        bound => bound,
     }
 }
 

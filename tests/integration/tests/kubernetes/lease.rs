@@ -144,6 +144,14 @@ async fn bootstrap_puts_the_hosts_files_into_secrets_and_looks_at_both_clusters(
     let again = bootstrap(&["--encryption-secret=encryption", "--skip-preflight"]).await?;
     ensure!(again.stdout.contains("renewed"), "{again:?}");
 
+    // A node without the file: a cluster that encrypts nothing.
+    std::fs::remove_file(&encryption)?;
+    let without = bootstrap(&["--encryption-secret=encryption"]).await?;
+    ensure!(without.code == Some(0) && without.stdout.contains("encrypts nothing"), "{without:?}");
+    let secret = plane.api().need("/api/v1/namespaces/cpaas-system/secrets/encryption").await?;
+    ensure!(secret["data"]["encryption-provider.conf"].is_string(), "the pods would find no file");
+    std::fs::write(&encryption, config)?;
+
     // Somebody else's is left alone; what is not there is named; a right that is missing too.
     let foreign =
         json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "foreign", "namespace": NAMESPACE } });
