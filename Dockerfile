@@ -1,5 +1,5 @@
-# Both programs, static, and nothing else: no shell, no package. Reproducible: the lock file, the toolchain's version and the
-# folder are pinned, and no time or host gets in.
+# Both programs, static, and nothing else: no shell, no package. The lock file, the toolchain's version and the folder are the same in
+# every build; pin the digest of the first image where the bytes must be, too.
 FROM rust:1.95-alpine AS build
 RUN apk add --no-cache musl-dev
 WORKDIR /src

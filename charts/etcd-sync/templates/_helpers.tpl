@@ -17,7 +17,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end }}
 
 {{- define "etcd-sync.pullSecrets" -}}
-{{- with .Values.global.imagePullSecrets }}
+{{- with concat (.Values.global.imagePullSecrets | default list) (dig "registry" "imagePullSecrets" list .Values.global) }}
 imagePullSecrets:
 {{- range . }}
   - name: {{ kindIs "string" . | ternary . (get (kindIs "map" . | ternary . dict) "name") }}
@@ -52,7 +52,9 @@ imagePullSecrets:
 
 {{/* Whether the bootstrap Job writes the Secret of the standby's certificates: "true" or nothing. */}}
 {{- define "etcd-sync.fromHost" -}}
-{{- if eq .Values.standby.certificates "host" }}true{{ end }}
+{{- if eq .Values.standby.certificates "host" }}
+{{- if not .Values.bootstrap.enabled }}{{ fail "bootstrap.enabled=false: then nobody copies the node's certificates; give standby.certificates=secret, and the Secret" }}{{ end -}}
+true{{ end }}
 {{- end }}
 
 {{/* Whether it writes the encryption configuration, too. */}}
@@ -111,7 +113,7 @@ imagePullSecrets:
 {{- range $key, $value := .Values.config }}
 {{- if not (regexMatch "^[a-z0-9]+(-[a-z0-9]+)*$" $key) }}{{ fail (printf "config.%s: expected the name of a flag without the dashes in front of it" $key) }}{{ end }}
 {{- if has $key (list "config" "listen" "holder") }}{{ fail (printf "config.%s: the pods have this flag from the chart, and cannot have another" $key) }}{{ end }}
-{{- if hasKey $config $key }}{{ fail (printf "config.%s: the chart sets this flag itself, from a value of its own" $key) }}{{ end }}
+{{- if or (hasKey $config $key) (eq $key "standby-endpoints") }}{{ fail (printf "config.%s: the chart sets this flag itself, from a value of its own" $key) }}{{ end }}
 {{- $_ := set $config $key $value }}
 {{- end -}}
 {{ toYaml $config }}

@@ -25,7 +25,7 @@ pub enum Written {
     Foreign,
 }
 
-/// Puts files into a Secret. The namespace is the one given.
+/// Puts files into a Secret. One that is there already keeps its content unless `renew`.
 ///
 /// # Errors
 /// The API server refuses, or does not answer.
@@ -34,6 +34,7 @@ pub async fn write(
     namespace: &str,
     name: &str,
     files: BTreeMap<String, Vec<u8>>,
+    renew: bool,
 ) -> Result<Written, Error> {
     let api: Api<Secret> = Api::namespaced(cluster.client(), namespace);
     let data: BTreeMap<String, ByteString> = files.into_iter().map(|(name, file)| (name, ByteString(file))).collect();
@@ -52,7 +53,7 @@ pub async fn write(
         {
             Ok(Written::Foreign)
         }
-        Some(found) if found.data.as_ref() == Some(&data) => Ok(Written::Unchanged),
+        Some(found) if found.data.as_ref() == Some(&data) || !renew => Ok(Written::Unchanged),
         Some(found) => {
             let secret = Secret { data: Some(data), ..found };
             cluster.ask(&what, api.replace(name, &PostParams::default(), &secret)).await?;

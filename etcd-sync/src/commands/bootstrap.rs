@@ -2,7 +2,7 @@
 //! they need of it is put into Secrets; and what would hold a copy is told while the installer still looks.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use etcd_sync_cluster::secrets::{Written, write};
@@ -39,7 +39,12 @@ pub async fn run(mut config: Config, options: BootstrapConfig) -> Result<Outcome
         fill(&config, &options, secret, files).await?;
     }
     if let Some(secret) = &options.encryption_secret {
-        let file = config.encryption_config.clone().filter(|file| file.exists());
+        let named = config.encryption_config.take();
+        let there = |file: &PathBuf| file.try_exists().with_context(|| format!("cannot look for {}", file.display()));
+        let file = match named {
+            Some(file) if there(&file)? => Some(file),
+            _ => None,
+        };
         let (key, flag) = ("encryption-provider.conf", "--encryption-config");
         match file.as_deref() {
             Some(file) => fill(&config, &options, secret, vec![(key, Some(file), flag)]).await?,
@@ -47,7 +52,9 @@ pub async fn run(mut config: Config, options: BootstrapConfig) -> Result<Outcome
                 print(
                     "This node has no file of --encryption-config: it is taken for a cluster that encrypts nothing.\n",
                 );
-                put(&config, &options, secret, BTreeMap::from([(key.to_owned(), NOTHING.as_bytes().to_vec())])).await?;
+                let content = BTreeMap::from([(key.to_owned(), NOTHING.as_bytes().to_vec())]);
+                // Another node may have had it: what the pods read now is not taken from them.
+                put(&config, &options, secret, content, false).await?;
             }
         }
         // What is encrypted all the same is found by the preflight.
@@ -82,7 +89,7 @@ async fn fill(config: &Config, options: &BootstrapConfig, secret: &str, files: F
         let bytes = std::fs::read(file).with_context(|| format!("cannot read {} ({flag})", file.display()))?;
         content.insert(key.to_owned(), bytes);
     }
-    put(config, options, secret, content).await
+    put(config, options, secret, content, true).await
 }
 
 async fn put(
@@ -90,6 +97,7 @@ async fn put(
     options: &BootstrapConfig,
     secret: &str,
     content: BTreeMap<String, Vec<u8>>,
+    renew: bool,
 ) -> Result<()> {
     let Some(namespace) = &options.namespace else {
         bail!(
@@ -98,10 +106,10 @@ async fn put(
     };
     let cluster =
         Cluster::standby(&config.api_servers).await?.context("the API server of this cluster is not known")?;
-    let what = match write(&cluster, namespace, secret, content).await? {
+    let what = match write(&cluster, namespace, secret, content, renew).await? {
         Written::Created => "made",
         Written::Updated => "renewed",
-        Written::Unchanged => "as it should be",
+        Written::Unchanged => "stays as it is",
         Written::Foreign => "somebody else's, and left as it is: delete it to have it made anew",
     };
     print(&format!("Secret {namespace}/{secret}: {what}\n"));

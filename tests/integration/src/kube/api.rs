@@ -21,6 +21,8 @@ use super::files::Files;
 
 /// Longest wait for an answer: a busy machine, and finalizers that a foreground deletion waits for are not awaited.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// Between two tries of a request that came too early.
+const BUSY_PAUSE: Duration = Duration::from_millis(200);
 
 /// The client. Requests share one connection; a broken one is made anew by the next request.
 pub struct Api {
@@ -77,7 +79,19 @@ impl Api {
         self.request_as(method, path, "application/json", body).await
     }
 
+    /// An API server that asks for patience ("storage is (re)initializing") is asked again, as every client does.
     async fn request_as(&self, method: &str, path: &str, accept: &str, body: Option<&Value>) -> Result<Answer> {
+        let deadline = tokio::time::Instant::now() + TIMEOUT;
+        loop {
+            let answer = self.send(method, path, accept, body).await?;
+            if answer.status != 429 || tokio::time::Instant::now() > deadline {
+                return Ok(answer);
+            }
+            tokio::time::sleep(BUSY_PAUSE).await;
+        }
+    }
+
+    async fn send(&self, method: &str, path: &str, accept: &str, body: Option<&Value>) -> Result<Answer> {
         let content = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
         let bytes = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
         let request = hyper::Request::builder().method(method).uri(format!("https://127.0.0.1:{}{path}", self.port));

@@ -217,3 +217,48 @@ fn config(objects: &[Value]) -> Result<Value> {
     }
     Ok(serde_saphyr::from_str(text)?)
 }
+
+#[test]
+fn the_services_lead_to_what_the_pods_listen_on() -> Result<()> {
+    let objects = Helm::new()?.render(NAMESPACE, &["--set=active_cluster_vip=192.0.2.10"])?;
+    for app in ["etcd-sync", "etcd-sync-monitor"] {
+        let (service, template) =
+            (object(&objects, "Service", app)?, &object(&objects, "Deployment", app)?["spec"]["template"]);
+        let selector = service["spec"]["selector"].as_object().context("a Service selects")?;
+        ensure!(!selector.is_empty(), "{app} selects everything");
+        for (label, value) in selector {
+            ensure!(&template["metadata"]["labels"][label] == value, "{app}: no pod has {label}={value}");
+        }
+        let container = &template["spec"]["containers"][0];
+        let named = service["spec"]["ports"][0]["targetPort"].as_str().context("a port has a name")?;
+        let port = container["ports"].as_array().into_iter().flatten().find(|port| port["name"] == named);
+        let port = port.with_context(|| format!("{app}: no port {named}"))?["containerPort"].to_string();
+        let listen = container["env"].as_array().into_iter().flatten().find(|env| env["name"] == "ETCD_SYNC_LISTEN");
+        let listen = listen.and_then(|env| env["value"].as_str()).context("it is told where to listen")?;
+        ensure!(listen.ends_with(&format!(":{port}")), "{app} listens on {listen}, the Service asks {port}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_slow_comparison_raises_no_alarm() -> Result<()> {
+    let helm = Helm::new()?;
+    let known = "--api-versions=monitoring.coreos.com/v1/PrometheusRule";
+    for (minutes, window) in [(1, "[10m]"), (60, "[125m]")] {
+        let interval = format!("--set=monitor_check_interval={minutes}");
+        let objects = helm.render(NAMESPACE, &["--set=active_cluster_vip=192.0.2.10", known, &interval])?;
+        let rules = object(&objects, "PrometheusRule", "etcd-sync")?["spec"].to_string();
+        ensure!(rules.contains(&format!("unknown\\\"}}{window}")), "{minutes}: {rules}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_platform_s_pull_secrets_are_taken_too() -> Result<()> {
+    let values =
+        ["--set=global.imagePullSecrets={one}", "--set=global.registry.imagePullSecrets={global-registry-auth}"];
+    let objects = Helm::new()?.render(NAMESPACE, &[&["--set=active_cluster_vip=192.0.2.10"], &values[..]].concat())?;
+    let secrets = &object(&objects, "Deployment", "etcd-sync")?["spec"]["template"]["spec"]["imagePullSecrets"];
+    ensure!(*secrets == json!([{"name": "one"}, {"name": "global-registry-auth"}]), "{secrets}");
+    Ok(())
+}

@@ -139,7 +139,7 @@ async fn bootstrap_puts_the_hosts_files_into_secrets_and_looks_at_both_clusters(
     let secret = plane.api().need("/api/v1/namespaces/cpaas-system/secrets/encryption").await?;
     ensure!(secret["data"]["encryption-provider.conf"].is_string(), "it holds nothing");
     let again = bootstrap(&["--encryption-secret=encryption", "--skip-preflight"]).await?;
-    ensure!(again.stdout.contains("as it should be") && !again.stdout.contains("pass"), "{again:?}");
+    ensure!(again.stdout.contains("stays as it is") && !again.stdout.contains("pass"), "{again:?}");
     std::fs::write(&encryption, format!("{config}# renewed\n"))?;
     let again = bootstrap(&["--encryption-secret=encryption", "--skip-preflight"]).await?;
     ensure!(again.stdout.contains("renewed"), "{again:?}");
@@ -148,8 +148,11 @@ async fn bootstrap_puts_the_hosts_files_into_secrets_and_looks_at_both_clusters(
     std::fs::remove_file(&encryption)?;
     let without = bootstrap(&["--encryption-secret=encryption"]).await?;
     ensure!(without.code == Some(0) && without.stdout.contains("encrypts nothing"), "{without:?}");
-    let secret = plane.api().need("/api/v1/namespaces/cpaas-system/secrets/encryption").await?;
-    ensure!(secret["data"]["encryption-provider.conf"].is_string(), "the pods would find no file");
+    let kept = plane.api().need("/api/v1/namespaces/cpaas-system/secrets/encryption").await?;
+    ensure!(kept["data"] != secret["data"] && without.stdout.contains("stays as it is"), "the keys were taken away");
+    plane.api().delete("/api/v1/namespaces/cpaas-system/secrets/encryption").await?;
+    let without = bootstrap(&["--encryption-secret=encryption"]).await?;
+    ensure!(without.code == Some(0) && without.stdout.contains("encryption: made"), "{without:?}");
     std::fs::write(&encryption, config)?;
 
     // Somebody else's is left alone; what is not there is named; a right that is missing too.
