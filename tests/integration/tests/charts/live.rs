@@ -31,6 +31,7 @@ async fn everything(version: KubernetesVersion) -> Result<()> {
         every_rendering_is_valid(&stage, &schemas, version).await.context("renderings")?;
         plugin::is_valid(&stage, &schemas).await.context("plugin")?;
         restricted_pods_are_admitted(&stage).await.context("pod security")?;
+        the_drill_of_the_documents_is_taken(&stage).await.context("docs/drills.md")?;
         a_release_comes_and_goes(&stage).await.context("release")?;
         anyhow::Ok(())
     };
@@ -100,11 +101,33 @@ async fn restricted_pods_are_admitted(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
+/// The CronJob and its rights, as people copy them.
+async fn the_drill_of_the_documents_is_taken(stage: &Stage) -> Result<()> {
+    stage.namespace(NAMESPACE, &json!({})).await?;
+    let helm = Helm::new()?;
+    let file = helm.values("drill.yaml", &crate::contract::drill_text()?)?;
+    stage.apply(&file, &[]).await?;
+    let account = format!("--as=system:serviceaccount:{NAMESPACE}:etcd-sync-drill");
+    for (verb, what, namespace, may) in [
+        ("list", "secrets", "kube-system", true),
+        ("create", "pods/exec", NAMESPACE, true),
+        ("get", "pods/exec", "kube-system", false),
+        ("get", "services/proxy", "kube-system", false),
+        ("delete", "pods", "kube-system", false),
+    ] {
+        let (resource, part) = what.split_once('/').unwrap_or((what, ""));
+        let part = format!("--subresource={part}");
+        // It ends with 1 for a no.
+        let told = stage.plane.kubectl(&["auth", "can-i", verb, resource, &part, "-n", namespace, &account]).await;
+        ensure!(told.is_ok() == may, "{verb} {what} in {namespace}: {told:?}");
+    }
+    Ok(())
+}
+
 /// Install, upgrade, uninstall, with the Secrets that people and the Job make.
 async fn a_release_comes_and_goes(stage: &Stage) -> Result<()> {
     let (helm, api) = (Helm::new()?, stage.plane.api());
     let place = |group: &str, kind: &str, name: &str| format!("/{group}/namespaces/{NAMESPACE}/{kind}/{name}");
-    stage.namespace(NAMESPACE, &json!({})).await?;
     // The last is what the Job, whose node is played here, would make.
     let secrets = ["remote-etcd-ca", "remote-etcd-client", "etcd-sync-standby-etcd"];
     for name in secrets {
