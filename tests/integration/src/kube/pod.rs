@@ -188,6 +188,12 @@ impl Files<'_> {
             ensure!(described["optional"] == true, "{kind} {name} is not there");
             return Ok(());
         };
+        // As kubelet: a pod whose key is missing never starts.
+        for item in described["items"].as_array().into_iter().flatten() {
+            let key = text(item, "key")?;
+            let there = object["data"][&key].is_string() || described["optional"] == true;
+            ensure!(there, "{kind} {name} has no key {key}");
+        }
         let mode = described["defaultMode"].as_u64().or(mode).unwrap_or(0o644);
         for (key, value) in object["data"].as_object().into_iter().flatten() {
             let items = described["items"].as_array();
