@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use etcd_sync_integration::compare::await_true;
+use etcd_sync_integration::compare::{await_true, await_until};
 use etcd_sync_integration::etcd::{Cluster, ClusterOptions};
 use etcd_sync_integration::kube::{ControlPlane, PlaneOptions, path};
 use etcd_sync_integration::tools::{EtcdVersion, KubernetesVersion};
@@ -51,8 +51,12 @@ async fn serves(version: KubernetesVersion, etcd: EtcdVersion) -> Result<()> {
     let events = plane.audit()?;
     let event = events.iter().find(|event| event.is_collected()).context("the audit log does not tell")?;
     ensure!((event.resource.as_str(), event.name.as_str()) == ("configmaps", "dependent"), "{event:?}");
-    let names = plane.kubectl(&["get", "configmaps", "-n", "apps", "-o", "name"]).await?;
-    ensure!(names.trim() == "configmap/kube-root-ca.crt", "{names}");
+    // A controller makes this one, in its own time.
+    await_until("only the cluster's own authorities are left", WAIT, || async {
+        let names = plane.kubectl(&["get", "configmaps", "-n", "apps", "-o", "name"]).await?;
+        Ok((names.trim() != "configmap/kube-root-ca.crt").then_some(names))
+    })
+    .await?;
     Ok(())
 }
 
