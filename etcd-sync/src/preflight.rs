@@ -10,8 +10,9 @@ use etcd_sync_core::object::header;
 use etcd_sync_core::object_key::ObjectKey;
 use etcd_sync_core::preflight::{Facts, Member, Opens, PrefixFact, Sample};
 use etcd_sync_core::scope::Scope;
-use etcd_sync_program::config::ApiServers;
+use etcd_sync_program::config::{ApiServers, Config};
 use etcd_sync_store::encryption::Encryption;
+use etcd_sync_store::pair;
 use etcd_sync_store::{ENCRYPTED, Error, Etcd, Wanted, resource, version_warning};
 
 use crate::apiserver;
@@ -34,6 +35,14 @@ pub struct Pair<'a> {
     pub encryption: &'a Encryption,
     /// No synchronizer has ever written into this standby.
     pub first: bool,
+}
+
+impl<'a> Pair<'a> {
+    /// What a command's flags name.
+    pub fn new(config: &'a Config, pair: &'a pair::Pair, encryption: &'a Encryption, first: bool) -> Pair<'a> {
+        let (scope, api_servers) = (&*config.scope, &config.api_servers);
+        Pair { primary: &pair.primary, standby: &pair.standby, scope, api_servers, encryption, first }
+    }
 }
 
 /// Looks at both clusters, at everything at the same time.

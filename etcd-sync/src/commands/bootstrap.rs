@@ -65,14 +65,7 @@ pub async fn run(mut config: Config, options: BootstrapConfig) -> Result<Outcome
     }
     let (pair, encryption) = (config.pair()?, config.encryption()?);
     let record = Record::read(&pair.standby, &pair.keys).await.context("the standby's etcd cannot be read")?;
-    let looked_at = preflight::Pair {
-        primary: &pair.primary,
-        standby: &pair.standby,
-        scope: &config.scope,
-        api_servers: &config.api_servers,
-        encryption: &encryption,
-        first: record.checkpoint.is_none(),
-    };
+    let looked_at = preflight::Pair::new(&config, &pair, &encryption, record.checkpoint.is_none());
     let facts = preflight::facts(looked_at, false).await.context("the preflight is incomplete")?;
     let findings = judge(&facts);
     print(&text(&findings));

@@ -31,14 +31,7 @@ pub async fn run(config: Config, options: PlanConfig) -> Result<Outcome> {
     }
     let record = Record::read(&pair.standby, &pair.keys).await?;
     let checkpoint = record.checkpoint()?;
-    let looked_at = preflight::Pair {
-        primary: &pair.primary,
-        standby: &pair.standby,
-        scope: &config.scope,
-        api_servers: &config.api_servers,
-        encryption: &encryption,
-        first: checkpoint.is_none(),
-    };
+    let looked_at = preflight::Pair::new(&config, &pair, &encryption, checkpoint.is_none());
     let facts = preflight::facts(looked_at, false).await.context("the preflight is incomplete")?;
     let findings = judge(&facts);
     let moments = checkpoint.as_ref().map(|checkpoint| Moments {

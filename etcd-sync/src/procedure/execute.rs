@@ -123,11 +123,12 @@ pub async fn conduct(
 /// The journal cannot be written, or somebody else goes on with the run.
 async fn execute(
     context: &Context<'_>,
-    Begun { journal, run, .. }: Begun,
+    Begun { journal, mut run, .. }: Begun,
     take: impl AsyncFn(Step, &mut Journal) -> Result<Outcome>,
 ) -> Result<Run> {
     let Context { pair, procedure, .. } = context;
     let table = procedure.output == TableOutput::Table;
+    run.attempt(&procedure.by, context.called_ms);
     let mut journal = match journal {
         Some(mut journal) => {
             journal.change(|written| *written = run).await?;
@@ -138,7 +139,6 @@ async fn execute(
     if table {
         print("\n");
     }
-    journal.change(|run| run.attempt(&procedure.by, context.called_ms)).await?;
     if let Some(record) = steps::promoted_already(context, &mut journal).await?
         && table
     {

@@ -111,14 +111,8 @@ impl Etcds {
         encryption: &Encryption,
         purpose: For,
     ) -> (Vec<Finding>, Sides<bool>) {
-        let looked_at = preflight::Pair {
-            primary: &pair.primary,
-            standby: &pair.standby,
-            scope: &context.config.scope,
-            api_servers: &context.config.api_servers,
-            encryption,
-            first: self.standby.as_ref().is_ok_and(|standby| matches!(standby.checkpoint, Ok(None))),
-        };
+        let first = self.standby.as_ref().is_ok_and(|standby| matches!(standby.checkpoint, Ok(None)));
+        let looked_at = preflight::Pair::new(context.config, pair, encryption, first);
         let accept = context.readiness.accept_unproved_encryption;
         let unknown = Sides { primary: true, standby: true };
         if let Err(why) = &self.standby {

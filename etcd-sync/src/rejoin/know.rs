@@ -98,14 +98,7 @@ impl Rejoin<'_> {
 
     /// What would hold the copy is told before the role is changed.
     async fn preflight(&self) -> Result<Option<String>> {
-        let pair = preflight::Pair {
-            primary: &self.pair.primary,
-            standby: &self.pair.standby,
-            scope: &self.config.scope,
-            api_servers: &self.config.api_servers,
-            encryption: &self.encryption,
-            first: false,
-        };
+        let pair = preflight::Pair::new(self.config, &self.pair, &self.encryption, false);
         let facts = preflight::facts(pair, self.options.accept_unproved_encryption).await;
         Ok(refusal(&judge(&facts.context("the preflight is incomplete")?)))
     }

@@ -17,6 +17,7 @@ pub mod link;
 pub mod load;
 pub mod ports;
 pub mod process;
+pub mod saved_keys;
 pub mod terminal;
 pub mod tools;
 pub mod transcript;

@@ -142,11 +142,7 @@ async fn control_planes_with_other_keys_are_held_until_the_standby_has_the_right
 
     // Both API servers are asked, with a token and without one.
     let folder = tempfile::tempdir()?;
-    let request =
-        json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600}});
-    let token_path = "/api/v1/namespaces/kube-system/serviceaccounts/default/token";
-    let token = pair.standby.api().request("POST", token_path, Some(&request)).await?.json()?;
-    let token = token["status"]["token"].as_str().context("no token")?.to_owned();
+    let token = pair.standby.api().token("kube-system", "default").await?;
     std::fs::write(folder.path().join("token"), &token)?;
     std::fs::copy(pair.standby.authority_file(), folder.path().join("ca.crt"))?;
     let reach = [

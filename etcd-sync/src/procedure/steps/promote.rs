@@ -28,7 +28,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Promotes a standby that has everything, if nothing in scope was written to the primary since that was proved.
 pub async fn promote_drained(context: &Context<'_>, journal: &mut Journal) -> Result<Outcome> {
     let Proved { primary: proved, standby } = compared(journal).context("what was compared is not in the journal")?;
-    let outcome = promotion(context, How::Switchover, &journal.run().id, async |checkpoint: &Checkpoint| {
+    let outcome = promotion(context, How::Switchover, &journal.run().id, async |_: &Record, checkpoint: &Checkpoint| {
         if checkpoint.phase != Phase::Streaming || checkpoint.offset != 0 || checkpoint.revision < proved {
             return Ok(Err(
                 "the synchronizer copies anew: the standby stands for no single revision of the primary".into()
@@ -70,7 +70,7 @@ pub async fn promote_lost(context: &Context<'_>, despite: bool, journal: &mut Jo
     let id = journal.run().id.clone();
     let unchecked = journal.run().accepted.unchecked;
     let told = journal.run().loss.as_ref().and_then(|loss| loss.seen.clone());
-    let outcome = promotion(context, How::Failover, &id, async |checkpoint: &Checkpoint| {
+    let outcome = promotion(context, How::Failover, &id, async |record: &Record, checkpoint: &Checkpoint| {
         if let Some(why) = unfit(checkpoint, unchecked) {
             return Ok(Err(why));
         }
@@ -78,8 +78,7 @@ pub async fn promote_lost(context: &Context<'_>, despite: bool, journal: &mut Jo
             return Ok(Ok(()));
         }
         // It may have come back since it was looked at: to us, or to the synchronizer.
-        let seen = context.record().await?.primary_seen;
-        if seen != told {
+        if record.primary_seen != told {
             return Ok(Err(
                 "the synchronizer hears the primary again: stop it, or give this run up (`etcd-sync journal \
                            --abandon`)"
@@ -153,12 +152,12 @@ async fn told_loss(context: &Context<'_>, journal: &mut Journal) -> Result<()> {
     Ok(())
 }
 
-/// Promotes, unless this run has done so already. `may` judges the checkpoint that the transaction is then bound to.
+/// Promotes, unless this run has done so already. `may` judges the record, and the checkpoint in it that the transaction is then bound to.
 async fn promotion(
     context: &Context<'_>,
     how: How,
     run: &str,
-    mut may: impl AsyncFnMut(&Checkpoint) -> Result<Result<(), String>>,
+    mut may: impl AsyncFnMut(&Record, &Checkpoint) -> Result<Result<(), String>>,
 ) -> Result<Outcome> {
     let (standby, keys) = (&context.pair.standby, &context.pair.keys);
     let mut trouble = "the standby's record keeps changing, so the promotion could not be bound to it".to_owned();
@@ -173,7 +172,7 @@ async fn promotion(
             }
         }
         let checkpoint = record.checkpoint()?.context("nothing was ever synchronized into this standby")?;
-        if let Err(why) = may(&checkpoint).await? {
+        if let Err(why) = may(&record, &checkpoint).await? {
             return Ok(Outcome::Failed(why));
         }
         let Checkpoint { primary, revision, offset, phase, .. } = checkpoint;

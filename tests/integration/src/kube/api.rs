@@ -12,7 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio_rustls::TlsConnector;
@@ -142,6 +142,36 @@ impl Api {
     pub(super) async fn get_as(&self, path: &str, accept: &str) -> Result<Value> {
         let answer = self.request_as("GET", path, accept, None).await?;
         self.expect("GET", path, answer)
+    }
+
+    /// A token of a service account.
+    pub async fn token(&self, namespace: &str, account: &str) -> Result<String> {
+        let request = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {} });
+        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token");
+        let answer = self.request("POST", &path, Some(&request)).await?;
+        let told = self.expect("POST", &path, answer)?;
+        Ok(told["status"]["token"].as_str().context("a token is a text")?.to_owned())
+    }
+
+    /// Whether a service account may do something in a namespace with a resource: `leases.coordination.k8s.io/name`, or a part of
+    /// one: `pods:exec`.
+    pub async fn may(&self, account: (&str, &str), verb: &str, what: &str, namespace: &str) -> Result<bool> {
+        let (resource, name) = what.split_once('/').unwrap_or((what, ""));
+        let (resource, part) = resource.split_once(':').unwrap_or((resource, ""));
+        let (resource, group) = resource.split_once('.').unwrap_or((resource, ""));
+        let review = json!({
+            "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "metadata": {},
+            "spec": {
+                "user": format!("system:serviceaccount:{}:{}", account.0, account.1),
+                "groups": ["system:serviceaccounts", format!("system:serviceaccounts:{}", account.0), "system:authenticated"],
+                "resourceAttributes": {
+                    "namespace": namespace, "verb": verb, "group": group, "resource": resource, "subresource": part,
+                    "name": name,
+                },
+            },
+        });
+        let told = self.create(&review).await?;
+        told["status"]["allowed"].as_bool().context("no answer")
     }
 
     /// Creates an object at the place its own kind and namespace name; returns what the API server made of it.

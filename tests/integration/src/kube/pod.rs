@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::plane::ControlPlane;
@@ -215,10 +215,7 @@ impl Files<'_> {
         let folder = self.folder.join("account");
         fs::create_dir(&folder)?;
         let name = self.spec["serviceAccountName"].as_str().unwrap_or("default");
-        let request = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {} });
-        let path = format!("/api/v1/namespaces/{}/serviceaccounts/{name}/token", self.namespace);
-        let answer = self.plane.api().request("POST", &path, Some(&request)).await?.json()?;
-        let token = answer["status"]["token"].as_str().with_context(|| format!("no token: {answer}"))?;
+        let token = self.plane.api().token(self.namespace, name).await?;
         self.write(&folder.join("token"), token.as_bytes(), 0o644)?;
         self.write(&folder.join("namespace"), self.namespace.as_bytes(), 0o644)?;
         self.write(&folder.join("ca.crt"), &fs::read(self.plane.authority_file())?, 0o644)?;

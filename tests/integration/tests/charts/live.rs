@@ -107,19 +107,16 @@ async fn the_drill_of_the_documents_is_taken(stage: &Stage) -> Result<()> {
     let helm = Helm::new()?;
     let file = helm.values("drill.yaml", &crate::contract::drill_text()?)?;
     stage.apply(&file, &[]).await?;
-    let account = format!("--as=system:serviceaccount:{NAMESPACE}:etcd-sync-drill");
+    let account = (NAMESPACE, "etcd-sync-drill");
     for (verb, what, namespace, may) in [
         ("list", "secrets", "kube-system", true),
-        ("create", "pods/exec", NAMESPACE, true),
-        ("get", "pods/exec", "kube-system", false),
-        ("get", "services/proxy", "kube-system", false),
+        ("create", "pods:exec", NAMESPACE, true),
+        ("get", "pods:exec", "kube-system", false),
+        ("get", "services:proxy", "kube-system", false),
         ("delete", "pods", "kube-system", false),
     ] {
-        let (resource, part) = what.split_once('/').unwrap_or((what, ""));
-        let part = format!("--subresource={part}");
-        // It ends with 1 for a no.
-        let told = stage.plane.kubectl(&["auth", "can-i", verb, resource, &part, "-n", namespace, &account]).await;
-        ensure!(told.is_ok() == may, "{verb} {what} in {namespace}: {told:?}");
+        let told = stage.plane.api().may(account, verb, what, namespace).await?;
+        ensure!(told == may, "{verb} {what} in {namespace}: {told}");
     }
     Ok(())
 }
@@ -239,9 +236,9 @@ async fn the_rights_are_the_least(stage: &Stage) -> Result<()> {
         ("get", "leases.coordination.k8s.io/etcd-sync-mirror"),
         ("update", "leases.coordination.k8s.io/etcd-sync-mirror"),
     ] {
-        ensure!(stage.may(sync, verb, what, NAMESPACE).await?, "it may not {verb} {what}");
-        ensure!(!stage.may(sync, verb, what, "kube-system").await?, "it may {verb} {what} elsewhere");
-        ensure!(!stage.may(monitor, verb, what, NAMESPACE).await?, "the monitor may {verb} {what}");
+        ensure!(stage.plane.api().may(sync, verb, what, NAMESPACE).await?, "it may not {verb} {what}");
+        ensure!(!stage.plane.api().may(sync, verb, what, "kube-system").await?, "it may {verb} {what} elsewhere");
+        ensure!(!stage.plane.api().may(monitor, verb, what, NAMESPACE).await?, "the monitor may {verb} {what}");
     }
     for (verb, what) in [
         ("update", "leases.coordination.k8s.io/another"),
@@ -255,8 +252,8 @@ async fn the_rights_are_the_least(stage: &Stage) -> Result<()> {
         ("create", "pods"),
         ("get", "nodes"),
     ] {
-        ensure!(!stage.may(sync, verb, what, NAMESPACE).await?, "it may {verb} {what}");
-        ensure!(!stage.may(monitor, verb, what, NAMESPACE).await?, "the monitor may {verb} {what}");
+        ensure!(!stage.plane.api().may(sync, verb, what, NAMESPACE).await?, "it may {verb} {what}");
+        ensure!(!stage.plane.api().may(monitor, verb, what, NAMESPACE).await?, "the monitor may {verb} {what}");
     }
     let path = format!("/apis/apps/v1/namespaces/{NAMESPACE}/deployments/etcd-sync-monitor");
     let monitor = stage.plane.api().need(&path).await?;

@@ -178,16 +178,15 @@ async fn the_pods_of_the_chart_do_their_work_with_its_rights_and_no_others() -> 
     pair.caught_up().await?;
     ensure!(!third.lines().iter().any(|line| line.contains("first sync begins")), "it began anew:\n{}", third.tail());
 
-    for (account, what, may) in [
-        ("etcd-sync", ["update", "leases.coordination.k8s.io/etcd-sync-mirror"], true),
-        ("etcd-sync", ["update", "leases.coordination.k8s.io/other"], false),
-        ("etcd-sync", ["get", "secrets"], false),
-        ("etcd-sync", ["delete", "pods"], false),
-        ("etcd-sync-monitor", ["get", "leases.coordination.k8s.io/etcd-sync-mirror"], false),
+    for (account, (verb, what), may) in [
+        ("etcd-sync", ("update", "leases.coordination.k8s.io/etcd-sync-mirror"), true),
+        ("etcd-sync", ("update", "leases.coordination.k8s.io/other"), false),
+        ("etcd-sync", ("get", "secrets"), false),
+        ("etcd-sync", ("delete", "pods"), false),
+        ("etcd-sync-monitor", ("get", "leases.coordination.k8s.io/etcd-sync-mirror"), false),
     ] {
-        let who = format!("--as=system:serviceaccount:{NAMESPACE}:{account}");
-        let asked = pair.standby.kubectl(&["auth", "can-i", what[0], what[1], "-n", NAMESPACE, &who]).await;
-        ensure!(asked.is_ok() == may, "{account} {what:?}: {asked:?}");
+        let told = pair.standby.api().may((NAMESPACE, account), verb, what, NAMESPACE).await?;
+        ensure!(told == may, "{account}: {verb} {what}: {told}");
     }
     // With the very token that is mounted there.
     let plane = &pair.standby;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use etcd_sync_integration::compare::await_until;
 use etcd_sync_integration::etcd::{Cluster, ClusterOptions};
 use etcd_sync_integration::kube::{ControlPlane, PlaneOptions};
@@ -82,23 +82,5 @@ impl Stage {
         let status = json!({"status": {"phase": phase, "containerStatuses": [container]}});
         self.plane.api().patch(&path, &status).await?;
         Ok(pod)
-    }
-
-    /// Whether a service account may do something with a resource of its namespace: `leases.coordination.k8s.io/name`.
-    pub async fn may(&self, account: (&str, &str), verb: &str, what: &str, namespace: &str) -> Result<bool> {
-        let (resource, name) = what.split_once('/').unwrap_or((what, ""));
-        let (resource, group) = resource.split_once('.').unwrap_or((resource, ""));
-        let review = json!({
-            "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "metadata": {},
-            "spec": {
-                "user": format!("system:serviceaccount:{}:{}", account.0, account.1),
-                "groups": ["system:serviceaccounts", format!("system:serviceaccounts:{}", account.0), "system:authenticated"],
-                "resourceAttributes": {
-                    "namespace": namespace, "verb": verb, "group": group, "resource": resource, "name": name,
-                },
-            },
-        });
-        let told = self.plane.api().create(&review).await?;
-        told["status"]["allowed"].as_bool().context("no answer")
     }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use etcd_sync_integration::compare::await_until;
 use etcd_sync_integration::daemon::{Daemon, run_command_with};
 use etcd_sync_integration::exact::PATIENCE;
@@ -27,12 +27,8 @@ pub async fn account(plane: &ControlPlane, folder: &Path, name: &str, rules: Val
     ] {
         plane.api().create(&object).await?;
     }
-    let request = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {} });
-    let path = format!("/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{name}/token");
-    let answer = plane.api().request("POST", &path, Some(&request)).await?.json()?;
-    let token = answer["status"]["token"].as_str().with_context(|| format!("no token: {answer}"))?;
     let file = folder.join(format!("{name}.token"));
-    std::fs::write(&file, token)?;
+    std::fs::write(&file, plane.api().token(NAMESPACE, name).await?)?;
     Ok(file)
 }
 

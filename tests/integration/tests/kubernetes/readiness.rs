@@ -43,11 +43,7 @@ async fn token(plane: &ControlPlane) -> Result<tempfile::TempDir> {
         "subjects": [{"kind": "ServiceAccount", "name": "default", "namespace": "kube-system"}],
     });
     plane.api().request("POST", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", Some(&binding)).await?;
-    let request =
-        json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600}});
-    let path = "/api/v1/namespaces/kube-system/serviceaccounts/default/token";
-    let token = plane.api().request("POST", path, Some(&request)).await?.json()?;
-    std::fs::write(folder.path().join("token"), token["status"]["token"].as_str().context("no token")?)?;
+    std::fs::write(folder.path().join("token"), plane.api().token("kube-system", "default").await?)?;
     std::fs::copy(plane.authority_file(), folder.path().join("ca.crt"))?;
     Ok(folder)
 }

@@ -8,12 +8,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use etcd_sync_core::kv::{Event, KeyRange, Revision};
-use etcd_sync_core::saved::{Decoder, Said};
 use etcd_sync_integration::data::{self, Random};
 use etcd_sync_integration::etcd::ClusterOptions;
 use etcd_sync_integration::link::Link;
 use etcd_sync_integration::load::load;
 use etcd_sync_integration::process::Process;
+use etcd_sync_integration::saved_keys::whole;
 use etcd_sync_integration::tools;
 use etcd_sync_store::{Etcd, Side, WatchMessage};
 
@@ -57,7 +57,7 @@ async fn a_kill_loses_nothing() -> Result<()> {
         }
         prune.kill()?;
         let now: Held = held(&link).await?.into_iter().collect();
-        let saved = read(&path)?;
+        let saved = read(&path);
         let gone = had.len() - now.len();
         in_the_middle += usize::from(gone > 0);
         before_the_first += usize::from(gone == 0);
@@ -80,7 +80,7 @@ async fn a_kill_loses_nothing() -> Result<()> {
     assert_eq!(held(&link).await?.len(), 20);
     for entry in std::fs::read_dir(folder.path())? {
         let path = entry?.path();
-        if !read(&path)?.is_empty() {
+        if !read(&path).is_empty() {
             let output = run(&link, "restore", &["--yes", &path.display().to_string()]).await?;
             assert_eq!(output.code, Some(0), "{}{}", output.stdout, output.stderr);
         }
@@ -117,7 +117,7 @@ async fn a_member_that_dies_in_the_middle_loses_nothing() -> Result<()> {
         println!("member {member}: exit code {:?}, {}", output.code, output.stdout.lines().last().unwrap_or_default());
         ensure!(matches!(output.code, Some(0 | 2)), "{}{}", output.stdout, output.stderr);
         let now: Held = held(&link).await?.into_iter().collect();
-        let saved = read(&path)?;
+        let saved = read(&path);
         ensure!(had.iter().all(|(key, value)| now.contains_key(key) || saved.get(key) == Some(value)));
         let told =
             output.stdout.lines().find_map(|line| line.strip_prefix("Deleted: ")?.split(' ').next()?.parse().ok());
@@ -150,15 +150,6 @@ async fn deletions(store: &Etcd, from: Revision, count: usize) -> Result<()> {
 }
 
 /// What a whole file holds; nothing if it was cut off.
-fn read(path: &Path) -> Result<Held> {
-    let (mut decoder, mut keys) = (Decoder::default(), Held::new());
-    let file = std::fs::read(path).unwrap_or_default();
-    for line in file.split_inclusive(|byte| *byte == b'\n') {
-        match decoder.line(line) {
-            Ok(Said::Key(kv)) => drop(keys.insert(kv.key, kv.value)),
-            Ok(_) => {}
-            Err(_) => return Ok(Held::new()),
-        }
-    }
-    Ok(if decoder.finish().is_ok() { keys } else { Held::new() })
+fn read(path: &Path) -> Held {
+    whole(path).into_iter().collect()
 }

@@ -18,7 +18,6 @@ use etcd_sync_core::procedure::{Command as Of, Outcome as Ended, Run, State, Ste
 use etcd_sync_core::rejoin::{Rejoining, take_role};
 use etcd_sync_core::request::{Op, Txn};
 use etcd_sync_core::role::{How, Promotion, promote};
-use etcd_sync_core::saved::{Decoder, Said};
 use etcd_sync_core::scope::{Scope, ScopeConfig};
 use etcd_sync_core::state::{Checkpoint, Phase, ROLE_STANDBY, cluster_id_text};
 use etcd_sync_integration::compare::{await_true, dump};
@@ -29,6 +28,7 @@ use etcd_sync_integration::exact::{PATIENCE, delete_all};
 use etcd_sync_integration::link::{Link, await_ready, config_keys, registry};
 use etcd_sync_integration::load::load;
 use etcd_sync_integration::process::Process;
+use etcd_sync_integration::saved_keys::whole;
 use etcd_sync_integration::tools;
 use etcd_sync_store::Side;
 use nix::sys::signal::Signal;
@@ -138,17 +138,8 @@ async fn held(link: &Link) -> Result<Held> {
 }
 
 /// What a whole file holds; nothing if it was cut off.
-fn read(path: &Path) -> Result<Held> {
-    let (mut decoder, mut keys) = (Decoder::default(), Held::new());
-    let file = std::fs::read(path).unwrap_or_default();
-    for line in file.split_inclusive(|byte| *byte == b'\n') {
-        match decoder.line(line) {
-            Ok(Said::Key(kv)) => drop(keys.insert(kv.key, kv.value)),
-            Ok(_) => {}
-            Err(_) => return Ok(Held::new()),
-        }
-    }
-    Ok(if decoder.finish().is_ok() { keys } else { Held::new() })
+fn read(path: &Path) -> Held {
+    whole(path).into_iter().collect()
 }
 
 fn names(list: &Value) -> Vec<(String, String)> {
@@ -239,7 +230,7 @@ async fn exactly_what_only_the_old_primary_has_is_told_and_saved() -> Result<()>
     ensure!(difference.is_empty(), "not equal:\n{difference}");
     let before: Held = before.into_values().map(|kv| (kv.key, kv.value)).collect();
     let lost = lost(&before, &held(&link).await?);
-    ensure!(read(&file)? == lost, "not exactly what is lost is saved");
+    ensure!(read(&file) == lost, "not exactly what is lost is saved");
     assert_eq!(lost.len(), 8);
     assert_eq!(std::fs::metadata(&file)?.permissions().mode() & 0o7777, 0o600);
     for own in ["/registry/configmaps/kube-system/own", "/registry/minions/own"] {
@@ -298,18 +289,7 @@ async fn what_was_not_confirmed_is_guarded() -> Result<()> {
 fn union(folder: &Path) -> Result<std::collections::BTreeSet<(Bytes, Bytes)>> {
     let mut all = std::collections::BTreeSet::new();
     for entry in std::fs::read_dir(folder)? {
-        let (mut decoder, mut found) = (Decoder::default(), Vec::new());
-        let file = std::fs::read(entry?.path())?;
-        let whole = file.split_inclusive(|byte| *byte == b'\n').all(|line| match decoder.line(line) {
-            Ok(Said::Key(kv)) => {
-                found.push((kv.key, kv.value));
-                true
-            }
-            said => said.is_ok(),
-        });
-        if whole && decoder.finish().is_ok() {
-            all.extend(found);
-        }
+        all.extend(whole(&entry?.path()));
     }
     Ok(all)
 }
