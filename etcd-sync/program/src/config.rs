@@ -382,6 +382,11 @@ const LEASE: &str = "etcd-sync-mirror";
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 impl ApiServers {
+    /// As a pod reaches them: a kubeconfig that a shared --config names lies on the operators' machines.
+    pub fn of_pod(&self) -> ApiServers {
+        ApiServers { standby_kubeconfig: None, ..self.clone() }
+    }
+
     fn new(args: KubernetesArgs, environment: &Environment) -> Result<ApiServers, ArgsError> {
         let server = |flag: &'static str, url: Option<String>, files: [(&'static str, Option<PathBuf>); 2]| {
             let Some(url) = url else {

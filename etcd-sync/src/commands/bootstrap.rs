@@ -29,6 +29,7 @@ type Files<'a> = Vec<(&'static str, Option<&'a Path>, &'static str)>;
 
 /// Makes the Secrets, then looks at both clusters. Exit code 1: something would hold the copy.
 pub async fn run(mut config: Config, options: BootstrapConfig) -> Result<Outcome> {
+    config.api_servers = config.api_servers.of_pod();
     if let Some(secret) = &options.standby_secret {
         let files = config.standby.files();
         let files = vec![

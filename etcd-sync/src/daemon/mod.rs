@@ -86,15 +86,12 @@ pub async fn run(config: Config, run: RunConfig) -> Result<()> {
     let health = Arc::new(Health::new(run.ready_lag));
     http::serve(run.listen, Arc::clone(&health)).await?;
     progress::show(Arc::clone(&health));
-    let lease = leader_lease(&config, &run).await?;
-    let daemon = Daemon { lease, ..begin(&config, run, health, stop)? };
+    let mut daemon = begin(&config, run, health, stop)?;
+    if let Some(LeaseConfig { namespace, name }) = &daemon.run.lease {
+        let cluster = Cluster::standby(&daemon.api_servers).await?;
+        daemon.lease = cluster.map(|cluster| LeaderLease::new(cluster, namespace, name));
+    }
     daemon.campaign_for_ever().await
-}
-
-async fn leader_lease(config: &Config, run: &RunConfig) -> Result<Option<LeaderLease>> {
-    let Some(LeaseConfig { namespace, name }) = &run.lease else { return Ok(None) };
-    let cluster = Cluster::standby(&config.api_servers).await?;
-    Ok(cluster.map(|cluster| LeaderLease::new(cluster, namespace, name)))
 }
 
 /// The same inside of a command, without a listener: takes part in the election and synchronizes until stopped.
@@ -139,8 +136,7 @@ fn begin(config: &Config, run: RunConfig, health: Arc<Health>, stop: Stop) -> Re
         run,
         primary: config.primary.clone(),
         standby,
-        // A kubeconfig that a shared --config names lies on the operators' machines, not in this pod.
-        api_servers: ApiServers { standby_kubeconfig: None, ..config.api_servers.clone() },
+        api_servers: config.api_servers.of_pod(),
         lease: None,
         encryption_config: config.encryption_config.clone(),
         encryption,

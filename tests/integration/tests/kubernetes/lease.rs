@@ -44,6 +44,8 @@ impl Pod<'_> {
             format!("--standby-api-server=https://{}", self.plane.address()),
             format!("--standby-api-token-file={}", self.token.display()),
             format!("--standby-api-cacert={}", self.plane.authority_file().display()),
+            // As a shared --config has it: a file of the operators' machines.
+            "--standby-kubeconfig=/not/in/this/pod".to_owned(),
         ]
     }
 
