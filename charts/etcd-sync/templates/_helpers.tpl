@@ -102,6 +102,11 @@ true{{ end }}
 {{- $_ := set $config "primary-user" .Values.primary.user }}
 {{- $_ := set $config "primary-password-file" (printf "%s/primary-user/password" $files) }}
 {{- end -}}
+{{- if .Values.standby.user }}
+{{- if not .Values.standby.passwordSecret }}{{ fail "standby.passwordSecret is not set: standby.user needs the Secret with its password" }}{{ end }}
+{{- $_ := set $config "standby-user" .Values.standby.user }}
+{{- $_ := set $config "standby-password-file" (printf "%s/standby-user/password" $files) }}
+{{- end -}}
 {{- with .Values.standby.serverName }}{{ $_ := set $config "standby-server-name" . }}{{ end -}}
 {{- if include "etcd-sync.encryptionSecret" . }}{{ $_ := set $config "encryption-config" (printf "%s/encryption/encryption-provider.conf" $files) }}{{ end -}}
 {{- with .Values.monitor.tokenSecret }}{{ $_ := set $config "token-file" (printf "%s/monitor/token" $files) }}{{ end -}}
@@ -129,13 +134,23 @@ true{{ end }}
     {{- end }}
 {{- end }}
 
+{{/* The Secrets of who runs: KEY is the credential, SIDE its cluster. The monitor may have its own.
+Usage: include "etcd-sync.credential" (dict "root" . "who" "monitor" "side" "primary" "key" "clientSecret") */}}
+{{- define "etcd-sync.credential" -}}
+{{- $shared := get (get .root.Values .side) .key -}}
+{{- if eq .who "monitor" }}{{ get (get .root.Values.monitor .side) .key | default $shared }}{{ else }}{{ $shared }}{{ end }}
+{{- end }}
+
 {{/*
-The one volume with all files below /etc/etcd-sync. Usage: include "etcd-sync.files" (dict "root" . "configMap" NAME "job" BOOL)
-In the Job a Secret may be missing: what the program says of it is clearer than a pod that never starts.
+The one volume with all files below /etc/etcd-sync. Usage: include "etcd-sync.files" (dict "root" . "configMap" NAME "who" WHO)
+WHO: sync, monitor, drill, or bootstrap. For bootstrap a Secret may be missing: what the program says of it is clearer than a pod that
+never starts.
 */}}
 {{- define "etcd-sync.files" -}}
+{{- $root := .root -}}
+{{- $who := .who -}}
 {{- $values := .root.Values -}}
-{{- $job := .job -}}
+{{- $job := eq .who "bootstrap" -}}
 {{- $fromHost := include "etcd-sync.fromHost" .root -}}
 {{- $fromHostToo := include "etcd-sync.encryptionFromHost" .root -}}
 - name: files
@@ -148,16 +163,19 @@ In the Job a Secret may be missing: what the program says of it is clearer than 
       {{- with $values.primary.caSecret }}
       {{- include "etcd-sync.source" (dict "secret" . "key" "ca.crt" "path" "primary/ca.crt" "optional" $job) | nindent 6 }}
       {{- end }}
-      {{- with $values.primary.clientSecret }}
+      {{- with include "etcd-sync.credential" (dict "root" $root "who" $who "side" "primary" "key" "clientSecret") }}
       {{- include "etcd-sync.source" (dict "secret" . "key" "tls.crt" "path" "primary-client/tls.crt" "optional" $job) | nindent 6 }}
       {{- include "etcd-sync.source" (dict "secret" . "key" "tls.key" "path" "primary-client/tls.key" "optional" $job) | nindent 6 }}
       {{- end }}
-      {{- with $values.primary.passwordSecret }}
-      {{- include "etcd-sync.source" (dict "secret" . "key" "password" "path" "primary-user/password" "optional" $job) | nindent 6 }}
+      {{- range $side := list "primary" "standby" }}
+      {{- with include "etcd-sync.credential" (dict "root" $root "who" $who "side" $side "key" "passwordSecret") }}
+      {{- include "etcd-sync.source" (dict "secret" . "key" "password" "path" (printf "%s-user/password" $side) "optional" $job) | nindent 6 }}
       {{- end }}
-      {{- if and $values.standby.secret (not (and $job $fromHost)) }}
+      {{- end }}
+      {{- $standby := include "etcd-sync.credential" (dict "root" $root "who" $who "side" "standby" "key" "secret") }}
+      {{- if and $standby (not (and $job $fromHost)) }}
       {{- range $key := list "ca.crt" "tls.crt" "tls.key" }}
-      {{- include "etcd-sync.source" (dict "secret" $values.standby.secret "key" $key "path" (printf "standby/%s" $key) "optional" $job) | nindent 6 }}
+      {{- include "etcd-sync.source" (dict "secret" $standby "key" $key "path" (printf "standby/%s" $key) "optional" $job) | nindent 6 }}
       {{- end }}
       {{- end }}
       {{- if not (and $job $fromHostToo) }}
@@ -170,11 +188,23 @@ In the Job a Secret may be missing: what the program says of it is clearer than 
       {{- include "etcd-sync.source" (dict "secret" . "key" "token" "path" "active-cluster/token" "optional" $job) | nindent 6 }}
       {{- include "etcd-sync.source" (dict "secret" . "key" "ca.crt" "path" "active-cluster/ca.crt" "optional" true) | nindent 6 }}
       {{- end }}
-      {{- if not $job }}
+      {{- if has $who (list "sync" "monitor") }}
       {{- with $values.monitor.tokenSecret }}
       {{- include "etcd-sync.source" (dict "secret" . "key" "token" "path" "monitor/token") | nindent 6 }}
       {{- end }}
       {{- end }}
+{{- with $values.encryption.kmsFolder }}
+- name: kms
+  hostPath: {path: {{ . }}, type: Directory}
+{{- end }}
+{{- end }}
+
+{{/* Where its volumes are mounted. */}}
+{{- define "etcd-sync.mounts" -}}
+- {name: files, mountPath: /etc/etcd-sync, readOnly: true}
+{{- with .Values.encryption.kmsFolder }}
+- {name: kms, mountPath: {{ . }}, readOnly: true}
+{{- end }}
 {{- end }}
 
 {{/* Who this pod is, and the etcd member of its node where nobody named others. */}}
@@ -184,10 +214,9 @@ In the Job a Secret may be missing: what the program says of it is clearer than 
 - name: POD_NAMESPACE
   valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
 {{- if not (include "etcd-sync.standbyEndpoints" .) }}
-- name: HOST_IP
-  valueFrom: {fieldRef: {fieldPath: status.hostIP}}
+{{- /* Port 2379, and brackets where it is IPv6: the program's own. */}}
 - name: ETCD_SYNC_STANDBY_ENDPOINTS
-  value: https://$(HOST_IP):2379
+  valueFrom: {fieldRef: {fieldPath: status.hostIP}}
 {{- end }}
 {{- end }}
 
@@ -217,11 +246,18 @@ affinity:
             matchLabels: {app: {{ .app }}}
 {{- end }}
 
+{{/* Whether pods need a control-plane node: for the member of their own node, or for a socket on it. "true" or nothing. */}}
+{{- define "etcd-sync.needsNode" -}}
+{{- if or (not (include "etcd-sync.standbyEndpoints" .)) .Values.encryption.kmsFolder }}true{{ end }}
+{{- end }}
+
 {{- define "etcd-sync.podSecurity" -}}
 runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
-fsGroup: 65532
+{{- with .Values.runAs }}
+runAsUser: {{ . }}
+runAsGroup: {{ . }}
+fsGroup: {{ . }}
+{{- end }}
 seccompProfile: {type: RuntimeDefault}
 {{- end }}
 
@@ -235,4 +271,84 @@ capabilities: {drop: [ALL]}
 {{- define "etcd-sync.wanted" -}}
 {{- $known := .root.Capabilities.APIVersions.Has (printf "monitoring.coreos.com/v1/%s" .kind) -}}
 {{- if or (eq (toString .value) "true") (and (eq (toString .value) "auto") $known) }}true{{ end }}
+{{- end }}
+
+{{/* The account of who runs the commands within the cluster, and its rights.
+Usage: include "etcd-sync.operator" (dict "root" . "app" NAME "restarts" BOOL) */}}
+{{- define "etcd-sync.operator" -}}
+{{- $labels := include "etcd-sync.labels" . }}
+{{- /* Bindings of the whole cluster need a name of their own for each namespace. */}}
+{{- $name := printf "%s-%s" .app .root.Release.Namespace | trunc 63 | trimSuffix "-" -}}
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: {{ .app }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- $labels | nindent 4 }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata:
+  name: {{ $name }}
+  labels:
+    {{- $labels | nindent 4 }}
+rules:
+  # A drill lists every kind of object, Secrets too. Not `get`: with `*` that is `pods/exec` and `nodes/proxy` as well.
+  - {apiGroups: ["*"], resources: ["*"], verbs: [list]}
+  # What holds old state after a switch is looked for wherever it runs{{ if .restarts }}, restarted and waited for{{ end }}.
+  - {apiGroups: [""], resources: [pods], verbs: [get{{ if .restarts }}, delete{{ end }}]}
+  - {apiGroups: [apps], resources: [deployments, statefulsets, daemonsets, replicasets], verbs: [get]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata:
+  name: {{ $name }}
+  labels:
+    {{- $labels | nindent 4 }}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: {{ $name }}}
+subjects: [{kind: ServiceAccount, name: {{ .app }}, namespace: {{ .root.Release.Namespace }}}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata:
+  name: {{ .app }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- $labels | nindent 4 }}
+rules:
+  # To look the platform's name up from inside.
+  - {apiGroups: [""], resources: [pods/exec], verbs: [get, create]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata:
+  name: {{ .app }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- $labels | nindent 4 }}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: {{ .app }}}
+subjects: [{kind: ServiceAccount, name: {{ .app }}, namespace: {{ .root.Release.Namespace }}}]
+{{- end }}
+
+{{/* The NetworkPolicy of a pod that nobody asks, and that goes wherever its command has to.
+Usage: include "etcd-sync.inward" (dict "root" . "app" NAME "hook" WEIGHT-or-nothing) */}}
+{{- define "etcd-sync.inward" -}}
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata:
+  name: {{ .app }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "etcd-sync.labels" . | nindent 4 }}
+  {{- with .hook }}
+  annotations:
+    {{- include "etcd-sync.hook" . | nindent 4 }}
+  {{- end }}
+spec:
+  podSelector:
+    matchLabels: {app: {{ .app }}}
+  policyTypes: [Ingress, Egress]
+  ingress: []
+  egress: [{}]
 {{- end }}

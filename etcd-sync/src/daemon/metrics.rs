@@ -2,6 +2,7 @@
 
 use etcd_sync_core::state::Phase;
 use etcd_sync_program::metrics::Page;
+use etcd_sync_store::Side;
 
 use super::health::{Role, Snapshot};
 
@@ -34,6 +35,10 @@ const DESCRIPTIONS: &[(&str, &str)] = &[
     ("etcd_sync_vanishing_keys", "Keys that were put back again and again within ten minutes"),
     ("etcd_sync_kept_local_total", "Local keys kept although the primary deleted its own"),
     ("etcd_sync_unknown_origin_total", "Surplus keys kept because their origin is unknown"),
+    (
+        "etcd_sync_certificate_expiry_timestamp_seconds",
+        "When the client certificate for a side ends, or its authority, whichever is first",
+    ),
 ];
 
 impl Metrics {
@@ -43,7 +48,17 @@ impl Metrics {
     }
 
     /// The page.
-    pub fn render(&self, snapshot: &Snapshot) -> String {
+    ///
+    /// `expiry`: for each side, [`crate::readiness::certificates::expiry`].
+    pub fn render(&self, snapshot: &Snapshot, expiry: [(Side, Option<i64>); 2]) -> String {
+        for (side, at) in expiry {
+            let side = match side {
+                Side::Primary => "primary",
+                Side::Standby => "standby",
+            };
+            let at = at.map_or(f64::NAN, |at| at as f64);
+            self.0.gauge("etcd_sync_certificate_expiry_timestamp_seconds", Some(("side", side)), at);
+        }
         for role in Role::ALL {
             self.0.gauge("etcd_sync_role", Some(("role", role.name())), f64::from(snapshot.role == role));
         }

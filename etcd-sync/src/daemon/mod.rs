@@ -28,7 +28,7 @@ use etcd_sync_program::config::{ApiServers, Config, Connection, LeaseConfig, Run
 use etcd_sync_program::{Stop, now_ms};
 use etcd_sync_store::election::{Leadership, campaign};
 use etcd_sync_store::encryption::{self, Encryption};
-use etcd_sync_store::{Error, Etcd, version_warning};
+use etcd_sync_store::{Error, Etcd, Side, version_warning};
 use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
@@ -84,7 +84,9 @@ enum Term {
 pub async fn run(config: Config, run: RunConfig) -> Result<()> {
     let stop = Stop::on_signals().context("cannot listen for signals")?;
     let health = Arc::new(Health::new(run.ready_lag));
-    http::serve(run.listen, Arc::clone(&health)).await?;
+    let files = [(Side::Primary, &config.primary), (Side::Standby, &config.standby)];
+    let files = files.map(|(side, connection)| (side, connection.options().tls.unwrap_or_default()));
+    http::serve(run.listen, Arc::clone(&health), files).await?;
     progress::show(Arc::clone(&health));
     let mut daemon = begin(&config, run, health, stop)?;
     if let Some(LeaseConfig { namespace, name }) = &daemon.run.lease {

@@ -1,12 +1,12 @@
 //! The certificates in the files that flags name.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use etcd_sync_cluster::{Access, Cluster, KubeconfigFile, authorities};
 use etcd_sync_core::kv::printable;
 use etcd_sync_core::preflight::switch::{Certificate, CertificateFact, CertificateUse};
 use etcd_sync_program::config::{ApiServer, Config};
-use etcd_sync_store::Side;
+use etcd_sync_store::{Side, TlsFiles};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use x509_parser::parse_x509_certificate;
@@ -34,6 +34,19 @@ pub fn of_files(config: &Config, clusters: &Clusters, now_ms: u64) -> Vec<Certif
         }
     }
     facts
+}
+
+/// When the first thing of these files ends without which nobody connects: Unix time in seconds. `None`: there is no
+/// certificate, or one cannot be read. Blocks on the disk.
+pub fn expiry(files: &TlsFiles) -> Option<i64> {
+    let ends = |file: &PathBuf| -> Option<Vec<i64>> {
+        read(file).into_iter().map(|found| Some(found.ok()?.not_after_s)).collect()
+    };
+    let identity = files.cert.as_ref().map(|file| ends(file)?.into_iter().min());
+    // Of authorities that lie together, one may be a leftover.
+    let authority = files.ca.as_ref().map(|file| ends(file)?.into_iter().max());
+    let all: Option<Vec<i64>> = [identity, authority].into_iter().flatten().collect();
+    all?.into_iter().min()
 }
 
 fn of_server(server: &ApiServer, now_ms: u64) -> Vec<CertificateFact> {
@@ -109,6 +122,29 @@ fn of_pem(pem: &[u8]) -> Vec<Result<Certificate, String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_thing_to_end_counts_and_of_authorities_the_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, years: &[i32]| {
+            let pems = years.iter().map(|year| {
+                let mut params = rcgen::CertificateParams::new(vec!["test".into()]).unwrap();
+                params.not_after = rcgen::date_time_ymd(*year, 1, 1);
+                params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem()
+            });
+            let path = folder.path().join(name);
+            std::fs::write(&path, pems.collect::<String>()).unwrap();
+            Some(path)
+        };
+        let year = |files: &TlsFiles| expiry(files).map(|at| 1970 + at / 31_556_952);
+        let mut files = TlsFiles { ca: file("ca", &[2041, 2051]), ..TlsFiles::default() };
+        assert_eq!(year(&files), Some(2051));
+        files.cert = file("cert", &[2046, 2045]);
+        assert_eq!(year(&files), Some(2045));
+        files.cert = Some(folder.path().join("none"));
+        assert_eq!(year(&files), None);
+        assert_eq!(year(&TlsFiles::default()), None);
+    }
 
     #[test]
     fn what_is_no_certificate_is_told_without_its_bytes() {

@@ -1,7 +1,7 @@
 //! Gathers what is judged before a switch. Only reads, everything at the same time, each part with a limit of its own: one
 //! server that is silent holds nobody up.
 
-mod certificates;
+pub mod certificates;
 mod compared;
 mod domain;
 mod etcds;

@@ -1,5 +1,7 @@
 //! Endpoints as the user writes them.
 
+use std::net::Ipv6Addr;
+
 use http::Uri;
 
 use crate::error::Error;
@@ -55,8 +57,15 @@ pub(crate) fn parse(side: Side, text: &str, with_tls_files: bool) -> Result<Addr
         return Err(bad("it holds a comma: give every endpoint on its own"));
     }
     let (scheme, rest) = match text_trimmed.split_once("://") {
-        Some((scheme, rest)) => (scheme.to_ascii_lowercase(), rest),
-        None => ((if with_tls_files { "https" } else { "http" }).to_owned(), text_trimmed),
+        Some((scheme, rest)) => (scheme.to_ascii_lowercase(), rest.to_owned()),
+        None => {
+            // As Kubernetes tells a pod the address of its node: without brackets.
+            let bare = text_trimmed.parse::<Ipv6Addr>().map(|address| format!("[{address}]"));
+            (
+                (if with_tls_files { "https" } else { "http" }).to_owned(),
+                bare.unwrap_or_else(|_| text_trimmed.to_owned()),
+            )
+        }
     };
     let tls = match scheme.as_str() {
         "https" => true,
@@ -102,6 +111,8 @@ mod tests {
         assert_eq!(url("etcd-0:2379", false).unwrap(), "http://etcd-0:2379");
         assert_eq!(url("etcd-0:2379", true).unwrap(), "https://etcd-0:2379");
         assert_eq!(url("10.0.0.1", true).unwrap(), "https://10.0.0.1:2379");
+        assert_eq!(url("fd00::11", true).unwrap(), "https://[fd00::11]:2379");
+        assert_eq!(url("[fd00::11]:4001", true).unwrap(), "https://[fd00::11]:4001");
     }
 
     #[test]

@@ -36,7 +36,7 @@ macro_rules! connection_args {
                 id = concat!($side, "-endpoints"), long = concat!($side, "-endpoints"), global = true,
                 value_name = "URL,...", value_delimiter = ',', value_parser = some_text,
                 help = concat!("URLs of members of the ", $side, "'s etcd, comma separated or repeated: https://host:port, ",
-                "http://host:port, or host:port (https when certificates are given)")
+                "http://host:port, or host:port (https when certificates are given); without a port 2379")
             )]
             pub endpoints: Vec<String>,
 

@@ -14,7 +14,7 @@ const RULES: &str = "charts/etcd-sync/files/alerts.yaml";
 const TESTS: &str = "charts/etcd-sync/tests/alerts_test.yaml";
 
 /// What PromQL brings along, and the label that a scrape adds.
-const WORDS: [&str; 16] = [
+const WORDS: [&str; 17] = [
     "absent",
     "and",
     "by",
@@ -28,10 +28,16 @@ const WORDS: [&str; 16] = [
     "or",
     "rate",
     "role",
+    "side",
     "sum",
     "time",
     "unless",
 ];
+
+/// What kube-state-metrics exports of a drill.
+const STATE: &str = "kube_cronjob_status_last_schedule_time{cronjob=\"etcd-sync-drill\"} 1
+kube_cronjob_status_last_successful_time{cronjob=\"etcd-sync-drill\"} 1
+";
 
 /// One alert.
 #[derive(Debug)]
@@ -107,7 +113,9 @@ fn every_alert_is_tested_to_fire() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_rules_use_what_the_programs_export() -> Result<()> {
     let exported = exported().await?;
-    let pages = [&exported.monitor, &exported.daemon];
+    let mut state = Exposition::default();
+    state.add(STATE)?;
+    let pages = [&exported.monitor, &exported.daemon, &state];
     for alert in alerts()? {
         known(&alert.expr, &pages).with_context(|| alert.name)?;
     }

@@ -262,32 +262,3 @@ fn the_platform_s_pull_secrets_are_taken_too() -> Result<()> {
     ensure!(*secrets == json!([{"name": "one"}, {"name": "global-registry-auth"}]), "{secrets}");
     Ok(())
 }
-
-/// What docs/drills.md tells people to apply.
-pub fn drill_text() -> Result<String> {
-    let page = std::fs::read_to_string(file("docs/drills.md"))?;
-    let blocks = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split_once("```")).map(|(block, _)| block);
-    Ok(blocks.filter(|block| block.contains("apiVersion:")).collect::<Vec<_>>().join("---\n"))
-}
-
-#[test]
-fn the_cron_job_of_the_documents_has_every_file_of_the_configuration() -> Result<()> {
-    let documents = documents(&drill_text()?)?;
-    let job = object(&documents, "CronJob", "etcd-sync-drill")?;
-    let sources = &job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["volumes"][0]["projected"]["sources"];
-    let mut mounted = BTreeSet::new();
-    for source in sources.as_array().context("there are sources")? {
-        let described = if source["secret"].is_object() { &source["secret"] } else { &source["configMap"] };
-        let paths = described["items"].as_array().into_iter().flatten().filter_map(|item| item["path"].as_str());
-        mounted.extend(paths.map(|path| format!("/etc/etcd-sync/{path}")));
-    }
-    let hosts = "--set=encryption.hostFile=/etc/kubernetes/encryption-provider.conf";
-    let objects = Helm::new()?.render(NAMESPACE, &[VIP, hosts])?;
-    let config = object(&objects, "ConfigMap", "etcd-sync")?["data"]["config.yaml"].as_str().context("it has one")?;
-    let named: Vec<&str> = config.split_whitespace().filter(|word| word.starts_with("/etc/etcd-sync/")).collect();
-    ensure!(named.len() >= 7, "{config}");
-    for file in named {
-        ensure!(mounted.contains(file), "{file} is not mounted: {mounted:?}");
-    }
-    Ok(())
-}

@@ -31,7 +31,7 @@ async fn everything(version: KubernetesVersion) -> Result<()> {
         every_rendering_is_valid(&stage, &schemas, version).await.context("renderings")?;
         plugin::is_valid(&stage, &schemas).await.context("plugin")?;
         restricted_pods_are_admitted(&stage).await.context("pod security")?;
-        the_drill_of_the_documents_is_taken(&stage).await.context("docs/drills.md")?;
+        rights_of_those_who_come_and_go(&stage).await.context("rights")?;
         a_release_comes_and_goes(&stage).await.context("release")?;
         anyhow::Ok(())
     };
@@ -67,7 +67,7 @@ async fn every_rendering_is_valid(stage: &Stage, schemas: &Schemas, version: Kub
     Ok(())
 }
 
-/// The pods of both Deployments are restricted ones; the Job that reads the node's files is the one exception.
+/// All pods are restricted ones; those that read the node's files are the one exception.
 async fn restricted_pods_are_admitted(stage: &Stage) -> Result<()> {
     stage.namespace("restricted", &json!({"pod-security.kubernetes.io/enforce": "restricted"})).await?;
     let helm = Helm::new()?;
@@ -75,11 +75,21 @@ async fn restricted_pods_are_admitted(stage: &Stage) -> Result<()> {
         ("host", vec![VIP, "--set=encryption.hostFile=/etc/kubernetes/encryption-provider.conf"]),
         ("secret", vec![VIP, "--set=standby.certificates=secret"]),
     ] {
-        let objects = helm.render("restricted", &args)?;
-        for (kind, name) in
-            [("Deployment", "etcd-sync"), ("Deployment", "etcd-sync-monitor"), ("Job", "etcd-sync-bootstrap")]
-        {
-            let template = &object(&objects, kind, name)?["spec"]["template"];
+        let objects = helm.render("restricted", &[&args[..], &["--set=drill.enabled=true"]].concat())?;
+        for (kind, name) in [
+            ("Deployment", "etcd-sync"),
+            ("Deployment", "etcd-sync-monitor"),
+            ("Job", "etcd-sync-bootstrap"),
+            ("CronJob", "etcd-sync-drill"),
+            ("CronJob", "etcd-sync-renew"),
+        ] {
+            let reads_host = case == "host" && ["etcd-sync-bootstrap", "etcd-sync-renew"].contains(&name);
+            if case == "secret" && name == "etcd-sync-renew" {
+                ensure!(object(&objects, kind, name).is_err(), "there is nothing to renew");
+                continue;
+            }
+            let spec = &object(&objects, kind, name)?["spec"];
+            let template = if kind == "CronJob" { &spec["jobTemplate"]["spec"]["template"] } else { &spec["template"] };
             let account = json!({"apiVersion": "v1", "kind": "ServiceAccount",
                 "metadata": {"name": name, "namespace": "restricted"}});
             let place = "/api/v1/namespaces/restricted/serviceaccounts";
@@ -90,10 +100,9 @@ async fn restricted_pods_are_admitted(stage: &Stage) -> Result<()> {
                 "metadata": {"name": format!("{name}-{case}"), "labels": template["metadata"]["labels"]},
             });
             let made = stage.plane.api().request("POST", "/api/v1/namespaces/restricted/pods", Some(&pod)).await?;
-            let exception = kind == "Job" && case == "host";
-            let wanted = if exception { 403 } else { 201 };
+            let wanted = if reads_host { 403 } else { 201 };
             ensure!(made.status == wanted, "{name}, {case}: {} {}", made.status, made.text());
-            if exception {
+            if reads_host {
                 ensure!(made.text().contains("hostPath") && made.text().contains("runAsUser=0"), "{}", made.text());
             }
         }
@@ -101,23 +110,31 @@ async fn restricted_pods_are_admitted(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-/// The CronJob and its rights, as people copy them.
-async fn the_drill_of_the_documents_is_taken(stage: &Stage) -> Result<()> {
+/// The accounts of the CronJobs.
+async fn rights_of_those_who_come_and_go(stage: &Stage) -> Result<()> {
     stage.namespace(NAMESPACE, &json!({})).await?;
     let helm = Helm::new()?;
-    let file = helm.values("drill.yaml", &crate::contract::drill_text()?)?;
+    let hosts = "--set=encryption.hostFile=/etc/kubernetes/encryption-provider.conf";
+    let rendered = helm.text(NAMESPACE, &[VIP, hosts, "--set=drill.enabled=true", "--no-hooks"])?;
+    let file = helm.values("rights.yaml", &rendered)?;
     stage.apply(&file, &[]).await?;
-    let account = (NAMESPACE, "etcd-sync-drill");
-    for (verb, what, namespace, may) in [
-        ("list", "secrets", "kube-system", true),
-        ("create", "pods:exec", NAMESPACE, true),
-        ("get", "pods:exec", "kube-system", false),
-        ("get", "services:proxy", "kube-system", false),
-        ("delete", "pods", "kube-system", false),
+    for (account, verb, what, namespace, may) in [
+        ("etcd-sync-drill", "list", "secrets", "kube-system", true),
+        ("etcd-sync-drill", "create", "pods:exec", NAMESPACE, true),
+        ("etcd-sync-drill", "get", "pods:exec", "kube-system", false),
+        ("etcd-sync-drill", "get", "services:proxy", "kube-system", false),
+        ("etcd-sync-drill", "delete", "pods", "kube-system", false),
+        ("etcd-sync-renew", "update", "secrets/etcd-sync-standby-etcd", NAMESPACE, true),
+        ("etcd-sync-renew", "update", "secrets/etcd-sync-encryption", NAMESPACE, true),
+        ("etcd-sync-renew", "get", "secrets/remote-etcd-client", NAMESPACE, false),
+        ("etcd-sync-renew", "create", "secrets", NAMESPACE, false),
+        ("etcd-sync-renew", "list", "secrets", NAMESPACE, false),
     ] {
-        let told = stage.plane.api().may(account, verb, what, namespace).await?;
-        ensure!(told == may, "{verb} {what} in {namespace}: {told}");
+        let told = stage.plane.api().may((NAMESPACE, account), verb, what, namespace).await?;
+        ensure!(told == may, "{account}: {verb} {what} in {namespace}: {told}");
     }
+    // What follows installs it as people do.
+    stage.plane.kubectl(&["delete", "-f", &file.to_string_lossy()]).await?;
     Ok(())
 }
 

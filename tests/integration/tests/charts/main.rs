@@ -3,6 +3,7 @@
 mod contract;
 mod helm;
 mod live;
+mod others;
 mod plugin;
 mod pods;
 mod refused;

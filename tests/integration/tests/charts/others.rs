@@ -1,0 +1,113 @@
+//! The values beside the platform's: each changes what it says.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::helm::Helm;
+use crate::{NAMESPACE, object};
+
+const VIP: &str = "--set=active_cluster_vip=192.0.2.10";
+
+fn pod(kind: &str, name: &str, args: &[&str]) -> Result<Value> {
+    let objects = Helm::new()?.render(NAMESPACE, &[&[VIP], args].concat())?;
+    let spec = &object(&objects, kind, name)?["spec"];
+    let template = if kind == "CronJob" { &spec["jobTemplate"]["spec"]["template"] } else { &spec["template"] };
+    Ok(template["spec"].clone())
+}
+
+/// The Secret from which the file at `path` comes.
+fn source(pod: &Value, path: &str) -> Result<String> {
+    let sources = pod["volumes"][0]["projected"]["sources"].as_array().context("no volume")?;
+    let found = sources.iter().find(|source| source["secret"]["items"][0]["path"] == path);
+    let name = found.and_then(|source| source["secret"]["name"].as_str());
+    Ok(name.with_context(|| format!("{path} is not mounted: {sources:?}"))?.to_owned())
+}
+
+#[test]
+fn the_monitor_may_have_credentials_of_its_own() -> Result<()> {
+    let own = [
+        "--set=monitor.primary.clientSecret=read-primary,monitor.standby.secret=read-standby",
+        "--set=monitor.primary.user=reader,monitor.primary.passwordSecret=reader",
+    ];
+    let (sync, monitor) = (pod("Deployment", "etcd-sync", &own)?, pod("Deployment", "etcd-sync-monitor", &own)?);
+    for (path, of_sync, of_monitor) in [
+        ("primary/ca.crt", "remote-etcd-ca", "remote-etcd-ca"),
+        ("primary-client/tls.key", "remote-etcd-client", "read-primary"),
+        ("standby/tls.key", "etcd-sync-standby-etcd", "read-standby"),
+    ] {
+        ensure!(source(&sync, path)? == of_sync && source(&monitor, path)? == of_monitor, "{path}: {sync} {monitor}");
+    }
+    ensure!(source(&monitor, "primary-user/password")? == "reader" && source(&sync, "primary-user/password").is_err());
+    let user = |pod: &Value| {
+        let all = pod["containers"][0]["env"].as_array().cloned().unwrap_or_default();
+        all.into_iter().find(|one| one["name"] == "ETCD_SYNC_PRIMARY_USER").map(|one| one["value"].clone())
+    };
+    ensure!(user(&monitor) == Some(json!("reader")) && user(&sync).is_none(), "{monitor}");
+    // Without any, it has the synchronizer's.
+    let monitor = pod("Deployment", "etcd-sync-monitor", &[])?;
+    ensure!(source(&monitor, "standby/tls.key")? == "etcd-sync-standby-etcd" && user(&monitor).is_none());
+    Ok(())
+}
+
+#[test]
+fn the_platform_may_choose_the_user() -> Result<()> {
+    let context = |args: &[&str]| anyhow::Ok(pod("Deployment", "etcd-sync", args)?["securityContext"].clone());
+    let own = context(&[])?;
+    ensure!(own["runAsUser"] == 65532 && own["fsGroup"] == 65532, "{own}");
+    let chosen = context(&["--set=runAs=null"])?;
+    ensure!(chosen == json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}}), "{chosen}");
+    Ok(())
+}
+
+#[test]
+fn a_node_may_keep_its_certificates_elsewhere() -> Result<()> {
+    let k3s = [
+        "--set=standby.hostPki=/var/lib/rancher/k3s/server/tls/etcd",
+        "--set=standby.hostFiles.ca=server-ca.crt,standby.hostFiles.cert=client.crt,standby.hostFiles.key=client.key",
+    ];
+    for (kind, name) in [("Job", "etcd-sync-bootstrap"), ("CronJob", "etcd-sync-renew")] {
+        let told = pod(kind, name, &k3s)?.to_string();
+        for part in [
+            "--standby-cacert=/host/pki/server-ca.crt",
+            "--standby-cert=/host/pki/client.crt",
+            "--standby-key=/host/pki/client.key",
+            "\"path\":\"/var/lib/rancher/k3s/server/tls/etcd\"",
+        ] {
+            ensure!(told.contains(part), "{name}: {part} is missing: {told}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn sockets_of_kms_plugins_are_reached_where_they_are() -> Result<()> {
+    let kms = ["--set=encryption.kmsFolder=/run/kms", "--set=standby_cluster_etcd_endpoints=https://etcd:2379"];
+    for (kind, name) in
+        [("Deployment", "etcd-sync"), ("Deployment", "etcd-sync-monitor"), ("Job", "etcd-sync-bootstrap")]
+    {
+        let pod = pod(kind, name, &kms)?;
+        let mounts = pod["containers"][0]["volumeMounts"].to_string();
+        ensure!(mounts.contains("\"mountPath\":\"/run/kms\""), "{name}: {mounts}");
+        // The socket is on control-plane nodes.
+        ensure!(pod["affinity"]["nodeAffinity"].is_object(), "{name}: {}", pod["affinity"]);
+    }
+    Ok(())
+}
+
+#[test]
+fn every_pod_is_under_a_network_policy() -> Result<()> {
+    let objects = Helm::new()?.render(NAMESPACE, &[VIP, "--set=drill.enabled=true"])?;
+    let templates = objects.iter().filter_map(|object| {
+        let spec = &object["spec"];
+        let of_cron = &spec["jobTemplate"]["spec"]["template"];
+        [&spec["template"], of_cron].into_iter().find(|template| template.is_object())
+    });
+    let apps: Vec<&str> = templates.filter_map(|template| template["metadata"]["labels"]["app"].as_str()).collect();
+    ensure!(apps.len() == 5, "{apps:?}");
+    for app in apps {
+        let policy = object(&objects, "NetworkPolicy", app)?;
+        ensure!(policy["spec"]["podSelector"]["matchLabels"] == json!({"app": app}), "{policy}");
+        ensure!(policy["spec"]["policyTypes"] == json!(["Ingress", "Egress"]), "{policy}");
+    }
+    Ok(())
+}
