@@ -10,10 +10,10 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end }}
 
 {{- define "etcd-sync.image" -}}
-{{- $image := .Values.image -}}
+{{- $image := .Values.global.images.etcdSync -}}
 {{- with .Values.global.registry.address }}{{ trimSuffix "/" . }}/{{ end -}}
 {{ $image.repository }}
-{{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ $image.tag | default .Chart.AppVersion }}{{ end }}
+{{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ $image.tag }}{{ end }}
 {{- end }}
 
 {{- define "etcd-sync.pullSecrets" -}}

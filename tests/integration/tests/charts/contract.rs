@@ -202,9 +202,27 @@ fn the_versions_are_the_workspace_s() -> Result<()> {
     let version = env!("CARGO_PKG_VERSION");
     let chart = &documents(&std::fs::read_to_string(file(CHART).join("Chart.yaml"))?)?[0];
     ensure!(chart["version"] == version && chart["appVersion"] == version, "{chart}");
-    let objects = Helm::new()?.render(NAMESPACE, &[VIP])?;
-    let image = &object(&objects, "Deployment", "etcd-sync")?["spec"]["template"]["spec"]["containers"][0]["image"];
-    ensure!(*image == format!("etcd-sync:{version}"), "{image}");
+    let values = &documents(&std::fs::read_to_string(file(CHART).join("values.yaml"))?)?[0];
+    ensure!(values["global"]["images"]["etcdSync"]["tag"] == version, "{values}");
+    Ok(())
+}
+
+#[test]
+fn the_image_is_the_one_that_is_named() -> Result<()> {
+    let (helm, digest) = (Helm::new()?, format!("sha256:{}", "0".repeat(64)));
+    for (values, wanted) in [
+        ("tag=v1.2-rc.3", "etcd-sync:v1.2-rc.3".to_owned()),
+        ("repository=dr/etcd.sync", format!("dr/etcd.sync:{}", env!("CARGO_PKG_VERSION"))),
+        (&format!("digest={digest}"), format!("etcd-sync@{digest}")),
+    ] {
+        let values = format!("--set=global.images.etcdSync.{values}");
+        for (registry, prefix) in [("", ""), ("registry.example.com:5000", "registry.example.com:5000/")] {
+            let registry = format!("--set=global.registry.address={registry}");
+            let objects = helm.render(NAMESPACE, &[VIP, &values, &registry])?;
+            let pod = &object(&objects, "Deployment", "etcd-sync")?["spec"]["template"]["spec"];
+            ensure!(pod["containers"][0]["image"] == format!("{prefix}{wanted}"), "{values}: {pod}");
+        }
+    }
     Ok(())
 }
 

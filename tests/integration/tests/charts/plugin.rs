@@ -1,5 +1,7 @@
 //! The plugin's manifests: valid for the platform's own schemas, named as the contract says, and filled in as the form would be.
 
+mod package;
+
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
@@ -20,7 +22,17 @@ const PARAMETERS: [(&str, &str); 6] = [
     ("Print detail logs", "detail"),
 ];
 const SHOWN: &str = "Alauda Container Platform etcd Synchronizer";
+/// The first is a link to [`PLUGIN`], the second is made of both sources.
 const FILES: [&str; 3] = ["moduleplugin.yaml", "moduleconfig.yaml", "moduleinfo.example.yaml"];
+/// The two sources, below the chart.
+const PLUGIN: &str = "module-plugin.yaml";
+const CONFIG: &str = "scripts/plugin-config.yaml";
+/// Set, the test writes the ModuleConfig instead of comparing it.
+const UPDATE: &str = "UPDATE_DOCS";
+const HEADER: &str = "\
+# What the platform makes of module-plugin.yaml and scripts/plugin-config.yaml in ../etcd-sync: for readers, nobody applies it.
+# Made by a test: UPDATE_DOCS=1 cargo test -p etcd-sync-integration --test charts -- plugin::
+";
 
 /// Held against the platform's schemas, then applied, dry and for real.
 pub async fn is_valid(stage: &Stage, schemas: &Schemas) -> Result<()> {
@@ -30,6 +42,10 @@ pub async fn is_valid(stage: &Stage, schemas: &Schemas) -> Result<()> {
         stage.apply(&path, &["--dry-run=server"]).await?;
         stage.apply(&path, &[]).await?;
     }
+    let helm = Helm::new()?;
+    let whole = helm.values("moduleinfo.yaml", &whole_example()?)?;
+    schemas.check(&whole)?;
+    stage.apply(&whole, &[]).await?;
     let columns = stage.plane.kubectl(&["get", "moduleinfoes", "-o", "wide"]).await?;
     ensure!(columns.contains("etcd-sync") && columns.contains("global"), "{columns}");
     Ok(())
@@ -59,6 +75,47 @@ fn the_plugin_is_called_what_the_contract_says() -> Result<()> {
     // The platform looks for this name.
     ensure!(manifest(FILES[1])?["metadata"]["name"] == format!("etcd-sync-{}", env!("CARGO_PKG_VERSION")));
     Ok(())
+}
+
+#[test]
+fn the_module_config_is_what_the_platform_makes_of_the_chart() -> Result<()> {
+    let [plugin, config] = [PLUGIN, CONFIG].map(|name| std::fs::read_to_string(file(CHART).join(name)));
+    let (plugin, config, version) = (plugin?, config?, env!("CARGO_PKG_VERSION"));
+    let (head, spec) = uncommented(&plugin).split_once("\nspec:\n").context("it has a spec")?;
+    let head = head.replace("kind: ModulePlugin", "kind: ModuleConfig");
+    let head = head.replace("\n  name: etcd-sync\n", &format!("\n  name: etcd-sync-{version}\n"));
+    let indented: String =
+        uncommented(&config).lines().filter(|line| !line.is_empty()).map(|line| format!("  {line}\n")).collect();
+    let made = format!("{HEADER}{head}\n    cpaas.io/module-version: {version}\nspec:\n{spec}{indented}");
+
+    // Put together as text, it must be what it is as data.
+    let parsed = |text: &str| documents(text)?.into_iter().next().context("it is empty");
+    let mut whole = parsed(&plugin)?;
+    whole["kind"] = json!("ModuleConfig");
+    whole["metadata"]["name"] = json!(format!("etcd-sync-{version}"));
+    whole["metadata"]["labels"]["cpaas.io/module-version"] = json!(version);
+    for (key, value) in parsed(&config)?.as_object().context("a mapping")? {
+        ensure!(whole["spec"].get(key).is_none(), "both sources have {key}");
+        whole["spec"][key] = value.clone();
+    }
+    ensure!(parsed(&made)? == whole, "not the two sources:\n{made}");
+
+    let path = path(FILES[1]);
+    if std::env::var_os(UPDATE).is_some() {
+        std::fs::write(&path, made)?;
+    } else {
+        ensure!(std::fs::read_to_string(&path)? == made, "{path:?} is behind ({UPDATE}=1 renews it)");
+    }
+    Ok(())
+}
+
+/// Without the comment at the top of a file.
+fn uncommented(text: &str) -> &str {
+    let mut rest = text;
+    while let Some((line, below)) = rest.split_once('\n').filter(|(line, _)| line.is_empty() || line.starts_with('#')) {
+        (_, rest) = (line, below);
+    }
+    rest
 }
 
 #[test]
@@ -103,10 +160,10 @@ fn the_form_has_the_six_parameters_in_three_languages() -> Result<()> {
 #[test]
 fn what_is_filled_in_reaches_the_chart() -> Result<()> {
     // The example, with another value for each of what it leaves at the default.
-    let mut filled = manifest(FILES[2])?["spec"]["config"].clone();
-    filled["monitor_check_interval"] = json!(5);
-    filled["detail"] = json!(true);
-    let map = rendered(&filled)?;
+    let mut filled = manifest(FILES[2])?["spec"].clone();
+    filled["config"]["monitor_check_interval"] = json!(5);
+    filled["config"]["detail"] = json!(true);
+    let map = configured(&rendered(&filled)?)?;
     for told in [
         "https://192.0.2.11:2379",
         "https://198.51.100.13:2379",
@@ -119,14 +176,33 @@ fn what_is_filled_in_reaches_the_chart() -> Result<()> {
         ensure!(map.contains(told), "{told} is missing:\n{map}");
     }
     // As kubectl users do: only what is needed.
-    let map = rendered(&json!({"active_cluster_vip": "192.0.2.10"}))?;
+    let map = configured(&rendered(&json!({"config": {"active_cluster_vip": "192.0.2.10"}}))?)?;
     ensure!(map.contains("https://192.0.2.10:2379") && map.contains("check-interval: 1m"), "{map}");
     Ok(())
 }
 
-/// The synchronizer's configuration when the form is filled in so. The platform's templates are Go templates with other
-/// brackets, so helm plays the platform.
-fn rendered(filled: &Value) -> Result<String> {
+#[test]
+fn what_the_form_lacks_reaches_the_chart_too() -> Result<()> {
+    let example = documents(&whole_example()?)?.into_iter().next().context("it is empty")?;
+    let objects = rendered(&example["spec"])?;
+    object(&objects, "ServiceAccount", "etcd-sync-operator")?;
+    let map = configured(&objects)?;
+    ensure!(map.contains("leader-ttl: 15s"), "{map}");
+    // The form's are still there.
+    ensure!(map.contains("https://192.0.2.11:2379") && map.contains("encryption-config"), "{map}");
+    Ok(())
+}
+
+/// The example with the lines that people may want.
+fn whole_example() -> Result<String> {
+    let text = std::fs::read_to_string(path(FILES[2]))?;
+    let (head, rest) = text.split_once("\n  #valuesOverride:").context("the example shows valuesOverride")?;
+    Ok(format!("{head}\n  valuesOverride:{}", rest.replace("\n  #", "\n  ")))
+}
+
+/// What is installed for a ModuleInfo with this spec. The platform's templates are Go templates with other brackets, so helm
+/// plays the platform, and lays spec.valuesOverride over what the template gives.
+fn rendered(filled: &Value) -> Result<Vec<Value>> {
     let helm = Helm::new()?;
     let spec = &manifest(FILES[1])?["spec"];
     let main = spec["mainChart"].as_str().context("no main chart")?;
@@ -138,16 +214,24 @@ fn rendered(filled: &Value) -> Result<String> {
     std::fs::create_dir_all(platform.join("templates"))?;
     std::fs::write(platform.join("Chart.yaml"), "{apiVersion: v2, name: platform, version: 0.0.1}")?;
     std::fs::write(platform.join("templates/values.yaml"), template)?;
-    let known = json!({"MiConfig": filled, "RegistryAddress": "registry.example.com:11443"});
+    let known = json!({"MiConfig": filled["config"], "RegistryAddress": "registry.example.com:11443"});
     let known = helm.values("platform.yaml", &known.to_string())?;
     let output = helm.run(&["template", &platform.to_string_lossy(), "--values", &known.to_string_lossy()])?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let values = helm.values("values.yaml", &String::from_utf8(output.stdout)?)?;
-    let objects = helm.render(NAMESPACE, &["--values", &values.to_string_lossy()])?;
+    let over = filled.get("valuesOverride").and_then(|over| over.get(main)).cloned().unwrap_or(json!({}));
+    let over = helm.values("override.yaml", &over.to_string())?;
+    let args = ["--values", &values.to_string_lossy(), "--values", &over.to_string_lossy()];
+    let objects = helm.render(NAMESPACE, &args)?;
     let pod = &object(&objects, "Deployment", "etcd-sync")?["spec"]["template"]["spec"];
     let image = format!("registry.example.com:11443/etcd-sync:{}", env!("CARGO_PKG_VERSION"));
     ensure!(pod["containers"][0]["image"] == image, "{pod}");
-    let map = object(&objects, "ConfigMap", "etcd-sync")?;
+    Ok(objects)
+}
+
+/// What both programs read.
+fn configured(objects: &[Value]) -> Result<String> {
+    let map = object(objects, "ConfigMap", "etcd-sync")?;
     Ok(map["data"]["config.yaml"].as_str().context("no config.yaml")?.to_owned())
 }
 
