@@ -48,6 +48,32 @@ pub async fn is_valid(stage: &Stage, schemas: &Schemas) -> Result<()> {
     stage.apply(&whole, &[]).await?;
     let columns = stage.plane.kubectl(&["get", "moduleinfoes", "-o", "wide"]).await?;
     ensure!(columns.contains("etcd-sync") && columns.contains("global"), "{columns}");
+    the_commands_of_the_documents_are_taken(stage).await
+}
+
+/// Those of docs/install.md with kubectl; the platform is played.
+async fn the_commands_of_the_documents_are_taken(stage: &Stage) -> Result<()> {
+    let page = std::fs::read_to_string(file("docs/install.md"))?;
+    let run = async |command: &str| -> Result<String> {
+        ensure!(page.contains(&format!("kubectl {command}")), "docs/install.md has no {command}");
+        let command = command.replace("$version", env!("CARGO_PKG_VERSION")).replace(['"', '\''], "");
+        stage.plane.kubectl(&command.split(' ').collect::<Vec<_>>()).await
+    };
+    let (version, config) = (env!("CARGO_PKG_VERSION"), format!("etcd-sync-{}", env!("CARGO_PKG_VERSION")));
+    for (kind, name, status) in [
+        ("moduleplugin", "etcd-sync", json!({"latestVersion": version})),
+        ("moduleconfig", config.as_str(), json!({"readyForDeploy": true})),
+    ] {
+        let status = json!({ "status": status }).to_string();
+        stage.plane.kubectl(&["patch", kind, name, "--subresource=status", "--type=merge", "-p", &status]).await?;
+    }
+    ensure!(run("get moduleplugin etcd-sync -o jsonpath='{.status.latestVersion}'").await? == version);
+    run("wait --for=jsonpath='{.status.readyForDeploy}'=true \"moduleconfig/etcd-sync-$version\" --timeout=5m").await?;
+    let labels = "-l cpaas.io/module-name=etcd-sync,cpaas.io/cluster-name=global";
+    let named = run(&format!("get moduleinfo {labels} -o name")).await?;
+    ensure!(named.trim() == "moduleinfo.cluster.alauda.io/global-etcd-sync", "{named}");
+    let gone = run(&format!("delete moduleinfo {labels}")).await?;
+    ensure!(gone.contains("deleted"), "{gone}");
     Ok(())
 }
 
