@@ -26,6 +26,10 @@ const AUTOMANAGED: &str = "kube-aggregator.kubernetes.io/automanaged";
 /// Source: plugin/pkg/auth/authorizer/rbac/bootstrappolicy.
 const BOOTSTRAPPING: (&str, &str) = ("kubernetes.io/bootstrapping", "rbac-defaults");
 
+/// Alauda Container Platform's installation of this very synchronizer: the platform installs, changes and removes it as this
+/// object says. Source: the schema of `moduleinfoes.cluster.alauda.io`, and the plugin's own `module-plugin.yaml`.
+const INSTALLATION: (&str, &str, &str) = ("ModuleInfo", "cpaas.io/module-name", "etcd-sync");
+
 /// A token Secret names its ServiceAccount here; the token controller deletes the Secret when it does not find it.
 /// Source: k8s.io/api/core/v1, ServiceAccountNameKey and ServiceAccountUIDKey.
 const SERVICE_ACCOUNT: (&str, &str) = ("kubernetes.io/service-account.name", "kubernetes.io/service-account.uid");
@@ -139,6 +143,13 @@ pub fn decide(scope: &Scope, kinds: &Kinds, key: &[u8], header: &Header) -> Deci
         && header.label(BOOTSTRAPPING.0) == Some(BOOTSTRAPPING.1);
     if (automanaged || bootstrapping) && !scope.includes_key(key) {
         return Decision::Out(Reason::RewrittenLocally);
+    }
+    let (kind, label, module) = INSTALLATION;
+    let installation = header.kind == kind
+        && header.api_version.starts_with("cluster.alauda.io/")
+        && header.label(label) == Some(module);
+    if installation && !scope.includes_key(key) {
+        return Decision::Out(Reason::OwnInstallation);
     }
     let out = |owner: &Owner| {
         let keys = kinds.keys_of(scope, owner, key);
@@ -271,6 +282,15 @@ mod tests {
             ..Header::default()
         };
         assert_eq!(decide("/registry/clusterroles/admin", &role), Decision::Out(Reason::RewrittenLocally));
+        let module = |name: &str| Header {
+            api_version: "cluster.alauda.io/v1alpha1".into(),
+            kind: "ModuleInfo".into(),
+            labels: vec![("cpaas.io/module-name".into(), name.into())],
+            ..Header::default()
+        };
+        let key = "/registry/cluster.alauda.io/moduleinfoes/global-1f2e";
+        assert_eq!(decide(key, &module("etcd-sync")), Decision::Out(Reason::OwnInstallation));
+        assert_eq!(decide(key, &module("logging")), Decision::InScope);
     }
 
     #[test]

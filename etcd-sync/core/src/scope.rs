@@ -147,6 +147,8 @@ pub enum Reason<'a> {
     LeaseBound,
     /// Its labels say that the local API server writes it (see [`crate::content`]).
     RewrittenLocally,
+    /// It installs this synchronizer, on its own cluster.
+    OwnInstallation,
     /// Every owner it names is out of scope: the standby's garbage collector would delete it.
     OwnerOutOfScope,
 }
@@ -161,6 +163,7 @@ impl Reason<'_> {
             Reason::ExcludedKey => "excluded_key",
             Reason::LeaseBound => "lease_bound",
             Reason::RewrittenLocally => "rewritten_locally",
+            Reason::OwnInstallation => "own_installation",
             Reason::OwnerOutOfScope => "owner_out_of_scope",
         }
     }
@@ -175,6 +178,7 @@ impl fmt::Display for Reason<'_> {
             Reason::ExcludedKey => f.write_str("this key is excluded (--exclude-key)"),
             Reason::LeaseBound => f.write_str("hangs on an etcd lease, which exists in its own cluster only"),
             Reason::RewrittenLocally => f.write_str("the local API server writes its own, as the object's labels say"),
+            Reason::OwnInstallation => f.write_str("it is the installation of etcd-sync on its own cluster"),
             Reason::OwnerOutOfScope => {
                 f.write_str("every owner it names is out of scope; the standby's garbage collector would delete it")
             }

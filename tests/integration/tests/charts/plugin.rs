@@ -211,7 +211,7 @@ fn what_is_filled_in_reaches_the_chart() -> Result<()> {
 fn what_the_form_lacks_reaches_the_chart_too() -> Result<()> {
     let example = documents(&whole_example()?)?.into_iter().next().context("it is empty")?;
     let objects = rendered(&example["spec"])?;
-    object(&objects, "ServiceAccount", "etcd-sync-operator")?;
+    object(&objects, "CronJob", "etcd-sync-drill")?;
     let map = configured(&objects)?;
     ensure!(map.contains("leader-ttl: 15s"), "{map}");
     // The form's are still there.
