@@ -31,6 +31,11 @@ pub struct Certs {
 impl Certs {
     /// Makes an authority and its certificates in `folder`, which must exist.
     pub fn create(folder: &Path) -> Result<Certs> {
+        Certs::create_at(folder, &[])
+    }
+
+    /// As [`Certs::create`]; the members' certificate carries these addresses too.
+    pub fn create_at(folder: &Path, addresses: &[IpAddr]) -> Result<Certs> {
         let certs = Certs {
             ca: folder.join("ca.crt"),
             server_cert: folder.join("server.crt"),
@@ -41,7 +46,7 @@ impl Certs {
             expired_key: folder.join("expired.key"),
         };
         let authority = Authority::create(&certs.ca)?;
-        authority.issue("etcd", None, &certs.server_cert, &certs.server_key)?;
+        authority.issue_at(addresses, "etcd", None, &certs.server_cert, &certs.server_key)?;
         // Not an etcd user's name: with authentication on, etcd would else take the certificate's name for a login.
         authority.issue("etcd-sync-client", None, &certs.client_cert, &certs.client_key)?;
         authority.issue_expired("etcd-sync-client", &certs.expired_cert, &certs.expired_key)?;
@@ -71,7 +76,21 @@ impl Authority {
     /// Writes a certificate and its key for servers and clients at `localhost` and 127.0.0.1. To Kubernetes `name` is
     /// the user and `group` a group of theirs.
     pub fn issue(&self, name: &str, group: Option<&str>, cert_file: &Path, key_file: &Path) -> Result<()> {
-        self.sign(CertificateParams::new(vec!["localhost".to_owned()])?, name, group, cert_file, key_file)
+        self.issue_at(&[], name, group, cert_file, key_file)
+    }
+
+    /// As [`Authority::issue`], at these addresses too.
+    pub fn issue_at(
+        &self,
+        addresses: &[IpAddr],
+        name: &str,
+        group: Option<&str>,
+        cert_file: &Path,
+        key_file: &Path,
+    ) -> Result<()> {
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()])?;
+        params.subject_alt_names.extend(addresses.iter().copied().map(SanType::IpAddress));
+        self.sign(params, name, group, cert_file, key_file)
     }
 
     /// As [`Authority::issue`], expired at the end of 2020.

@@ -75,7 +75,7 @@ impl Cluster {
         let ports = ports::free(3 * options.members)?;
         let members: Vec<Member> = ports.chunks(3).enumerate().map(|(i, ports)| Member::new(i, ports)).collect();
         Cluster::write_password(folder.path())?;
-        let certs = options.tls.then(|| Certs::create(folder.path())).transpose()?;
+        let certs = options.tls.then(|| Certs::create_at(folder.path(), &options.addresses)).transpose()?;
         // The folder's name is unique on the machine, and the cluster id is a hash of token and peer addresses.
         let token = options.token.clone().unwrap_or_else(|| folder.path().to_string_lossy().into_owned());
         let path = folder.path().to_owned();

@@ -10,6 +10,7 @@ pub mod docs;
 pub mod etcd;
 pub mod exact;
 pub mod exposition;
+pub mod front;
 pub mod http;
 pub mod kms_plugin;
 pub mod kube;

@@ -1,5 +1,7 @@
 //! How a test asks for a cluster.
 
+use std::net::IpAddr;
+
 use crate::tools::EtcdVersion;
 
 /// The user of a cluster with authentication.
@@ -16,6 +18,8 @@ pub struct ClusterOptions {
     pub members: usize,
     /// TLS for clients and peers, with client certificates demanded.
     pub tls: bool,
+    /// Addresses beside 127.0.0.1 under which clients reach it: the members' certificate carries them.
+    pub addresses: Vec<IpAddr>,
     /// Authentication by user and password.
     pub auth: bool,
     /// Size at which etcd refuses writes with NOSPACE; `None` is etcd's own default (2 GiB).
@@ -34,6 +38,7 @@ impl Default for ClusterOptions {
             version: EtcdVersion::default(),
             members: 1,
             tls: false,
+            addresses: Vec::new(),
             auth: false,
             quota_bytes: None,
             no_fsync: true,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::json;
 
+use super::options::PlaneOptions;
 use crate::certs::{Authority, signing_key};
 
 /// Everything that changes something, without bodies: a Secret's content must not lie in a log.
@@ -28,20 +29,20 @@ pub(super) struct Files {
 
 impl Files {
     /// Writes all but the kubeconfigs into `folder`, which must exist.
-    pub fn create(folder: &Path, encryption: Option<&str>) -> Result<Files> {
+    pub fn create(folder: &Path, options: &PlaneOptions) -> Result<Files> {
         let files = Files { folder: folder.to_owned() };
         let authority = Authority::create(&files.path("ca.crt"))?;
-        for (name, user, group) in [
-            ("server", "kube-apiserver", None),
-            ("admin", "admin", Some("system:masters")),
-            ("controllers", "system:kube-controller-manager", None),
-        ] {
+        let server = (files.path("server.crt"), files.path("server.key"));
+        authority.issue_at(&options.addresses, "kube-apiserver", None, &server.0, &server.1)?;
+        for (name, user, group) in
+            [("admin", "admin", Some("system:masters")), ("controllers", "system:kube-controller-manager", None)]
+        {
             let (cert, key) = (files.path(&format!("{name}.crt")), files.path(&format!("{name}.key")));
             authority.issue(user, group, &cert, &key)?;
         }
         signing_key(&files.path("tokens.key"), &files.path("tokens.pub"))?;
         files.write("audit.yaml", AUDIT_POLICY)?;
-        if let Some(encryption) = encryption {
+        if let Some(encryption) = &options.encryption {
             files.write("encryption.yaml", encryption)?;
         }
         Ok(files)

@@ -1,5 +1,7 @@
 //! How a test asks for a control plane.
 
+use std::net::IpAddr;
+
 use crate::tools::KubernetesVersion;
 
 /// What kind of control plane to start. Meant for struct update: `PlaneOptions { version, ..Default::default() }`.
@@ -13,6 +15,8 @@ pub struct PlaneOptions {
     pub service_cidr: String,
     /// The address the API server calls its own: in `masterleases/` and the endpoints of `default/kubernetes`.
     pub advertise_address: String,
+    /// Addresses beside 127.0.0.1 under which clients reach its API server: the certificate carries them.
+    pub addresses: Vec<IpAddr>,
     /// `Name=true,…` of `--feature-gates` of the API server.
     pub feature_gates: String,
     /// The API server's `--etcd-prefix`.
@@ -32,6 +36,7 @@ impl Default for PlaneOptions {
             encryption: None,
             service_cidr: "10.96.0.0/16".to_owned(),
             advertise_address: "192.0.2.1".to_owned(),
+            addresses: Vec::new(),
             feature_gates: String::new(),
             etcd_prefix: "/registry".to_owned(),
             controllers: true,

@@ -61,7 +61,7 @@ impl ControlPlane {
 
     fn lay_out(name: &str, etcd: &Cluster, options: PlaneOptions) -> Result<ControlPlane> {
         let folder = tempfile::Builder::new().prefix("etcd-sync-kube-").tempdir().context("make a folder")?;
-        let files = Files::create(folder.path(), options.encryption.as_deref())?;
+        let files = Files::create(folder.path(), &options)?;
         let port = ports::free(1)?[0];
         files.write_kubeconfigs(port)?;
         let api = Api::new(name, port, &files)?;

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::IpAddr;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
@@ -42,6 +43,15 @@ done < "$mounts"
 exec chroot --userspec="$user" --groups="$group" "$root" "$@"
 "#;
 
+/// What a pod sees of its node.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// `status.hostIP`.
+    pub address: IpAddr,
+    /// What stands for folders of its file system.
+    pub folders: Vec<(String, PathBuf)>,
+}
+
 /// A container that is about to start.
 pub struct Container {
     /// The program and its arguments, from [`Container::program`] on to be run as they are.
@@ -53,15 +63,14 @@ pub struct Container {
 }
 
 impl Container {
-    /// Prepares the container `name` of a template (`.spec.template` of a Deployment or Job). `pod` becomes the pod's name;
-    /// `host_paths` says what stands for folders of the node.
+    /// Prepares the container `name` of a template (`.spec.template` of a Deployment or Job). `pod` becomes the pod's name.
     pub async fn new(
         plane: &ControlPlane,
         namespace: &str,
         template: &Value,
         name: &str,
         pod: &str,
-        host_paths: &[(&str, &Path)],
+        node: &Node,
     ) -> Result<Container> {
         let spec = &template["spec"];
         let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
@@ -73,7 +82,7 @@ impl Container {
         let of = |field: &str| container["securityContext"][field].as_u64().or(spec["securityContext"][field].as_u64());
         let user = of("runAsUser").unwrap_or(0);
         let group = of("runAsGroup").unwrap_or(user);
-        let files = Files { plane, namespace, spec, folder: folder.path(), fs_group: of("fsGroup"), host_paths };
+        let files = Files { plane, namespace, spec, folder: folder.path(), fs_group: of("fsGroup"), node };
         let mut mounts = String::new();
         for mount in list(&container["volumeMounts"]) {
             let (volume, path) = (text(&mount, "name")?, text(&mount, "mountPath")?);
@@ -96,7 +105,7 @@ impl Container {
         let tree = if container["securityContext"]["readOnlyRootFilesystem"] == true { "ro" } else { "rw" };
         let strings =
             |value: &Value| list(value).iter().filter_map(|one| Some(one.as_str()?.to_owned())).collect::<Vec<_>>();
-        let environment = environment(plane, namespace, pod, &list(&container["env"]))?;
+        let environment = environment(plane, namespace, pod, node, &list(&container["env"]))?;
         let mut program = strings(&container["command"]);
         ensure!(!program.is_empty(), "the container {name} has no command: the image's is not known here");
         if !program[0].starts_with('/') {
@@ -140,7 +149,7 @@ struct Files<'a> {
     spec: &'a Value,
     folder: &'a Path,
     fs_group: Option<u64>,
-    host_paths: &'a [(&'a str, &'a Path)],
+    node: &'a Node,
 }
 
 impl Files<'_> {
@@ -150,8 +159,8 @@ impl Files<'_> {
         let volume =
             volumes.iter().find(|volume| volume["name"] == name).with_context(|| format!("no volume {name}"))?;
         if let Some(path) = volume["hostPath"]["path"].as_str() {
-            let found = self.host_paths.iter().find(|(host, _)| *host == path);
-            return Ok((found.with_context(|| format!("nothing stands for {path}"))?.1.to_owned(), true));
+            let found = self.node.folders.iter().find(|(host, _)| host == path);
+            return Ok((found.with_context(|| format!("nothing stands for {path}"))?.1.clone(), true));
         }
         let folder = self.folder.join(format!("volume-{name}"));
         if folder.exists() {
@@ -235,7 +244,13 @@ impl Files<'_> {
     }
 }
 
-fn environment(plane: &ControlPlane, namespace: &str, pod: &str, given: &[Value]) -> Result<BTreeMap<String, String>> {
+fn environment(
+    plane: &ControlPlane,
+    namespace: &str,
+    pod: &str,
+    node: &Node,
+    given: &[Value],
+) -> Result<BTreeMap<String, String>> {
     let address = plane.address();
     let (host, port) = address.rsplit_once(':').with_context(|| format!("an address: {address}"))?;
     let mut all = BTreeMap::from([
@@ -248,7 +263,8 @@ fn environment(plane: &ControlPlane, namespace: &str, pod: &str, given: &[Value]
             None => expand(variable["value"].as_str().unwrap_or_default(), &all),
             Some("metadata.name") => pod.to_owned(),
             Some("metadata.namespace") => namespace.to_owned(),
-            Some("status.hostIP" | "status.podIP") => "127.0.0.1".to_owned(),
+            Some("status.hostIP") => node.address.to_string(),
+            Some("status.podIP") => "127.0.0.1".to_owned(),
             Some(other) => bail!("a field that this harness does not know: {other}"),
         };
         all.insert(text(variable, "name")?, value);

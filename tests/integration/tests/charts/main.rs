@@ -1,13 +1,16 @@
 //! The Helm chart and the platform's plugin: rendered, refused, validated, applied and installed, on real API servers.
 
 mod contract;
+mod form;
 mod helm;
 mod live;
 mod others;
 mod plugin;
 mod pods;
 mod refused;
+mod release;
 mod schemas;
+mod sites;
 mod stage;
 
 use std::path::{Path, PathBuf};
