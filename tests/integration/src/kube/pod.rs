@@ -15,10 +15,14 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::plane::ControlPlane;
+use crate::certs::Authority;
 use crate::tools;
 
 /// Where every pod finds its service account.
 const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// What the image has beside the programs.
+const IMAGE_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// For the programs that build the tree.
 pub(crate) const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
@@ -97,6 +101,10 @@ impl Container {
         {
             mounts += &format!("{} /usr/local/bin/{program} ro\n", file.display());
         }
+        // The image has the authorities that everybody knows: of nobody here.
+        let known = folder.path().join("ca-certificates.crt");
+        Authority::create(&known)?;
+        mounts += &format!("{} {IMAGE_AUTHORITIES} ro\n", known.display());
         let (root, list_file, script) =
             (folder.path().join("root"), folder.path().join("mounts"), folder.path().join("enter"));
         fs::create_dir(&root)?;

@@ -4,11 +4,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Result, ensure};
+use etcd_sync_integration::kube::ControlPlane;
 use etcd_sync_integration::tools;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{CHART, NAMESPACE, documents, file};
+
+/// What it did, or what it said when it failed.
+pub fn succeeded(output: Output) -> Result<Output> {
+    ensure!(output.status.success(), "helm: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(output)
+}
 
 /// helm with a home of its own.
 pub struct Helm {
@@ -30,6 +37,12 @@ impl Helm {
         let mut command = Command::new(tools::helm()?);
         command.env_clear().env("HOME", self.home.path()).args(args).stdin(Stdio::null());
         Ok(command)
+    }
+
+    /// As [`Helm::command`], in the release's namespace of this cluster.
+    pub fn at(&self, plane: &ControlPlane, args: &[&str]) -> Result<Command> {
+        let config = plane.kubeconfig_file();
+        self.command(&[args, &["--namespace", NAMESPACE, "--kubeconfig", &config.to_string_lossy()]].concat())
     }
 
     /// Renders the chart with what `args` say, as for an installation into `namespace`.

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use etcd_sync_integration::tools::KubernetesVersion;
 use serde_json::json;
 
-use crate::helm::Helm;
+use crate::helm::{Helm, succeeded};
 use crate::schemas::Schemas;
 use crate::stage::Stage;
 use crate::{CHART, NAMESPACE, file, object, plugin, value_files};
@@ -196,7 +196,7 @@ async fn a_release_comes_and_goes(stage: &Stage) -> Result<()> {
     ensure!(upgraded["metadata"]["uid"] == deployment["metadata"]["uid"], "the Deployment was made anew");
     ensure!(upgraded["metadata"]["generation"] != deployment["metadata"]["generation"], "the pods are not rolled");
 
-    succeeded(helm.run(&with_access(stage, &["uninstall", "etcd-sync"]).each())?)?;
+    succeeded(helm.at(&stage.plane, &["uninstall", "etcd-sync"])?.output()?)?;
     for name in secrets {
         api.need(&place("api/v1", "secrets", name)).await?;
     }
@@ -214,35 +214,14 @@ async fn a_release_comes_and_goes(stage: &Stage) -> Result<()> {
 }
 
 /// `helm install` or `upgrade`, while somebody plays the node, where the bootstrap Job's program ends with `code`.
-async fn release(stage: &Stage, helm: &Helm, verb: &[&str], args: &[&str], code: u8) -> Result<Output> {
+async fn release(stage: &Stage, helm: &Helm, verb: &[&str], args: &[&str], code: i32) -> Result<Output> {
     let chart = file(CHART);
     let fixed = ["etcd-sync", &chart.to_string_lossy(), "--timeout=90s"];
-    let all = with_access(stage, &[verb, &fixed, args].concat());
-    let mut command = tokio::process::Command::from(helm.command(&all.each())?);
+    let mut command = tokio::process::Command::from(helm.at(&stage.plane, &[verb, &fixed, args].concat())?);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn()?;
     let (pod, output) = tokio::join!(stage.end_bootstrap(NAMESPACE, code), child.wait_with_output());
     ensure!(pod?["spec"]["serviceAccountName"] == "etcd-sync-bootstrap");
     Ok(output?)
-}
-
-fn succeeded(output: Output) -> Result<Output> {
-    ensure!(output.status.success(), "helm: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(output)
-}
-
-/// The arguments with the way to the API server.
-fn with_access(stage: &Stage, args: &[&str]) -> Arguments {
-    let config = stage.plane.kubeconfig_file().to_string_lossy().into_owned();
-    let access = ["--namespace".to_owned(), NAMESPACE.to_owned(), "--kubeconfig".to_owned(), config];
-    Arguments(args.iter().map(|arg| (*arg).to_owned()).chain(access).collect())
-}
-
-struct Arguments(Vec<String>);
-
-impl Arguments {
-    fn each(&self) -> Vec<&str> {
-        self.0.iter().map(String::as_str).collect()
-    }
 }
 
 /// What the synchronizer may do, and what it and the monitor may not.

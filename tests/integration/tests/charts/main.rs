@@ -12,6 +12,7 @@ mod release;
 mod schemas;
 mod sites;
 mod stage;
+mod upgrade;
 
 use std::path::{Path, PathBuf};
 

@@ -6,23 +6,37 @@ use crate::helm::Helm;
 
 const VIP: &str = "--set=active_cluster_vip=192.0.2.10";
 
+/// What the platform's form asks for.
+const PARAMETERS: &[&str] = &[
+    "active_cluster_vip",
+    "active_cluster_etcd_endpoints",
+    "standby_cluster_etcd_endpoints",
+    "active_cluster_token_secret_ref",
+    "monitor_check_interval",
+    "detail",
+];
+
 /// Values, and what the refusal must name.
 const WRONG: &[(&str, &str)] = &[
     // The platform's parameters.
     ("--set=active_cluster_vip=https://192.0.2.10", "active_cluster_vip"),
     ("--set=active_cluster_vip=192.0.2.10:2379", "active_cluster_vip"),
     ("--set=active_cluster_vip=10", "active_cluster_vip"),
+    ("--set-string=active_cluster_vip=two words", "active_cluster_vip"),
     ("--set=active_cluster_etcd_endpoints=192.0.2.11", "active_cluster_etcd_endpoints"),
     ("--set-json=active_cluster_etcd_endpoints=[\"ftp://a:2379\"]", "active_cluster_etcd_endpoints"),
     ("--set-json=active_cluster_etcd_endpoints=\"a:2379,,b:2379\"", "active_cluster_etcd_endpoints"),
     ("--set=standby_cluster_etcd_endpoints=https://fd00::1:2379", "standby_cluster_etcd_endpoints"),
     ("--set-json=standby_cluster_etcd_endpoints={\"a\":1}", "standby_cluster_etcd_endpoints"),
+    ("--set-json=standby_cluster_etcd_endpoints=[\"192.0.2.11\"]", "standby_cluster_etcd_endpoints"),
     ("--set=active_cluster_token_secret_ref=My_Token", "active_cluster_token_secret_ref"),
+    ("--set-json=active_cluster_token_secret_ref={\"name\":\"a\"}", "active_cluster_token_secret_ref"),
     ("--set=monitor_check_interval=0", "monitor_check_interval"),
     ("--set=monitor_check_interval=1441", "monitor_check_interval"),
     ("--set=monitor_check_interval=1m", "monitor_check_interval"),
     ("--set-json=monitor_check_interval=1.5", "monitor_check_interval"),
     ("--set-string=detail=yes", "detail"),
+    ("--set=detail=1", "detail"),
     // Slips of the pen.
     ("--set=activ_cluster_vip=192.0.2.10", "activ_cluster_vip"),
     ("--set=primary.caSecrets=a", "caSecrets"),
@@ -59,6 +73,9 @@ fn a_wrong_value_is_refused_by_name() -> Result<()> {
     for (wrong, name) in WRONG {
         let told = helm.refusal(&[VIP, wrong])?;
         ensure!(told.contains(name), "{wrong}: the refusal does not name {name}: {told}");
+    }
+    for parameter in PARAMETERS {
+        ensure!(WRONG.iter().any(|(_, name)| name == parameter), "nothing is wrong for {parameter}");
     }
     Ok(())
 }

@@ -48,6 +48,11 @@ impl<'a> Release<'a> {
         self.objects.iter().filter(|object| object["kind"] != "Job" && object["kind"] != "Deployment")
     }
 
+    /// What the pods of a Deployment are made of.
+    pub fn template(&self, name: &str) -> Result<&Value> {
+        Ok(&object(&self.objects, "Deployment", name)?["spec"]["template"])
+    }
+
     async fn container(&self, kind: &str, name: &str, container: &str, pod: &str) -> Result<Container> {
         let template = &object(&self.objects, kind, name)?["spec"]["template"];
         Container::new(&self.pair.standby, NAMESPACE, template, container, pod, self.node).await

@@ -55,7 +55,8 @@ impl Sites {
     /// All that people do before they install: the namespace, the Secrets of the primary's etcd and of its API server.
     pub async fn start() -> Result<Sites> {
         let (mut vip, mut host) = (Front::new(), Front::new());
-        let etcd = |front: &Front| ClusterOptions { tls: true, addresses: vec![front.address().into()], ..Default::default() };
+        let etcd =
+            |front: &Front| ClusterOptions { tls: true, addresses: vec![front.address().into()], ..Default::default() };
         let mut options = PairOptions { primary_etcd: etcd(&vip), standby_etcd: etcd(&host), ..PairOptions::new() };
         options.primary.addresses = vec![vip.address().into()];
         // Whom it answers has a token.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use etcd_sync_integration::compare::await_until;
 use etcd_sync_integration::etcd::{Cluster, ClusterOptions};
-use etcd_sync_integration::kube::{ControlPlane, PlaneOptions};
+use etcd_sync_integration::kube::{Api, ControlPlane, PlaneOptions};
 use etcd_sync_integration::tools::{self, KubernetesVersion};
 use serde_json::{Value, json};
 
@@ -54,33 +54,43 @@ impl Stage {
     }
 
     /// Plays the node of the bootstrap Job's next pod: its program ends with `code`. Returns the pod.
-    pub async fn end_bootstrap(&self, namespace: &str, code: u8) -> Result<Value> {
-        let pods = format!("/api/v1/namespaces/{namespace}/pods?labelSelector=app%3Detcd-sync-bootstrap");
-        let found = std::sync::Mutex::new(Value::Null);
-        await_until("the bootstrap Job has a pod", WAIT, || async {
-            let list = self.plane.api().need(&pods).await?;
-            let waiting = list["items"].as_array().and_then(|items| {
-                items
-                    .iter()
-                    .find(|pod| pod["status"]["phase"] == "Pending" && pod["metadata"]["deletionTimestamp"].is_null())
-            });
-            let Some(pod) = waiting else { return Ok(Some("there is none".to_owned())) };
-            if let Ok(mut found) = found.lock() {
-                found.clone_from(pod);
-            }
-            Ok(None)
-        })
-        .await?;
-        let pod = found.into_inner().unwrap_or_default();
-        let name = pod["metadata"]["name"].as_str().unwrap_or_default();
-        let path = format!("/api/v1/namespaces/{namespace}/pods/{name}/status");
-        let container = json!({
-            "name": "bootstrap", "image": "played", "imageID": "", "ready": false, "restartCount": 0,
-            "state": {"terminated": {"exitCode": code}},
-        });
-        let phase = if code == 0 { "Succeeded" } else { "Failed" };
-        let status = json!({"status": {"phase": phase, "containerStatuses": [container]}});
-        self.plane.api().patch(&path, &status).await?;
+    pub async fn end_bootstrap(&self, namespace: &str, code: i32) -> Result<Value> {
+        let pod = bootstrap_pod(self.plane.api(), namespace).await?;
+        end(self.plane.api(), &pod, code).await?;
         Ok(pod)
     }
+}
+
+/// The bootstrap Job's next pod, for whoever plays its node.
+pub async fn bootstrap_pod(api: &Api, namespace: &str) -> Result<Value> {
+    let pods = format!("/api/v1/namespaces/{namespace}/pods?labelSelector=app%3Detcd-sync-bootstrap");
+    let found = std::sync::Mutex::new(Value::Null);
+    await_until("the bootstrap Job has a pod", WAIT, || async {
+        let list = api.need(&pods).await?;
+        let waiting = list["items"].as_array().and_then(|items| {
+            items
+                .iter()
+                .find(|pod| pod["status"]["phase"] == "Pending" && pod["metadata"]["deletionTimestamp"].is_null())
+        });
+        let Some(pod) = waiting else { return Ok(Some("there is none".to_owned())) };
+        if let Ok(mut found) = found.lock() {
+            found.clone_from(pod);
+        }
+        Ok(None)
+    })
+    .await?;
+    Ok(found.into_inner().unwrap_or_default())
+}
+
+/// Says of a pod of that Job that its program has ended with `code`.
+pub async fn end(api: &Api, pod: &Value, code: i32) -> Result<()> {
+    let part = |name: &str| pod["metadata"][name].as_str().unwrap_or_default();
+    let path = format!("/api/v1/namespaces/{}/pods/{}/status", part("namespace"), part("name"));
+    let container = json!({
+        "name": "bootstrap", "image": "played", "imageID": "", "ready": false, "restartCount": 0,
+        "state": {"terminated": {"exitCode": code}},
+    });
+    let phase = if code == 0 { "Succeeded" } else { "Failed" };
+    let status = json!({"status": {"phase": phase, "containerStatuses": [container]}});
+    api.patch(&path, &status).await.map(drop)
 }
