@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use etcd_sync_integration::compare::await_until;
 use etcd_sync_integration::daemon::Daemon;
 use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::kube::objects::{APPS, config_map, key_of, secret as a_secret};
@@ -75,13 +76,12 @@ async fn the_least_is_enough(sites: &Sites, helm: &Helm) -> Result<()> {
     let (keys, _) = write(sites, "quiet").await?;
     nothing_is_missed(&monitor).await?;
     ensure!(daemon.metric("etcd_sync_undecodable_total").await == Some(0.0), "it could not decode values");
+    daemon.terminate(Duration::from_secs(10)).await?;
     for key in &keys {
         let shown = daemon.lines().into_iter().find(|line| line.contains(key));
         ensure!(shown.is_none(), "a line for a key, without detail: {shown:?}");
     }
-    no_values(&daemon)?;
-    daemon.terminate(Duration::from_secs(10)).await?;
-    Ok(())
+    no_values(&daemon)
 }
 
 /// Endpoints instead of the address and the node, of which the first is dead; a wrong token; a slower monitor; lines for keys.
@@ -115,11 +115,14 @@ async fn all_others_change_it(sites: &Sites, helm: &Helm) -> Result<()> {
     }
     pair.primary.api().delete(&path(&objects[0])?).await?;
     pair.caught_up().await?;
-    let gone = daemon.lines().into_iter().filter(|line| line.contains(&keys[0]) && line.contains("deleted"));
-    ensure!(gone.count() == 1, "no line for what was deleted:\n{}", daemon.tail());
+    await_until("a line tells the deletion", PATIENCE, || async {
+        let told = daemon.lines().iter().any(|line| line.contains(&keys[0]) && line.contains("deleted"));
+        Ok((!told).then(|| daemon.tail()))
+    })
+    .await?;
     nothing_is_missed(&monitor).await?;
-    no_values(&daemon)?;
     daemon.terminate(Duration::from_secs(10)).await?;
+    no_values(&daemon)?;
     ports::release(dead);
     Ok(())
 }
