@@ -54,7 +54,7 @@ etcd: ## Build the pinned etcds that tests, demo and benchmarks run (once, minut
 kubernetes: ## Build the pinned control planes that tests run (once, many minutes)
 kwok: ## Build the pinned kwok that plays nodes in tests (once, minutes)
 prometheus: ## Build the pinned promtool that tests the alerts (once, minutes)
-helm: ## Build the pinned helm that renders and installs the chart in tests (once, minutes)
+helm: ## Build the pinned helms that render and install the chart in tests (once, minutes)
 kubeconform: ## Build the pinned kubeconform that validates what the chart renders (once, a minute)
 crds: ## Fetch the pinned definitions of the kinds of Prometheus and cert-manager (once, seconds)
 etcd kubernetes kwok prometheus helm kubeconform crds:

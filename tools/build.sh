@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the pinned test programs once, outside the tree, and prints the directory of each version.
 # Usage: tools/build.sh [etcd] [kubernetes] [kwok] [prometheus] [helm] [kubeconform] [crds]  (default: all)
-# -> lines "etcd-3.6 DIR", "kubernetes-1.34 DIR", ..., "kwok-0.8 DIR", "prometheus-0.315 DIR", "helm-4.3 DIR",
+# -> lines "etcd-3.6 DIR", "kubernetes-1.34 DIR", ..., "kwok-0.8 DIR", "prometheus-0.315 DIR", "helm-4.3 DIR", "helm-3.22 DIR",
 #    "kubeconform-0.8 DIR", "crds-1 DIR"
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -81,10 +81,11 @@ build_prometheus() {
 }
 
 build_helm() {
-  local line="$1" version dir
-  version="$(pinned_version helm helm.sh/helm/v4)"
+  local line="$1" module version dir
+  module="helm.sh/helm/v${line%.*}"
+  version="$(pinned_version "helm-$line" "$module")"
   dir="$cache/helm-$version"
-  build_program helm helm.sh/helm/v4/cmd/helm "$dir/helm" -ldflags "-s -w -X helm.sh/helm/v4/internal/version.version=$version"
+  build_program "helm-$line" "$module/cmd/helm" "$dir/helm" -ldflags "-s -w -X $module/internal/version.version=$version"
   echo "helm-$line $dir"
 }
 
@@ -118,7 +119,7 @@ for family in "$@"; do
     kubernetes) build_kubernetes 1.34; build_kubernetes 1.36 ;;
     kwok) build_kwok 0.8 ;;
     prometheus) build_prometheus 0.315 ;;
-    helm) build_helm 4.3 ;;
+    helm) build_helm 4.3; build_helm 3.22 ;;
     kubeconform) build_kubeconform 0.8 ;;
     crds) build_crds ;;
     *) echo "tools/build.sh: unknown: $family; it is etcd, kubernetes, kwok, prometheus, helm, kubeconform or crds" >&2; exit 2 ;;

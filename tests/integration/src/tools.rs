@@ -82,10 +82,24 @@ pub fn promtool() -> Result<PathBuf> {
     Ok(find("prometheus", "0.315", "promtool", &BUILT)?.join("promtool"))
 }
 
-/// `helm`: in `ETCD_SYNC_HELM_4_3` when set, else where `tools/build.sh` says.
-pub fn helm() -> Result<PathBuf> {
+/// A Helm that may install the chart; each is pinned to one release under `tools/`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HelmVersion {
+    /// The newest, used by default.
+    #[default]
+    V4_3,
+    /// The one before it, which most people and platforms still have.
+    V3_22,
+}
+
+/// `helm`: in `ETCD_SYNC_HELM_4_3` (or `_3_22`) when set, else where `tools/build.sh` says.
+pub fn helm(version: HelmVersion) -> Result<PathBuf> {
     static BUILT: OnceLock<Result<String, String>> = OnceLock::new();
-    Ok(find("helm", "4.3", "helm", &BUILT)?.join("helm"))
+    let line = match version {
+        HelmVersion::V4_3 => "4.3",
+        HelmVersion::V3_22 => "3.22",
+    };
+    Ok(find("helm", line, "helm", &BUILT)?.join("helm"))
 }
 
 /// `kubeconform`: in `ETCD_SYNC_KUBECONFORM_0_8` when set, else where `tools/build.sh` says.

@@ -1,12 +1,13 @@
 //! What scripts and people rely on, in what the chart renders; and that every parameter changes what it says.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
 use etcd_sync_core::scope::EXCLUDED_NAMESPACES;
+use etcd_sync_integration::tools::HelmVersion;
 use serde_json::{Value, json};
 
-use crate::helm::Helm;
+use crate::helm::{Helm, succeeded};
 use crate::{CHART, NAMESPACE, documents, file, object, value_files};
 
 const VIP: &str = "--set=active_cluster_vip=192.0.2.10";
@@ -19,6 +20,24 @@ fn lint_finds_nothing_with_any_values() -> Result<()> {
         let output = helm.run(&["lint", "--strict", &chart.to_string_lossy(), "--values", &values])?;
         let told = [output.stdout, output.stderr].concat();
         ensure!(output.status.success(), "{values}: {}", String::from_utf8_lossy(&told));
+    }
+    Ok(())
+}
+
+#[test]
+fn the_helm_before_the_newest_makes_the_same_of_it() -> Result<()> {
+    let (new, old) = (Helm::new()?, Helm::of(HelmVersion::V3_22)?);
+    let chart = file(CHART);
+    for values in value_files()? {
+        let values = values.to_string_lossy().into_owned();
+        succeeded(old.run(&["lint", "--strict", &chart.to_string_lossy(), "--values", &values])?)?;
+        // Without a cluster, each takes another one for granted.
+        let args = ["--values", &values, "--kube-version=1.36"];
+        let by_name = |helm: &Helm| -> Result<BTreeMap<String, Value>> {
+            let objects = helm.render(NAMESPACE, &args)?;
+            Ok(objects.into_iter().map(|one| (format!("{} {}", one["kind"], one["metadata"]["name"]), one)).collect())
+        };
+        ensure!(by_name(&new)? == by_name(&old)?, "{values}: they differ");
     }
     Ok(())
 }

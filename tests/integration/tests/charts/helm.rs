@@ -5,7 +5,7 @@ use std::process::{Command, Output, Stdio};
 
 use anyhow::{Result, ensure};
 use etcd_sync_integration::kube::ControlPlane;
-use etcd_sync_integration::tools;
+use etcd_sync_integration::tools::{self, HelmVersion};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -19,12 +19,19 @@ pub fn succeeded(output: Output) -> Result<Output> {
 
 /// helm with a home of its own.
 pub struct Helm {
+    version: HelmVersion,
     home: TempDir,
 }
 
 impl Helm {
+    /// The newest.
     pub fn new() -> Result<Helm> {
-        Ok(Helm { home: tempfile::Builder::new().prefix("etcd-sync-helm-").tempdir()? })
+        Helm::of(HelmVersion::default())
+    }
+
+    /// The one of this version.
+    pub fn of(version: HelmVersion) -> Result<Helm> {
+        Ok(Helm { version, home: tempfile::Builder::new().prefix("etcd-sync-helm-").tempdir()? })
     }
 
     /// Runs it; whether that went well is the caller's to judge.
@@ -34,7 +41,7 @@ impl Helm {
 
     /// The command, for those who wait in another way.
     pub fn command(&self, args: &[&str]) -> Result<Command> {
-        let mut command = Command::new(tools::helm()?);
+        let mut command = Command::new(tools::helm(self.version)?);
         command.env_clear().env("HOME", self.home.path()).args(args).stdin(Stdio::null());
         Ok(command)
     }

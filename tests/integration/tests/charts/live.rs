@@ -3,7 +3,7 @@
 use std::process::{Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use etcd_sync_integration::tools::KubernetesVersion;
+use etcd_sync_integration::tools::{HelmVersion, KubernetesVersion};
 use serde_json::json;
 
 use crate::helm::{Helm, succeeded};
@@ -15,16 +15,16 @@ const VIP: &str = "--set=active_cluster_vip=192.0.2.10";
 
 #[tokio::test]
 async fn the_chart_and_the_plugin_serve_on_1_36() -> Result<()> {
-    everything(KubernetesVersion::V1_36).await
+    everything(KubernetesVersion::V1_36, HelmVersion::V4_3).await
 }
 
 #[tokio::test]
 async fn the_chart_and_the_plugin_serve_on_1_34() -> Result<()> {
-    everything(KubernetesVersion::V1_34).await
+    everything(KubernetesVersion::V1_34, HelmVersion::V3_22).await
 }
 
 /// One control plane for all: its start is what costs.
-async fn everything(version: KubernetesVersion) -> Result<()> {
+async fn everything(version: KubernetesVersion, helm: HelmVersion) -> Result<()> {
     let stage = Stage::start(version).await?;
     let told = async {
         let schemas = Schemas::of(stage.plane.api()).await?;
@@ -32,7 +32,7 @@ async fn everything(version: KubernetesVersion) -> Result<()> {
         plugin::is_valid(&stage, &schemas).await.context("plugin")?;
         restricted_pods_are_admitted(&stage).await.context("pod security")?;
         rights_of_those_who_come_and_go(&stage).await.context("rights")?;
-        a_release_comes_and_goes(&stage).await.context("release")?;
+        a_release_comes_and_goes(&stage, &Helm::of(helm)?).await.context("release")?;
         anyhow::Ok(())
     };
     let told = told.await;
@@ -139,8 +139,8 @@ async fn rights_of_those_who_come_and_go(stage: &Stage) -> Result<()> {
 }
 
 /// Install, upgrade, uninstall, with the Secrets that people and the Job make.
-async fn a_release_comes_and_goes(stage: &Stage) -> Result<()> {
-    let (helm, api) = (Helm::new()?, stage.plane.api());
+async fn a_release_comes_and_goes(stage: &Stage, helm: &Helm) -> Result<()> {
+    let api = stage.plane.api();
     let place = |group: &str, kind: &str, name: &str| format!("/{group}/namespaces/{NAMESPACE}/{kind}/{name}");
     // The last is what the Job, whose node is played here, would make.
     let secrets = ["remote-etcd-ca", "remote-etcd-client", "etcd-sync-standby-etcd"];
@@ -151,7 +151,7 @@ async fn a_release_comes_and_goes(stage: &Stage) -> Result<()> {
 
     // What the clusters lack is told while somebody looks, and the next try goes on from there.
     let (output, job) =
-        (release(stage, &helm, &["install"], &[VIP], 1).await?, place("apis/batch/v1", "jobs", "etcd-sync-bootstrap"));
+        (release(stage, helm, &["install"], &[VIP], 1).await?, place("apis/batch/v1", "jobs", "etcd-sync-bootstrap"));
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(
         !output.status.success() && told.contains("etcd-sync-bootstrap"),
@@ -161,7 +161,7 @@ async fn a_release_comes_and_goes(stage: &Stage) -> Result<()> {
     ensure!(failed.contains("PodFailurePolicy"), "another try was made: {failed}");
     ensure!(api.get(&place("apis/apps/v1", "deployments", "etcd-sync")).await?.is_none(), "it runs all the same");
 
-    let output = release(stage, &helm, &["upgrade", "--install"], &[VIP], 0).await?;
+    let output = release(stage, helm, &["upgrade", "--install"], &[VIP], 0).await?;
     let notes = String::from_utf8(succeeded(output)?.stdout)?;
     for told in [
         "svc=$(kubectl -n cpaas-system get svc etcd-sync-monitor -o jsonpath='{.spec.clusterIP}')",
@@ -185,13 +185,14 @@ async fn a_release_comes_and_goes(stage: &Stage) -> Result<()> {
         ("apis/batch/v1", "jobs"),
         ("api/v1", "serviceaccounts"),
         ("api/v1", "configmaps"),
+        ("apis/networking.k8s.io/v1", "networkpolicies"),
         ("apis/rbac.authorization.k8s.io/v1", "roles"),
         ("apis/rbac.authorization.k8s.io/v1", "rolebindings"),
     ] {
         ensure!(api.get(&place(group, kind, "etcd-sync-bootstrap")).await?.is_none(), "the hook's {kind} stays");
     }
 
-    succeeded(release(stage, &helm, &["upgrade"], &[VIP, "--set=detail=true"], 0).await?)?;
+    succeeded(release(stage, helm, &["upgrade"], &[VIP, "--set=detail=true"], 0).await?)?;
     let upgraded = api.need(&place("apis/apps/v1", "deployments", "etcd-sync")).await?;
     ensure!(upgraded["metadata"]["uid"] == deployment["metadata"]["uid"], "the Deployment was made anew");
     ensure!(upgraded["metadata"]["generation"] != deployment["metadata"]["generation"], "the pods are not rolled");

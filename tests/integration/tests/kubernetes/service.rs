@@ -15,7 +15,7 @@ use etcd_sync_integration::daemon::Daemon;
 use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::kube::objects::{APPS, config_map, namespace};
 use etcd_sync_integration::kube::{Api, ControlPlane, KubePair, PairOptions, path};
-use etcd_sync_integration::tools;
+use etcd_sync_integration::tools::{self, HelmVersion};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -147,7 +147,7 @@ fn service(families: Value) -> Result<Value> {
     let policy =
         if families.as_array().is_some_and(|families| families.len() > 1) { "PreferDualStack" } else { "SingleStack" };
     let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../charts/etcd-sync");
-    let mut helm = Command::new(tools::helm()?);
+    let mut helm = Command::new(tools::helm(HelmVersion::default())?);
     helm.args(["template", "etcd-sync", "--namespace", NAMESPACE, "--show-only=templates/service.yaml"]);
     helm.args(["--set=active_cluster_vip=192.0.2.1", &format!("--set=monitor.service.ipFamilyPolicy={policy}")]);
     let output = helm.arg(chart).stdin(Stdio::null()).output()?;
