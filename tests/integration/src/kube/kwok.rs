@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::plane::ControlPlane;
+use crate::bind::{Bind, nslookup};
 use crate::compare::await_until;
 use crate::process::Process;
 use crate::{ports, tools};
@@ -58,6 +59,25 @@ impl Kwok {
             }
             attempt += 1;
         }
+    }
+
+    /// With what a management cluster runs in `cpaas-system`, which must be there: a pod to look names up in, by this name server,
+    /// and one that holds old state.
+    pub async fn management(plane: &ControlPlane, bind: &Bind) -> Result<Kwok> {
+        let kwok = Kwok::start(plane).await?;
+        kwok.install("nslookup", &format!("exec {} -port={} \"$1\" 127.0.0.1", nslookup()?.display(), bind.port()))?;
+        for (name, label) in [("sentry", ("app", "sentry")), ("transformer", ("service_name", "cluster-transformer"))] {
+            let labels = json!({ label.0: label.1 });
+            let template = json!({
+                "metadata": { "labels": labels },
+                "spec": { "nodeName": NODE, "containers": [{ "name": "main", "image": "example.test/main" }] },
+            });
+            let spec = json!({ "replicas": 1, "selector": { "matchLabels": labels }, "template": template });
+            let metadata = json!({ "name": name, "namespace": "cpaas-system" });
+            let object = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec });
+            plane.api().create(&object).await?;
+        }
+        Ok(kwok)
     }
 
     fn spawn(plane: &ControlPlane) -> Result<Kwok> {

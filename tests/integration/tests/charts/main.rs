@@ -3,6 +3,7 @@
 mod contract;
 mod form;
 mod helm;
+mod jobs;
 mod live;
 mod others;
 mod plugin;

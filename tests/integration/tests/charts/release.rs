@@ -45,7 +45,8 @@ impl<'a> Release<'a> {
 
     /// All but what runs: that is started when a test says so.
     pub fn still(&self) -> impl Iterator<Item = &Value> {
-        self.objects.iter().filter(|object| object["kind"] != "Job" && object["kind"] != "Deployment")
+        let runs = ["Job", "CronJob", "Deployment"];
+        self.objects.iter().filter(move |object| !runs.iter().any(|kind| object["kind"] == *kind))
     }
 
     /// What the pods of a Deployment are made of.
@@ -54,12 +55,18 @@ impl<'a> Release<'a> {
     }
 
     async fn container(&self, kind: &str, name: &str, container: &str, pod: &str) -> Result<Container> {
-        let template = &object(&self.objects, kind, name)?["spec"]["template"];
+        let spec = &object(&self.objects, kind, name)?["spec"];
+        let template = if kind == "CronJob" { &spec["jobTemplate"]["spec"]["template"] } else { &spec["template"] };
         Container::new(&self.pair.standby, NAMESPACE, template, container, pod, self.node).await
     }
 
     pub async fn bootstrap(&self) -> Result<Output> {
         self.container("Job", "etcd-sync-bootstrap", "bootstrap", "etcd-sync-bootstrap-x2x4k").await?.run().await
+    }
+
+    /// One run of a CronJob.
+    pub async fn scheduled(&self, name: &str, container: &str) -> Result<Output> {
+        self.container("CronJob", name, container, &format!("{name}-29384-x2x4k")).await?.run().await
     }
 
     /// What a bootstrap that goes well says.

@@ -6,16 +6,15 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Result;
-use etcd_sync_integration::bind::{Bind, Key, Zone, nslookup};
+use etcd_sync_integration::bind::{Bind, Key, Zone};
 use etcd_sync_integration::daemon::{Daemon, Output, run_command_with};
 use etcd_sync_integration::etcd::Cluster;
 use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::kube::objects::{APPS, namespace};
-use etcd_sync_integration::kube::{ControlPlane, KubePair, Kwok, NODE, PairOptions};
+use etcd_sync_integration::kube::{ControlPlane, KubePair, Kwok, PairOptions};
 use etcd_sync_integration::process::Process;
 use etcd_sync_integration::tools;
 use etcd_sync_store::Side;
-use serde_json::json;
 use tempfile::TempDir;
 
 /// The zone of the name server.
@@ -177,23 +176,7 @@ impl World {
     }
 }
 
-/// A node with what a management cluster runs: a pod to look the name up in, and one that holds old state.
 async fn node(plane: &ControlPlane, bind: &Bind) -> Result<Kwok> {
-    let kwok = Kwok::start(plane).await?;
-    kwok.install("nslookup", &format!("exec {} -port={} \"$1\" 127.0.0.1", nslookup()?.display(), bind.port()))?;
     plane.api().create(&namespace("cpaas-system")).await?;
-    for (name, label) in [("sentry", ("app", "sentry")), ("transformer", ("service_name", "cluster-transformer"))] {
-        let labels = json!({ label.0: label.1 });
-        let template = json!({
-            "metadata": { "labels": labels },
-            "spec": { "nodeName": NODE, "containers": [{ "name": "main", "image": "example.test/main" }] },
-        });
-        let spec = json!({ "replicas": 1, "selector": { "matchLabels": labels }, "template": template });
-        let metadata = json!({ "name": name, "namespace": "cpaas-system" });
-        plane
-            .api()
-            .create(&json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec }))
-            .await?;
-    }
-    Ok(kwok)
+    Kwok::management(plane, bind).await
 }
