@@ -13,7 +13,8 @@ use kube::Client;
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What to do about flags or files that no client can be made of.
-pub const UNUSABLE: &str = "mend the file that is named, or give another one; without authorities the system's are taken";
+pub const UNUSABLE: &str =
+    "mend the file that is named, or give another one; without authorities the system's are taken";
 
 /// Asks for the version and for what is served.
 pub async fn facts(cluster: Result<Option<Cluster>, ClusterError>) -> ApiFact {

@@ -7,11 +7,11 @@ helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 
 {{/* The Secrets with copies of the node's files, as a list. */}}
 {{- define "etcd-sync.copies" -}}
-[{{ .Values.standby.secret }}{{ if include "etcd-sync.encryptionFromHost" . }}, {{ include "etcd-sync.encryptionSecret" . }}{{ end }}]
+[{{ quote .Values.standby.secret }}{{ if include "etcd-sync.encryptionFromHost" . }}, {{ include "etcd-sync.encryptionSecret" . }}{{ end }}]
 {{- end }}
 
 {{/* The pod that runs `etcd-sync bootstrap`.
-Usage: include "etcd-sync.bootstrapPod" (dict "root" . "app" NAME "configMap" NAME "skip" BOOL) */}}
+Usage: include "etcd-sync.bootstrapPod" (dict "root" . "app" NAME "configMap" NAME "only" FLAG-or-nothing) */}}
 {{- define "etcd-sync.bootstrapPod" -}}
 {{- $values := .root.Values -}}
 {{- $fromHost := include "etcd-sync.fromHost" .root -}}
@@ -50,8 +50,8 @@ spec:
         - --encryption-config=/host/encryption/{{ base $values.encryption.hostFile }}
         - --encryption-secret={{ include "etcd-sync.encryptionSecret" .root }}
         {{- end }}
-        {{- if .skip }}
-        - --skip-preflight
+        {{- with .only }}
+        - {{ . }}
         {{- end }}
       env:
         {{- include "etcd-sync.environment" .root | nindent 8 }}
@@ -72,12 +72,12 @@ spec:
     {{- include "etcd-sync.files" (dict "root" .root "configMap" .configMap "who" "bootstrap") | nindent 4 }}
     {{- if $fromHost }}
     - name: host-pki
-      hostPath: {path: {{ $values.standby.hostPki }}, type: Directory}
+      hostPath: {path: {{ quote $values.standby.hostPki }}, type: Directory}
     {{- end }}
     {{- if $encryption }}
     # The folder: mounting a file that is not there would create it on the node.
     - name: host-encryption
-      hostPath: {path: {{ dir $values.encryption.hostFile }}, type: Directory}
+      hostPath: {path: {{ dir $values.encryption.hostFile | quote }}, type: Directory}
     {{- end }}
   {{- $node := or $fromHost (include "etcd-sync.needsNode" .root) }}
   {{- include "etcd-sync.placement" (dict "root" .root "app" .app "controlPlane" $node) | nindent 2 }}

@@ -127,7 +127,7 @@ true{{ end }}
 {{/* One key of a Secret as a file. Usage: include "etcd-sync.source" (dict "secret" NAME "key" KEY "path" PATH "optional" BOOL) */}}
 {{- define "etcd-sync.source" -}}
 - secret:
-    name: {{ .secret }}
+    name: {{ quote .secret }}
     items: [{key: {{ .key }}, path: {{ .path }}}]
     {{- if .optional }}
     optional: true
@@ -195,7 +195,7 @@ never starts.
       {{- end }}
 {{- with $values.encryption.kmsFolder }}
 - name: kms
-  hostPath: {path: {{ . }}, type: Directory}
+  hostPath: {path: {{ quote . }}, type: Directory}
 {{- end }}
 {{- end }}
 
@@ -203,7 +203,7 @@ never starts.
 {{- define "etcd-sync.mounts" -}}
 - {name: files, mountPath: /etc/etcd-sync, readOnly: true}
 {{- with .Values.encryption.kmsFolder }}
-- {name: kms, mountPath: {{ . }}, readOnly: true}
+- {name: kms, mountPath: {{ quote . }}, readOnly: true}
 {{- end }}
 {{- end }}
 
@@ -278,7 +278,9 @@ Usage: include "etcd-sync.operator" (dict "root" . "app" NAME "restarts" BOOL) *
 {{- define "etcd-sync.operator" -}}
 {{- $labels := include "etcd-sync.labels" . }}
 {{- /* Bindings of the whole cluster need a name of their own for each namespace. */}}
-{{- $name := printf "%s-%s" .app .root.Release.Namespace | trunc 63 | trimSuffix "-" -}}
+{{- $name := printf "%s-%s" .app .root.Release.Namespace }}
+{{- $pod := get .root.Values.drill.flags "lookup-pod" | default (get .root.Values.config "lookup-pod") }}
+{{- $place := $pod | default .root.Release.Namespace | splitList "/" | first -}}
 apiVersion: v1
 kind: ServiceAccount
 metadata:
@@ -313,42 +315,20 @@ apiVersion: rbac.authorization.k8s.io/v1
 kind: Role
 metadata:
   name: {{ .app }}
-  namespace: {{ .root.Release.Namespace }}
+  namespace: {{ $place }}
   labels:
     {{- $labels | nindent 4 }}
 rules:
-  # To look the platform's name up from inside.
+  # To look the platform's name up from inside, where --lookup-pod is.
   - {apiGroups: [""], resources: [pods/exec], verbs: [get, create]}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding
 metadata:
   name: {{ .app }}
-  namespace: {{ .root.Release.Namespace }}
+  namespace: {{ $place }}
   labels:
     {{- $labels | nindent 4 }}
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: {{ .app }}}
 subjects: [{kind: ServiceAccount, name: {{ .app }}, namespace: {{ .root.Release.Namespace }}}]
-{{- end }}
-
-{{/* The NetworkPolicy of a pod that nobody asks, and that goes wherever its command has to.
-Usage: include "etcd-sync.inward" (dict "root" . "app" NAME "hook" WEIGHT-or-nothing) */}}
-{{- define "etcd-sync.inward" -}}
-apiVersion: networking.k8s.io/v1
-kind: NetworkPolicy
-metadata:
-  name: {{ .app }}
-  namespace: {{ .root.Release.Namespace }}
-  labels:
-    {{- include "etcd-sync.labels" . | nindent 4 }}
-  {{- with .hook }}
-  annotations:
-    {{- include "etcd-sync.hook" . | nindent 4 }}
-  {{- end }}
-spec:
-  podSelector:
-    matchLabels: {app: {{ .app }}}
-  policyTypes: [Ingress, Egress]
-  ingress: []
-  egress: [{}]
 {{- end }}

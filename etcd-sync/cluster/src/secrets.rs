@@ -21,11 +21,13 @@ pub enum Written {
     Updated,
     /// It was so already.
     Unchanged,
+    /// What it holds is better.
+    Kept,
     /// Somebody else made it: it stays as it is.
     Foreign,
 }
 
-/// Puts files into a Secret. One that is there already keeps its content unless `renew`.
+/// Puts files into a Secret. One that is there already stays when `better` says so of its content.
 ///
 /// # Errors
 /// The API server refuses, or does not answer.
@@ -34,7 +36,7 @@ pub async fn write(
     namespace: &str,
     name: &str,
     files: BTreeMap<String, Vec<u8>>,
-    renew: bool,
+    better: impl Fn(&BTreeMap<String, ByteString>) -> bool,
 ) -> Result<Written, Error> {
     let api: Api<Secret> = Api::namespaced(cluster.client(), namespace);
     let data: BTreeMap<String, ByteString> = files.into_iter().map(|(name, file)| (name, ByteString(file))).collect();
@@ -53,7 +55,8 @@ pub async fn write(
         {
             Ok(Written::Foreign)
         }
-        Some(found) if found.data.as_ref() == Some(&data) || !renew => Ok(Written::Unchanged),
+        Some(found) if found.data.as_ref() == Some(&data) => Ok(Written::Unchanged),
+        Some(found) if found.data.as_ref().is_some_and(&better) => Ok(Written::Kept),
         Some(found) => {
             let secret = Secret { data: Some(data), ..found };
             cluster.ask(&what, api.replace(name, &PostParams::default(), &secret)).await?;

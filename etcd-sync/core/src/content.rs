@@ -26,9 +26,13 @@ const AUTOMANAGED: &str = "kube-aggregator.kubernetes.io/automanaged";
 /// Source: plugin/pkg/auth/authorizer/rbac/bootstrappolicy.
 const BOOTSTRAPPING: (&str, &str) = ("kubernetes.io/bootstrapping", "rbac-defaults");
 
-/// Alauda Container Platform's installation of this very synchronizer: the platform installs, changes and removes it as this
-/// object says. Source: the schema of `moduleinfoes.cluster.alauda.io`, and the plugin's own `module-plugin.yaml`.
-const INSTALLATION: (&str, &str, &str) = ("ModuleInfo", "cpaas.io/module-name", "etcd-sync");
+/// What is this very synchronizer's own, each cluster's for itself: group, kinds, label and its value. Alauda Container Platform sets it up,
+/// changes and removes it as its Module objects say (the schemas of `cluster.alauda.io`); the chart has roles that are in no namespace.
+const INSTALLATION: [(&str, &[&str], &str); 2] = [
+    ("cluster.alauda.io/", &["ModulePlugin", "ModuleConfig", "ModuleInfo"], "cpaas.io/module-name"),
+    ("rbac.authorization.k8s.io/", &["ClusterRole", "ClusterRoleBinding"], "app.kubernetes.io/name"),
+];
+const OWN_NAME: &str = "etcd-sync";
 
 /// A token Secret names its ServiceAccount here; the token controller deletes the Secret when it does not find it.
 /// Source: k8s.io/api/core/v1, ServiceAccountNameKey and ServiceAccountUIDKey.
@@ -144,10 +148,11 @@ pub fn decide(scope: &Scope, kinds: &Kinds, key: &[u8], header: &Header) -> Deci
     if (automanaged || bootstrapping) && !scope.includes_key(key) {
         return Decision::Out(Reason::RewrittenLocally);
     }
-    let (kind, label, module) = INSTALLATION;
-    let installation = header.kind == kind
-        && header.api_version.starts_with("cluster.alauda.io/")
-        && header.label(label) == Some(module);
+    let installation = INSTALLATION.iter().any(|(group, kinds, label)| {
+        header.api_version.starts_with(group)
+            && kinds.contains(&header.kind.as_str())
+            && header.label(label) == Some(OWN_NAME)
+    });
     if installation && !scope.includes_key(key) {
         return Decision::Out(Reason::OwnInstallation);
     }
@@ -291,6 +296,15 @@ mod tests {
         let key = "/registry/cluster.alauda.io/moduleinfoes/global-1f2e";
         assert_eq!(decide(key, &module("etcd-sync")), Decision::Out(Reason::OwnInstallation));
         assert_eq!(decide(key, &module("logging")), Decision::InScope);
+        let role = |name: &str| Header {
+            api_version: "rbac.authorization.k8s.io/v1".into(),
+            kind: "ClusterRole".into(),
+            labels: vec![("app.kubernetes.io/name".into(), name.into())],
+            ..Header::default()
+        };
+        let key = "/registry/clusterroles/etcd-sync-drill-dr";
+        assert_eq!(decide(key, &role("etcd-sync")), Decision::Out(Reason::OwnInstallation));
+        assert_eq!(decide(key, &role("other")), Decision::InScope);
     }
 
     #[test]

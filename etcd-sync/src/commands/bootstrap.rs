@@ -4,15 +4,17 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use etcd_sync_cluster::secrets::{Written, write};
 use etcd_sync_core::preflight::{judge, refusal, text};
 use etcd_sync_program::config::{BootstrapConfig, Config};
 use etcd_sync_store::record::Record;
+use k8s_openapi::ByteString;
 
 use super::{Outcome, print, refused};
 use crate::cluster::Cluster;
 use crate::preflight;
+use crate::readiness::certificates;
 
 /// The EncryptionConfiguration of a cluster that encrypts nothing: the pods are given some file in any case.
 const NOTHING: &str = "\
@@ -27,9 +29,16 @@ resources:
 /// Files for a Secret: its keys, and where each file is.
 type Files<'a> = Vec<(&'static str, Option<&'a Path>, &'static str)>;
 
-/// Makes the Secrets, then looks at both clusters. Exit code 1: something would hold the copy.
+/// What a Secret holds.
+type Content = BTreeMap<String, ByteString>;
+
+/// Makes the Secrets, then looks at both clusters. Exit code 1: something would hold the copy, or nothing could be renewed.
 pub async fn run(mut config: Config, options: BootstrapConfig) -> Result<Outcome> {
     config.api_servers = config.api_servers.of_pod();
+    if options.renew {
+        in_order(&config).await?;
+    }
+    let mut foreign = Vec::new();
     if let Some(secret) = &options.standby_secret {
         let files = config.standby.files();
         let files = vec![
@@ -37,7 +46,11 @@ pub async fn run(mut config: Config, options: BootstrapConfig) -> Result<Outcome
             ("tls.crt", files.cert, "--standby-cert"),
             ("tls.key", files.key, "--standby-key"),
         ];
-        fill(&config, &options, secret, files).await?;
+        let content = read(secret, files)?;
+        let new = content.clone();
+        if !put(&config, &options, secret, content, |old| lasts_longer(old, &new)).await? {
+            foreign.push(secret.as_str());
+        }
     }
     if let Some(secret) = &options.encryption_secret {
         let named = config.encryption_config.take();
@@ -47,19 +60,31 @@ pub async fn run(mut config: Config, options: BootstrapConfig) -> Result<Outcome
             _ => None,
         };
         let (key, flag) = ("encryption-provider.conf", "--encryption-config");
-        match file.as_deref() {
-            Some(file) => fill(&config, &options, secret, vec![(key, Some(file), flag)]).await?,
+        let own = match file.as_deref() {
+            Some(file) => {
+                let content = read(secret, vec![(key, Some(file), flag)])?;
+                put(&config, &options, secret, content, |_| false).await?
+            }
             None => {
                 print(
                     "This node has no file of --encryption-config: it is taken for a cluster that encrypts nothing.\n",
                 );
                 let content = BTreeMap::from([(key.to_owned(), NOTHING.as_bytes().to_vec())]);
                 // Another node may have had it: what the pods read now is not taken from them.
-                put(&config, &options, secret, content, false).await?;
+                put(&config, &options, secret, content, |_| true).await?
             }
+        };
+        if !own {
+            foreign.push(secret);
         }
         // What is encrypted all the same is found by the preflight.
         config.encryption_config = file;
+    }
+    if options.renew {
+        return Ok(match foreign[..] {
+            [] => Outcome::Success,
+            _ => refused(&format!("not renewed, for somebody else made it: {}", foreign.join(", "))),
+        });
     }
     if options.skip_preflight {
         return Ok(Outcome::Success);
@@ -76,23 +101,44 @@ pub async fn run(mut config: Config, options: BootstrapConfig) -> Result<Outcome
     })
 }
 
-async fn fill(config: &Config, options: &BootstrapConfig, secret: &str, files: Files<'_>) -> Result<()> {
-    let mut content = BTreeMap::new();
-    for (key, file, flag) in files {
-        let file = file.with_context(|| format!("{flag} is missing: the Secret {secret} is made of its file"))?;
-        let bytes = std::fs::read(file).with_context(|| format!("cannot read {} ({flag})", file.display()))?;
-        content.insert(key.to_owned(), bytes);
+/// Tries the files before they take the place of others that work: an expired certificate, one with another key or an empty file
+/// would end the synchronization.
+async fn in_order(config: &Config) -> Result<()> {
+    let kept = "nothing was renewed: the files of this node are not in order";
+    if config.encryption_config.as_deref().is_some_and(Path::exists) {
+        config.encryption().context(kept)?;
     }
-    put(config, options, secret, content, true).await
+    let pair = config.pair().context(kept)?;
+    Record::read(&pair.standby, &pair.keys).await.map(drop).context(kept)
 }
 
+/// Whether the certificate of a Secret is signed by the same authority as another one, and ends later: each node has its own.
+fn lasts_longer(old: &Content, new: &BTreeMap<String, Vec<u8>>) -> bool {
+    let end = |pem: &[u8]| certificates::end(pem);
+    let (Some(old_ca), Some(old_cert)) = (old.get("ca.crt"), old.get("tls.crt")) else { return false };
+    let (Some(new_ca), Some(new_cert)) = (new.get("ca.crt"), new.get("tls.crt")) else { return false };
+    old_ca.0 == *new_ca && end(&old_cert.0) > end(new_cert)
+}
+
+/// The content of a Secret.
+fn read(secret: &str, files: Files<'_>) -> Result<BTreeMap<String, Vec<u8>>> {
+    let read = |(key, file, flag): (&str, Option<&Path>, &str)| {
+        let file = file.with_context(|| format!("{flag} is missing: the Secret {secret} is made of its file"))?;
+        let bytes = std::fs::read(file).with_context(|| format!("cannot read {} ({flag})", file.display()))?;
+        ensure!(!bytes.is_empty(), "{} ({flag}) is empty", file.display());
+        Ok((key.to_owned(), bytes))
+    };
+    files.into_iter().map(read).collect()
+}
+
+/// Returns whether the Secret is one of ours.
 async fn put(
     config: &Config,
     options: &BootstrapConfig,
     secret: &str,
     content: BTreeMap<String, Vec<u8>>,
-    renew: bool,
-) -> Result<()> {
+    better: impl Fn(&Content) -> bool,
+) -> Result<bool> {
     let Some(namespace) = &options.namespace else {
         bail!(
             "a Secret can only be made by a pod, in its own namespace: run this in the cluster, with POD_NAMESPACE set"
@@ -100,12 +146,14 @@ async fn put(
     };
     let cluster =
         Cluster::standby(&config.api_servers).await?.context("the API server of this cluster is not known")?;
-    let what = match write(&cluster, namespace, secret, content, renew).await? {
+    let written = write(&cluster, namespace, secret, content, better).await?;
+    let what = match written {
         Written::Created => "made",
         Written::Updated => "renewed",
         Written::Unchanged => "stays as it is",
+        Written::Kept => "stays as it is: what it holds is better than the files of this node",
         Written::Foreign => "somebody else's, and left as it is: delete it to have it made anew",
     };
     print(&format!("Secret {namespace}/{secret}: {what}\n"));
-    Ok(())
+    Ok(written != Written::Foreign)
 }

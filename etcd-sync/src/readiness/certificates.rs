@@ -49,6 +49,11 @@ pub fn expiry(files: &TlsFiles) -> Option<i64> {
     all?.into_iter().min()
 }
 
+/// When the first certificate of a PEM file ends: Unix time in seconds. `None`: there is none.
+pub fn end(pem: &[u8]) -> Option<i64> {
+    of_pem(pem).into_iter().next()?.ok().map(|certificate| certificate.not_after_s)
+}
+
 fn of_server(server: &ApiServer, now_ms: u64) -> Vec<CertificateFact> {
     let flag = match server.flag {
         Some("active-cluster-vip") => "--active-cluster-cacert",

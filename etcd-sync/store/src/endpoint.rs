@@ -61,6 +61,9 @@ pub(crate) fn parse(side: Side, text: &str, with_tls_files: bool) -> Result<Addr
         None => {
             // As Kubernetes tells a pod the address of its node: without brackets.
             let bare = text_trimmed.parse::<Ipv6Addr>().map(|address| format!("[{address}]"));
+            if bare.is_ok() && text_trimmed.ends_with(":2379") {
+                return Err(bad("is 2379 a part of the address or the port? Write [ADDRESS]:2379"));
+            }
             (
                 (if with_tls_files { "https" } else { "http" }).to_owned(),
                 bare.unwrap_or_else(|_| text_trimmed.to_owned()),
@@ -135,6 +138,7 @@ mod tests {
             ("http://a:99999", false, "port"),
             ("http://a:x", false, "port"),
             ("http://", false, "host"),
+            ("fd00::11:2379", true, "[ADDRESS]:2379"),
         ] {
             let error = url(text, with_tls_files).unwrap_err();
             assert!(error.contains(expected), "{text:?}: {error}");

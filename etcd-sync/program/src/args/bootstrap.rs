@@ -24,4 +24,11 @@ pub struct BootstrapArgs {
         require_equals = true, default_missing_value = "true", action = ArgAction::Set
     )]
     pub skip_preflight: bool,
+
+    /// Make the Secrets' copies anew, where the files are in order, and nothing else: for a schedule
+    #[arg(
+        long, value_name = "BOOL", default_value = "false", value_parser = boolean, num_args = 0..=1,
+        require_equals = true, default_missing_value = "true", action = ArgAction::Set
+    )]
+    pub renew: bool,
 }

@@ -13,12 +13,14 @@ pub struct BootstrapConfig {
     pub namespace: Option<String>,
     /// Nothing is looked at.
     pub skip_preflight: bool,
+    /// Only Secrets that are there are made anew, with files that were tried.
+    pub renew: bool,
 }
 
 impl BootstrapConfig {
     pub(super) fn new(args: BootstrapArgs, environment: &Environment) -> BootstrapConfig {
-        let BootstrapArgs { standby_secret, encryption_secret, skip_preflight } = args;
+        let BootstrapArgs { standby_secret, encryption_secret, skip_preflight, renew } = args;
         let namespace = super::namespace(environment);
-        BootstrapConfig { standby_secret, encryption_secret, namespace, skip_preflight }
+        BootstrapConfig { standby_secret, encryption_secret, namespace, skip_preflight, renew }
     }
 }

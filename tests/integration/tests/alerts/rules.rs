@@ -34,9 +34,12 @@ const WORDS: [&str; 17] = [
     "unless",
 ];
 
-/// What kube-state-metrics exports of a drill.
+/// What kube-state-metrics exports of the chart's CronJobs.
 const STATE: &str = "kube_cronjob_status_last_schedule_time{cronjob=\"etcd-sync-drill\"} 1
 kube_cronjob_status_last_successful_time{cronjob=\"etcd-sync-drill\"} 1
+kube_cronjob_status_last_successful_time{cronjob=\"etcd-sync-renew\"} 1
+kube_cronjob_created{cronjob=\"etcd-sync-drill\"} 1
+kube_cronjob_created{cronjob=\"etcd-sync-renew\"} 1
 ";
 
 /// One alert.
@@ -153,11 +156,22 @@ fn known(expr: &str, pages: &[&Exposition]) -> Result<()> {
             let (label, value) = matcher.split_once('=').context("a matcher has a value")?;
             let values =
                 metric.labels.get(label.trim_end_matches('!')).with_context(|| format!("no {word}{{{label}}}"))?;
-            ensure!(values.contains(value.trim_matches('"')), "{word} has no {matcher}");
+            // A pattern of names: each of its ends is one.
+            let names = match value.strip_prefix('~') {
+                None => vec![value.trim_matches('"').to_owned()],
+                Some(pattern) => alternatives(pattern.trim_matches('"')),
+            };
+            ensure!(names.iter().all(|name| values.contains(name.as_str())), "{word} has no {matcher}");
         }
     }
     ensure!(!found.is_empty(), "no metric at all");
     Ok(())
+}
+
+/// What `prefix-(one|two)` matches.
+fn alternatives(pattern: &str) -> Vec<String> {
+    let (prefix, ends) = pattern.trim_end_matches(')').split_once('(').unwrap_or((pattern, ""));
+    ends.split('|').map(|end| format!("{prefix}{end}")).collect()
 }
 
 #[test]
@@ -170,6 +184,7 @@ fn what_no_page_shows_is_found() {
         ("a_b > 1 unless a_c == 1", "no metric a_c"),
         ("a_b{role=\"x\"}", "no a_b{role}"),
         ("a_b{side=\"y\"}", "a_b has no side=\"y\""),
+        ("a_b{side=~\"(x|y)\"}", "a_b has no side=~\"(x|y)\""),
         ("vector(1)", "no metric vector"),
         ("", "no metric at all"),
     ] {

@@ -2,6 +2,7 @@
 //! installation of the synchronizer stays where it is.
 
 use std::fs;
+use std::path::Path;
 use std::process::Output;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -17,12 +18,17 @@ use serde_json::{Value, json};
 use crate::helm::Helm;
 use crate::release::Release;
 use crate::sites::{ENCRYPTION_FILE, Sites, TOKEN_SECRET, decoded, secret};
-use crate::{NAMESPACE, file};
+use crate::{NAMESPACE, documents, file};
 
 const ZONE: &str = "example.test";
 const NAME: &str = "global.example.test";
 const SCRATCH: &str = "drill.example.test";
-const MODULES: &str = "/apis/cluster.alauda.io/v1alpha1/moduleinfoes";
+/// What the platform has of a plugin: the plurals, which are no usual ones, and the plugin's own.
+const MODULES: [(&str, &str); 3] = [
+    ("moduleplugins", "moduleplugin.yaml"),
+    ("moduleconfigs", "moduleconfig.yaml"),
+    ("moduleinfoes", "moduleinfo.example.yaml"),
+];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_runs_on_a_schedule_does_its_work() -> Result<()> {
@@ -70,43 +76,59 @@ async fn install<'a>(sites: &'a Sites, helm: &Helm, bind: &Bind) -> Result<Relea
     Release::apply(&sites.pair, &sites.node, helm, objects).await
 }
 
-/// Of the platform's installations of plugins, all come over but that of the synchronizer.
+/// Of what the platform knows of plugins, all comes over but what is of the synchronizer.
 async fn installations_stay(pair: &KubePair) -> Result<()> {
-    let schema = file("tests/integration/testdata/acp-crds/moduleinfoes.yaml");
-    pair.primary.kubectl(&["apply", "--server-side", "-f", &schema.to_string_lossy()]).await?;
-    let module = |name: &str, module: &str, vip: &str| {
-        let labels = json!({"cpaas.io/module-name": module, "cpaas.io/cluster-name": "global"});
-        json!({
-            "apiVersion": "cluster.alauda.io/v1alpha1", "kind": "ModuleInfo", "metadata": {"name": name, "labels": labels},
-            "spec": {"version": "0.1.0", "config": {"active_cluster_vip": vip}},
-        })
-    };
+    for (plural, _) in MODULES {
+        let schema = file(&format!("tests/integration/testdata/acp-crds/{plural}.yaml"));
+        pair.primary.kubectl(&["apply", "--server-side", "-f", &schema.to_string_lossy()]).await?;
+    }
     for plane in [&pair.primary, &pair.standby] {
-        await_until("the platform's kind is served", PATIENCE, || async {
-            let answer = plane.api().request("GET", MODULES, None).await?;
-            Ok((answer.status != 200).then(|| answer.text()))
+        await_until("the platform's kinds are served", PATIENCE, || async {
+            for (plural, _) in MODULES {
+                let answer = plane.api().request("GET", &place(plural), None).await?;
+                if answer.status != 200 {
+                    return Ok(Some(answer.text()));
+                }
+            }
+            Ok(None)
         })
         .await?;
     }
-    // The platform may call them the same on both sides.
-    // The kind's plural is no usual one.
-    let make = async |plane: &ControlPlane, object: Value| -> Result<Value> {
-        let answer = plane.api().request("POST", MODULES, Some(&object)).await?;
-        ensure!(answer.status == 201, "{}", answer.text());
-        answer.json()
-    };
-    let own = make(&pair.standby, module("global-1", "etcd-sync", "192.0.2.2")).await?;
-    for one in [module("global-1", "etcd-sync", "192.0.2.1"), module("global-2", "logging", "192.0.2.1")] {
-        make(&pair.primary, one).await?;
+    let mut own = Vec::new();
+    for (plural, example) in MODULES {
+        let text = fs::read_to_string(file("charts/acp-plugin").join(example))?;
+        let ours = documents(&text)?.into_iter().next().context("it is empty")?;
+        let mut other = ours.clone();
+        other["metadata"]["name"] = json!("other");
+        other["metadata"]["labels"]["cpaas.io/module-name"] = json!("logging");
+        // The platform may call them the same on both sides.
+        own.push((plural, make(&pair.standby, plural, &ours).await?));
+        make(&pair.primary, plural, &ours).await?;
+        make(&pair.primary, plural, &other).await?;
     }
     pair.caught_up().await?;
-    let served = |name: &str| format!("{MODULES}/{name}");
-    pair.standby.api().need(&served("global-2")).await?;
-    pair.primary.api().delete(&served("global-1")).await?;
-    pair.caught_up().await?;
-    let kept = pair.standby.api().need(&served("global-1")).await?;
-    ensure!(kept["metadata"]["resourceVersion"] == own["metadata"]["resourceVersion"], "{kept}");
+    for (plural, own) in &own {
+        pair.standby.api().need(&format!("{}/other", place(plural))).await?;
+        let path = format!("{}/{}", place(plural), own["metadata"]["name"].as_str().context("it has a name")?);
+        pair.primary.api().delete(&path).await?;
+        pair.caught_up().await?;
+        let kept = pair.standby.api().need(&path).await?;
+        ensure!(kept["metadata"]["resourceVersion"] == own["metadata"]["resourceVersion"], "{kept}");
+    }
+    // Nor are they surplus, which prune would take away.
+    let report = pair.check(&[]).await?;
+    ensure!(report["missed"] == 0 && report["surplus"] == 0, "{report}");
     Ok(())
+}
+
+fn place(plural: &str) -> String {
+    format!("/apis/cluster.alauda.io/v1alpha1/{plural}")
+}
+
+async fn make(plane: &ControlPlane, plural: &str, object: &Value) -> Result<Value> {
+    let answer = plane.api().request("POST", &place(plural), Some(object)).await?;
+    ensure!(answer.status == 201, "{}", answer.text());
+    answer.json()
 }
 
 /// With the key of the name server, the rights of its account, and the standby's API server as the pod finds it.
@@ -122,23 +144,48 @@ async fn a_drill_is_ready(release: &Release<'_>, bind: &Bind) -> Result<()> {
     Ok(())
 }
 
-/// The node has a new certificate, and the pods are given it.
+/// The node has a new certificate, and the pods are given it; what is not in order takes the place of nothing.
 async fn copies_are_renewed(sites: &Sites, release: &Release<'_>) -> Result<()> {
     let told = text(&release.scheduled("etcd-sync-renew", "bootstrap").await?)?;
     ensure!(told.contains("etcd-sync-standby-etcd: stays as it is"), "{told}");
     let certs = sites.pair.link.standby.certs().context("certificates")?;
     let pki = &sites.node.folders.iter().find(|(path, _)| path.ends_with("pki/etcd")).context("a folder")?.1;
-    for (name, from) in [("server.crt", &certs.client_cert), ("server.key", &certs.client_key)] {
-        fs::copy(from, pki.join(name))?;
+    let place = |cert: &Path, key: &Path| -> Result<()> {
+        fs::copy(cert, pki.join("server.crt"))?;
+        fs::copy(key, pki.join("server.key"))?;
+        Ok(())
+    };
+    let path = format!("/api/v1/namespaces/{NAMESPACE}/secrets/etcd-sync-standby-etcd");
+    let held = async || sites.pair.standby.api().need(&path).await;
+    let empty = pki.join("empty");
+    fs::write(&empty, "")?;
+    for (what, cert, key) in [
+        ("expired", &certs.expired_cert, &certs.expired_key),
+        ("with another's key", &certs.client_cert, &certs.server_key),
+        ("empty", &empty, &empty),
+    ] {
+        let before = held().await?;
+        place(cert, key)?;
+        let output = release.scheduled("etcd-sync-renew", "bootstrap").await?;
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(!output.status.success() && told.contains("nothing was renewed"), "{what}: {told}");
+        ensure!(held().await?["data"] == before["data"], "{what}: the Secret has it all the same");
     }
+    place(&certs.client_cert, &certs.client_key)?;
     let told = text(&release.scheduled("etcd-sync-renew", "bootstrap").await?)?;
     ensure!(told.contains("etcd-sync-standby-etcd: renewed"), "{told}");
     ensure!(told.contains("etcd-sync-encryption: stays as it is"), "{told}");
-    let path = format!("/api/v1/namespaces/{NAMESPACE}/secrets/etcd-sync-standby-etcd");
-    let made: Value = sites.pair.standby.api().need(&path).await?;
-    ensure!(decoded(&made, "tls.crt")? == fs::read(&certs.client_cert)?, "it has another certificate");
+    ensure!(decoded(&held().await?, "tls.crt")? == fs::read(&certs.client_cert)?, "it has another certificate");
     let next = release.synchronizer("etcd-sync-7d9c5-bbbbb").await?;
-    await_ready(&next, 200, "", PATIENCE).await
+    await_ready(&next, 200, "", PATIENCE).await?;
+
+    // Somebody else's is left alone, and that is told.
+    let label = json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": "somebody"}}});
+    sites.pair.standby.api().patch(&path, &label).await?;
+    let output = release.scheduled("etcd-sync-renew", "bootstrap").await?;
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.code() == Some(1) && told.contains("somebody else made it"), "{told}");
+    Ok(())
 }
 
 /// What it says when it ends well.

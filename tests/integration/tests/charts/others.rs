@@ -1,10 +1,13 @@
 //! The values beside the platform's: each changes what it says.
 
+use std::process::Command;
+
 use anyhow::{Context, Result, ensure};
+use etcd_sync_integration::tools;
 use serde_json::{Value, json};
 
 use crate::helm::Helm;
-use crate::{NAMESPACE, object};
+use crate::{NAMESPACE, object, value_files};
 
 const VIP: &str = "--set=active_cluster_vip=192.0.2.10";
 
@@ -43,6 +46,10 @@ fn the_monitor_may_have_credentials_of_its_own() -> Result<()> {
         all.into_iter().find(|one| one["name"] == "ETCD_SYNC_PRIMARY_USER").map(|one| one["value"].clone())
     };
     ensure!(user(&monitor) == Some(json!("reader")) && user(&sync).is_none(), "{monitor}");
+    // Where the synchronizer has none at all.
+    let alone = "--set=primary.clientSecret=,monitor.primary.clientSecret=read-primary";
+    let monitor = pod("Deployment", "etcd-sync-monitor", &[alone])?.to_string();
+    ensure!(monitor.contains("\"value\":\"/etc/etcd-sync/primary-client/tls.crt\""), "it is not told: {monitor}");
     // Without any, it has the synchronizer's.
     let monitor = pod("Deployment", "etcd-sync-monitor", &[])?;
     ensure!(source(&monitor, "standby/tls.key")? == "etcd-sync-standby-etcd" && user(&monitor).is_none());
@@ -82,10 +89,14 @@ fn a_node_may_keep_its_certificates_elsewhere() -> Result<()> {
 #[test]
 fn sockets_of_kms_plugins_are_reached_where_they_are() -> Result<()> {
     let kms = ["--set=encryption.kmsFolder=/run/kms", "--set=standby_cluster_etcd_endpoints=https://etcd:2379"];
-    for (kind, name) in
-        [("Deployment", "etcd-sync"), ("Deployment", "etcd-sync-monitor"), ("Job", "etcd-sync-bootstrap")]
-    {
-        let pod = pod(kind, name, &kms)?;
+    for (kind, name) in [
+        ("Deployment", "etcd-sync"),
+        ("Deployment", "etcd-sync-monitor"),
+        ("Job", "etcd-sync-bootstrap"),
+        ("CronJob", "etcd-sync-renew"),
+        ("CronJob", "etcd-sync-drill"),
+    ] {
+        let pod = pod(kind, name, &[&kms[..], &["--set=drill.enabled=true"]].concat())?;
         let mounts = pod["containers"][0]["volumeMounts"].to_string();
         ensure!(mounts.contains("\"mountPath\":\"/run/kms\""), "{name}: {mounts}");
         // The socket is on control-plane nodes.
@@ -108,6 +119,51 @@ fn every_pod_is_under_a_network_policy() -> Result<()> {
         let policy = object(&objects, "NetworkPolicy", app)?;
         ensure!(policy["spec"]["podSelector"]["matchLabels"] == json!({"app": app}), "{policy}");
         ensure!(policy["spec"]["policyTypes"] == json!(["Ingress", "Egress"]), "{policy}");
+        let serves = ["etcd-sync", "etcd-sync-monitor"].contains(&app);
+        ensure!(
+            policy["spec"]["ingress"].as_array().is_some_and(|peers| peers.len() == usize::from(serves)),
+            "{policy}"
+        );
+        let egress = policy["spec"]["egress"].to_string();
+        let goes = [53, 2379, 443, 6443].iter().all(|port| egress.contains(&format!("\"port\":{port}")));
+        ensure!(goes || (app == "etcd-sync-drill" && egress == "[{}]"), "{policy}");
+    }
+    Ok(())
+}
+
+/// A drill whose flags the program does not take would be told of at night.
+#[test]
+fn every_drill_of_the_values_files_is_one_that_the_program_takes() -> Result<()> {
+    let mut drills = 0;
+    for values in value_files()? {
+        let objects = Helm::new()?.render(NAMESPACE, &["--values", &values.to_string_lossy()])?;
+        let Ok(drill) = object(&objects, "CronJob", "etcd-sync-drill") else { continue };
+        drills += 1;
+        let args = drill["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["args"].clone();
+        let args: Vec<String> = serde_json::from_value(args)?;
+        ensure!(!args.iter().any(|arg| arg.contains("e+")), "{args:?}");
+        // Without the pod's files: then it ends before it asks anybody.
+        let args = args.iter().filter(|arg| !arg.starts_with("--config="));
+        let output = Command::new(tools::etcd_sync()?).env_clear().args(args).output()?;
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(
+            output.status.code() == Some(2) && told.contains("--primary-endpoints is missing"),
+            "{values:?}: {told}"
+        );
+    }
+    ensure!(drills >= 2, "only {drills}");
+    Ok(())
+}
+
+#[test]
+fn a_drill_looks_up_where_it_may() -> Result<()> {
+    for (flags, place) in [(None, NAMESPACE), (Some("--set=drill.flags.lookup-pod=web/deployments/front"), "web")] {
+        let args: Vec<&str> = [VIP, "--set=drill.enabled=true"].into_iter().chain(flags).collect();
+        let objects = Helm::new()?.render(NAMESPACE, &args)?;
+        for kind in ["Role", "RoleBinding"] {
+            let told = object(&objects, kind, "etcd-sync-drill")?;
+            ensure!(told["metadata"]["namespace"] == place, "{told}");
+        }
     }
     Ok(())
 }

@@ -64,6 +64,15 @@ const WRONG: &[(&str, &str)] = &[
     ("--set=config.detail=true", "config.detail"),
     ("--set=config.listen=0.0.0.0:1", "config.listen"),
     ("--set=monitor.service.ipFamilyPolicy=Dual", "ipFamilyPolicy"),
+    ("--set=runAs=0", "runAs"),
+    ("--set=standby.renew=61", "renew"),
+    ("--set=standby.hostFiles.ca=../ca.crt", "hostFiles"),
+    ("--set=standby.user=root", "standby.passwordSecret"),
+    ("--set=encryption.kmsFolder=/var/../etc", "kmsFolder"),
+    ("--set=monitor.primary.passwordSecret=a", "monitor.primary.user"),
+    ("--set=drill.enabled=true,drill.schedule=", "schedule"),
+    ("--set=drill.enabled=true,drill.flags.json=/report", "drill.flags.json"),
+    ("--set=drill.enabled=true,drill.flags.domain=", "drill.flags.domain"),
     ("--set=metrics.rules=perhaps", "rules"),
 ];
 
