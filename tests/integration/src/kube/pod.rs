@@ -1,6 +1,6 @@
 //! A container of a pod, started on this machine as kubelet and a container engine would: its own file tree (read-only where the
 //! template says so), its volumes from the API server, its service account's token, its user, its environment. What it shares with
-//! the machine is the network and the kernel. Takes root, `unshare` and `chroot`.
+//! the machine is the network and the kernel. Takes root, `unshare`, `chroot` and `setpriv`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -27,24 +27,27 @@ const IMAGE_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// For the programs that build the tree.
 pub(crate) const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Builds the tree and becomes the program. `$1` is the folder of the tree, `$2` the user and group, `$3` the further group,
-/// `$4` "ro" or "rw", `$5` a file with lines "SOURCE TARGET MODE"; the rest is the command.
+/// Builds the tree and becomes the program. `$1` is the folder of the tree, `$2` the user, `$3` the group, `$4` the further group,
+/// `$5` the capabilities that are taken away (as setpriv says it), `$6` "ro" or "rw", `$7` a file with lines "SOURCE TARGET MODE"; the
+/// rest is the command.
 const ENTER: &str = r#"
 set -eu
-root=$1 user=$2 group=$3 tree=$4 mounts=$5; shift 5
+root=$1 user=$2 group=$3 groups=$4 drop=$5 tree=$6 mounts=$7; shift 7
 mount -t tmpfs -o mode=0755 tmpfs "$root"
 for part in /lib /lib64 /usr/lib; do
   [ -e "$part" ] || continue
   mkdir -p "$root$part"; mount --bind "$part" "$root$part"; mount -o remount,ro,bind "$root$part"
 done
 mkdir -p "$root/dev"; : > "$root/dev/null"; mount --bind /dev/null "$root/dev/null"
+: > "$root/dev/setpriv"; mount --bind "$(command -v setpriv)" "$root/dev/setpriv"
 while read -r source target mode; do
   if [ -d "$source" ]; then mkdir -p "$root$target"; else mkdir -p "$root$(dirname "$target")"; : > "$root$target"; fi
   mount --bind "$source" "$root$target"
   [ "$mode" = rw ] || mount -o remount,ro,bind "$root$target"
 done < "$mounts"
 [ "$tree" = rw ] || mount -o remount,ro "$root"
-exec chroot --userspec="$user" --groups="$group" "$root" "$@"
+exec chroot "$root" /dev/setpriv --reuid="$user" --regid="$group" --groups="$groups" --bounding-set="$drop" --inh-caps="$drop" \
+  --no-new-privs "$@"
 "#;
 
 /// What a pod sees of its node.
@@ -122,11 +125,15 @@ impl Container {
         program.extend(strings(&container["args"]));
         let expanded = program.iter().map(|word| expand(word, &environment));
         let groups = of("fsGroup").unwrap_or(group);
+        let dropped = list(&container["securityContext"]["capabilities"]["drop"]);
+        let drop = if dropped.iter().any(|one| one == "ALL") { "-all" } else { "+all" };
         let mut command = ["unshare", "--mount", "--propagation", "private", "sh"].map(str::to_owned).to_vec();
         command.extend([&script, &root].map(|path| path.display().to_string()));
         command.extend([
-            format!("{user}:{group}"),
+            user.to_string(),
+            group.to_string(),
             groups.to_string(),
+            drop.to_owned(),
             tree.to_owned(),
             list_file.display().to_string(),
         ]);
