@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use etcd_sync_core::request::{Op, Txn};
 use etcd_sync_integration::compare::await_true;
-use etcd_sync_integration::daemon::{Daemon, run_command};
+use etcd_sync_integration::daemon::{Daemon, run_command, run_command_with};
 use etcd_sync_integration::docs;
 use etcd_sync_integration::etcd::{Cluster, ClusterOptions};
 use etcd_sync_integration::exact::PATIENCE;
@@ -59,6 +59,12 @@ async fn the_rights_of_the_page_are_enough_and_no_more() -> Result<()> {
         let output = run_command(&args).await?;
         ensure!(output.code == Some(0), "{command}: {output:?}");
     }
+    // A switchover marks the primary and watches all of its keys; the daemon is the same user.
+    let more = ["--yes", "--stop-writers-command=true"].map(str::to_owned);
+    let journal = format!("--journal-folder={}", folder.path().display());
+    let args = std::iter::once("switchover".to_owned()).chain(flags.clone()).chain(more).chain([journal]);
+    let output = run_command_with(&args.collect::<Vec<_>>(), &[], PATIENCE).await?;
+    ensure!(output.code == Some(0) && output.stdout.contains("nothing was lost"), "{output:?}");
     // Not one key of the primary can be changed with them, but for the role.
     let auth = Auth { user: "grants-primary-user".into(), password_file: folder.path().join("grants-primary-user") };
     let primary = Etcd::new(Options { auth: Some(auth), ..link.primary.store_options(Side::Primary) })?;
