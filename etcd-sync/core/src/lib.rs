@@ -30,6 +30,7 @@ pub mod saved;
 pub mod scope;
 pub mod session;
 pub mod state;
+pub mod status;
 pub mod text;
 pub mod walk;
 mod wire;

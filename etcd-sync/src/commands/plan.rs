@@ -7,7 +7,10 @@ use etcd_sync_core::kv::KeyValue;
 use etcd_sync_core::plan::{Outcome as Fate, Plan};
 use etcd_sync_core::preflight::{ApiFact, Finding, Level, judge};
 use etcd_sync_core::provenance::Moments;
+use etcd_sync_core::role::Role;
+use etcd_sync_core::session::role_allows;
 use etcd_sync_core::state::cluster_id_text;
+use etcd_sync_core::status;
 use etcd_sync_core::walk::{Side, Walk, WalkOptions};
 use etcd_sync_program::args::TableOutput;
 use etcd_sync_program::config::{Config, PlanConfig};
@@ -16,9 +19,11 @@ use etcd_sync_store::record::{Record, local_keys};
 use serde_json::{Value, json};
 
 use super::{Outcome, print, print_json};
+use crate::daemon::facts::parted;
 use crate::preflight;
 
-/// Reads both clusters and prints the plan. Exit code 1: the preflight fails, so nothing of it would be done.
+/// Reads both clusters and prints the plan. Exit code 1: the preflight fails or the role forbids it, so nothing of it would be
+/// done.
 pub async fn run(config: Config, options: PlanConfig) -> Result<Outcome> {
     let pair = config.pair()?;
     let encryption = config.encryption()?;
@@ -31,6 +36,15 @@ pub async fn run(config: Config, options: PlanConfig) -> Result<Outcome> {
     }
     let record = Record::read(&pair.standby, &pair.keys).await?;
     let checkpoint = record.checkpoint()?;
+    let (role, promotion) = (Role::of_key(record.role.as_ref()), record.promotion().ok().flatten());
+    let parted = parted(&pair.primary, &pair.keys).await?;
+    let found = record.role.as_ref().map(|kv| &kv.value[..]);
+    let held = role_allows(&pair.keys, found, checkpoint.is_some(), &parted, standby.cluster_id)
+        .err()
+        .map(|refusal| status::held(&refusal, &role, promotion.as_ref()));
+    if let (Some(held), TableOutput::Table) = (&held, options.output) {
+        print(&format!("{held}\n"));
+    }
     let looked_at = preflight::Pair::new(&config, &pair, &encryption, checkpoint.is_none());
     let facts = preflight::facts(looked_at, false).await.context("the preflight is incomplete")?;
     let findings = judge(&facts);
@@ -65,18 +79,22 @@ pub async fn run(config: Config, options: PlanConfig) -> Result<Outcome> {
     let conflicts = plan.take_conflicts(scope, served);
     let phase = checkpoint.as_ref().map(|checkpoint| checkpoint.phase.name());
     match options.output {
-        TableOutput::Json => print_json(&as_json(&plan, &conflicts, phase, &findings)),
-        TableOutput::Table => print(&(preflight_table(&findings) + &as_table(&plan, &conflicts, phase))),
+        TableOutput::Json => print_json(&as_json(&plan, &conflicts, held.as_deref(), phase, &findings)),
+        TableOutput::Table => {
+            let first = first_line(held.is_some(), phase);
+            print(&(preflight_table(&findings) + &first + &as_table(&plan, &conflicts)));
+        }
     }
-    let failed = findings.iter().any(|finding| finding.level == Level::Fail);
+    let failed = held.is_some() || findings.iter().any(|finding| finding.level == Level::Fail);
     Ok(if failed { Outcome::Differences } else { Outcome::Success })
 }
 
-fn as_json(plan: &Plan, conflicts: &Report, phase: Option<&str>, findings: &[Finding]) -> Value {
+fn as_json(plan: &Plan, conflicts: &Report, held: Option<&str>, phase: Option<&str>, findings: &[Finding]) -> Value {
     let groups = plan.groups().map(
         |(fate, reason, group)| json!({ "outcome": fate, "reason": reason, "count": group.count, "keys": group.keys }),
     );
     json!({
+        "held": held.map(|held| held.split_whitespace().collect::<Vec<_>>().join(" ")),
         "phase": phase,
         "preflight": findings,
         "creates": plan.count(Fate::Create),
@@ -103,11 +121,17 @@ fn preflight_table(findings: &[Finding]) -> String {
     text
 }
 
-fn as_table(plan: &Plan, conflicts: &Report, phase: Option<&str>) -> String {
-    let mut text = match phase {
-        None => "This link has never run: what follows is its first sync.\n".to_owned(),
-        Some(phase) => format!("The link is {phase}: what follows is a resync from scratch at this moment.\n"),
-    };
+/// What the counts stand for.
+fn first_line(held: bool, phase: Option<&str>) -> String {
+    match (held, phase) {
+        (true, _) => "It is held: what follows is only what a copy would do if it were not.\n".to_owned(),
+        (false, None) => "This link has never run: what follows is its first sync.\n".to_owned(),
+        (false, Some(phase)) => format!("The link is {phase}: what follows is a resync from scratch at this moment.\n"),
+    }
+}
+
+fn as_table(plan: &Plan, conflicts: &Report) -> String {
+    let mut text = String::new();
     for (fate, reason, group) in plan.groups() {
         let reason = if reason.is_empty() { String::new() } else { format!("  ({reason})") };
         text.push_str(&format!("{:>9}  {}{reason}\n", group.count, fate.name()));

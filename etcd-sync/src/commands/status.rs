@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use etcd_sync_core::kv::printable;
-use etcd_sync_core::state::Checkpoint;
+use etcd_sync_core::role::Role;
+use etcd_sync_core::state::{Checkpoint, cluster_id_text};
+use etcd_sync_core::status;
 use etcd_sync_program::args::TableOutput;
 use etcd_sync_program::config::{Config, StatusConfig};
 use etcd_sync_program::now_ms;
@@ -17,7 +19,7 @@ use super::{Outcome, print, print_json};
 const PRIMARY_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Prints how far the link is. Exit code 1: it is held, promoted, or nobody leads.
-pub async fn run(config: Config, status: StatusConfig) -> Result<Outcome> {
+pub async fn run(config: Config, options: StatusConfig) -> Result<Outcome> {
     let pair = config.pair()?;
     let record = Record::read(&pair.standby, &pair.keys).await.context("the standby's record cannot be read")?;
     let checkpoint = record.checkpoint()?;
@@ -27,15 +29,18 @@ pub async fn run(config: Config, status: StatusConfig) -> Result<Outcome> {
         Err(_) => Err(format!("the primary did not answer within {PRIMARY_TIMEOUT:?}")),
     };
     let role = record.role.as_ref().map(|kv| printable(&kv.value));
-    let lag =
-        checkpoint.as_ref().zip(primary.as_ref().ok()).map(|(checkpoint, head)| head.revision - checkpoint.revision);
+    let of = Role::of_key(record.role.as_ref());
+    let lag = checkpoint.as_ref().zip(primary.as_ref().ok()).and_then(|(checkpoint, head)| {
+        status::ahead(checkpoint, &of, &cluster_id_text(head.cluster_id), head.revision)
+    });
     let copied: Option<Value> = record.copied.as_ref().and_then(|kv| serde_json::from_slice(&kv.value).ok());
-    let view = View { config: &config, record: &record, checkpoint: checkpoint.as_ref(), role, lag, copied, primary };
-    match status.output {
+    let view =
+        View { config: &config, record: &record, checkpoint: checkpoint.as_ref(), role, of, lag, copied, primary };
+    match options.output {
         TableOutput::Json => print_json(&view.json()),
         TableOutput::Table => print(&view.table()),
     }
-    let moving = record.condition.is_none() && !record.candidates.is_empty() && view.role.as_deref() == Some("standby");
+    let moving = record.condition.is_none() && !record.candidates.is_empty() && view.of == Role::Standby;
     Ok(if moving { Outcome::Success } else { Outcome::Differences })
 }
 
@@ -44,6 +49,7 @@ struct View<'a> {
     record: &'a Record,
     checkpoint: Option<&'a Checkpoint>,
     role: Option<String>,
+    of: Role,
     lag: Option<i64>,
     copied: Option<Value>,
     primary: Result<etcd_sync_store::Identity, String>,
@@ -65,7 +71,7 @@ impl View<'_> {
             "lagRevisions": self.lag,
             "primary": match &self.primary {
                 Ok(identity) => json!({
-                    "cluster": etcd_sync_core::state::cluster_id_text(identity.cluster_id),
+                    "cluster": cluster_id_text(identity.cluster_id),
                     "revision": identity.revision,
                 }),
                 Err(error) => json!({ "error": error }),
@@ -107,18 +113,25 @@ impl View<'_> {
                 rows.push(("Primary cluster", checkpoint.primary.clone()));
             }
         }
-        match (&self.primary, self.lag) {
-            (Ok(identity), Some(lag)) => {
-                rows.push(("Primary now", format!("revision {}, {lag} ahead of the checkpoint", identity.revision)));
-            }
-            (Ok(identity), None) => rows.push(("Primary now", format!("revision {}", identity.revision))),
-            (Err(error), _) => rows.push(("Primary now", format!("not known: {error}"))),
-        }
+        rows.push((
+            "Primary now",
+            match &self.primary {
+                Ok(identity) => {
+                    let cluster = cluster_id_text(identity.cluster_id);
+                    status::primary_now(self.checkpoint, &self.of, &cluster, identity.revision)
+                }
+                Err(error) => format!("not known: {error}"),
+            },
+        ));
         let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         rows.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
     }
 
     fn phase(&self, checkpoint: &Checkpoint) -> String {
+        let promotion = self.record.promotion().ok().flatten();
+        if let Some(ended) = status::ended(&self.of, promotion.as_ref()) {
+            return ended;
+        }
         let name = checkpoint.phase.name();
         let part = |field: &str| self.copied.as_ref().and_then(|copied| copied[field].as_u64());
         match (checkpoint.phase, part("done"), part("total")) {

@@ -7,7 +7,7 @@ use etcd_sync_core::kv::{KeyRange, prefix_end, successor};
 use etcd_sync_core::request::{Page, ReadRange};
 use etcd_sync_core::role::{Promotion, Role};
 use etcd_sync_core::scope::Scope;
-use etcd_sync_core::session::{Carried, Start};
+use etcd_sync_core::session::{Carried, Parted, Start};
 use etcd_sync_core::state::{ROLE_STANDBY, STATE_ROOT, StateKeys};
 use etcd_sync_store::record::{Record, ask_witness, local_keys};
 use etcd_sync_store::{Error, Etcd};
@@ -28,11 +28,7 @@ pub async fn gather(
         primary_keys += primary.count(range).await?.0 as u64;
     }
     let primary_standby_links = standby_links(primary).await?;
-    let (promotion, _) = primary.get(&keys.promotion).await?;
-    // One that this version cannot read names nobody.
-    let promoted_over = promotion.and_then(|kv| Promotion::decode(&kv.value).ok()).map(|promotion| promotion.primary);
-    let promoted_unrecorded =
-        promoted_over.is_none() && Role::of_key(primary.get(&keys.role).await?.0.as_ref()) == Role::Primary;
+    let Parted { over: promoted_over, unrecorded: promoted_unrecorded } = parted(primary, &keys).await?;
     let record = Record::read(standby, &keys).await?;
     let local_keys = local_keys(standby, &keys).await?.into_iter().collect();
     let witness = record.checkpoint().ok().flatten().and_then(|checkpoint| checkpoint.witness);
@@ -62,6 +58,15 @@ pub async fn gather(
         force_copy,
         now_ms,
     })
+}
+
+/// What the primary tells of its own promotion.
+pub async fn parted(primary: &Etcd, keys: &StateKeys) -> Result<Parted, Error> {
+    let (promotion, _) = primary.get(&keys.promotion).await?;
+    // One that this version cannot read names nobody.
+    let over = promotion.and_then(|kv| Promotion::decode(&kv.value).ok()).map(|promotion| promotion.primary);
+    let unrecorded = over.is_none() && Role::of_key(primary.get(&keys.role).await?.0.as_ref()) == Role::Primary;
+    Ok(Parted { over, unrecorded })
 }
 
 /// The links of which this cluster itself is the standby: nothing may be synchronized from it.

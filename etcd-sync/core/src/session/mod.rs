@@ -21,7 +21,7 @@ use bytes::Bytes;
 
 pub use copy::HELD_BYTES_MAX;
 pub use effect::{Effect, Ended, Input, Note, ReadFailure, RequestId, Stats};
-pub use start::{Carried, DeletionGuard, Opening, Refusal, SessionConfig, Start, init_role, open};
+pub use start::{Carried, DeletionGuard, Opening, Parted, Refusal, SessionConfig, Start, init_role, open, role_allows};
 
 use self::audit::Audit;
 use self::copy::Copy;

@@ -288,25 +288,44 @@ pub enum Opening {
     },
 }
 
+/// What the primary tells of its own promotion.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Parted {
+    /// The cluster that it was promoted over (its id in hexadecimal), if it was.
+    pub over: Option<String>,
+    /// It was promoted, and nobody wrote down over which cluster.
+    pub unrecorded: bool,
+}
+
+/// Whether the role of the standby lets a synchronizer write at all. `ran`: there is a checkpoint.
+pub fn role_allows(
+    keys: &StateKeys,
+    role: Option<&[u8]>,
+    ran: bool,
+    parted: &Parted,
+    standby_cluster: u64,
+) -> Result<(), Refusal> {
+    match role {
+        Some(role) if role == ROLE_STANDBY => Ok(()),
+        Some(role) => Err(Refusal::Promoted { found: format!("\"{}\"", printable(role)) }),
+        None if parted.over.as_ref() == Some(&cluster_id_text(standby_cluster)) => {
+            Err(Refusal::OldPrimary { cluster: cluster_id_text(standby_cluster) })
+        }
+        None if parted.unrecorded => Err(Refusal::PromotionUnrecorded { key: printable(&keys.promotion) }),
+        // It is made when everything else is judged good, see init_role.
+        None if !ran => Ok(()),
+        None => Err(Refusal::RoleMissing { key: printable(&keys.role) }),
+    }
+}
+
 /// Judges the facts.
 pub fn open(start: &Start, config: &SessionConfig, scope_fingerprint: &str) -> Result<Opening, Refusal> {
     let cluster = cluster_id_text(start.primary_cluster);
     if start.primary_cluster == start.standby_cluster {
         return Err(Refusal::SameCluster { cluster });
     }
-    match &start.role {
-        Some(role) if role == ROLE_STANDBY => {}
-        Some(role) => return Err(Refusal::Promoted { found: format!("\"{}\"", printable(role)) }),
-        None if start.promoted_over.as_ref() == Some(&cluster_id_text(start.standby_cluster)) => {
-            return Err(Refusal::OldPrimary { cluster: cluster_id_text(start.standby_cluster) });
-        }
-        None if start.promoted_unrecorded => {
-            return Err(Refusal::PromotionUnrecorded { key: printable(&start.fence.keys.promotion) });
-        }
-        // It is made when everything else is judged good, see init_role.
-        None if start.checkpoint.is_none() => {}
-        None => return Err(Refusal::RoleMissing { key: printable(&start.fence.keys.role) }),
-    }
+    let parted = Parted { over: start.promoted_over.clone(), unrecorded: start.promoted_unrecorded };
+    role_allows(&start.fence.keys, start.role.as_deref(), start.checkpoint.is_some(), &parted, start.standby_cluster)?;
     if !start.primary_standby_links.is_empty() {
         return Err(Refusal::PrimaryIsStandby { links: start.primary_standby_links.join(", ") });
     }

@@ -51,6 +51,23 @@ async fn a_switchover_under_load_loses_nothing_and_ends_the_synchronizer() -> Re
     let runs = journal(&link).await?;
     ensure!(runs.len() == 1 && runs[0].state == State::Completed, "{runs:?}");
     ensure!(runs[0].attempts.len() == 1, "{runs:?}");
+
+    // Neither side is a standby now, and who asks is told so first.
+    let ask = async |name: &str, flags: &[String]| {
+        run_command_with(&[&[name.to_owned()], flags].concat(), &[], PATIENCE).await
+    };
+    let (as_before, exchanged) =
+        (link.flags(&[]), [link.standby.flags(Side::Primary), link.primary.flags(Side::Standby)].concat());
+    for (flags, said) in
+        [(&as_before, "HELD: the role here is primary (promoted by run"), (&exchanged, "HELD: the role here is fenced")]
+    {
+        let plan = ask("plan", flags).await?;
+        ensure!(plan.code == Some(1) && plan.stdout.starts_with(said), "{plan:?}");
+        ensure!(plan.stdout.contains("  unchanged\n") && plan.stdout.contains("It is held: "), "{plan:?}");
+    }
+    let status = ask("status", &as_before).await?;
+    ensure!(status.code == Some(1) && status.stdout.contains("ended: promoted 2"), "{status:?}");
+    ensure!(!status.stdout.contains("ahead of the checkpoint"), "{status:?}");
     ensure!(open_run(&link).await?.is_none());
     let copy = std::fs::read_to_string(folder.path().join(format!("switchover-default-{}.json", runs[0].id)))?;
     ensure!(serde_json::from_str::<Run>(&copy)? == runs[0], "the copy differs: {copy}");
