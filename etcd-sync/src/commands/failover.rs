@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use etcd_sync_core::preflight::switch::{Compared, Last};
 use etcd_sync_core::procedure::{Accepted, Command, Missing, Outcome as Ended, Run, Step, plan};
+use etcd_sync_core::state::PrimarySeen;
 use etcd_sync_program::args::TableOutput;
 use etcd_sync_program::config::{Config, FailoverConfig};
 use serde_json::json;
@@ -103,18 +104,26 @@ async fn judge(context: &Context<'_>, options: &FailoverConfig, run: &mut Run) -
         )
         .into()));
     }
-    let (checkpoint, loss) = match found {
+    let (checkpoint, mut loss) = match found {
         Ok(found) => found,
         // It lives, and that is accepted: what it takes until the promotion is told then.
         Err(_) => facts::loss_now(context).await?,
     };
-    show(&format!("{}\n", loss.text()));
-    run.loss = Some(loss);
     run.accepted.unchecked = options.accept_unchecked;
     if let Some(reason) = steps::unfit(&checkpoint, options.accept_unchecked) {
+        show(&format!("{}\n", loss.text()));
+        run.loss = Some(loss);
         return Ok(Err(reason.into()));
     }
     let looked = look(context, For::Failover).await?;
+    // The monitor may have seen the primary later than the synchronizer.
+    if let Compared::Not { last: Last::Known(known), .. } = &looked.facts.compared
+        && let Some(at_ms) = known.ended_ms
+    {
+        loss.learn(PrimarySeen { revision: known.revision, at_ms });
+    }
+    show(&format!("{}\n", loss.text()));
+    run.loss = Some(loss);
     show(&format!("{}\n", looked.text()));
     if let Err(refusal) = missed(context, options, &looked, run).await? {
         return Ok(Err(refusal));

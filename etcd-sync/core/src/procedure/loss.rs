@@ -21,6 +21,10 @@ pub struct Loss {
     pub applied_ms: u64,
     /// The last sign of the primary, if the synchronizer wrote one down.
     pub seen: Option<PrimarySeen>,
+    /// The primary's revision at the monitor's last comparison, and when that ended in Unix milliseconds, where it is newer than
+    /// what the synchronizer wrote down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compared: Option<PrimarySeen>,
     /// When this was found out, in Unix milliseconds.
     pub now_ms: u64,
 }
@@ -29,12 +33,25 @@ impl Loss {
     /// From the record of the standby.
     pub fn new(checkpoint: &Checkpoint, seen: Option<PrimarySeen>, now_ms: u64) -> Loss {
         let Checkpoint { revision, offset, phase, at_ms, .. } = *checkpoint;
-        Loss { applied_revision: revision, offset, phase, applied_ms: at_ms, seen, now_ms }
+        Loss { applied_revision: revision, offset, phase, applied_ms: at_ms, seen, compared: None, now_ms }
+    }
+
+    /// Takes in what the monitor saw of the primary when it compared the last time.
+    pub fn learn(&mut self, compared: PrimarySeen) {
+        let known = self.newest().map_or(self.applied_revision, |seen| seen.revision.max(self.applied_revision));
+        if compared.revision > known {
+            self.compared = Some(compared);
+        }
+    }
+
+    /// The newest sign of the primary that anybody had.
+    fn newest(&self) -> Option<&PrimarySeen> {
+        self.seen.iter().chain(&self.compared).max_by_key(|seen| seen.revision)
     }
 
     /// Revisions that are known to have been there and are not here; `None` while nobody saw the primary.
     pub fn known_revisions(&self) -> Option<u64> {
-        let seen = self.seen.as_ref()?;
+        let seen = self.newest()?;
         Some((seen.revision - self.applied_revision).max(0) as u64 + u64::from(self.offset > 0))
     }
 
@@ -47,15 +64,18 @@ impl Loss {
         let (revision, at) = (self.applied_revision, moment(self.applied_ms));
         text += &row("Applied here", self.applied());
         text += &row("Written here", format!("{at}, {} ago", ago(self.applied_ms)));
-        let after = match &self.seen {
-            None => {
-                text += &row("Last seen there", "nothing is on record".to_owned());
-                "how many changes that are is not known".to_owned()
-            }
+        let sign = |seen: &PrimarySeen| {
+            format!("revision {} at {}, {} ago", seen.revision, moment(seen.at_ms), ago(seen.at_ms))
+        };
+        text += &row("Last seen there", self.seen.as_ref().map_or_else(|| "nothing is on record".to_owned(), sign));
+        if let Some(compared) = &self.compared {
+            text += &row("Monitor saw", sign(compared));
+        }
+        let after = match self.newest() {
+            None => "how many changes that are is not known".to_owned(),
             Some(seen) => {
                 let known = self.known_revisions().unwrap_or(0);
-                let (at, ago) = (moment(seen.at_ms), ago(seen.at_ms));
-                text += &row("Last seen there", format!("revision {} at {at}, {ago} ago", seen.revision));
+                let at = moment(seen.at_ms);
                 let known = match known {
                     0 => "none is known".to_owned(),
                     known => format!("{} known", count(known, "revision")),

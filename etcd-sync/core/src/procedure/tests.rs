@@ -178,6 +178,7 @@ fn texts_fit_a_terminal() {
         phase: Phase::Streaming,
         applied_ms: 1_767_323_045_000,
         seen: Some(PrimarySeen { revision: 48_215, at_ms: 1_767_323_046_000 }),
+        compared: None,
         now_ms: 1_767_323_176_000,
     });
     for text in [run.plan_text(), run.text(), run.end_text()] {
@@ -188,8 +189,15 @@ fn texts_fit_a_terminal() {
 #[test]
 fn the_loss_says_what_is_known_and_what_is_not() {
     let seen = |revision| Some(PrimarySeen { revision, at_ms: 0 });
-    let loss =
-        |seen, offset| Loss { applied_revision: 10, offset, phase: Phase::Streaming, applied_ms: 0, seen, now_ms: 0 };
+    let loss = |seen, offset| Loss {
+        applied_revision: 10,
+        offset,
+        phase: Phase::Streaming,
+        applied_ms: 0,
+        seen,
+        compared: None,
+        now_ms: 0,
+    };
     assert_eq!(loss(None, 0).known_revisions(), None);
     assert_eq!(loss(seen(10), 0).known_revisions(), Some(0));
     assert_eq!(loss(seen(14), 0).known_revisions(), Some(4));
@@ -199,10 +207,36 @@ fn the_loss_says_what_is_known_and_what_is_not() {
     assert_eq!(loss(seen(8), 0).known_revisions(), Some(0));
 }
 
+/// The monitor still saw what the synchronizer never heard of.
+#[test]
+fn the_loss_counts_what_the_monitor_saw_last() {
+    let seen = |revision| PrimarySeen { revision, at_ms: 60_000 };
+    let told = |on_record: Option<PrimarySeen>, compared| {
+        let (phase, applied_revision) = (Phase::Streaming, 1193);
+        let mut loss =
+            Loss { applied_revision, offset: 0, phase, applied_ms: 0, seen: on_record, compared: None, now_ms: 90_000 };
+        loss.learn(seen(compared));
+        assert_eq!(serde_json::from_slice::<Loss>(&serde_json::to_vec(&loss).unwrap()).unwrap(), loss);
+        assert!(loss.text().lines().all(|line| line.chars().count() <= WIDTH), "{}", loss.text());
+        (loss.known_revisions(), loss.text().split_whitespace().collect::<Vec<_>>().join(" "))
+    };
+    for on_record in [Some(seen(1193)), None] {
+        let (known, text) = told(on_record, 1197);
+        assert_eq!(known, Some(4));
+        assert!(text.contains("Monitor saw revision 1197 at 1970-01-01T00:01:00Z, 30.0 s ago"), "{text}");
+        assert!(text.contains("after revision 1193: 4 revisions known, and whatever"), "{text}");
+    }
+    // What is older than the record, or was applied, adds nothing.
+    let (known, text) = told(Some(seen(1200)), 1197);
+    assert!(known == Some(7) && !text.contains("Monitor saw"), "{text}");
+    let (known, text) = told(None, 1193);
+    assert!(known.is_none() && !text.contains("Monitor saw"), "{text}");
+}
+
 #[test]
 fn no_loss_claims_more_than_is_here() {
     let loss = |phase, applied_revision, offset| {
-        let loss = Loss { applied_revision, offset, phase, applied_ms: 0, seen: None, now_ms: 0 };
+        let loss = Loss { applied_revision, offset, phase, applied_ms: 0, seen: None, compared: None, now_ms: 0 };
         assert_eq!(serde_json::from_slice::<Loss>(&serde_json::to_vec(&loss).unwrap()).unwrap(), loss);
         let text = loss.text().split_whitespace().collect::<Vec<_>>().join(" ");
         (loss.text().lines().all(|line| line.chars().count() <= WIDTH), text)

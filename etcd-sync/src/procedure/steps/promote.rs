@@ -146,7 +146,11 @@ async fn told_loss(context: &Context<'_>, journal: &mut Journal) -> Result<()> {
     let (record, checkpoint) = recorded(context).await?;
     let is_ours = |promotion: Promotion| promotion.run == journal.run().id && promotion.how == How::Failover;
     if record.promotion()?.is_some_and(is_ours) {
-        let loss = Loss::new(&checkpoint, record.primary_seen, now_ms());
+        let mut loss = Loss::new(&checkpoint, record.primary_seen, now_ms());
+        // The monitor is not asked again: what it knew stands.
+        if let Some(compared) = journal.run().loss.as_ref().and_then(|told| told.compared.clone()) {
+            loss.learn(compared);
+        }
         journal.change(|run| run.loss = Some(loss)).await?;
     }
     Ok(())

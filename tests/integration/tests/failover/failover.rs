@@ -64,6 +64,9 @@ async fn missed_keys_stop_a_failover_and_what_they_take_with_them_is_named() -> 
     // Planted: nobody puts it back.
     daemon.kill()?;
     link.standby.delete(machine).await?;
+    for content in ["1", "2", "3"] {
+        link.primary.put("/registry/configmaps/kube-system/unheard", content).await?;
+    }
     let monitor = link.monitor(&["--check-interval=1s"])?;
     await_until("the monitor has seen it", PATIENCE, || async {
         let (status, body) = monitor.http("/check?last=1&format=json").await?;
@@ -77,6 +80,9 @@ async fn missed_keys_stop_a_failover_and_what_they_take_with_them_is_named() -> 
     let output = run(&link, "failover", folder.path(), &["--yes", &monitor]).await?;
     ensure!(output.code == Some(1) && output.stderr.contains("keys missed: 1"), "{output:?}");
     assert_fits(&output.stdout)?;
+    // Written when the synchronizer was gone: only the monitor knows of it.
+    let said = output.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    ensure!(said.contains("Monitor saw revision") && said.contains("3 revisions known"), "{said}");
     for part in
         ["MISSED on this standby", machine, "DESTROYED", dependent, "DESTROYS VIRTUAL MACHINES", "--accept-missing 1"]
     {
