@@ -46,8 +46,7 @@ pub async fn await_quiet(
             }
             Err(error) => return Err(error.into()),
         };
-        let everything = KeyRange { start: Bytes::from_static(b"\0"), end: Bytes::new() };
-        let mut watch = etcd.watch(everything, from + 1).await?;
+        let mut watch = etcd.watch(everything(), from + 1).await?;
         let began = Instant::now();
         let written = loop {
             // One server that is silent says nothing of the others.
@@ -73,6 +72,11 @@ pub async fn await_quiet(
         tokio::time::sleep(PAUSE).await;
     }
     Ok(Err(last))
+}
+
+/// Every key: who may watch them needs `read "" --from-key=true`.
+pub fn everything() -> KeyRange {
+    KeyRange { start: Bytes::from_static(b"\0"), end: Bytes::new() }
 }
 
 /// Whether an API server has its endpoint or identity lease here; both go an hour after the last one.

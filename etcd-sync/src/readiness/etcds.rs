@@ -12,11 +12,12 @@ use etcd_sync_core::state::{Checkpoint, Phase, cluster_id_text};
 use etcd_sync_store::encryption::Encryption;
 use etcd_sync_store::pair::Pair;
 use etcd_sync_store::record::Record;
-use etcd_sync_store::{Error, headroom};
+use etcd_sync_store::{Error, Etcd, WatchError, headroom};
 
 use super::{Context, within};
 use crate::daemon::facts::standby_links;
 use crate::preflight;
+use crate::procedure::quiet::everything;
 
 /// A cluster that takes longer for a few small reads is away.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
@@ -44,8 +45,9 @@ pub struct Etcds {
 
 impl Etcds {
     /// Asks both.
-    pub async fn ask(pair: &Pair) -> Etcds {
-        let (standby, primary) = tokio::join!(within(ANSWER_LIMIT, standby(pair)), within(ANSWER_LIMIT, primary(pair)));
+    pub async fn ask(pair: &Pair, purpose: For) -> Etcds {
+        let (standby, primary) =
+            tokio::join!(within(ANSWER_LIMIT, standby(pair)), within(ANSWER_LIMIT, primary(pair, purpose)));
         Etcds { standby, primary }
     }
 
@@ -158,7 +160,7 @@ async fn standby(pair: &Pair) -> Result<StandbyFact, Error> {
     })
 }
 
-async fn primary(pair: &Pair) -> Result<PrimaryFact, Error> {
+async fn primary(pair: &Pair, purpose: For) -> Result<PrimaryFact, Error> {
     let (identity, role, standby_of) =
         tokio::try_join!(pair.primary.identity(), pair.primary.get(&pair.keys.role), standby_links(&pair.primary))?;
     Ok(PrimaryFact {
@@ -166,7 +168,16 @@ async fn primary(pair: &Pair) -> Result<PrimaryFact, Error> {
         revision: identity.revision,
         role: Role::of_key(role.0.as_ref()),
         standby_of,
+        unwatchable: purpose == For::Switchover && is_watch_denied(&pair.primary).await,
     })
+}
+
+/// Whether the watch that sees the last writer stop would be refused. Else it would be found out when the primary is fenced.
+async fn is_watch_denied(etcd: &Etcd) -> bool {
+    match etcd.watch(everything(), 0).await {
+        Ok(_) => false,
+        Err(error) => matches!(error, WatchError::Store(Error::PermissionDenied { .. })),
+    }
 }
 
 /// Whether all of the primary up to `head` is applied.

@@ -69,7 +69,7 @@ pub async fn look(context: &Context<'_>, purpose: For) -> Result<Readiness> {
     };
     let (etcds, servers, api_servers, machines, dns) = tokio::join!(
         async {
-            let etcds = Etcds::ask(&pair).await;
+            let etcds = Etcds::ask(&pair, purpose).await;
             let (compared, lag, history, findings) = tokio::join!(
                 compared::compared(context, &pair, &encryption, &etcds),
                 etcds.lag(&pair, readiness.limits.lag),

@@ -59,6 +59,21 @@ async fn the_rights_of_the_page_are_enough_and_no_more() -> Result<()> {
         let output = run_command(&args).await?;
         ensure!(output.code == Some(0), "{command}: {output:?}");
     }
+    // Who may not watch everything is told so before anything is fenced.
+    link.primary.etcdctl(&["user", "add", &format!("blind:{PASSWORD}")]).await?;
+    link.primary.etcdctl(&["user", "grant-role", "blind", "etcd-sync-reader"]).await?;
+    let blind = folder.path().join("blind");
+    std::fs::write(&blind, PASSWORD)?;
+    let mut args = vec!["switchover".to_owned(), "--dry-run".to_owned()];
+    args.extend(
+        flags
+            .iter()
+            .filter(|flag| !flag.contains("primary-user=") && !flag.contains("primary-password-file="))
+            .cloned(),
+    );
+    args.extend(["--primary-user=blind".to_owned(), format!("--primary-password-file={}", blind.display())]);
+    let output = run_command(&args).await?;
+    ensure!(output.code == Some(1) && output.stdout.contains("may not watch all of its keys"), "{output:?}");
     // A switchover marks the primary and watches all of its keys; the daemon is the same user.
     let more = ["--yes", "--stop-writers-command=true"].map(str::to_owned);
     let journal = format!("--journal-folder={}", folder.path().display());

@@ -175,6 +175,8 @@ pub struct PrimaryFact {
     pub role: Role,
     /// The links of which it is the standby.
     pub standby_of: Vec<String>,
+    /// Our user may not watch all of its keys; only asked before a switchover.
+    pub unwatchable: bool,
 }
 
 /// How far the standby is behind.

@@ -1,7 +1,7 @@
 //! The mark on a primary that hands over.
 
 use anyhow::{Context, Result};
-use etcd_sync_core::kv::KeyValue;
+use etcd_sync_core::kv::{KeyValue, printable};
 use etcd_sync_core::procedure::Outcome;
 use etcd_sync_core::request::Txn;
 use etcd_sync_core::role::{self, Role};
@@ -51,9 +51,10 @@ pub async fn fence_primary(pair: &Pair, journal: &Journal) -> Result<Outcome> {
         if let Err(Error::PermissionDenied { .. }) =
             write(primary, role::fence_primary(keys, found.as_ref(), &token)).await?
         {
-            return Ok(Outcome::Failed(
-                "the primary's user may not write its role: grant it /etcd-sync/, or give --fence-primary=false".into(),
-            ));
+            return Ok(Outcome::Failed(format!(
+                "the primary's user may not write its role: grant it readwrite {} (docs/security.md), or give --fence-primary=false",
+                printable(&keys.role)
+            )));
         }
         found = read(pair).await?;
     }

@@ -233,6 +233,13 @@ fn primary_role(facts: &Facts, standby: &StandbyFact, primary: &PrimaryFact) -> 
             "see `etcd-sync journal`: go on with that run; if it was given up, `etcd-sync journal --abandon` takes its mark away",
         ));
     }
+    if primary.unwatchable {
+        findings.push(Finding::fail(
+            check,
+            "the primary's user may not watch all of its keys, so nobody could tell when its writers are stopped",
+            "grant its role: etcdctl role grant-permission ROLE read \"\" --from-key=true (docs/security.md)",
+        ));
+    }
     if !primary.standby_of.is_empty() {
         findings.push(Finding::fail(
             check,

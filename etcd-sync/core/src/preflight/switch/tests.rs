@@ -70,7 +70,13 @@ fn good() -> Facts {
             primary_seen: None,
             open_run: None,
         }),
-        primary: Ok(PrimaryFact { cluster: "a1".into(), revision: 48_214, role: Role::None, standby_of: Vec::new() }),
+        primary: Ok(PrimaryFact {
+            cluster: "a1".into(),
+            revision: 48_214,
+            role: Role::None,
+            standby_of: Vec::new(),
+            unwatchable: false,
+        }),
         lag: Some(LagFact {
             revisions: 3,
             reached: Some(Duration::from_millis(420)),
@@ -305,6 +311,8 @@ fn each_cluster_must_be_what_it_should_be() {
         Level::Fail,
         &["itself a standby (link x)"],
     );
+    let said = ["may not watch all of its keys", "read \"\" --from-key=true"];
+    assert_found(&primary(|fact| fact.unwatchable = true), check, Level::Fail, &said);
     let mut fenced = primary(|fact| fact.role = Role::Fenced { token: "r1".into() });
     assert_found(&fenced, check, Level::Fail, &["fenced by another run (r1)"]);
     if let Ok(standby) = &mut fenced.standby {
