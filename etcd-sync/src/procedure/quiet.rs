@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use bytes::Bytes;
 use etcd_sync_core::kv::{KeyRange, Revision, printable};
+use etcd_sync_core::text::span;
 use etcd_sync_program::config::ApiServer;
 use etcd_sync_store::{Etcd, WatchMessage};
 use tokio::time::{Instant, timeout_at};
@@ -20,8 +21,20 @@ const UNKNOWN: Duration = Duration::from_secs(15);
 /// A pause between two looks at a cluster that is being written.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// What is needed beside the silence itself, in seconds.
+const MARGIN: u64 = 5;
+
+/// Why a cluster is not known to be quiet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unquiet {
+    /// What was seen last; `None`: nothing, the time was too short.
+    last: Option<String>,
+    /// How long nothing may be written.
+    needed: Duration,
+}
+
 /// Waits until nothing was written for long enough. `stopped`: something was done that stops the writers; `prefixes` are those of
-/// API servers. Gives the last revision, or in words who still writes.
+/// API servers. Gives the last revision, or why it is not known to be quiet.
 ///
 /// # Errors
 /// The cluster cannot be read.
@@ -32,15 +45,15 @@ pub async fn await_quiet(
     stopped: bool,
     limit: Duration,
     writes: impl Fn(&str),
-) -> Result<Result<Revision, String>> {
+) -> Result<Result<Revision, Unquiet>> {
     let deadline = Instant::now() + limit;
     let lived = lived(etcd, prefixes).await?;
-    let mut last = "nothing was seen of it yet".to_owned();
+    let mut unquiet = Unquiet { last: None, needed: if stopped { STOPPED } else { UNKNOWN } };
     while Instant::now() < deadline {
         let from = match etcd.identity().await {
             Ok(identity) => identity.revision,
             Err(error) if error.is_transient() => {
-                last = format!("it cannot be read just now: {error}");
+                unquiet.last = Some(format!("it cannot be read just now: {error}"));
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
@@ -51,7 +64,8 @@ pub async fn await_quiet(
         let written = loop {
             // One server that is silent says nothing of the others.
             let stopped = stopped && (answers(api).await == Some(false) || !lived);
-            let quiet = began + if stopped { STOPPED } else { UNKNOWN };
+            unquiet.needed = if stopped { STOPPED } else { UNKNOWN };
+            let quiet = began + unquiet.needed;
             match timeout_at(quiet.min(deadline), watch.next()).await {
                 Ok(Ok(WatchMessage::Events { events, .. })) => break events.last().map(|event| event.key().clone()),
                 Ok(Ok(WatchMessage::Progress { .. })) => {}
@@ -62,16 +76,35 @@ pub async fn await_quiet(
             }
         };
         if let Some(key) = written {
-            last = format!(
+            let last = format!(
                 "{} was written {}",
                 printable(&key),
                 humantime::format_rfc3339_seconds(std::time::SystemTime::now())
             );
             writes(&last);
+            unquiet.last = Some(last);
         }
         tokio::time::sleep(PAUSE).await;
     }
-    Ok(Err(last))
+    Ok(Err(unquiet))
+}
+
+impl Unquiet {
+    /// What stands in the journal, after so long.
+    pub fn text(&self, waited: Duration) -> String {
+        let waited = span(waited.as_millis() as u64);
+        let needed = self.needed.as_secs();
+        match &self.last {
+            Some(last) => format!(
+                "the primary is still written to after {waited} ({last}): stop its API servers, or close its etcd's port 2379"
+            ),
+            None => format!(
+                "the primary was not silent for {needed} s yet after {waited}, nothing was seen to be written so far: give it more \
+                 --writers-timeout, {} s at least",
+                needed + MARGIN
+            ),
+        }
+    }
 }
 
 /// Every key: who may watch them needs `read "" --from-key=true`.
@@ -94,4 +127,22 @@ async fn lived(etcd: &Etcd, prefixes: &[&str]) -> Result<bool> {
 /// Whether an API server answers at all, be it with a refusal; `None`: nobody said where it is.
 async fn answers(api: Option<&ApiServer>) -> Option<bool> {
     Some(apiserver::answers(api?).await)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_that_is_too_short_is_no_writer() {
+        let text = |last: Option<&str>| {
+            Unquiet { last: last.map(str::to_owned), needed: UNKNOWN }.text(Duration::from_secs(10))
+        };
+        let none = text(None);
+        assert!(none.contains("not silent for 15 s yet after 10.0 s, nothing was seen"), "{none}");
+        assert!(none.contains("--writers-timeout, 20 s at least") && !none.contains("still written"), "{none}");
+        assert!(
+            text(Some("/a was written")).starts_with("the primary is still written to after 10.0 s (/a was written)")
+        );
+    }
 }

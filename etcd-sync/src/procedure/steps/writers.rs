@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use etcd_sync_core::procedure::{Outcome, shown};
-use etcd_sync_core::text::{span, wrap};
+use etcd_sync_core::text::wrap;
 use etcd_sync_program::args::TableOutput;
 use tracing::info;
 
@@ -61,9 +61,6 @@ pub async fn stop_writers(
         Ok(revision) => {
             Outcome::Done(format!("nothing is written to the primary any more; its last revision is {revision}"))
         }
-        Err(last) => Outcome::Failed(format!(
-            "the primary is still written to after {} ({last}): stop its API servers, or close its etcd's port 2379",
-            span(limit.as_millis() as u64)
-        )),
+        Err(unquiet) => Outcome::Failed(unquiet.text(limit)),
     })
 }
