@@ -49,7 +49,7 @@ pub async fn go_on_or_begin(
     };
     let mut run = journal.run().clone();
     if run.command != command {
-        return Ok(Err(other_command(&run)));
+        return Ok(Err(other_command(&run, Runner::holder(&pair.standby, &pair.keys).await?)));
     }
     let id = run.id.clone();
     if let Err(step) = run.replan(&plan) {
@@ -166,13 +166,16 @@ async fn execute(
     Ok(journal.run().clone())
 }
 
-/// Why another command may not begin.
-pub fn other_command(run: &Run) -> String {
-    format!(
-        "run {} of `etcd-sync {}` is not finished: go on with it, or give it up with `etcd-sync journal --abandon`",
-        run.id,
-        run.command.name()
-    )
+/// Why another command may not begin. `holder`: who carries a run out at this moment.
+pub fn other_command(run: &Run, holder: Option<String>) -> String {
+    let Run { id, command, .. } = run;
+    let run = format!("run {id} of `etcd-sync {}`", command.name());
+    match holder {
+        Some(who) => format!(
+            "{who} carries {run} out at this moment, or did until a few seconds ago: leave it to that command, or stop it first"
+        ),
+        None => format!("{run} is not finished: go on with it, or give it up with `etcd-sync journal --abandon`"),
+    }
 }
 
 /// Tells where the run's copy lies.

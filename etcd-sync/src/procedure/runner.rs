@@ -35,13 +35,20 @@ impl Runner {
         match led.context("the journal cannot be written")? {
             Some(leadership) => Ok(Runner(leadership)),
             None => {
-                let range = KeyRange::prefix(&keys.runner_prefix);
-                let page = etcd.read(ReadRange { range, limit: 0, keys_only: false, revision: 0 }).await?;
-                let first = page.kvs.iter().min_by_key(|kv| kv.create_revision);
-                let who = first.map_or_else(|| "another command".to_owned(), |kv| printable(&kv.value));
+                let who = Runner::holder(etcd, keys).await?.unwrap_or_else(|| "another command".to_owned());
                 bail!("{who} carries a run of this link out at this moment: leave it to that command, or stop it first")
             }
         }
+    }
+
+    /// Who carries a run out at this moment.
+    ///
+    /// # Errors
+    /// The cluster cannot be read.
+    pub async fn holder(etcd: &Etcd, keys: &StateKeys) -> Result<Option<String>> {
+        let range = KeyRange::prefix(&keys.runner_prefix);
+        let page = etcd.read(ReadRange { range, limit: 0, keys_only: false, revision: 0 }).await?;
+        Ok(page.kvs.iter().min_by_key(|kv| kv.create_revision).map(|kv| printable(&kv.value)))
     }
 
     /// Does what only its holder may do.

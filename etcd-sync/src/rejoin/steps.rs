@@ -33,7 +33,10 @@ impl<'a> Steps<'a> {
         let run = journal.run().clone();
         Ok(match run.command {
             Command::Rejoin => Ok(Some(Steps { rejoin, journal: Some(journal), runner: None, run, begun: false })),
-            _ => Err(other_command(&run)),
+            _ => {
+                let holder = Runner::holder(&rejoin.pair.standby, &rejoin.pair.keys).await?;
+                Err(other_command(&run, holder))
+            }
         })
     }
 

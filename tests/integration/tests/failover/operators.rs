@@ -40,6 +40,10 @@ async fn a_second_operator_is_told_who_is_at_it_and_does_nothing() -> Result<()>
     for output in [second, abandon] {
         ensure!(output.code == Some(2) && output.stderr.contains("ada@bastion carries a run"), "{output:?}");
     }
+    // Nor is he told to give up what somebody is at.
+    let other = run_command_with(&command(&link, "failover", folder.path(), &["--yes"]), &bob, PATIENCE).await?;
+    ensure!(other.code == Some(1) && other.stderr.contains("ada@bastion carries run"), "{other:?}");
+    ensure!(!other.stderr.contains("--abandon"), "{other:?}");
     std::fs::write(folder.path().join("go"), "")?;
     let first = first.await??;
     ensure!(first.code == Some(0), "{first:?}");
