@@ -269,9 +269,24 @@ impl Config {
             CommandArgs::Rejoin(args) => CommandConfig::Rejoin(RejoinConfig::new(args, environment)),
             CommandArgs::RestartServices(args) => CommandConfig::RestartServices(args.into()),
         };
-        let needs_etcd = !matches!(command, CommandConfig::Dns(_) | CommandConfig::RestartServices(_));
-        Config::with(cli.global, command, needs_etcd, environment)
+        let needs = match &command {
+            CommandConfig::Dns(_) | CommandConfig::RestartServices(_) => NeedsEtcd { primary: false, standby: false },
+            // The journal lies in the standby, and is read when the primary is gone.
+            CommandConfig::Journal(journal) => NeedsEtcd { primary: journal.abandon, standby: true },
+            _ => NeedsEtcd::BOTH,
+        };
+        Config::with(cli.global, command, needs, environment)
     }
+}
+
+/// The etcds that a command cannot do without.
+struct NeedsEtcd {
+    primary: bool,
+    standby: bool,
+}
+
+impl NeedsEtcd {
+    const BOTH: NeedsEtcd = NeedsEtcd { primary: true, standby: true };
 }
 
 impl Config<MonitorConfig> {
@@ -292,19 +307,19 @@ impl Config<MonitorConfig> {
             bytes_per_second: args.check_bytes_per_second,
             token_file: args.token_file,
         };
-        Config::with(cli.global, command, true, environment)
+        Config::with(cli.global, command, NeedsEtcd::BOTH, environment)
     }
 }
 
 impl<C> Config<C> {
-    fn with(global: GlobalArgs, command: C, needs_etcd: bool, environment: &Environment) -> Result<Self, ArgsError> {
+    fn with(global: GlobalArgs, command: C, needs: NeedsEtcd, environment: &Environment) -> Result<Self, ArgsError> {
         let scope = ScopeConfig::from(global.scope);
         let scope = Scope::new(&scope).map_err(|source| ArgsError::Scope { flags: scope_flags(&source), source })?;
         Ok(Config {
             link: global.link,
             log: LogConfig { format: global.log_format, level: global.log_level, detail: global.detail },
-            primary: Connection::new(Side::Primary, global.primary.into(), needs_etcd)?,
-            standby: Connection::new(Side::Standby, global.standby.into(), needs_etcd)?,
+            primary: Connection::new(Side::Primary, global.primary.into(), needs.primary)?,
+            standby: Connection::new(Side::Standby, global.standby.into(), needs.standby)?,
             scope: Arc::new(scope),
             encryption_config: global.kubernetes.encryption_config.clone(),
             api_servers: ApiServers::new(global.kubernetes, environment)?,
@@ -325,7 +340,7 @@ impl<C> Config<C> {
 }
 
 impl Connection {
-    /// A command that does without etcds needs no endpoints either.
+    /// A command that does without this etcd needs no endpoints either.
     fn new(side: Side, flags: ConnectionArgs, needed: bool) -> Result<Connection, ArgsError> {
         let flag = |name: &str| format!("{side}-{name}");
         if needed && flags.endpoints.is_empty() {

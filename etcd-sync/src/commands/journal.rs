@@ -4,6 +4,7 @@ use anyhow::Result;
 use etcd_sync_core::kv::printable;
 use etcd_sync_core::procedure::{Command, Run, State, Step};
 use etcd_sync_core::role::Role;
+use etcd_sync_core::state::StateKeys;
 use etcd_sync_core::text::{WIDTH, wrap};
 use etcd_sync_program::args::TableOutput;
 use etcd_sync_program::config::{Config, JournalConfig};
@@ -23,11 +24,10 @@ const BY_HAND: &str = "by-hand";
 
 /// Shows all runs, or one. Exit code 1: a run is not finished, or was not found.
 pub async fn run(config: Config, options: JournalConfig) -> Result<Outcome> {
-    let pair = config.pair()?;
     if options.abandon {
         return abandon(&config, &options).await;
     }
-    let runs = Journal::all(&pair.standby, &pair.keys).await?;
+    let runs = Journal::all(&config.standby.etcd()?, &StateKeys::new(&config.link)).await?;
     let open = runs.iter().any(|run| run.state == State::Open);
     let outcome = if open { Outcome::Differences } else { Outcome::Success };
     match (&options.run, options.output) {

@@ -238,6 +238,11 @@ fn what_belongs_together_is_asked_for() {
         "--standby-endpoints is missing (ETCD_SYNC_STANDBY_ENDPOINTS, or the key 'standby-endpoints' of --config): \
          the client URLs of the etcd members, like https://10.0.0.1:2379,https://10.0.0.2:2379"
     );
+    // The journal is read when the primary is gone.
+    let journal =
+        |more: &[&str]| Config::new(cli(&[&["journal", REACH[1]], more].concat(), &env(&[])).unwrap(), &env(&[]));
+    assert!(journal(&[]).is_ok());
+    assert!(journal(&["--abandon"]).unwrap_err().to_string().starts_with("--primary-endpoints is missing"));
     let error = |flag| error(&["run", flag], &env(&[]));
     assert_eq!(error("--primary-cert=c"), "--primary-cert is given without --primary-key: give both or neither");
     assert_eq!(error("--standby-key=k"), "--standby-key is given without --standby-cert: give both or neither");
