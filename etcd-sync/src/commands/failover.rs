@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use etcd_sync_core::preflight::Check;
 use etcd_sync_core::preflight::switch::{Compared, Last};
 use etcd_sync_core::procedure::{Accepted, Command, Missing, Outcome as Ended, Run, Step, plan};
 use etcd_sync_core::state::PrimarySeen;
@@ -182,6 +183,9 @@ async fn missed(
     let number = known.missed.to_string();
     let reason = match options.accept_missing {
         Some(accepted) => format!("keys missed: {number}, and --accept-missing says {accepted}"),
+        None if options.procedure.accept.iter().any(|name| name == Check::Comparison.name()) => {
+            format!("keys missed: {number}; --accept does not cover missed keys: give --accept-missing {number}")
+        }
         None if options.procedure.yes => format!("keys missed: {number}"),
         None => {
             if options.procedure.output == TableOutput::Table {

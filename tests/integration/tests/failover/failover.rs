@@ -91,6 +91,9 @@ async fn missed_keys_stop_a_failover_and_what_they_take_with_them_is_named() -> 
     {
         ensure!(output.stdout.contains(part), "no {part:?} in {}", output.stdout);
     }
+    let output = run(&link, "failover", folder.path(), &["--yes", &monitor, "--accept=check"]).await?;
+    let told = "--accept does not cover missed keys: give --accept-missing 1";
+    ensure!(output.code == Some(1) && output.stderr.contains(told), "{output:?}");
     let output =
         run(&link, "failover", folder.path(), &["--yes", &monitor, "--accept-missing=2", "-o", "json"]).await?;
     ensure!(output.code == Some(1), "another number was taken: {output:?}");
