@@ -55,9 +55,11 @@ pub async fn run(config: Config, options: SwitchoverConfig) -> Result<Outcome> {
 fn forbids(context: &Context<'_>, looked: &Readiness) -> Option<String> {
     let missed =
         looked.findings.iter().find(|finding| finding.check == Check::Comparison && finding.level == Level::Fail);
-    missed
+    let reason = missed
         .map(|finding| format!("the preflight failed (check): {}", finding.text()))
-        .or_else(|| look::forbids(context, &looked.findings))
+        .or_else(|| look::forbids(context, &looked.findings))?;
+    let silent = if looked.facts.primary.is_err() { "; if the primary is gone: `etcd-sync failover`" } else { "" };
+    Some(format!("{reason}{silent}"))
 }
 
 async fn take(

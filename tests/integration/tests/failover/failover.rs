@@ -26,6 +26,9 @@ async fn a_failover_says_what_is_lost_and_promotes() -> Result<()> {
         written.push((key.clone(), link.primary.put(&key, "never arrives").await?));
     }
     link.primary.kill_all()?;
+    let output = run(&link, "switchover", folder.path(), &["--yes"]).await?;
+    let instead = "if the primary is gone: `etcd-sync failover`";
+    ensure!(output.code == Some(1) && output.stderr.trim_end().ends_with(instead), "{output:?}");
     let output = run(&link, "failover", folder.path(), &["--yes"]).await?;
     ensure!(output.code == Some(1) && output.stderr.contains("--accept-unchecked"), "nobody has compared: {output:?}");
     let output = run(&link, "failover", folder.path(), &["--yes", "--accept-unchecked"]).await?;
