@@ -6,7 +6,7 @@ use etcd_sync_cluster::machines::machines as list;
 use etcd_sync_core::kv::KeyRange;
 use etcd_sync_core::preflight::switch::{Machine, MachinesFact, Sides};
 use etcd_sync_core::scope::Scope;
-use etcd_sync_program::config::Config;
+use etcd_sync_program::config::{ApiServers, Config};
 use etcd_sync_store::pair::Pair;
 use etcd_sync_store::{Error, Etcd};
 
@@ -20,16 +20,27 @@ const STORED: &str = "platform.tkestack.io/machines/";
 
 /// Those of both clusters.
 pub async fn machines(clusters: &Clusters, config: &Config, pair: &Pair) -> Sides<MachinesFact> {
-    let (primary, standby) = tokio::join!(
+    let (mut primary, mut standby) = tokio::join!(
         fact(&clusters.primary, PRIMARY_FLAG, &pair.primary, &config.scope),
         fact(&clusters.standby, STANDBY_FLAG, &pair.standby, &config.scope),
     );
+    let ApiServers { primary: first, standby: second, standby_kubeconfig } = &config.api_servers;
+    // A kubeconfig brings its own credentials.
+    let second = second.as_ref().filter(|_| standby_kubeconfig.is_none());
+    for (fact, server, flag) in [
+        (&mut primary, first.as_ref(), "--active-cluster-token-file"),
+        (&mut standby, second, "--standby-api-token-file"),
+    ] {
+        if let MachinesFact::Failed { without_token, .. } = fact {
+            *without_token = server.filter(|server| server.token_file.is_none()).map(|_| flag);
+        }
+    }
     Sides { primary, standby }
 }
 
 async fn fact(cluster: &Reached, flag: &'static str, etcd: &Etcd, scope: &Scope) -> MachinesFact {
     let cluster = match cluster {
-        Err(error) => return MachinesFact::Failed(format!("{error:#}")),
+        Err(error) => return failed(format!("{error:#}")),
         Ok(Some(cluster)) => cluster,
         Ok(None) => {
             let stored = within(COUNT_LIMIT, stored(etcd, scope)).await.ok();
@@ -42,8 +53,12 @@ async fn fact(cluster: &Reached, flag: &'static str, etcd: &Etcd, scope: &Scope)
             let machines = machines.into_iter().map(|machine| Machine { name: machine.name, phase: machine.phase });
             MachinesFact::Found(machines.collect())
         }
-        Err(why) => MachinesFact::Failed(why),
+        Err(why) => failed(why),
     }
+}
+
+fn failed(why: String) -> MachinesFact {
+    MachinesFact::Failed { why, without_token: None }
 }
 
 async fn stored(etcd: &Etcd, scope: &Scope) -> Result<u64, Error> {

@@ -279,8 +279,13 @@ pub enum MachinesFact {
         /// Objects in etcd; `None`: not known.
         stored: Option<u64>,
     },
-    /// They could not be read, and why.
-    Failed(String),
+    /// They could not be read.
+    Failed {
+        /// Why.
+        why: String,
+        /// The flag for the token, where none was given.
+        without_token: Option<&'static str>,
+    },
     /// All of them.
     Found(Vec<Machine>),
 }

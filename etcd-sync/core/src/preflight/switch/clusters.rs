@@ -120,10 +120,13 @@ pub fn machines(facts: &Facts) -> Vec<Finding> {
                     format!("give {flag}, and its token and authorities"),
                 ));
             }
-            MachinesFact::Failed(why) => findings.push(Finding::warn(
+            MachinesFact::Failed { why, without_token } => findings.push(Finding::warn(
                 check,
                 format!("the {side}'s Machines cannot be read ({why})"),
-                "kubectl get machines.platform.tkestack.io must work with the token given",
+                match without_token {
+                    Some(flag) => format!("give {flag}: no token was given"),
+                    None => "kubectl get machines.platform.tkestack.io must work with the token given".to_owned(),
+                },
             )),
             MachinesFact::Found(machines) => {
                 let odd = machines.iter().filter(|machine| machine.phase != RUNNING);

@@ -405,7 +405,15 @@ fn every_machine_must_run() {
         Level::Fail,
         &["on the primary 2 Machines are not running: m2 (Initializing), m3 (no phase)"],
     );
-    assert_found(&primary(MachinesFact::Failed("403".into())), check, Level::Warn, &["cannot be read (403)"]);
+    let failed = |without_token| primary(MachinesFact::Failed { why: "403".into(), without_token });
+    assert_found(&failed(None), check, Level::Warn, &["cannot be read (403)", "with the token given"]);
+    let flag = "--active-cluster-token-file";
+    assert_found(
+        &failed(Some(flag)),
+        check,
+        Level::Warn,
+        &["cannot be read (403)", "give --active-cluster-token-file:"],
+    );
     let untold = |stored| primary(MachinesFact::NotAsked { flag: "--active-cluster-vip", stored });
     assert_found(&untold(Some(2)), check, Level::Warn, &["the primary's 2 Machines", "--active-cluster-vip"]);
     assert_found(&untold(None), check, Level::Warn, &["if there are any"]);
