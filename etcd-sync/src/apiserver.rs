@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use etcd_sync_cluster::{Access, Cluster, Error as ClusterError, client};
 use etcd_sync_core::preflight::ApiFact;
+use etcd_sync_core::text::causes;
 use etcd_sync_program::config::ApiServer;
 use kube::Client;
 
@@ -28,7 +29,10 @@ pub async fn facts(cluster: Result<Option<Cluster>, ClusterError>) -> ApiFact {
         Ok(fact) => fact,
         Err(error) => {
             let access = cluster.access();
-            ApiFact::Failed { why: format!("{}: {error:#}", access.url()), fix: remedy(access, &error) }
+            ApiFact::Failed {
+                why: format!("{}: {}", access.url(), causes(error.as_ref())),
+                fix: remedy(access, &error),
+            }
         }
     }
 }

@@ -4,6 +4,8 @@ use std::error::Error as StdError;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use etcd_sync_core::text::causes;
+
 /// Longest wait for one answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -25,7 +27,7 @@ pub enum Error {
         source: Box<dyn StdError + Send + Sync>,
     },
     /// The files for an API server cannot be used.
-    #[error("the client of the {cluster}'s API server cannot be made: {source:#}")]
+    #[error("the client of the {cluster}'s API server cannot be made: {}", chain(source.as_ref()))]
     Client {
         /// The cluster.
         cluster: String,
@@ -148,14 +150,5 @@ pub(crate) async fn ask<T>(
 /// An error with all that caused it, each part once: many say their source's words too.
 fn chain(error: &(dyn StdError + 'static)) -> String {
     // The client's own words for "the request got no answer".
-    let mut text = error.to_string().trim_start_matches("ServiceError: ").to_owned();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let words = cause.to_string();
-        if !text.contains(&words) {
-            text.push_str(&format!(": {words}"));
-        }
-        source = cause.source();
-    }
-    text
+    causes(error).trim_start_matches("ServiceError: ").to_owned()
 }

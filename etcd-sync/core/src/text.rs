@@ -1,5 +1,6 @@
 //! Text for people at a terminal: at most [`WIDTH`] columns.
 
+use std::error::Error;
 use std::time::{Duration, UNIX_EPOCH};
 
 /// Columns of a terminal that nobody has widened.
@@ -49,9 +50,35 @@ pub fn count(number: u64, one: &str) -> String {
     if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
 }
 
+/// An error with all that caused it, each part once: many say their cause's words themselves.
+pub fn causes(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let words = cause.to_string();
+        if !text.contains(&words) {
+            text.push_str(&format!(": {words}"));
+        }
+        source = cause.source();
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot read a.yaml: {0}")]
+        struct Repeats(#[source] std::io::Error);
+        #[derive(Debug, thiserror::Error)]
+        #[error("no plan")]
+        struct Silent(#[source] Repeats);
+        let error = Silent(Repeats(std::io::Error::other("no such file")));
+        assert_eq!(causes(&error), "no plan: cannot read a.yaml: no such file");
+    }
 
     #[test]
     fn lines_end_before_the_edge_and_long_words_stay_whole() {

@@ -46,6 +46,8 @@ where
     let filter = Targets::new()
         .with_default(level)
         .with_targets(["h2", "hyper", "hyper_util", "rustls", "tower", "tonic"].map(|name| (name, libraries)))
+        // The HTTP client tells every failure as an error, which our own words tell then with the remedy.
+        .with_target("kube_client::client::builder", if level >= LevelFilter::DEBUG { level } else { LevelFilter::OFF })
         .with_target(DETAIL, keys);
     let lines = tracing_subscriber::fmt::layer().with_writer(writer);
     let lines = match format {
@@ -110,6 +112,14 @@ mod tests {
         let emit = || tracing::info!(target: DETAIL, key = "/registry/a", "put");
         assert_eq!(lines(LogFormat::Text, LogLevel::Trace, false, emit), "");
         assert!(lines(LogFormat::Text, LogLevel::Warn, true, emit).contains("/registry/a"));
+    }
+
+    #[test]
+    fn failures_that_are_told_anyway_stand_once() {
+        let emit =
+            || tracing::error!(target: "kube_client::client::builder", "failed with error client error (Connect)");
+        assert_eq!(lines(LogFormat::Text, LogLevel::Info, false, emit), "");
+        assert!(lines(LogFormat::Text, LogLevel::Debug, false, emit).contains("failed with"));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use etcd_sync_core::text::causes;
+
 use crate::args::ArgsError;
 use crate::config::Config;
 use crate::logging;
@@ -36,7 +38,7 @@ where
     match outcome {
         Ok(outcome) => outcome.into(),
         Err(error) => {
-            eprintln!("{name}: {error:#}");
+            eprintln!("{name}: {}", causes(error.as_ref()));
             ExitCode::from(FAILED)
         }
     }

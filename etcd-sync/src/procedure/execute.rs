@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use etcd_sync_core::procedure::{Command, Outcome, Planned, Run, State, Step};
-use etcd_sync_core::text::wrap;
+use etcd_sync_core::text::{causes, wrap};
 use etcd_sync_program::args::TableOutput;
 use serde_json::json;
 
@@ -148,7 +148,7 @@ async fn execute(
         journal.step(step).await?;
         let outcome = match take(step, &mut journal).await {
             Ok(outcome) => outcome,
-            Err(error) => Outcome::Failed(format!("{error:#}")),
+            Err(error) => Outcome::Failed(causes(error.as_ref())),
         };
         let failed = !outcome.settles();
         let record = journal.ended(outcome).await?;

@@ -20,7 +20,7 @@ pub async fn fact(dns: Option<&Dns>, context: &Context<'_>, purpose: For) -> Opt
     let dns = dns?;
     let said = |said| vec![Answer { server: "of the zone".into(), kind: Kind::Authoritative, said }];
     let look = async {
-        Ok::<_, String>(match purpose {
+        Ok::<_, anyhow::Error>(match purpose {
             For::Asked | For::Drill => dns.look().await,
             For::Switchover | For::Failover => match dns.now().await {
                 Ok(Some(records)) => said(Said::Records(records)),

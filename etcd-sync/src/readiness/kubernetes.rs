@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::http::Request;
 use etcd_sync_core::preflight::switch::{ApiServerFact, Sides};
+use etcd_sync_core::text::causes;
 
 use super::{Clusters, PRIMARY_FLAG, Reached, STANDBY_FLAG, within};
 use crate::apiserver;
@@ -29,13 +30,13 @@ async fn fact(cluster: &Reached, flag: &'static str) -> ApiServerFact {
     let url = access.url().to_owned();
     let failed = |error: anyhow::Error| {
         let fix = apiserver::remedy(access, &error);
-        ApiServerFact::Failed { why: format!("{}: {error:#}", access.url()), fix }
+        ApiServerFact::Failed { why: format!("{}: {}", access.url(), causes(error.as_ref())), fix }
     };
     let request = match Request::get("/readyz").body(Vec::new()) {
         Ok(request) => request,
         Err(error) => return failed(error.into()),
     };
-    match within(READY_LIMIT, async { Ok::<_, String>(client.request_text(request).await) }).await {
+    match within(READY_LIMIT, async { Ok::<_, anyhow::Error>(client.request_text(request).await) }).await {
         Err(late) => failed(anyhow::anyhow!(late)),
         Ok(Ok(_)) => ApiServerFact::Answered { url, unready: None },
         Ok(Err(kube::Error::Api(status))) if !matches!(status.code, 401 | 403) => {

@@ -16,6 +16,7 @@ use etcd_sync_cluster::{Cluster, Error as ClusterError};
 use etcd_sync_core::check::Report;
 use etcd_sync_core::preflight::switch::{self, Compared, Comparison, Facts, Last, Sides};
 use etcd_sync_core::preflight::{Finding, text, worst};
+use etcd_sync_core::text::causes;
 use etcd_sync_program::config::{Config, ReadinessConfig};
 use etcd_sync_program::now_ms;
 use serde_json::{Value, json};
@@ -159,12 +160,12 @@ fn comparison_json(comparison: &Comparison, now: bool) -> Value {
 }
 
 /// Waits for an answer, but not for ever.
-async fn within<T, E: std::fmt::Display>(
+async fn within<T, E: Into<anyhow::Error>>(
     limit: Duration,
     asked: impl Future<Output = Result<T, E>>,
 ) -> Result<T, String> {
     match tokio::time::timeout(limit, asked).await {
-        Ok(answer) => answer.map_err(|error| format!("{error:#}")),
+        Ok(answer) => answer.map_err(|error| causes(error.into().as_ref())),
         Err(_) => Err(format!("no answer within {limit:?}")),
     }
 }
