@@ -25,8 +25,8 @@ const SLICE: Duration = Duration::from_secs(1);
 const SIGNS: Duration = Duration::from_secs(8);
 
 /// How often a connection that breaks is made again, and the pause in between.
-const BROKEN_TRIES: u32 = 4;
-const BROKEN_PAUSE: Duration = Duration::from_millis(200);
+pub const BROKEN_TRIES: u32 = 4;
+pub const BROKEN_PAUSE: Duration = Duration::from_millis(200);
 
 /// Values read at once when owners are looked for; halved when they are too large.
 const PAGE: i64 = 500;

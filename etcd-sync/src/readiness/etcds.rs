@@ -17,6 +17,7 @@ use etcd_sync_store::{Error, Etcd, WatchError, headroom};
 use super::{Context, within};
 use crate::daemon::facts::standby_links;
 use crate::preflight;
+use crate::procedure::facts::{BROKEN_PAUSE, BROKEN_TRIES};
 use crate::procedure::quiet::everything;
 
 /// A cluster that takes longer for a few small reads is away.
@@ -46,8 +47,10 @@ pub struct Etcds {
 impl Etcds {
     /// Asks both.
     pub async fn ask(pair: &Pair, purpose: For) -> Etcds {
-        let (standby, primary) =
-            tokio::join!(within(ANSWER_LIMIT, standby(pair)), within(ANSWER_LIMIT, primary(pair, purpose)));
+        let (standby, primary) = tokio::join!(
+            within(ANSWER_LIMIT, with_reason(|| standby(pair))),
+            within(ANSWER_LIMIT, with_reason(|| primary(pair, purpose)))
+        );
         Etcds { standby, primary }
     }
 
@@ -142,6 +145,18 @@ impl Etcds {
         let primary = self.primary.is_err() || holds(|fact| fact.primary);
         (findings, Sides { primary, standby: holds(|fact| fact.standby) })
     }
+}
+
+/// A server that refuses our certificate ends the connection right behind the handshake, and its reason is seen only now and
+/// then: what broke is asked again.
+async fn with_reason<T>(ask: impl AsyncFn() -> Result<T, Error>) -> Result<T, Error> {
+    for _ in 1..BROKEN_TRIES {
+        match ask().await {
+            Err(Error::Broken { .. }) => tokio::time::sleep(BROKEN_PAUSE).await,
+            asked => return asked,
+        }
+    }
+    ask().await
 }
 
 async fn standby(pair: &Pair) -> Result<StandbyFact, Error> {

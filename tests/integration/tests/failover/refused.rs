@@ -108,6 +108,16 @@ async fn a_certificate_that_is_refused_is_no_silence() -> Result<()> {
         let output = failover(&link, &flags, folder.path(), &[]).await?;
         ensure_refused(&link, &output, &[WHETHER, said, "lose its writes"]).await.context(said)?;
     }
+    // The preflight says it, too, in all that needs the primary.
+    let mut args = vec!["preflight".to_owned(), "-o=json".to_owned()];
+    args.extend(with(&ours.ca, Some((&ours.expired_cert, &ours.expired_key))));
+    args.extend(link.standby.flags(Side::Standby));
+    let looked = json(&run_command_with(&args, &[], PATIENCE).await?)?;
+    for check in ["check", "lag", "role"] {
+        let finding = looked["findings"].as_array().into_iter().flatten().find(|finding| finding["check"] == check);
+        let evidence = finding.map(|finding| finding["evidence"].to_string()).unwrap_or_default();
+        ensure!(evidence.contains("our client certificate ran out"), "{check}: {looked:#}");
+    }
     Ok(())
 }
 
