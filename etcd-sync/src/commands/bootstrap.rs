@@ -114,10 +114,9 @@ async fn in_order(config: &Config) -> Result<()> {
 
 /// Whether the certificate of a Secret is signed by the same authority as another one, and ends later: each node has its own.
 fn lasts_longer(old: &Content, new: &BTreeMap<String, Vec<u8>>) -> bool {
-    let end = |pem: &[u8]| certificates::end(pem);
     let (Some(old_ca), Some(old_cert)) = (old.get("ca.crt"), old.get("tls.crt")) else { return false };
     let (Some(new_ca), Some(new_cert)) = (new.get("ca.crt"), new.get("tls.crt")) else { return false };
-    old_ca.0 == *new_ca && end(&old_cert.0) > end(new_cert)
+    old_ca.0 == *new_ca && certificates::end(&old_cert.0) > certificates::end(new_cert)
 }
 
 /// The content of a Secret.

@@ -58,7 +58,8 @@ impl Drop for Front {
     }
 }
 
-async fn forward(listener: TcpListener, to: SocketAddr) {
+/// Forwards every connection, until the task is aborted: then they break.
+pub async fn forward(listener: TcpListener, to: SocketAddr) {
     let mut connections = JoinSet::new();
     while let Ok((mut client, _)) = listener.accept().await {
         connections.spawn(async move {

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::helm::{Helm, succeeded};
 use crate::schemas::Schemas;
 use crate::stage::Stage;
-use crate::{CHART, NAMESPACE, file, object, plugin, value_files};
+use crate::{CHART, NAMESPACE, file, object, plugin, template, value_files};
 
 const VIP: &str = "--set=active_cluster_vip=192.0.2.10";
 
@@ -88,8 +88,7 @@ async fn restricted_pods_are_admitted(stage: &Stage) -> Result<()> {
                 ensure!(object(&objects, kind, name).is_err(), "there is nothing to renew");
                 continue;
             }
-            let spec = &object(&objects, kind, name)?["spec"];
-            let template = if kind == "CronJob" { &spec["jobTemplate"]["spec"]["template"] } else { &spec["template"] };
+            let template = template(object(&objects, kind, name)?);
             let account = json!({"apiVersion": "v1", "kind": "ServiceAccount",
                 "metadata": {"name": name, "namespace": "restricted"}});
             let place = "/api/v1/namespaces/restricted/serviceaccounts";

@@ -52,6 +52,12 @@ fn object<'a>(objects: &'a [Value], kind: &str, name: &str) -> Result<&'a Value>
     objects.iter().find(is).with_context(|| format!("there is no {kind} {name}"))
 }
 
+/// What the pods of a Deployment, a Job or a CronJob are made of.
+fn template(object: &Value) -> &Value {
+    let spec = if object["kind"] == "CronJob" { &object["spec"]["jobTemplate"]["spec"] } else { &object["spec"] };
+    &spec["template"]
+}
+
 /// Every values file of the chart's `ci` folder, by name; each is an installation of its own.
 fn value_files() -> Result<Vec<PathBuf>> {
     let folder = file(CHART).join("ci");

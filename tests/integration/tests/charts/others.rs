@@ -7,15 +7,13 @@ use etcd_sync_integration::tools;
 use serde_json::{Value, json};
 
 use crate::helm::Helm;
-use crate::{NAMESPACE, object, value_files};
+use crate::{NAMESPACE, object, template, value_files};
 
 const VIP: &str = "--set=active_cluster_vip=192.0.2.10";
 
 fn pod(kind: &str, name: &str, args: &[&str]) -> Result<Value> {
     let objects = Helm::new()?.render(NAMESPACE, &[&[VIP], args].concat())?;
-    let spec = &object(&objects, kind, name)?["spec"];
-    let template = if kind == "CronJob" { &spec["jobTemplate"]["spec"]["template"] } else { &spec["template"] };
-    Ok(template["spec"].clone())
+    Ok(template(object(&objects, kind, name)?)["spec"].clone())
 }
 
 /// The Secret from which the file at `path` comes.
@@ -108,11 +106,7 @@ fn sockets_of_kms_plugins_are_reached_where_they_are() -> Result<()> {
 #[test]
 fn every_pod_is_under_a_network_policy() -> Result<()> {
     let objects = Helm::new()?.render(NAMESPACE, &[VIP, "--set=drill.enabled=true"])?;
-    let templates = objects.iter().filter_map(|object| {
-        let spec = &object["spec"];
-        let of_cron = &spec["jobTemplate"]["spec"]["template"];
-        [&spec["template"], of_cron].into_iter().find(|template| template.is_object())
-    });
+    let templates = objects.iter().map(template).filter(|template| template.is_object());
     let apps: Vec<&str> = templates.filter_map(|template| template["metadata"]["labels"]["app"].as_str()).collect();
     ensure!(apps.len() == 5, "{apps:?}");
     for app in apps {
@@ -139,7 +133,7 @@ fn every_drill_of_the_values_files_is_one_that_the_program_takes() -> Result<()>
         let objects = Helm::new()?.render(NAMESPACE, &["--values", &values.to_string_lossy()])?;
         let Ok(drill) = object(&objects, "CronJob", "etcd-sync-drill") else { continue };
         drills += 1;
-        let args = drill["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["args"].clone();
+        let args = template(drill)["spec"]["containers"][0]["args"].clone();
         let args: Vec<String> = serde_json::from_value(args)?;
         ensure!(!args.iter().any(|arg| arg.contains("e+")), "{args:?}");
         // Without the pod's files: then it ends before it asks anybody.

@@ -11,7 +11,7 @@ use etcd_sync_integration::kube::pod::{Container, Node};
 use serde_json::{Value, json};
 
 use crate::helm::Helm;
-use crate::{NAMESPACE, object};
+use crate::{NAMESPACE, object, template};
 
 const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/cpaas-system/leases/etcd-sync-mirror";
 
@@ -51,12 +51,11 @@ impl<'a> Release<'a> {
 
     /// What the pods of a Deployment are made of.
     pub fn template(&self, name: &str) -> Result<&Value> {
-        Ok(&object(&self.objects, "Deployment", name)?["spec"]["template"])
+        Ok(template(object(&self.objects, "Deployment", name)?))
     }
 
     async fn container(&self, kind: &str, name: &str, container: &str, pod: &str) -> Result<Container> {
-        let spec = &object(&self.objects, kind, name)?["spec"];
-        let template = if kind == "CronJob" { &spec["jobTemplate"]["spec"]["template"] } else { &spec["template"] };
+        let template = template(object(&self.objects, kind, name)?);
         Container::new(&self.pair.standby, NAMESPACE, template, container, pod, self.node).await
     }
 

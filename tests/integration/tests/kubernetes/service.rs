@@ -13,11 +13,12 @@ use anyhow::{Context, Result, bail, ensure};
 use etcd_sync_integration::compare::await_until;
 use etcd_sync_integration::daemon::Daemon;
 use etcd_sync_integration::exact::PATIENCE;
+use etcd_sync_integration::front::forward;
 use etcd_sync_integration::kube::objects::{APPS, config_map, namespace};
 use etcd_sync_integration::kube::{Api, ControlPlane, KubePair, PairOptions, path};
 use etcd_sync_integration::tools::{self, HelmVersion};
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 /// Longest run of a script.
@@ -194,17 +195,6 @@ async fn proxy(api: &Api, service: &Value, addresses: &mut Addresses) -> Result<
         proxy.spawn(forward(listener, endpoint));
     }
     Ok(proxy)
-}
-
-async fn forward(listener: TcpListener, endpoint: SocketAddr) {
-    let mut connections = JoinSet::new();
-    while let Ok((mut client, _)) = listener.accept().await {
-        connections.spawn(async move {
-            // An error breaks the connection, and so the script says it.
-            let mut server = TcpStream::connect(endpoint).await?;
-            tokio::io::copy_bidirectional(&mut client, &mut server).await
-        });
-    }
 }
 
 /// Addresses of the loopback interface for as long as this lives, on a panic too.
