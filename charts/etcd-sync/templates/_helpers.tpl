@@ -71,7 +71,7 @@ true{{ end }}
 
 {{/* The name of the Lease: "none" switches it off. */}}
 {{- define "etcd-sync.lease" -}}
-{{- get .Values.config "lease" | default "etcd-sync-mirror" -}}
+{{- get (.Values.config | default dict) "lease" | default "etcd-sync-mirror" -}}
 {{- end }}
 
 {{/* What both programs read: one mapping from flags to values. */}}
@@ -112,7 +112,7 @@ true{{ end }}
 {{- with .Values.monitor.tokenSecret }}{{ $_ := set $config "token-file" (printf "%s/monitor/token" $files) }}{{ end -}}
 {{- /* The release's own objects must never travel, whichever namespace it is in. */ -}}
 {{- $excluded := list "cert-manager" "cpaas-solution" "cpaas-system" "cpaas-system-global-credentials" "default" "global-credentials" "kube-node-lease" "kube-ovn" "kube-public" "kube-system" "kubevirt" "nativestor-system" "nsx-system" "operators" -}}
-{{- if not (or (has .Release.Namespace $excluded) (hasKey .Values.config "exclude-namespace")) }}
+{{- if not (or (has .Release.Namespace $excluded) (hasKey (.Values.config | default dict) "exclude-namespace")) }}
 {{- $_ := set $config "exclude-namespace" (append $excluded .Release.Namespace) }}
 {{- end -}}
 {{- range $key, $value := .Values.config }}
@@ -279,7 +279,7 @@ Usage: include "etcd-sync.operator" (dict "root" . "app" NAME "restarts" BOOL) *
 {{- $labels := include "etcd-sync.labels" . }}
 {{- /* Bindings of the whole cluster need a name of their own for each namespace. */}}
 {{- $name := printf "%s-%s" .app .root.Release.Namespace }}
-{{- $pod := get .root.Values.drill.flags "lookup-pod" | default (get .root.Values.config "lookup-pod") }}
+{{- $pod := get (.root.Values.drill.flags | default dict) "lookup-pod" | default (get (.root.Values.config | default dict) "lookup-pod") }}
 {{- $place := $pod | default .root.Release.Namespace | splitList "/" | first -}}
 apiVersion: v1
 kind: ServiceAccount

@@ -19,13 +19,19 @@ pub enum Side {
     Standby,
 }
 
-/// As the command line's flags name it.
-impl fmt::Display for Side {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Side {
+    /// As the command line's flags name it.
+    pub fn name(self) -> &'static str {
+        match self {
             Side::Primary => "primary",
             Side::Standby => "standby",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

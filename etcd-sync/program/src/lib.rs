@@ -1,7 +1,8 @@
 //! What the two programs have in common: flags, environment and file turned into a validated configuration, the log, the
-//! wish to stop, metrics, and the frame of `main`.
+//! wish to stop, metrics, certificates, and the frame of `main`.
 
 pub mod args;
+pub mod certificates;
 pub mod config;
 pub mod listen;
 pub mod logging;

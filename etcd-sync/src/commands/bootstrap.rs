@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use etcd_sync_cluster::secrets::{Written, write};
 use etcd_sync_core::preflight::{judge, refusal, text};
+use etcd_sync_program::certificates;
 use etcd_sync_program::config::{BootstrapConfig, Config};
 use etcd_sync_store::record::Record;
 use k8s_openapi::ByteString;
@@ -14,7 +15,6 @@ use k8s_openapi::ByteString;
 use super::{Outcome, print, refused};
 use crate::cluster::Cluster;
 use crate::preflight;
-use crate::readiness::certificates;
 
 /// The EncryptionConfiguration of a cluster that encrypts nothing: the pods are given some file in any case.
 const NOTHING: &str = "\

@@ -1,8 +1,8 @@
 //! `/metrics`, in Prometheus' text format. Every gauge is set from one snapshot at the moment of the scrape.
 
 use etcd_sync_core::state::Phase;
+use etcd_sync_program::certificates::Ends;
 use etcd_sync_program::metrics::Page;
-use etcd_sync_store::Side;
 
 use super::health::{Role, Snapshot};
 
@@ -48,17 +48,8 @@ impl Metrics {
     }
 
     /// The page.
-    ///
-    /// `expiry`: for each side, [`crate::readiness::certificates::expiry`].
-    pub fn render(&self, snapshot: &Snapshot, expiry: [(Side, Option<i64>); 2]) -> String {
-        for (side, at) in expiry {
-            let side = match side {
-                Side::Primary => "primary",
-                Side::Standby => "standby",
-            };
-            let at = at.map_or(f64::NAN, |at| at as f64);
-            self.0.gauge("etcd_sync_certificate_expiry_timestamp_seconds", Some(("side", side)), at);
-        }
+    pub fn render(&self, snapshot: &Snapshot, certificates: Ends) -> String {
+        certificates.show(&self.0, "etcd_sync_certificate_expiry_timestamp_seconds");
         for role in Role::ALL {
             self.0.gauge("etcd_sync_role", Some(("role", role.name())), f64::from(snapshot.role == role));
         }

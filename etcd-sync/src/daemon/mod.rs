@@ -24,11 +24,12 @@ use etcd_sync_core::session::{
     Carried, DeletionGuard, Ended, HELD_BYTES_MAX, Refusal, Session, SessionConfig, init_role,
 };
 use etcd_sync_core::state::{Phase, StateKeys, cluster_id_text};
+use etcd_sync_program::certificates::Watched;
 use etcd_sync_program::config::{ApiServers, Config, Connection, LeaseConfig, RunConfig};
 use etcd_sync_program::{Stop, now_ms};
 use etcd_sync_store::election::{Leadership, campaign};
 use etcd_sync_store::encryption::{self, Encryption};
-use etcd_sync_store::{Error, Etcd, Side, version_warning};
+use etcd_sync_store::{Error, Etcd, version_warning};
 use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
@@ -84,9 +85,7 @@ enum Term {
 pub async fn run(config: Config, run: RunConfig) -> Result<()> {
     let stop = Stop::on_signals().context("cannot listen for signals")?;
     let health = Arc::new(Health::new(run.ready_lag));
-    let files = [(Side::Primary, &config.primary), (Side::Standby, &config.standby)];
-    let files = files.map(|(side, connection)| (side, connection.options().tls.unwrap_or_default()));
-    http::serve(run.listen, Arc::clone(&health), files).await?;
+    http::serve(run.listen, Arc::clone(&health), Watched::new(&config)).await?;
     progress::show(Arc::clone(&health));
     let mut daemon = begin(&config, run, health, stop)?;
     if let Some(LeaseConfig { namespace, name }) = &daemon.run.lease {

@@ -1,15 +1,12 @@
 //! The certificates in the files that flags name.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use etcd_sync_cluster::{Access, Cluster, KubeconfigFile, authorities};
-use etcd_sync_core::kv::printable;
 use etcd_sync_core::preflight::switch::{Certificate, CertificateFact, CertificateUse};
+use etcd_sync_program::certificates::{of_pem, parse, read};
 use etcd_sync_program::config::{ApiServer, Config};
-use etcd_sync_store::{Side, TlsFiles};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use x509_parser::parse_x509_certificate;
+use etcd_sync_store::Side;
 
 use super::Clusters;
 
@@ -36,24 +33,6 @@ pub fn of_files(config: &Config, clusters: &Clusters, now_ms: u64) -> Vec<Certif
     facts
 }
 
-/// When the first thing of these files ends without which nobody connects: Unix time in seconds. `None`: there is no
-/// certificate, or one cannot be read. Blocks on the disk.
-pub fn expiry(files: &TlsFiles) -> Option<i64> {
-    let ends = |file: &PathBuf| -> Option<Vec<i64>> {
-        read(file).into_iter().map(|found| Some(found.ok()?.not_after_s)).collect()
-    };
-    let identity = files.cert.as_ref().map(|file| ends(file)?.into_iter().min());
-    // Of authorities that lie together, one may be a leftover.
-    let authority = files.ca.as_ref().map(|file| ends(file)?.into_iter().max());
-    let all: Option<Vec<i64>> = [identity, authority].into_iter().flatten().collect();
-    all?.into_iter().min()
-}
-
-/// When the first certificate of a PEM file ends: Unix time in seconds. `None`: there is none.
-pub fn end(pem: &[u8]) -> Option<i64> {
-    of_pem(pem).into_iter().next()?.ok().map(|certificate| certificate.not_after_s)
-}
-
 fn of_server(server: &ApiServer, now_ms: u64) -> Vec<CertificateFact> {
     let flag = match server.flag {
         Some("active-cluster-vip") => "--active-cluster-cacert",
@@ -72,21 +51,6 @@ fn of_kubeconfig(held: &KubeconfigFile, now_ms: u64) -> Vec<CertificateFact> {
     let identity = |found| fact(flag, &held.file, CertificateUse::Identity, found);
     facts.extend(client.into_iter().flatten().map(identity));
     facts
-}
-
-/// One certificate in its binary form.
-///
-/// # Errors
-/// It is none.
-pub fn parse(der: &[u8]) -> Result<Certificate, String> {
-    let (_, parsed) = parse_x509_certificate(der).map_err(|error| error.to_string())?;
-    let (subject, validity) = (parsed.subject().to_string(), parsed.validity());
-    Ok(Certificate {
-        // Others chose it.
-        subject: if subject.is_empty() { "no subject".to_owned() } else { printable(subject.as_bytes()) },
-        not_before_s: validity.not_before.timestamp(),
-        not_after_s: validity.not_after.timestamp(),
-    })
 }
 
 fn of_authorities(flag: &str, file: &Path, now_ms: u64) -> Vec<CertificateFact> {
@@ -109,58 +73,4 @@ fn judged_together(
 
 fn fact(flag: &str, file: &Path, use_: CertificateUse, found: Result<Certificate, String>) -> CertificateFact {
     CertificateFact { place: format!("{flag} {}", file.display()), use_, found }
-}
-
-fn read(file: &Path) -> Vec<Result<Certificate, String>> {
-    match std::fs::read(file) {
-        Err(error) => vec![Err(error.to_string())],
-        Ok(pem) => of_pem(&pem),
-    }
-}
-
-fn of_pem(pem: &[u8]) -> Vec<Result<Certificate, String>> {
-    let found = CertificateDer::pem_slice_iter(pem);
-    let found: Vec<_> = found.map(|der| parse(&der.map_err(|error| error.to_string())?)).collect();
-    if found.is_empty() { vec![Err("it holds none".to_owned())] } else { found }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_thing_to_end_counts_and_of_authorities_the_last() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = |name: &str, years: &[i32]| {
-            let pems = years.iter().map(|year| {
-                let mut params = rcgen::CertificateParams::new(vec!["test".into()]).unwrap();
-                params.not_after = rcgen::date_time_ymd(*year, 1, 1);
-                params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem()
-            });
-            let path = folder.path().join(name);
-            std::fs::write(&path, pems.collect::<String>()).unwrap();
-            Some(path)
-        };
-        let year = |files: &TlsFiles| expiry(files).map(|at| 1970 + at / 31_556_952);
-        let mut files = TlsFiles { ca: file("ca", &[2041, 2051]), ..TlsFiles::default() };
-        assert_eq!(year(&files), Some(2051));
-        files.cert = file("cert", &[2046, 2045]);
-        assert_eq!(year(&files), Some(2045));
-        files.cert = Some(folder.path().join("none"));
-        assert_eq!(year(&files), None);
-        assert_eq!(year(&TlsFiles::default()), None);
-    }
-
-    #[test]
-    fn what_is_no_certificate_is_told_without_its_bytes() {
-        for der in [&b""[..], b"0\x82\xff\xff", b"secret words", &[0x30; 300]] {
-            let error = parse(der).unwrap_err();
-            assert!(!error.contains("secret"), "{error}");
-        }
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("empty.pem");
-        std::fs::write(&file, "nothing").unwrap();
-        assert_eq!(read(&file), [Err("it holds none".to_owned())]);
-        assert!(read(&folder.path().join("none.pem"))[0].is_err());
-    }
 }

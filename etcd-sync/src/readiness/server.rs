@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use axum::http::Uri;
 use etcd_sync_core::preflight::switch::{CertificateFact, CertificateUse, ClockFact, PortFact};
 use etcd_sync_core::walk::Side;
+use etcd_sync_program::certificates::parse;
 use etcd_sync_program::config::Config;
 use etcd_sync_store::pair::Pair;
 use futures_util::future::join_all;
@@ -21,7 +22,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::{Clusters, certificates, within};
+use super::{Clusters, within};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(3);
@@ -124,7 +125,7 @@ async fn look_at(server: &Server) -> Shown {
     };
     let presented = std::mem::take(&mut *seen.presented.lock().unwrap_or_else(PoisonError::into_inner));
     let identity = |found| CertificateFact { place: server.who.clone(), use_: CertificateUse::Identity, found };
-    shown.certificates.extend(presented.iter().map(|der| identity(certificates::parse(der))));
+    shown.certificates.extend(presented.iter().map(|der| identity(parse(der))));
     match made {
         Ok(stream) => shown.clocks.extend(clock(server, stream).await),
         Err(why) if presented.is_empty() => shown.certificates.push(identity(Err(why))),

@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use etcd_sync_core::check::ResourceCount;
+use etcd_sync_program::certificates::Ends;
 use etcd_sync_program::metrics::Page;
 use etcd_sync_program::now_ms;
 
@@ -41,6 +42,10 @@ const DESCRIPTIONS: &[(&str, &str)] = &[
         "etcd_sync_monitor_history_headroom_seconds",
         "Time until compaction passes the checkpoint, at the primary's pace",
     ),
+    (
+        "etcd_sync_monitor_certificate_expiry_timestamp_seconds",
+        "When the monitor's client certificate for a side ends, or its authority, whichever is first",
+    ),
 ];
 
 impl Metrics {
@@ -49,7 +54,8 @@ impl Metrics {
         Metrics(Page::new(DESCRIPTIONS))
     }
 
-    fn render(&self, board: &Board) -> String {
+    fn render(&self, board: &Board, certificates: Ends) -> String {
+        certificates.show(&self.0, "etcd_sync_monitor_certificate_expiry_timestamp_seconds");
         board.history(|history| self.history(history));
         self.observed(board.last_observed().as_ref());
         self.0.render()
@@ -108,6 +114,7 @@ impl Metrics {
 
 /// `/metrics`, in Prometheus' text format.
 pub async fn metrics(State(server): State<Arc<Server>>) -> Response {
-    let page = server.metrics.render(&server.board);
+    let certificates = server.certificates.ends().await;
+    let page = server.metrics.render(&server.board, certificates);
     (StatusCode::OK, [("content-type", etcd_sync_program::metrics::CONTENT_TYPE)], page).into_response()
 }

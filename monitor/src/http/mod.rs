@@ -20,6 +20,7 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use etcd_sync_program::Stop;
+use etcd_sync_program::certificates::Watched;
 use etcd_sync_program::config::{Config, MonitorConfig};
 use tokio::sync::Semaphore;
 use tracing::info;
@@ -46,6 +47,7 @@ struct Server {
     board: Arc<Board>,
     checks: Checks,
     metrics: Metrics,
+    certificates: Watched,
     token: Token,
     pages: Arc<Semaphore>,
     rendered: Rendered,
@@ -63,12 +65,14 @@ pub async fn serve(config: Arc<Config<MonitorConfig>>, board: Arc<Board>, checks
     // A file that cannot be read shall be known at once, not when the first caller comes.
     token.read().context("--token-file")?;
     let metrics = Metrics::new();
+    let certificates = Watched::new(&config);
     let pages = Arc::new(Semaphore::new(PAGES_MAX));
     let server = Arc::new(Server {
         config,
         board,
         checks,
         metrics,
+        certificates,
         token,
         pages,
         rendered: Rendered::default(),

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use crate::ports;
 use crate::process::Process;
 
-const START: Duration = Duration::from_secs(20);
+const START: Duration = Duration::from_secs(120);
 
 /// How often a server is started anew that found its port taken.
 const ATTEMPTS: usize = 3;
@@ -153,7 +153,13 @@ impl Bind {
 
     /// The IPv4 addresses of a name, as a client is told them; any trouble is "none".
     pub async fn lookup(&self, name: &str) -> Vec<Ipv4Addr> {
-        self.ask(name).await.unwrap_or_default()
+        // A datagram may be lost.
+        for _ in 0..10 {
+            if let Some(found) = self.ask(name).await {
+                return found;
+            }
+        }
+        Vec::new()
     }
 
     async fn ask(&self, name: &str) -> Option<Vec<Ipv4Addr>> {

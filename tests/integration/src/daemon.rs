@@ -5,27 +5,32 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
+use crate::exact::PATIENCE;
 use crate::http::{self, Response};
 use crate::kube::pod::{self, Container};
 use crate::process::Process;
 use crate::{ports, tools};
 
 /// Longest wait for an answer of the daemon's own HTTP server.
-const HTTP_TIMEOUT: Duration = Duration::from_secs(5);
+const HTTP_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest run of a command, unless a test says otherwise.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long a process runs that is let run in slices.
+const SLICE: Duration = Duration::from_millis(10);
 
 /// A running `etcd-sync run`, or a running `etcd-sync-monitor`. Dropping it kills it; a panicking test then also shows its last log lines.
 #[derive(Debug)]
 pub struct Daemon {
     process: Mutex<Process>,
     lines: Arc<Mutex<Vec<String>>>,
+    reader: JoinHandle<()>,
     port: u16,
     folder: TempDir,
     // The volumes of the container that it is.
@@ -73,14 +78,14 @@ impl Daemon {
         let lines = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&lines);
         // Ends with the process: then the pipe does.
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in BufReader::new(stderr).split(b'\n').map_while(|line| line.ok()) {
                 let line = String::from_utf8_lossy(&line).into_owned();
                 let _ = writeln!(copy, "{line}");
                 lock(&sink).push(line);
             }
         });
-        Ok(Daemon { process: Mutex::new(process), lines, port, folder, _container: None })
+        Ok(Daemon { process: Mutex::new(process), lines, reader, port, folder, _container: None })
     }
 
     /// The process id.
@@ -111,19 +116,14 @@ impl Daemon {
     /// Waits for a line that holds `text` and was written after `mark`. Fails early when the process ends.
     pub async fn wait_line_from(&self, mark: usize, text: &str, timeout: Duration) -> Result<String> {
         let deadline = Instant::now() + timeout;
-        let mut grace = 5;
         loop {
             // Before the search: a last line written in between must still be found.
-            let ended = self.exited()?;
+            let ended = self.ended()?;
             if let Some(line) = lock(&self.lines)[mark..].iter().find(|line| line.contains(text)) {
                 return Ok(line.clone());
             }
             if let Some(status) = ended {
-                // The reading thread may lag behind the end of the process.
-                if grace == 0 {
-                    bail!("etcd-sync ended ({status}) without the line {text:?}:\n{}", self.tail());
-                }
-                grace -= 1;
+                bail!("etcd-sync ended ({status}) without the line {text:?}:\n{}", self.tail());
             }
             if Instant::now() >= deadline {
                 bail!("no line {text:?} within {timeout:?}:\n{}", self.tail());
@@ -143,11 +143,16 @@ impl Daemon {
         lock(&self.process).exited()
     }
 
-    /// Waits for the process to end by itself.
+    /// As [`Daemon::exited`], once its last line is read too.
+    fn ended(&self) -> Result<Option<ExitStatus>> {
+        Ok(self.exited()?.filter(|_| self.reader.is_finished()))
+    }
+
+    /// Waits for the process to end by itself; all its lines are there then.
     pub async fn wait(&self, timeout: Duration) -> Result<ExitStatus> {
         let deadline = Instant::now() + timeout;
         loop {
-            if let Some(status) = self.exited()? {
+            if let Some(status) = self.ended()? {
                 return Ok(status);
             }
             if Instant::now() >= deadline {
@@ -176,6 +181,21 @@ impl Daemon {
     /// SIGCONT.
     pub fn resume(&self) -> Result<()> {
         lock(&self.process).signal(Signal::SIGCONT)
+    }
+
+    /// Lets it run for a moment at a time until the condition holds, and leaves it paused: it comes that far and hardly
+    /// further, however fast the machine, and however late anybody looks.
+    pub async fn run_in_slices(&self, what: &str, condition: impl AsyncFn() -> Result<bool>) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            self.pause()?;
+            if condition().await? {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "waited {PATIENCE:?} in vain until {what}");
+            self.resume()?;
+            tokio::time::sleep(SLICE).await;
+        }
     }
 
     /// The port of its HTTP server.
@@ -222,7 +242,7 @@ pub struct Output {
     pub stderr: String,
 }
 
-/// Runs any `etcd-sync` command to its end, for at most two minutes.
+/// Runs any `etcd-sync` command to its end, for at most five minutes.
 pub async fn run_command(args: &[String]) -> Result<Output> {
     run_command_with(args, &[], COMMAND_TIMEOUT).await
 }

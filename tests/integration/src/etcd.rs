@@ -23,7 +23,7 @@ use member::{Member, Plan};
 pub use options::{ClusterOptions, PASSWORD, USER};
 
 /// How long a member may take to serve. Generous: test machines are small and busy.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_secs(180);
 /// Starts tried with new ports when another process took one in between.
 const START_ATTEMPTS: usize = 5;
 

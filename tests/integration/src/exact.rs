@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use etcd_sync_core::content::{self, Kinds};
 use etcd_sync_core::encryption::Keyring;
-use etcd_sync_core::kv::{KeyValue, Revision, printable};
+use etcd_sync_core::kv::{KeyRange, KeyValue, Revision, printable};
 use etcd_sync_core::request::{Op, Txn};
 use etcd_sync_core::scope::{Decision, Scope, ScopeConfig};
 use etcd_sync_core::state::{Checkpoint, Phase};
@@ -19,8 +19,8 @@ use crate::etcd::{Cluster, ClusterOptions};
 use crate::link::{Link, registry};
 use crate::tools::EtcdVersion;
 
-/// Longest wait for anything that a healthy link does within seconds, on a machine that builds something else.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Longest wait for anything that a healthy link does within seconds: machines stall, and a wait that succeeds costs nothing.
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Keys with all that etcd says of them.
 pub type Keys = BTreeMap<Bytes, KeyValue>;
@@ -73,6 +73,15 @@ impl Link {
     pub async fn bury_leader(&self) -> Result<()> {
         for candidate in self.candidates().await? {
             self.standby.delete(&candidate.key).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes what a killed command has left of its right to carry out a run, as the end of its lease would.
+    pub async fn bury_runner(&self) -> Result<()> {
+        let range = KeyRange::prefix(&self.keys.runner_prefix);
+        for key in dump(&self.standby.store(Side::Standby)?, &range, 0).await?.into_keys() {
+            self.standby.delete(&key).await?;
         }
         Ok(())
     }

@@ -4,11 +4,13 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::pty::openpty;
 
+use crate::compare::await_true;
 use crate::daemon::clean_command;
 use crate::process::Process;
 use crate::tools;
@@ -19,6 +21,7 @@ pub struct Terminal {
     process: Process,
     keyboard: File,
     shown: Arc<Mutex<String>>,
+    reader: JoinHandle<()>,
 }
 
 impl Terminal {
@@ -35,14 +38,14 @@ impl Terminal {
         let shown = Arc::new(Mutex::new(String::new()));
         let sink = Arc::clone(&shown);
         // Ends with the process: then nobody holds the other side.
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok(length @ 1..) = screen.read(&mut buffer) {
                 let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
                 sink.lock().unwrap_or_else(PoisonError::into_inner).push_str(&text);
             }
         });
-        Ok(Terminal { process, keyboard, shown })
+        Ok(Terminal { process, keyboard, shown, reader })
     }
 
     /// All that was shown so far, with the terminal's line ends.
@@ -71,7 +74,7 @@ impl Terminal {
     pub async fn wait(mut self, timeout: Duration) -> Result<(ExitStatus, String)> {
         let status = self.process.wait(timeout).await.with_context(|| self.shown())?;
         // The reading thread may lag behind the end of the process.
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        await_true("all is read", timeout, || async { Ok(self.reader.is_finished()) }).await?;
         Ok((status, self.shown()))
     }
 }

@@ -2,15 +2,14 @@
 //! what is expected; flag wins over environment, environment over file.
 
 use std::net::TcpListener;
-use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use etcd_sync_integration::daemon::{Daemon, Output, run_command_with};
 use etcd_sync_integration::etcd::{Cluster, ClusterOptions};
+use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::link::{Link, await_ready};
 use etcd_sync_store::Side;
 
-const PATIENCE: Duration = Duration::from_secs(20);
 /// Nobody listens there: what is wrong must show before anything is asked.
 const REACH: [&str; 2] = ["--primary-endpoints=127.0.0.1:1", "--standby-endpoints=127.0.0.1:2"];
 

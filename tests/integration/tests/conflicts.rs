@@ -1,16 +1,14 @@
 //! `etcd-sync plan` against two real control planes names every conflict that was planted, and nothing else.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use etcd_sync_integration::compare::await_true;
 use etcd_sync_integration::daemon::run_command;
+use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::kube::{Api, KubePair, PairOptions, PlaneOptions, path};
 use etcd_sync_integration::tools::KubernetesVersion;
 use serde_json::{Value, json};
-
-const WAIT: Duration = Duration::from_secs(60);
 
 /// Stands in a value; no output may hold it.
 const SECRET: &str = "c0nfidential";
@@ -35,7 +33,7 @@ async fn planted(pair: &KubePair) -> Result<()> {
     standby.create(&object("v1", "Namespace", None, "apps")).await?;
     for api in [primary, standby] {
         let account = "/api/v1/namespaces/apps/serviceaccounts/default";
-        await_true("the namespace is set up", WAIT, || async { Ok(api.get(account).await?.is_some()) }).await?;
+        await_true("the namespace is set up", PATIENCE, || async { Ok(api.get(account).await?.is_some()) }).await?;
         let class = json!({"driverName": "csi.example.com", "parameters": {"a": "b"}});
         api.create(&with(object("storage.k8s.io/v1", "VolumeAttributesClass", None, "fast"), class)).await?;
     }
@@ -183,7 +181,7 @@ async fn volumes(primary: &Api, standby: &Api) -> Result<()> {
         primary.create(&claim(namespace, name)).await?;
         let volume = path(&volume)?;
         let bound = || async { Ok(primary.need(&volume).await?["status"]["phase"] == "Bound") };
-        await_true("the volume is bound", WAIT, bound).await?;
+        await_true("the volume is bound", PATIENCE, bound).await?;
     }
     standby.create(&claim("apps", "data")).await?;
     Ok(())
@@ -226,7 +224,7 @@ async fn definitions(primary: &Api) -> Result<()> {
     let crd = definition("widgets", "Widget", "v1beta1", json!({}));
     primary.create(&crd).await?;
     let served = "/apis/acme.example/v1/namespaces/apps/widgets";
-    await_true("widgets are served", WAIT, || async { Ok(primary.get(served).await?.is_some()) }).await?;
+    await_true("widgets are served", PATIENCE, || async { Ok(primary.get(served).await?.is_some()) }).await?;
     primary.create(&object("acme.example/v1beta1", "Widget", Some("apps"), "old")).await?;
     let crd_path = path(&crd)?;
     let mut versions = definition("widgets", "Widget", "v1", json!({}))["spec"]["versions"].clone();
@@ -236,14 +234,14 @@ async fn definitions(primary: &Api) -> Result<()> {
         let crd = primary.need(&crd_path).await?;
         Ok(crd["status"]["storedVersions"].as_array().is_some_and(|versions| versions.contains(&json!("v1"))))
     };
-    await_true("v1 is the stored version", WAIT, stored).await?;
+    await_true("v1 is the stored version", PATIENCE, stored).await?;
     primary.patch(&format!("{crd_path}/status"), &json!({"status": {"storedVersions": ["v1"]}})).await?;
     versions.as_array_mut().context("no versions")?.truncate(1);
     primary.patch(&crd_path, &json!({"spec": {"versions": versions}})).await?;
     primary.create(&object("acme.example/v1", "Widget", Some("apps"), "new")).await?;
     // What the plan says about such objects.
     let list = || async { Ok(primary.request("GET", served, None).await?.status >= 400) };
-    await_true("one object in a version that is gone breaks the list", WAIT, list).await?;
+    await_true("one object in a version that is gone breaks the list", PATIENCE, list).await?;
     Ok(())
 }
 

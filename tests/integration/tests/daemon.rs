@@ -1,27 +1,27 @@
 //! What the daemon tells: health, metrics, log; and what it never tells, which is values.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use etcd_sync_integration::compare::await_until;
 use etcd_sync_integration::daemon::Daemon;
 use etcd_sync_integration::data;
 use etcd_sync_integration::etcd::{ClusterOptions, PASSWORD};
+use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::link::{Link, await_ready, config_keys};
 use etcd_sync_integration::load::load;
 use etcd_sync_store::Side;
-
-const PATIENCE: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn ready_means_in_step_or_standing_by() -> Result<()> {
     let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;
     load(&link.primary.store(Side::Primary)?, data::kubernetes(1, 4000), 4).await?;
-    let leader = link.daemon(&[])?;
-    leader.wait_line("first sync begins", PATIENCE).await?;
+    let leader = link.daemon(&["--transactions-in-flight=1"])?;
+    let copied = async || Ok(link.standby.get(&link.keys.copied).await?.is_some());
+    leader.run_in_slices("the first sync has begun", copied).await?;
     // The copy stands still for a moment, so that it can be looked at.
     link.standby.pause_member(0)?;
+    leader.resume()?;
     await_ready(&leader, 503, "first-sync under way: ", PATIENCE).await?;
     assert_eq!(leader.metric("etcd_sync_phase{phase=\"first-sync\"}").await, Some(1.0));
     assert!(leader.metric("etcd_sync_lag_revisions").await.is_some_and(f64::is_nan), "there is no lag before a copy");

@@ -10,6 +10,7 @@ use etcd_sync_integration::compare::await_until;
 use etcd_sync_integration::daemon::Daemon;
 use etcd_sync_integration::data;
 use etcd_sync_integration::etcd::ClusterOptions;
+use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::link::{Link, config_keys};
 use etcd_sync_integration::load::load;
 use etcd_sync_store::Side;
@@ -17,7 +18,6 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Longest part of the browser's story between two words of it.
 const STEP: Duration = Duration::from_secs(180);
 const SURPLUS: &str = "/registry/secrets/team-b/left-behind";

@@ -2,7 +2,6 @@
 //! header that says what the API says.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
@@ -11,14 +10,13 @@ use etcd_sync_core::kv::{KeyRange, KeyValue};
 use etcd_sync_core::object::{Form, Header, header};
 use etcd_sync_integration::compare::{await_true, dump};
 use etcd_sync_integration::etcd::{Cluster, ClusterOptions};
+use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::kms_plugin::KmsPlugin;
 use etcd_sync_integration::kube::{ControlPlane, PlaneOptions};
 use etcd_sync_integration::tools::KubernetesVersion;
 use etcd_sync_store::Side;
 use etcd_sync_store::kms::{Kms, KmsError};
 use serde_json::{Value, json};
-
-const WAIT: Duration = Duration::from_secs(60);
 
 /// One provider for each of some resources. The keys are for tests only.
 const PROVIDERS: &str = "\
@@ -165,9 +163,9 @@ async fn write_objects(plane: &ControlPlane) -> Result<()> {
     }
     api.create(&crd()).await?;
     let served = "/apis/example.com/v1/namespaces/apps/widgets";
-    await_true("the CRD serves", WAIT, || async { Ok(api.get(served).await?.is_some()) }).await?;
+    await_true("the CRD serves", PATIENCE, || async { Ok(api.get(served).await?.is_some()) }).await?;
     let account = "/api/v1/namespaces/apps/serviceaccounts/default";
-    await_true("there is a ServiceAccount", WAIT, || async { Ok(api.get(account).await?.is_some()) }).await?;
+    await_true("there is a ServiceAccount", PATIENCE, || async { Ok(api.get(account).await?.is_some()) }).await?;
     for object in objects() {
         api.create(&object).await?;
     }
@@ -180,7 +178,7 @@ async fn write_objects(plane: &ControlPlane) -> Result<()> {
         .await?;
     api.delete("/api/v1/namespaces/going").await?;
     let sets = "/apis/apps/v1/namespaces/apps/replicasets";
-    await_true("the Deployment has a ReplicaSet", WAIT, || async {
+    await_true("the Deployment has a ReplicaSet", PATIENCE, || async {
         let sets = api.need(sets).await?;
         Ok(sets["items"].as_array().is_some_and(|items| !items.is_empty()))
     })

@@ -1,12 +1,10 @@
 //! What happens while the daemon is down: deletions arrive afterwards, with or without the history that told of them, and
 //! what the standby has of its own survives everything.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use etcd_sync_core::scope::{Scope, ScopeConfig};
-use etcd_sync_integration::compare::{await_true, dump};
+use etcd_sync_integration::compare::dump;
 use etcd_sync_integration::data;
 use etcd_sync_integration::exact::{PATIENCE, delete_all, put_all, single};
 use etcd_sync_integration::link::{Link, await_ready, registry};
@@ -102,10 +100,10 @@ async fn a_key_of_unknown_origin_is_never_deleted() -> Result<()> {
     let keys = load_keys(&link, 20_000).await?;
     let daemon = link.daemon(&["--transactions-in-flight=1"])?;
     let copied = || async { anyhow::Ok(link.standby.get(&link.keys.copied).await?.map_or(0, |kv| kv.mod_revision)) };
-    await_true("the copy has begun", PATIENCE, || async { Ok(copied().await? > 0) }).await?;
+    daemon.run_in_slices("the copy has begun", async || Ok(copied().await? > 0)).await?;
     let local = put_all(&link.standby, &own("in-between", 3)).await?;
     let newest = local.values().map(|kv| kv.mod_revision).max().unwrap_or(0);
-    await_true("the copy has gone on", PATIENCE, || async { Ok(copied().await? > newest) }).await?;
+    daemon.run_in_slices("the copy has gone on", async || Ok(copied().await? > newest)).await?;
     daemon.kill()?;
     let phase = link.checkpoint().await?.map(|checkpoint| checkpoint.phase.name());
     ensure!(phase == Some("first-sync"), "the first sync was over too soon for this test: {phase:?}");
@@ -154,10 +152,8 @@ async fn many_deletions_ask_first() -> Result<()> {
         ensure!(dump(&store, &registry(), 0).await? == before, "a held resync changed the standby");
         let said = link.standby.get(&link.keys.condition).await?.context("nobody else can see that it is held")?;
         // It looks again every five seconds. Nobody hears of that while nothing changes.
-        for _ in 0..2 {
-            let looked = daemon.mark();
-            daemon.wait_line_from(looked, "resync by difference begins", PATIENCE).await?;
-        }
+        let looked = daemon.mark();
+        daemon.wait_line_from(looked, "resync by difference begins", PATIENCE).await?;
         await_ready(&daemon, 503, "would delete 300 of 1000", PATIENCE).await?;
         let again = link.standby.get(&link.keys.condition).await?.context("it is not held any more")?;
         ensure!(again.mod_revision == said.mod_revision, "the reason was taken back and given again");
@@ -196,7 +192,7 @@ async fn a_wider_scope_takes_in_what_was_left_out() -> Result<()> {
     // The record must have passed that creation, or the test would be too kind.
     put_all(&link.primary, &["/registry/configmaps/apps/more"]).await?;
     link.await_passed(link.primary.revision().await?, PATIENCE).await?;
-    daemon.terminate(Duration::from_secs(10)).await?;
+    daemon.terminate(PATIENCE).await?;
 
     let wide = ScopeConfig { excluded_namespaces: vec!["kube-system".into()], ..Default::default() };
     let daemon = link.daemon(&["--exclude-namespace=kube-system"])?;

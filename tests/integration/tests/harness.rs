@@ -11,11 +11,10 @@ use etcd_sync_integration::compare::{Difference, await_true, dump};
 use etcd_sync_integration::daemon::Daemon;
 use etcd_sync_integration::data;
 use etcd_sync_integration::etcd::{Cluster, ClusterOptions};
+use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::load::{Writer, WriterOptions, load};
 use etcd_sync_integration::tools::EtcdVersion;
 use etcd_sync_store::{Etcd, Side};
-
-const PATIENCE: Duration = Duration::from_secs(30);
 
 fn registry() -> KeyRange {
     KeyRange::prefix(b"/registry/")

@@ -1,16 +1,14 @@
 //! Clusters that do not fit together are not synchronized: nothing is written until they do.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use etcd_sync_integration::compare::await_until;
 use etcd_sync_integration::daemon::{Daemon, Output, run_command};
 use etcd_sync_integration::etcd::ClusterOptions;
+use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::kube::{KubePair, PairOptions};
 use etcd_sync_integration::link::{Link, await_ready, config_keys};
 use serde_json::{Value, json};
 
-const PATIENCE: Duration = Duration::from_secs(30);
 const SECRET: &str = "/registry/secrets/team-a/password";
 const OWN_SECRET: &str = "/registry/secrets/kube-system/own";
 const KUBE_SYSTEM: &str = "namespaces/kube-system";

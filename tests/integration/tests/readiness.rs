@@ -7,10 +7,9 @@ use etcd_sync_integration::bind::{Bind, Zone};
 use etcd_sync_integration::compare::await_until;
 use etcd_sync_integration::daemon::{Daemon, Output, run_command};
 use etcd_sync_integration::etcd::ClusterOptions;
+use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::link::{Link, await_ready, config_keys};
 use serde_json::{Value, json};
-
-const WAIT: Duration = Duration::from_secs(30);
 
 /// The most that an operator waits for while a server is silent, on a busy machine.
 const WORST: Duration = Duration::from_secs(30);
@@ -22,8 +21,8 @@ async fn link(options: ClusterOptions) -> Result<(Link, Daemon)> {
         link.primary.put(key, "first").await?;
     }
     let daemon = link.daemon(&["--checkpoint-interval=100ms", "--holder=leader", "--leader-ttl=60s"])?;
-    daemon.wait_line("Start Sync update", WAIT).await?;
-    link.await_in_step(WAIT).await?;
+    daemon.wait_line("Start Sync update", PATIENCE).await?;
+    link.await_in_step(PATIENCE).await?;
     Ok((link, daemon))
 }
 
@@ -106,7 +105,7 @@ fn normalized(text: &str) -> String {
 async fn everything_good_passes() -> Result<()> {
     let (link, _daemon) = link(ClusterOptions::default().secured()).await?;
     let second = link.daemon(&["--checkpoint-interval=100ms", "--holder=second"])?;
-    await_until("two candidates stand", WAIT, || async {
+    await_until("two candidates stand", PATIENCE, || async {
         Ok((link.candidates().await?.len() != 2).then(|| second.tail()))
     })
     .await?;
@@ -150,7 +149,7 @@ Everything passed.";
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missed_key_fails_and_is_named() -> Result<()> {
     let (link, daemon) = plain().await?;
-    daemon.terminate(WAIT).await?;
+    daemon.terminate(PATIENCE).await?;
     let key = &config_keys(10)[7];
     link.standby.delete(key).await?;
     link.standby.put("/registry/configmaps/team-a/only-here", "1").await?;
@@ -219,7 +218,7 @@ async fn lag_fails_until_it_is_gone() -> Result<()> {
     found.assert("synchronizer", "pass", &["leader leads"]);
     found.assert_fails(&["lag"]);
     daemon.resume()?;
-    link.await_in_step(WAIT).await?;
+    link.await_in_step(PATIENCE).await?;
     assert_eq!(preflight(&link, &[]).await?.code, Some(0));
     Ok(())
 }
@@ -265,8 +264,8 @@ async fn roles_that_are_not_what_they_should_be_fail() -> Result<()> {
 async fn a_silent_primary_is_answered_for_by_the_monitor_in_time() -> Result<()> {
     let (link, _daemon) = plain().await?;
     let monitor = link.monitor(&["--check-interval=1d", "--deep-check-interval=0"])?;
-    await_ready(&monitor, 200, "answering", WAIT).await?;
-    let (status, text) = monitor.http_with("/check", &[], WAIT).await?;
+    await_ready(&monitor, 200, "answering", PATIENCE).await?;
+    let (status, text) = monitor.http_with("/check", &[], PATIENCE).await?;
     ensure!(status == 200 && text.starts_with("CONSISTENT"), "{text}");
     // Connections stay open and nobody answers: the worst way to go.
     link.primary.pause_member(0)?;

@@ -6,6 +6,7 @@ use anyhow::Result;
 use etcd_sync_core::kv::{Event, KeyRange};
 use etcd_sync_integration::compare::await_true;
 use etcd_sync_integration::etcd::{Cluster, ClusterOptions};
+use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::tools::EtcdVersion;
 use etcd_sync_store::{Etcd, Side, WatchMessage};
 
@@ -23,9 +24,10 @@ async fn a_client_with_a_password_outlives_a_restore() -> Result<()> {
     for number in 0..20 {
         cluster.put(b"b", format!("{number}").as_bytes()).await?;
     }
-    assert!(client.get(b"b").await?.0.is_some());
+    let has_read = || async { Ok(client.get(b"b").await?.0.is_some()) };
+    await_true("the client has a token", PATIENCE, has_read).await?;
     cluster.restore_in_place(&snapshot).await?;
-    await_true("the client reads the restored cluster", Duration::from_secs(30), || async {
+    await_true("the client reads the restored cluster", PATIENCE, || async {
         Ok(client.get(b"b").await.is_ok_and(|(found, _)| found.is_none()))
     })
     .await
@@ -40,11 +42,11 @@ async fn a_watch_on_a_quiet_cluster_is_told_progress_and_misses_nothing() -> Res
         cluster.compact(head).await?;
         let client = cluster.store(Side::Primary)?;
         let mut watch = client.watch(KeyRange::prefix(b"/registry/"), head + 1).await?;
-        let told = tokio::time::timeout(Duration::from_secs(5), watch.next()).await??;
+        let told = tokio::time::timeout(PATIENCE, watch.next()).await??;
         assert_eq!(told, WatchMessage::Progress { revision: head });
         let next = cluster.put(b"/registry/a", b"2").await?;
         let told = loop {
-            match tokio::time::timeout(Duration::from_secs(5), watch.next()).await?? {
+            match tokio::time::timeout(PATIENCE, watch.next()).await?? {
                 WatchMessage::Progress { revision } => assert_eq!(revision, head),
                 WatchMessage::Events { events, .. } => break events,
             }

@@ -8,11 +8,14 @@ use etcd_sync_integration::compare::{await_true, await_until};
 use etcd_sync_integration::daemon::Daemon;
 use etcd_sync_integration::data::Item;
 use etcd_sync_integration::etcd::{Cluster, ClusterOptions};
+use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::link::{Link, await_ready, config_keys};
 use etcd_sync_integration::load::{Writer, WriterOptions, load};
 use etcd_sync_store::Side;
 
-const PATIENCE: Duration = Duration::from_secs(40);
+/// Longest end of a process that waits for nobody; one that waits for a member that hangs does not end.
+const HANGS: Duration = Duration::from_secs(20);
+
 const KIB: usize = 1024;
 
 /// Keys below `prefix` that fill `mib` MiB.
@@ -96,7 +99,7 @@ async fn a_standby_without_a_majority_is_waited_for() -> Result<()> {
     for key in &keys {
         link.primary.put(key, "first").await?;
     }
-    let daemon = link.daemon(&["--leader-ttl=5s"])?;
+    let daemon = link.daemon(&[])?;
     link.await_equal(PATIENCE).await?;
     let mark = daemon.mark();
     link.standby.kill_member(0)?;
@@ -131,11 +134,19 @@ async fn a_standby_that_hangs_is_waited_for_and_left_at_once() -> Result<()> {
         Ok(link.standby.healthy(0).await && link.standby.healthy(1).await)
     })
     .await?;
-    let started = Instant::now();
-    let daemon = link.daemon(&[])?;
-    daemon.wait_line("Start Sync update", PATIENCE).await?;
-    let elapsed = started.elapsed();
-    ensure!(elapsed < Duration::from_secs(5), "one of three members held up the start for {elapsed:?}");
+    // A machine that stalls holds up one start, a request that waits for the member each.
+    let (mut starts, mut daemon) = (Vec::new(), link.daemon(&[])?);
+    loop {
+        let started = Instant::now();
+        daemon.wait_line("Start Sync update", PATIENCE).await?;
+        starts.push(started.elapsed());
+        if started.elapsed() < Duration::from_secs(5) {
+            break;
+        }
+        ensure!(starts.len() < 3, "one of three members held up the start: {starts:?}");
+        daemon.terminate(PATIENCE).await?;
+        daemon = link.daemon(&[])?;
+    }
 
     for member in 0..2 {
         link.standby.pause_member(member)?;
@@ -143,7 +154,7 @@ async fn a_standby_that_hangs_is_waited_for_and_left_at_once() -> Result<()> {
     let started = Instant::now();
     assert_eq!(daemon.terminate(PATIENCE).await?.code(), Some(0), "{}", daemon.tail());
     let elapsed = started.elapsed();
-    ensure!(elapsed < Duration::from_secs(5), "the leader took {elapsed:?} to end");
+    ensure!(elapsed < HANGS, "the leader took {elapsed:?} to end");
 
     let daemon = link.daemon(&[])?;
     await_ready(&daemon, 503, "connecting", PATIENCE).await?;
@@ -157,7 +168,7 @@ async fn a_standby_that_hangs_is_waited_for_and_left_at_once() -> Result<()> {
     let started = Instant::now();
     assert_eq!(daemon.terminate(PATIENCE).await?.code(), Some(0), "{}", daemon.tail());
     let elapsed = started.elapsed();
-    ensure!(elapsed < Duration::from_secs(5), "{elapsed:?} to end while it was no candidate yet");
+    ensure!(elapsed < HANGS, "{elapsed:?} to end while it was no candidate yet");
     Ok(())
 }
 
@@ -168,12 +179,16 @@ async fn impatient(keys: &[Bytes]) -> Result<(Link, Daemon)> {
     let daemon = link.daemon(&["--ready-lag=3s"])?;
     link.await_equal(PATIENCE).await?;
     await_ready(&daemon, 200, "in step", PATIENCE).await?;
+    await_small_lag(&daemon).await?;
+    Ok((link, daemon))
+}
+
+async fn await_small_lag(daemon: &Daemon) -> Result<()> {
     await_until("the lag is small", PATIENCE, || async {
         let lag = daemon.metric("etcd_sync_lag_seconds").await;
         Ok((!lag.is_some_and(|lag| lag < 3.0)).then(|| format!("{lag:?}")))
     })
-    .await?;
-    Ok((link, daemon))
+    .await
 }
 
 /// The lag tells how long the primary has been away, and rises all the time.
@@ -196,8 +211,8 @@ async fn a_primary_that_hangs_is_waited_for() -> Result<()> {
     let keys = config_keys(20);
     let (link, daemon) = impatient(&keys).await?;
     link.primary.pause_member(0)?;
-    await_ready(&daemon, 503, "s behind the primary", Duration::from_secs(10)).await?;
-    await_lag(&daemon, 20.0).await?;
+    await_ready(&daemon, 503, "s behind the primary", PATIENCE).await?;
+    await_lag(&daemon, 8.0).await?;
     assert_eq!(daemon.exited()?, None);
     link.primary.resume_member(0)?;
     for key in &keys {
@@ -205,7 +220,7 @@ async fn a_primary_that_hangs_is_waited_for() -> Result<()> {
     }
     link.await_equal(PATIENCE).await?;
     await_ready(&daemon, 200, "in step", PATIENCE).await?;
-    assert!(daemon.metric("etcd_sync_lag_seconds").await.is_some_and(|lag| lag < 3.0));
+    await_small_lag(&daemon).await?;
     Ok(())
 }
 
@@ -217,7 +232,7 @@ async fn a_primary_that_was_killed_and_comes_back_is_followed_on() -> Result<()>
     let writer = Writer::start(link.primary.store(Side::Primary)?, options);
     await_true("something is written", PATIENCE, || async { Ok(writer.transactions() > 100) }).await?;
     link.primary.kill_member(0)?;
-    await_ready(&daemon, 503, "s behind the primary", Duration::from_secs(10)).await?;
+    await_ready(&daemon, 503, "s behind the primary", PATIENCE).await?;
     let line = daemon.wait_line("cannot connect to the primary etcd", PATIENCE).await?;
     ensure!(line.contains("WARN") && line.contains(&link.primary.endpoint(0)), "{line}");
     link.primary.restart_member(0).await?;
@@ -239,12 +254,11 @@ async fn a_primary_that_comes_back_in_the_middle_of_a_copy_is_waited_for() -> Re
     let keys = (0..20_000).map(|i| (format!("/registry/configmaps/team-a/c-{i:05}").into_bytes(), vec![b'x'; 1_000]));
     load(&link.primary.store(Side::Primary)?, keys.collect(), 4).await?;
     let daemon = link.daemon(&["--transactions-in-flight=1"])?;
-    await_true("something is copied", PATIENCE, || async { Ok(link.standby.get(&link.keys.copied).await?.is_some()) })
-        .await?;
-    // The copy stands still until the primary is gone: most pages are still to be read.
-    link.standby.pause_member(0)?;
+    // It stands still until the primary is gone: most pages are still to be read.
+    let copied = async || Ok(link.standby.get(&link.keys.copied).await?.is_some());
+    daemon.run_in_slices("something is copied", copied).await?;
     link.primary.kill_member(0)?;
-    link.standby.resume_member(0)?;
+    daemon.resume()?;
     daemon.wait_line("a read failed and is tried again", PATIENCE).await?;
     link.primary.restart_member(0).await?;
     link.await_equal(PATIENCE).await?;

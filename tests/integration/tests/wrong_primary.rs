@@ -9,10 +9,10 @@ use etcd_sync_core::state::{Condition, STATE_ROOT, StateKeys};
 use etcd_sync_integration::compare::await_until;
 use etcd_sync_integration::daemon::{Daemon, run_command};
 use etcd_sync_integration::etcd::{Cluster, ClusterOptions};
+use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::link::{Link, await_ready, config_keys, history};
 use etcd_sync_store::Side;
 
-const PATIENCE: Duration = Duration::from_secs(30);
 const LOCAL: &str = "/registry/configmaps/team-b/made-on-the-standby";
 
 /// A primary with these keys, and an empty standby.

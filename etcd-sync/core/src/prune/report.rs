@@ -239,7 +239,10 @@ impl Outcome {
         let saved = file.map(|file| format!(" (saved in {file})")).unwrap_or_default();
         let mut text = format!("Deleted: {}{saved}\n", self.count(Fate::Deleted));
         if self.count(Fate::Gone) > 0 {
-            text.push_str(&format!("Gone before, by somebody else's hand: {}\n", self.count(Fate::Gone)));
+            text.push_str(&format!(
+                "Gone meanwhile, by the garbage collector or somebody else: {}\n",
+                self.count(Fate::Gone)
+            ));
         }
         if !self.stayed.is_empty() {
             text.push_str(&format!("Not deleted: {}\n", self.stayed.len()));

@@ -20,7 +20,7 @@ use tokio_rustls::TlsConnector;
 use super::files::Files;
 
 /// Longest wait for an answer: a busy machine, and finalizers that a foreground deletion waits for are not awaited.
-const TIMEOUT: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(90);
 /// Between two tries of a request that came too early.
 const BUSY_PAUSE: Duration = Duration::from_millis(200);
 
@@ -79,12 +79,14 @@ impl Api {
         self.request_as(method, path, "application/json", body).await
     }
 
-    /// An API server that asks for patience ("storage is (re)initializing") is asked again, as every client does.
+    /// An API server that asks for patience ("storage is (re)initializing") is asked again, as every client does; for a
+    /// reader, also one that is overloaded.
     async fn request_as(&self, method: &str, path: &str, accept: &str, body: Option<&Value>) -> Result<Answer> {
         let deadline = tokio::time::Instant::now() + TIMEOUT;
         loop {
             let answer = self.send(method, path, accept, body).await?;
-            if answer.status != 429 || tokio::time::Instant::now() > deadline {
+            let busy = answer.status == 429 || method == "GET" && matches!(answer.status, 503 | 504);
+            if !busy || tokio::time::Instant::now() > deadline {
                 return Ok(answer);
             }
             tokio::time::sleep(BUSY_PAUSE).await;

@@ -28,7 +28,7 @@ pub const NODE: &str = "node-1";
 pub const STUCK: &str = "stuck";
 
 /// How long kwok may take to bring its node up.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_secs(180);
 /// Starts tried with a new port when another process took it in between.
 const START_ATTEMPTS: usize = 3;
 

@@ -141,8 +141,8 @@ impl<'a> Load<'a> {
                 *self.done.by_verb.entry(verb).or_default() += 1;
                 answer.json().map(Some)
             }
-            // Gone, in conflict, or in a namespace that ends.
-            403 | 404 | 409 => {
+            // Gone, in conflict, in a namespace that ends, or too much for a busy machine.
+            403 | 404 | 409 | 500 | 503 | 504 => {
                 *self.done.by_verb.entry("refused").or_default() += 1;
                 Ok(None)
             }

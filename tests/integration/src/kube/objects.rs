@@ -85,10 +85,8 @@ pub async fn create_crds(api: &Api) -> Result<()> {
     for plural in ["widgets", "apples"] {
         let served = format!("/apis/{GROUP}/v1/{plural}");
         let reason = format!("the API server serves {plural}");
-        crate::compare::await_true(&reason, std::time::Duration::from_secs(30), || async {
-            Ok(api.get(&served).await?.is_some())
-        })
-        .await?;
+        crate::compare::await_true(&reason, crate::exact::PATIENCE, || async { Ok(api.get(&served).await?.is_some()) })
+            .await?;
     }
     Ok(())
 }

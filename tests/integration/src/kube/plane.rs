@@ -19,11 +19,11 @@ use crate::ports;
 use crate::process::Process;
 
 /// How long a program may take to serve. Generous: test machines are small and busy.
-const START_TIMEOUT: Duration = Duration::from_secs(90);
+const START_TIMEOUT: Duration = Duration::from_secs(240);
 /// Starts tried with a new port when another process took it in between.
 const START_ATTEMPTS: usize = 3;
 /// Longest run of kubectl.
-const KUBECTL_TIMEOUT: Duration = Duration::from_secs(60);
+const KUBECTL_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// A running control plane. Dropping it kills its programs and removes its folder, on a panic too; the variable
 /// `ETCD_SYNC_KEEP` keeps the folder and prints its path.
@@ -239,6 +239,8 @@ impl ControlPlane {
             // Alone, and a restarted one must work at once.
             "--leader-elect=false".to_owned(),
             "--secure-port=0".to_owned(),
+            // A node that a test has paused is not dead.
+            "--node-monitor-grace-period=1h".to_owned(),
         ];
         args.extend(self.options.controller_args.iter().cloned());
         args

@@ -4,18 +4,16 @@ mod docs;
 mod rules;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::Result;
 use etcd_sync_core::state::ROLE_PRIMARY;
 use etcd_sync_integration::compare::await_until;
 use etcd_sync_integration::daemon::Daemon;
 use etcd_sync_integration::etcd::ClusterOptions;
+use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::exposition::Exposition;
 use etcd_sync_integration::link::{Link, await_ready, config_keys};
 use tokio::sync::OnceCell;
-
-const WAIT: Duration = Duration::from_secs(30);
 
 /// What both programs export, over a time in which they know everything and one in which they know nothing.
 #[derive(Default)]
@@ -39,9 +37,9 @@ async fn scrape() -> Result<Exported> {
     let monitor = link.monitor(&["--check-interval=1s"])?;
     exported.monitor.add(&page(&monitor).await?)?;
     let leader = link.daemon(&[])?;
-    leader.wait_line("Start Sync update", WAIT).await?;
+    leader.wait_line("Start Sync update", PATIENCE).await?;
     let candidate = link.daemon(&[])?;
-    await_ready(&candidate, 200, "", WAIT).await?;
+    await_ready(&candidate, 200, "", PATIENCE).await?;
     // Something that is left out, so that the reason is counted.
     link.primary.put(b"/registry/pods/apps/cluster-local", b"1").await?;
     await_above(&leader, "etcd_sync_skipped_total").await?;
@@ -58,7 +56,7 @@ async fn scrape() -> Result<Exported> {
     link.standby.put(&link.keys.role, ROLE_PRIMARY).await?;
     await_above(&monitor, "etcd_sync_monitor_role{role=\"primary\"}").await?;
     link.standby.kill_all()?;
-    await_until("the standby is seen as away", WAIT, || async {
+    await_until("the standby is seen as away", PATIENCE, || async {
         let up = monitor.metric("etcd_sync_monitor_reachable{side=\"standby\"}").await;
         Ok((up != Some(0.0)).then(|| format!("{up:?}")))
     })
@@ -71,7 +69,7 @@ async fn scrape() -> Result<Exported> {
 
 /// Waits for the page.
 async fn page(program: &Daemon) -> Result<String> {
-    await_until("it answers", WAIT, || async {
+    await_until("it answers", PATIENCE, || async {
         Ok(program.http("/metrics").await.err().map(|error| error.to_string()))
     })
     .await?;
@@ -79,7 +77,7 @@ async fn page(program: &Daemon) -> Result<String> {
 }
 
 async fn await_above(program: &Daemon, metric: &str) -> Result<()> {
-    await_until(&format!("{metric} is above 0"), WAIT, || async {
+    await_until(&format!("{metric} is above 0"), PATIENCE, || async {
         let value = program.metric(metric).await;
         Ok((!value.is_some_and(|value| value > 0.0)).then(|| format!("{value:?}")))
     })

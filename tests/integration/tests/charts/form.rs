@@ -1,7 +1,5 @@
 //! The platform's form, live: the least that it gives is enough, and each of its parameters does what it says.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -76,7 +74,7 @@ async fn the_least_is_enough(sites: &Sites, helm: &Helm) -> Result<()> {
     let (keys, _) = write(sites, "quiet").await?;
     nothing_is_missed(&monitor).await?;
     ensure!(daemon.metric("etcd_sync_undecodable_total").await == Some(0.0), "it could not decode values");
-    daemon.terminate(Duration::from_secs(10)).await?;
+    daemon.terminate(PATIENCE).await?;
     for key in &keys {
         let shown = daemon.lines().into_iter().find(|line| line.contains(key));
         ensure!(shown.is_none(), "a line for a key, without detail: {shown:?}");
@@ -121,7 +119,7 @@ async fn all_others_change_it(sites: &Sites, helm: &Helm) -> Result<()> {
     })
     .await?;
     nothing_is_missed(&monitor).await?;
-    daemon.terminate(Duration::from_secs(10)).await?;
+    daemon.terminate(PATIENCE).await?;
     no_values(&daemon)?;
     ports::release(dead);
     Ok(())

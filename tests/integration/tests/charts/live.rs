@@ -3,6 +3,8 @@
 use std::process::{Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use etcd_sync_integration::compare::await_true;
+use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::tools::{HelmVersion, KubernetesVersion};
 use serde_json::json;
 
@@ -129,12 +131,24 @@ async fn rights_of_those_who_come_and_go(stage: &Stage) -> Result<()> {
         ("etcd-sync-renew", "create", "secrets", NAMESPACE, false),
         ("etcd-sync-renew", "list", "secrets", NAMESPACE, false),
     ] {
-        let told = stage.plane.api().may((NAMESPACE, account), verb, what, namespace).await?;
-        ensure!(told == may, "{account}: {verb} {what} in {namespace}: {told}");
+        granted(stage, (NAMESPACE, account), verb, what, namespace, may).await?;
     }
     // What follows installs it as people do.
     stage.plane.kubectl(&["delete", "-f", &file.to_string_lossy()]).await?;
     Ok(())
+}
+
+/// Waits until an account may do this, or may not: the API server hears of new rights a moment after they are made.
+async fn granted(
+    stage: &Stage,
+    account: (&str, &str),
+    verb: &str,
+    what: &str,
+    namespace: &str,
+    may: bool,
+) -> Result<()> {
+    let told = || async { Ok(stage.plane.api().may(account, verb, what, namespace).await? == may) };
+    await_true(&format!("{account:?} may {verb} {what} in {namespace}: {may}"), PATIENCE, told).await
 }
 
 /// Install, upgrade, uninstall, with the Secrets that people and the Job make.
@@ -216,7 +230,7 @@ async fn a_release_comes_and_goes(stage: &Stage, helm: &Helm) -> Result<()> {
 /// `helm install` or `upgrade`, while somebody plays the node, where the bootstrap Job's program ends with `code`.
 async fn release(stage: &Stage, helm: &Helm, verb: &[&str], args: &[&str], code: i32) -> Result<Output> {
     let chart = file(CHART);
-    let fixed = ["etcd-sync", &chart.to_string_lossy(), "--timeout=90s"];
+    let fixed = ["etcd-sync", &chart.to_string_lossy(), "--timeout=5m"];
     let mut command = tokio::process::Command::from(helm.at(&stage.plane, &[verb, &fixed, args].concat())?);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn()?;
     let (pod, output) = tokio::join!(stage.end_bootstrap(NAMESPACE, code), child.wait_with_output());
@@ -232,7 +246,7 @@ async fn the_rights_are_the_least(stage: &Stage) -> Result<()> {
         ("get", "leases.coordination.k8s.io/etcd-sync-mirror"),
         ("update", "leases.coordination.k8s.io/etcd-sync-mirror"),
     ] {
-        ensure!(stage.plane.api().may(sync, verb, what, NAMESPACE).await?, "it may not {verb} {what}");
+        granted(stage, sync, verb, what, NAMESPACE, true).await?;
         ensure!(!stage.plane.api().may(sync, verb, what, "kube-system").await?, "it may {verb} {what} elsewhere");
         ensure!(!stage.plane.api().may(monitor, verb, what, NAMESPACE).await?, "the monitor may {verb} {what}");
     }

@@ -3,7 +3,6 @@
 
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use etcd_sync_integration::certs::Certs;
@@ -87,13 +86,13 @@ async fn the_pods_of_the_chart_do_their_work_with_its_rights_and_no_others() -> 
     pair.caught_up().await?;
     let (code, report) = monitor.http("/check").await?;
     ensure!(code == 200 && report.contains("LOCAL ETCD missed keys: 0"), "{code} {report}");
-    first.terminate(Duration::from_secs(10)).await?;
+    first.terminate(PATIENCE).await?;
     second.wait_line("Acquired leader lease", PATIENCE).await?;
     await_holder(&pair, "etcd-sync-7d9c5-bbbbb").await?;
 
     // What uninstalling takes is nothing of the link: who is installed again goes on from the checkpoint.
     let recorded = || async { anyhow::Ok((pair.link.checkpoint().await?.context("a record")?, role(&pair).await?)) };
-    second.terminate(Duration::from_secs(10)).await?;
+    second.terminate(PATIENCE).await?;
     let before = recorded().await?;
     for object in release.still() {
         pair.standby.api().delete(&path(object)?).await?;

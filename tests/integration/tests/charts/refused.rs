@@ -1,8 +1,10 @@
 //! Values that are wrong are refused before anything is touched, by name.
 
 use anyhow::{Result, ensure};
+use serde_json::Value;
 
 use crate::helm::Helm;
+use crate::{CHART, NAMESPACE, file};
 
 const VIP: &str = "--set=active_cluster_vip=192.0.2.10";
 
@@ -87,6 +89,60 @@ fn a_wrong_value_is_refused_by_name() -> Result<()> {
         ensure!(WRONG.iter().any(|(_, name)| name == parameter), "nothing is wrong for {parameter}");
     }
     Ok(())
+}
+
+/// What may be taken away (null, or a key with nothing behind it), because "none" is an answer too.
+const MAY_BE_NONE: &[&str] = &[
+    "drill.resources",
+    "global.images.etcdSync.support_arm",
+    "global.images.etcdSync.thirdparty",
+    "monitor.resources",
+    "primary.caSecret",
+    "primary.clientSecret",
+    "resources",
+    "runAs",
+    "standby.renew",
+    "tolerations",
+];
+
+#[test]
+fn what_is_taken_away_is_missed_by_name_unless_none_is_an_answer() -> Result<()> {
+    let (helm, text) = (Helm::new()?, std::fs::read_to_string(file(CHART).join("values.yaml"))?);
+    let mut paths = Vec::new();
+    leaves("", &serde_saphyr::from_str(&text)?, &mut paths);
+    let (none, needed): (Vec<_>, Vec<_>) = paths.into_iter().partition(|(_, may_be_none)| *may_be_none);
+    let nulls: Vec<String> = none.iter().map(|(path, _)| format!("--set={path}=null")).collect();
+    // What is empty anyhow but for the address, and what may be.
+    let args: Vec<&str> = nulls.iter().map(String::as_str).chain([VIP]).collect();
+    let rendered = helm.text(NAMESPACE, &args)?;
+    ensure!(!rendered.contains("<nil>") && !rendered.contains(": null\n"), "{rendered}");
+    for (path, _) in needed {
+        let told = helm.refusal(&[VIP, &format!("--set={path}=null")])?;
+        let name = path.rsplit('.').next().unwrap_or_default();
+        // Also where it is no property: a sentence of the chart's own.
+        let named = told.contains(&format!("'{name}'")) || told.contains(&format!("{path} is not set"));
+        ensure!(named, "{path}=null: the refusal does not name it: {told}");
+    }
+    Ok(())
+}
+
+/// Every value of the chart and whether it may be none; maps of values too, but not what others define.
+fn leaves(above: &str, value: &Value, found: &mut Vec<(String, bool)>) {
+    for (name, value) in value.as_object().into_iter().flatten() {
+        let path = if above.is_empty() { name.clone() } else { format!("{above}.{name}") };
+        let is_empty = match value {
+            Value::Null => true,
+            Value::String(text) => text.is_empty(),
+            Value::Array(entries) => entries.is_empty(),
+            Value::Object(entries) => entries.is_empty(),
+            _ => false,
+        };
+        let may_be_none = is_empty || MAY_BE_NONE.contains(&&path[..]);
+        if !path.ends_with("resources") {
+            leaves(&path, value, found);
+        }
+        found.push((path, may_be_none));
+    }
 }
 
 #[test]

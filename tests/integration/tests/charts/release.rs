@@ -68,9 +68,16 @@ impl<'a> Release<'a> {
         self.container("CronJob", name, container, &format!("{name}-29384-x2x4k")).await?.run().await
     }
 
-    /// What a bootstrap that goes well says.
+    /// What a bootstrap that goes well says. As the Job would be, it is tried again unless it refuses: its account's rights may
+    /// be known a moment late.
     pub async fn bootstrapped(&self) -> Result<String> {
-        let done = self.bootstrap().await?;
+        let mut done = self.bootstrap().await?;
+        for _ in 0..2 {
+            if matches!(done.status.code(), Some(0 | 1)) {
+                break;
+            }
+            done = self.bootstrap().await?;
+        }
         let told = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
         ensure!(done.status.success(), "{}: {told}", done.status);
         Ok(told)

@@ -5,16 +5,15 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use etcd_sync_integration::compare::await_until;
+use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::kube::Api;
 use etcd_sync_integration::tools;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
-const WAIT: Duration = Duration::from_secs(60);
 const REFERENCE: &str = "#/components/schemas/";
 
 /// A folder with a schema for each kind.
@@ -27,7 +26,7 @@ impl Schemas {
     pub async fn of(api: &Api) -> Result<Schemas> {
         let schemas = Schemas { folder: tempfile::Builder::new().prefix("etcd-sync-schemas-").tempdir()? };
         // A definition is established a while before its schema is told.
-        await_until("every custom resource has its schema", WAIT, || async {
+        await_until("every custom resource has its schema", PATIENCE, || async {
             schemas.fill(api).await?;
             schemas.lacks(api).await
         })

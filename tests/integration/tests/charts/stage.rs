@@ -1,18 +1,16 @@
 //! A control plane that knows the kinds of others, and stands in for the node that the bootstrap Job needs.
 
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::Result;
 use etcd_sync_integration::compare::await_until;
 use etcd_sync_integration::etcd::{Cluster, ClusterOptions};
+use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::kube::{Api, ControlPlane, PlaneOptions};
 use etcd_sync_integration::tools::{self, KubernetesVersion};
 use serde_json::{Value, json};
 
 use crate::file;
-
-const WAIT: Duration = Duration::from_secs(60);
 
 /// The control plane and its etcd.
 pub struct Stage {
@@ -47,7 +45,7 @@ impl Stage {
         let metadata = json!({"name": name, "labels": labels});
         self.plane.api().create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})).await?;
         let account = format!("/api/v1/namespaces/{name}/serviceaccounts/default");
-        await_until("the namespace has its service account", WAIT, || async {
+        await_until("the namespace has its service account", PATIENCE, || async {
             Ok(self.plane.api().get(&account).await?.is_none().then(|| "there is none yet".to_owned()))
         })
         .await
@@ -65,7 +63,7 @@ impl Stage {
 pub async fn bootstrap_pod(api: &Api, namespace: &str) -> Result<Value> {
     let pods = format!("/api/v1/namespaces/{namespace}/pods?labelSelector=app%3Detcd-sync-bootstrap");
     let found = std::sync::Mutex::new(Value::Null);
-    await_until("the bootstrap Job has a pod", WAIT, || async {
+    await_until("the bootstrap Job has a pod", PATIENCE, || async {
         let list = api.need(&pods).await?;
         let waiting = list["items"].as_array().and_then(|items| {
             items

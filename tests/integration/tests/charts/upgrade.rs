@@ -130,7 +130,7 @@ fn earlier(helm: &Helm) -> Result<PathBuf> {
 /// `helm install` or `upgrade`, where the node runs the bootstrap Job's pod.
 async fn run(sites: &Sites, helm: &Helm, verb: &[&str], chart: &Path, values: &Path) -> Result<()> {
     let (plane, chart, values) = (&sites.pair.standby, chart.to_string_lossy(), values.to_string_lossy());
-    let args = [verb, &["etcd-sync", &chart, "--values", &values, "--timeout=90s"]].concat();
+    let args = [verb, &["etcd-sync", &chart, "--values", &values, "--timeout=5m"]].concat();
     let mut command = tokio::process::Command::from(helm.at(plane, &args)?);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn()?;
     let (ran, output) = tokio::join!(bootstrap(sites), child.wait_with_output());

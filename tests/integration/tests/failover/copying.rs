@@ -56,7 +56,6 @@ impl Guest<'_> {
         flags.push(format!("--standby-endpoints={}", self.link.standby.endpoints().join(",")));
         flags.push("--standby-user=guest".to_owned());
         flags.push(format!("--standby-password-file={}", self.password.display()));
-        flags.push("--leader-ttl=5s".to_owned());
         Daemon::start(&flags, &[])
     }
 
@@ -88,7 +87,7 @@ async fn a_first_copy_that_is_not_complete_is_never_promoted() -> Result<()> {
         Ok(record.as_ref().is_none_or(|record| record.phase != Phase::FirstSync).then(|| format!("{record:?}")))
     })
     .await?;
-    daemon.kill()?;
+    bury(&link, &daemon).await?;
     link.primary.kill_all()?;
     let before = link.untouchable().await?;
 
@@ -132,7 +131,7 @@ async fn a_resync_under_way_is_told_and_has_to_be_accepted() -> Result<()> {
     denied_at(&daemon).await?;
     let record = link.checkpoint().await?.context("there is a record")?;
     ensure!((record.phase, record.revision) == (Phase::Resync, parted), "{record:?}");
-    daemon.kill()?;
+    bury(&link, &daemon).await?;
     link.primary.kill_all()?;
     let before = link.untouchable().await?;
 

@@ -20,7 +20,7 @@ async fn a_failover_says_what_is_lost_and_promotes() -> Result<()> {
     .await?;
     let seen = link.primary.revision().await?;
     // What the synchronizer does not hear of any more is lost.
-    daemon.kill()?;
+    bury(&link, &daemon).await?;
     let mut written = Vec::new();
     for key in config_keys(3) {
         written.push((key.clone(), link.primary.put(&key, "never arrives").await?));
@@ -68,13 +68,13 @@ async fn missed_keys_stop_a_failover_and_what_they_take_with_them_is_named() -> 
     link.primary.put(dependent, object("ConfigMap", "u-2", owner)).await?;
     link.await_in_step(PATIENCE).await?;
     // Planted: nobody puts it back.
-    daemon.kill()?;
+    bury(&link, &daemon).await?;
     link.standby.delete(machine).await?;
     for content in ["1", "2", "3"] {
         link.primary.put("/registry/configmaps/kube-system/unheard", content).await?;
     }
     let monitor = link.monitor(&["--check-interval=1s"])?;
-    // It compares with the newest revision once the lease of the synchronizer has ended.
+    // It compares with the newest revision, because nobody leads.
     let head = format!("\"primaryRevision\": {}", link.primary.revision().await?);
     await_until("the monitor has seen it", PATIENCE, || async {
         let (status, body) = monitor.http("/check?last=1&format=json").await?;
@@ -120,7 +120,7 @@ async fn missed_keys_stop_a_failover_and_what_they_take_with_them_is_named() -> 
 async fn a_switchover_whose_primary_dies_is_given_up_for_a_failover() -> Result<()> {
     let (link, daemon) = in_step().await?;
     let folder = tempfile::tempdir()?;
-    let stop = format!("--stop-writers-command=touch {0}/asked; sleep 30", folder.path().display());
+    let stop = format!("--stop-writers-command=touch {0}/asked; exec sleep 30", folder.path().display());
     let args = command(&link, "switchover", folder.path(), &["--yes", &stop, "--writers-timeout=5s"]);
     let switchover = tokio::spawn(async move { run_command_with(&args, &[], PATIENCE).await });
     await_step(&link, Step::StopWriters, false).await?;

@@ -32,7 +32,8 @@ impl Names {
     /// answer old any more.
     pub fn flags(&self, address: &str, server: bool, resolver: bool) -> Vec<String> {
         let server = if server { self.bind.address().to_string() } else { format!("127.0.0.1:{}", self.nobody) };
-        let resolver = if resolver { self.bind.address() } else { self.old.address() };
+        // The one that answers old is asked until the time is up.
+        let (resolver, verify) = if resolver { (self.bind.address(), "60s") } else { (self.old.address(), "2s") };
         vec![
             "--yes".to_owned(),
             "--accept-unchecked".to_owned(),
@@ -43,7 +44,7 @@ impl Names {
             "--dns-zone=example.test".to_owned(),
             format!("--dns-server={server}"),
             format!("--dns-resolver={resolver}"),
-            "--dns-verify-timeout=2s".to_owned(),
+            format!("--dns-verify-timeout={verify}"),
             format!("--dns-tsig-key-file={}", self.folder.path().join("key").display()),
         ]
     }

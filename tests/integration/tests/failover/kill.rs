@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use etcd_sync_core::kv::{Event, KeyRange};
 use etcd_sync_core::procedure::Command as What;
 use etcd_sync_core::procedure::Command::{Failover, Switchover};
@@ -15,31 +15,44 @@ use etcd_sync_integration::bind::{Bind, Key, Zone};
 use etcd_sync_integration::process::Process;
 use etcd_sync_integration::tools;
 use etcd_sync_store::{Side, WatchMessage};
+use tempfile::TempDir;
 
 use super::*;
 
+/// How often a story is told until a kill falls where it must: a busy machine lets it come too late.
+const TRIES: usize = 3;
+
 #[tokio::test]
 async fn a_switchover_killed_at_every_step_completes_and_does_nothing_twice() -> Result<()> {
-    let (link, _daemon) = in_step().await?;
-    killed_at_every_step(Switchover, &link).await?;
-    ensure!(link.difference().await?.is_empty(), "{}", link.difference().await?);
-    Ok(())
+    for _ in 0..TRIES {
+        let (link, _daemon) = in_step().await?;
+        let hit = killed_at_every_step(Switchover, &link).await?;
+        ensure!(link.difference().await?.is_empty(), "{}", link.difference().await?);
+        if hit {
+            return Ok(());
+        }
+    }
+    bail!("the kills came too late {TRIES} times")
 }
 
 #[tokio::test]
 async fn a_failover_killed_at_every_step_completes_and_does_nothing_twice() -> Result<()> {
-    let (link, _daemon) = in_step().await?;
-    link.primary.kill_all()?;
-    killed_at_every_step(Failover, &link).await
+    for _ in 0..TRIES {
+        let (link, daemon) = in_step().await?;
+        link.primary.kill_all()?;
+        // Or each attempt would wait for a sign of the primary.
+        bury(&link, &daemon).await?;
+        if killed_at_every_step(Failover, &link).await? {
+            return Ok(());
+        }
+    }
+    bail!("the kills came too late {TRIES} times")
 }
 
 /// Killed between the promotion and its entry in the journal, and the old primary goes on meanwhile.
 #[tokio::test]
 async fn a_promotion_that_was_not_written_down_is_recognized() -> Result<()> {
-    let (link, _daemon) = in_step().await?;
-    let folder = tempfile::tempdir()?;
-    let args = command(&link, "switchover", folder.path(), &["--yes", "--stop-writers-command=true"]);
-    kill_at(Switchover, &link, &args, Step::Promote, false).await?;
+    let (link, _daemon, folder) = killed_in_the_promotion().await?;
     if role(&link.standby, &link).await? == "standby" {
         // The kill came first: this stands for the transaction that came through.
         let run = open_run(&link).await?.context("a run is open")?;
@@ -68,7 +81,22 @@ async fn a_promotion_that_was_not_written_down_is_recognized() -> Result<()> {
     Ok(())
 }
 
-async fn killed_at_every_step(what: What, link: &Link) -> Result<()> {
+/// A switchover whose journal says that it has begun to promote, and no more.
+async fn killed_in_the_promotion() -> Result<(Link, Daemon, TempDir)> {
+    for _ in 0..TRIES {
+        let (link, daemon) = in_step().await?;
+        let folder = tempfile::tempdir()?;
+        let args = command(&link, "switchover", folder.path(), &["--yes", "--stop-writers-command=true"]);
+        kill_at(Switchover, &link, &args, Step::Promote, false).await?;
+        if open_run(&link).await?.is_some_and(|run| run.outcome(Step::Promote).is_none()) {
+            return Ok((link, daemon, folder));
+        }
+    }
+    bail!("the kill came too late {TRIES} times")
+}
+
+/// Whether the promotion, and all other steps but one, were interrupted. Fails if anything went wrong.
+async fn killed_at_every_step(what: What, link: &Link) -> Result<bool> {
     let folder = tempfile::tempdir()?;
     let key = Key::new("failover-key")?;
     key.write(&folder.path().join("key"))?;
@@ -113,8 +141,7 @@ async fn killed_at_every_step(what: What, link: &Link) -> Result<()> {
     let taken = runs[0].plan.iter().map(|planned| planned.step);
     let taken = taken.filter(|step| !matches!(runs[0].outcome(*step), Some(Outcome::Skipped(_))));
     let spared: Vec<Step> = taken.filter(|step| !hit.contains(step)).collect();
-    ensure!(hit.contains(&Step::Promote), "the promotion was never interrupted");
-    ensure!(spared.len() <= 1, "these steps were never interrupted: {spared:?}");
+    println!("never interrupted: {spared:?}");
     ensure!(role(&link.standby, link).await? == "primary");
 
     let promotions = link.standby_history(1).await?;
@@ -138,7 +165,8 @@ async fn killed_at_every_step(what: What, link: &Link) -> Result<()> {
     let shown = run(link, "journal", folder.path(), &[&runs[0].id]).await?.stdout;
     ensure!(shown.matches("went on").count() == attempts - 1, "the journal does not tell of every call:\n{shown}");
     ensure!(shown.contains("interrupted"), "{shown}");
-    assert_fits(&shown)
+    assert_fits(&shown)?;
+    Ok(hit.contains(&Step::Promote) && spared.len() <= 1)
 }
 
 /// Starts the command and kills it as soon as a step is written down as begun (or ended). Gives the step if it was the one
@@ -177,6 +205,7 @@ async fn kill_at(what: What, link: &Link, args: &[String], step: Step, ended: bo
         .await
         .with_context(|| format!("attempt {attempt} never came to {}", step.name()))??;
     process.kill()?;
+    link.bury_runner().await?;
     let stands = open_run(link).await?.and_then(|run| run.steps.last().map(|record| record.step));
     Ok(stands.filter(|stands| *stands == step))
 }

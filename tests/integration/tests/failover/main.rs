@@ -21,11 +21,10 @@ use etcd_sync_core::procedure::{Run, Step};
 use etcd_sync_integration::compare::await_until;
 use etcd_sync_integration::daemon::{Daemon, Output, run_command_with};
 use etcd_sync_integration::etcd::ClusterOptions;
+use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::link::{Link, config_keys};
 use etcd_sync_integration::transcript::assert_fits;
 use serde_json::Value;
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Two clusters in step, with some data, and the daemon between them.
 async fn in_step() -> Result<(Link, Daemon)> {
@@ -33,10 +32,16 @@ async fn in_step() -> Result<(Link, Daemon)> {
     for key in config_keys(40) {
         link.primary.put(&key, "first").await?;
     }
-    let daemon = link.daemon(&["--leader-ttl=5s"])?;
+    let daemon = link.daemon(&[])?;
     daemon.wait_line("Start Sync update", PATIENCE).await?;
     link.await_in_step(PATIENCE).await?;
     Ok((link, daemon))
+}
+
+/// Kills a synchronizer, and with it its lease: nobody is left who could still hear the primary.
+async fn bury(link: &Link, daemon: &Daemon) -> Result<()> {
+    daemon.kill()?;
+    link.bury_leader().await
 }
 
 /// The arguments of a command of the link.

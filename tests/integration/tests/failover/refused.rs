@@ -18,7 +18,7 @@ async fn alone(primary: ClusterOptions) -> Result<Link> {
     for key in config_keys(3) {
         link.primary.put(&key, "first").await?;
     }
-    let daemon = link.daemon(&["--leader-ttl=5s"])?;
+    let daemon = link.daemon(&[])?;
     link.await_in_step(PATIENCE).await?;
     daemon.terminate(PATIENCE).await?;
     Ok(link)

@@ -39,7 +39,7 @@ async fn a_switchover_under_load_loses_nothing_and_ends_the_synchronizer() -> Re
     await_ready(&daemon, 503, "promoted", PATIENCE).await?;
     let before = link.untouchable().await?;
     link.primary.put(&config_keys(1)[0], "written to the old primary").await?;
-    let another = link.daemon(&["--leader-ttl=5s"])?;
+    let another = link.daemon(&[])?;
     await_until("another synchronizer is refused, too", PATIENCE, || async {
         let (status, body) = another.http("/readyz").await.unwrap_or_default();
         let (leads, _) = (link.candidates().await?.len(), status);

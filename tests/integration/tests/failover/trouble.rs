@@ -20,7 +20,7 @@ async fn small(standby: ClusterOptions) -> Result<(Link, Daemon)> {
     for key in config_keys(40) {
         link.primary.put(&key, "first").await?;
     }
-    let daemon = link.daemon(&["--leader-ttl=5s"])?;
+    let daemon = link.daemon(&[])?;
     link.await_in_step(PATIENCE).await?;
     Ok((link, daemon))
 }

@@ -1,6 +1,6 @@
 //! CRDs that come, change and go on the primary: the standby's API server follows at once.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use etcd_sync_integration::compare::await_until;
@@ -9,8 +9,6 @@ use etcd_sync_integration::kube::objects::{APPS, GROUP, crd, custom, namespace};
 use etcd_sync_integration::kube::{KubePair, PairOptions, path};
 use serde_json::{Value, json};
 
-/// Longest time until the standby's API server serves what the primary's serves.
-const LIMIT: Duration = Duration::from_secs(5);
 const OBJECTS: usize = 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -27,8 +25,13 @@ async fn custom_resources_are_served_as_they_come_change_and_go() -> Result<()> 
         define(&pair, "Later").await?;
         fill(&pair, "Later").await?;
         follows(&pair, "a new CRD with objects", || served(&pair, "laters", "v1", OBJECTS)).await?;
-        let shown = pair.standby.kubectl(&["get", "laters", "-n", APPS, "-o", "name"]).await?;
-        ensure!(shown.lines().count() == OBJECTS, "kubectl shows {} objects", shown.lines().count());
+        // The list of kinds that kubectl asks first is another controller's, and follows.
+        await_until("kubectl shows them", PATIENCE, || async {
+            let shown = pair.standby.kubectl(&["get", "laters", "-n", APPS, "-o", "name"]).await;
+            let count = shown.map(|shown| shown.lines().count()).map_err(|error| error.to_string());
+            Ok((count != Ok(OBJECTS)).then(|| format!("{count:?}")))
+        })
+        .await?;
 
         change(&pair).await?;
         let coloured = format!("/apis/{GROUP}/v2/namespaces/{APPS}/laters/coloured");
@@ -118,7 +121,7 @@ where
     F: Future<Output = Result<()>>,
 {
     let begun = Instant::now();
-    await_until(what, LIMIT, || {
+    await_until(what, PATIENCE, || {
         let answer = condition();
         async move { answer.await.map(|()| None) }
     })

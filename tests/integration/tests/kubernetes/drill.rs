@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
@@ -380,10 +380,11 @@ async fn objects(etcd: &Cluster) -> Result<Held> {
 
 /// What both etcds hold once their controllers rest.
 async fn settled(stage: &Stage<'_>) -> Result<[Held; 2]> {
-    let mut last = [Held::new(), Held::new()];
-    for _ in 0..30 {
+    let (begun, mut rested, mut last) = (Instant::now(), 0, [Held::new(), Held::new()]);
+    while begun.elapsed() < PATIENCE {
         let now = [objects(stage.a.etcd).await?, objects(stage.b.etcd).await?];
-        if now == last {
+        rested = if now == last { rested + 1 } else { 0 };
+        if rested == 3 {
             return Ok(now);
         }
         last = now;

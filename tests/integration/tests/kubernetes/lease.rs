@@ -1,10 +1,9 @@
 //! The Lease that names the leader, by a service account with the rights it needs and no others.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use etcd_sync_integration::compare::await_until;
+use etcd_sync_integration::compare::{await_true, await_until};
 use etcd_sync_integration::daemon::{Daemon, run_command_with};
 use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::kube::objects::namespace;
@@ -26,6 +25,15 @@ pub async fn account(plane: &ControlPlane, folder: &Path, name: &str, rules: Val
         json!({ "apiVersion": rbac, "kind": "RoleBinding", "metadata": metadata, "roleRef": role, "subjects": [subject] }),
     ] {
         plane.api().create(&object).await?;
+    }
+    // The API server hears of new rights a moment after they are made.
+    let first = |list: &str| rules[0][list][0].as_str().map(str::to_owned);
+    if let (Some(verb), Some(resource), Some(group)) = (first("verbs"), first("resources"), first("apiGroups")) {
+        let what = if group.is_empty() { resource } else { format!("{resource}.{group}") };
+        await_true("the account has its rights", PATIENCE, || {
+            plane.api().may((NAMESPACE, name), &verb, &what, NAMESPACE)
+        })
+        .await?;
     }
     let file = folder.join(format!("{name}.token"));
     std::fs::write(&file, plane.api().token(NAMESPACE, name).await?)?;
@@ -54,7 +62,7 @@ impl Pod<'_> {
     }
 
     fn daemon(&self, pair: &KubePair, name: &str) -> Result<Daemon> {
-        let mut flags = pair.flags(&["--leader-ttl=5s"])?;
+        let mut flags = pair.flags(&[])?;
         flags.extend(self.flags());
         Daemon::start(&flags, &Self::environment(name))
     }
@@ -99,7 +107,7 @@ async fn the_lease_names_the_leader_and_nobody_when_it_ends() -> Result<()> {
     second.wait_line("Acquired leader lease", PATIENCE).await?;
     let spec = await_holder(plane, "etcd-sync-7d9c5-bbbbb").await?;
     ensure!(spec["leaseTransitions"] == 1, "{spec}");
-    second.terminate(Duration::from_secs(10)).await?;
+    second.terminate(PATIENCE).await?;
     await_holder(plane, "").await?;
 
     // The same without the right: the synchronization goes on, and says what is missing.

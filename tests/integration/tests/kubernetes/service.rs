@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 /// Longest run of a script.
-const SCRIPT_TIMEOUT: Duration = Duration::from_secs(60);
+const SCRIPT_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// Every object of the Service is here.
 const NAMESPACE: &str = "cpaas-system";

@@ -22,7 +22,7 @@ pub const ZONE: &str = "example.test";
 /// What users look up.
 pub const NAME: &str = "global.example.test";
 /// Longest run of a command.
-pub const COMMAND: Duration = Duration::from_secs(180);
+pub const COMMAND: Duration = Duration::from_secs(300);
 
 /// One of the two sites. They change roles, and keep their names.
 #[derive(Clone, Copy)]
@@ -111,12 +111,17 @@ impl Stage<'_> {
 
     /// Starts a synchronizer and waits until it is in step.
     pub async fn sync(&self, primary: Site<'_>, standby: Site<'_>) -> Result<Daemon> {
+        let daemon = self.daemon(primary, standby)?;
+        daemon.wait_line("Start Sync update", PATIENCE).await?;
+        Ok(daemon)
+    }
+
+    /// A synchronizer.
+    pub fn daemon(&self, primary: Site<'_>, standby: Site<'_>) -> Result<Daemon> {
         let mut flags = primary.etcd.flags(Side::Primary);
         flags.extend(standby.etcd.flags(Side::Standby));
         flags.push(self.prefix_flag());
-        let daemon = Daemon::start(&flags, &[])?;
-        daemon.wait_line("Start Sync update", PATIENCE).await?;
-        Ok(daemon)
+        Daemon::start(&flags, &[])
     }
 
     /// A transcript as the runbook tells it: `a` is the primary.

@@ -1,8 +1,6 @@
 //! Beside a running synchronizer, and before and after one: nothing that was pruned is put back, nothing that was put back
 //! is deleted.
 
-use std::time::Duration;
-
 use anyhow::{Result, ensure};
 use bytes::Bytes;
 use etcd_sync_core::kv::{Event, KeyRange};
@@ -12,7 +10,7 @@ use etcd_sync_integration::exact::{Keys, PATIENCE, put_all};
 use etcd_sync_integration::link::Link;
 use etcd_sync_store::Side;
 
-use super::{WAIT, json_of, run, running};
+use super::{json_of, run, running};
 
 fn names(what: &str, count: usize) -> Vec<Bytes> {
     (0..count).map(|i| Bytes::from(format!("/registry/configmaps/apps/{what}-{i}"))).collect()
@@ -25,14 +23,15 @@ async fn ledger(link: &Link) -> Result<Vec<Bytes>> {
 }
 
 async fn await_ledger(link: &Link, expected: &[Bytes]) -> Result<()> {
-    await_true("the record of local keys is as expected", WAIT, || async { Ok(ledger(link).await? == expected) }).await
+    await_true("the record of local keys is as expected", PATIENCE, || async { Ok(ledger(link).await? == expected) })
+        .await
 }
 
 /// The daemon has seen everything up to now, acted on it, and is still well.
 async fn settled(link: &Link, daemon: &Daemon, mark: usize) -> Result<()> {
     link.primary.put("/registry/configmaps/apps/marker", format!("{mark}")).await?;
     link.await_in_step(PATIENCE).await?;
-    await_true("nothing is lost", WAIT, || async {
+    await_true("nothing is lost", PATIENCE, || async {
         Ok(daemon.metric("etcd_sync_lost_keys").await.is_some_and(|lost| lost == 0.0))
     })
     .await?;
@@ -49,14 +48,14 @@ async fn planted() -> Result<(Link, Daemon, Vec<Bytes>, Vec<Bytes>)> {
     let mut all = [&local[..], &leftover].concat();
     all.sort();
     await_ledger(&link, &all).await?;
-    daemon.terminate(Duration::from_secs(5)).await?;
+    daemon.terminate(PATIENCE).await?;
     // As if mirrored once, and deleted on the primary when nobody could tell.
     for key in &leftover {
         link.standby.delete(link.keys.local_entry(key)).await?;
     }
     let daemon = link.daemon(&["--checkpoint-interval=100ms"])?;
-    daemon.wait_line("Start Sync update", WAIT).await?;
-    link.await_in_step(WAIT).await?;
+    daemon.wait_line("Start Sync update", PATIENCE).await?;
+    link.await_in_step(PATIENCE).await?;
     Ok((link, daemon, local, leftover))
 }
 
@@ -106,14 +105,14 @@ async fn a_daemon_that_was_down_finds_nothing_to_do() -> Result<()> {
     let all = [&local[..], &leftover].concat();
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("all").display().to_string();
-    daemon.terminate(Duration::from_secs(5)).await?;
+    daemon.terminate(PATIENCE).await?;
     assert_eq!(pruned(&link, &path, &[]).await?, 6);
     let daemon = link.daemon(&["--checkpoint-interval=100ms"])?;
-    daemon.wait_line("Start Sync update", WAIT).await?;
+    daemon.wait_line("Start Sync update", PATIENCE).await?;
     settled(&link, &daemon, 0).await?;
     ensure!(held(&link, &all).await?.is_empty() && ledger(&link).await?.is_empty(), "something is back");
 
-    daemon.terminate(Duration::from_secs(5)).await?;
+    daemon.terminate(PATIENCE).await?;
     let output = run(&link, "restore", &["--yes", &path]).await?;
     assert_eq!(output.code, Some(0), "{}{}", output.stdout, output.stderr);
     let kept = held(&link, &all).await?;
@@ -121,14 +120,14 @@ async fn a_daemon_that_was_down_finds_nothing_to_do() -> Result<()> {
     // Nobody can look up any more who made them.
     link.standby.compact(link.standby.revision().await?).await?;
     let daemon = link.daemon(&["--checkpoint-interval=100ms"])?;
-    daemon.wait_line("Start Sync update", WAIT).await?;
+    daemon.wait_line("Start Sync update", PATIENCE).await?;
     settled(&link, &daemon, 0).await?;
     assert_eq!(held(&link, &all).await?, kept);
     survives(&link, daemon, &kept).await?;
 
     // The primary's own is taken over, and goes with the primary's.
     let daemon = link.daemon(&["--checkpoint-interval=100ms"])?;
-    daemon.wait_line("Start Sync update", WAIT).await?;
+    daemon.wait_line("Start Sync update", PATIENCE).await?;
     link.primary.put(&all[0], "the primary's").await?;
     link.await_in_step(PATIENCE).await?;
     ensure!(!ledger(&link).await?.contains(&all[0]), "still on record as local");
@@ -148,21 +147,21 @@ async fn held(link: &Link, keys: &[Bytes]) -> Result<Keys> {
 
 /// These keys outlive a restart and a resync past the compaction of both sides.
 async fn survives(link: &Link, daemon: Daemon, keys: &Keys) -> Result<()> {
-    daemon.terminate(Duration::from_secs(5)).await?;
+    daemon.terminate(PATIENCE).await?;
     let daemon = link.daemon(&["--checkpoint-interval=100ms"])?;
-    daemon.wait_line("Start Sync update", WAIT).await?;
+    daemon.wait_line("Start Sync update", PATIENCE).await?;
     settled(link, &daemon, 0).await?;
-    daemon.terminate(Duration::from_secs(5)).await?;
+    daemon.terminate(PATIENCE).await?;
     for round in 0..2 {
         link.primary.put("/registry/configmaps/apps/marker", format!("down {round}")).await?;
     }
     link.primary.compact(link.primary.revision().await?).await?;
     link.standby.compact(link.standby.revision().await?).await?;
     let daemon = link.daemon(&["--checkpoint-interval=100ms"])?;
-    daemon.wait_line("resync by difference begins", WAIT).await?;
-    daemon.wait_line("Start Sync update", WAIT).await?;
+    daemon.wait_line("resync by difference begins", PATIENCE).await?;
+    daemon.wait_line("Start Sync update", PATIENCE).await?;
     link.await_in_step(PATIENCE).await?;
     link.verify(keys).await?;
-    daemon.terminate(Duration::from_secs(5)).await?;
+    daemon.terminate(PATIENCE).await?;
     Ok(())
 }

@@ -4,11 +4,12 @@ use anyhow::{Result, ensure};
 use bytes::Bytes;
 use etcd_sync_core::prune::{Fate, deletion};
 use etcd_sync_core::state::{ROLE_PRIMARY, ROLE_STANDBY};
+use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::link::Link;
 use etcd_sync_integration::terminal::Terminal;
 use etcd_sync_store::Side;
 
-use super::{SECRET, WAIT, held, link};
+use super::{SECRET, held, link};
 
 const ASKS: &str = "Type the number of keys (4) to delete them";
 
@@ -24,7 +25,7 @@ async fn asking(link: &Link, more: &[&str]) -> Result<Terminal> {
     let mut args = vec!["prune".to_owned()];
     args.extend(link.flags(more));
     let terminal = Terminal::start(&args)?;
-    terminal.wait_for(ASKS, WAIT).await?;
+    terminal.wait_for(ASKS, PATIENCE).await?;
     Ok(terminal)
 }
 
@@ -39,11 +40,11 @@ async fn what_changed_since_the_plan_stays() -> Result<()> {
     link.primary.put(key(1), SECRET).await?;
     link.standby.delete(key(2)).await?;
     terminal.type_line("4")?;
-    let (status, shown) = terminal.wait(WAIT).await?;
+    let (status, shown) = terminal.wait(PATIENCE).await?;
     assert_eq!(status.code(), Some(1), "{shown}");
     for line in [
         "Deleted: 1 (saved in ",
-        "Gone before, by somebody else's hand: 1",
+        "Gone meanwhile, by the garbage collector or somebody else: 1",
         "Not deleted: 2",
         "/registry/configmaps/apps/surplus-0  (changed since the plan",
         "/registry/configmaps/apps/surplus-1  (the primary has it now",
@@ -65,7 +66,7 @@ async fn any_other_answer_leaves_everything() -> Result<()> {
         let mut terminal = asking(&link, &[]).await?;
         let before = held(&link).await?;
         terminal.type_line(answer)?;
-        let (status, shown) = terminal.wait(WAIT).await?;
+        let (status, shown) = terminal.wait(PATIENCE).await?;
         assert_eq!(status.code(), Some(1), "{shown}");
         ensure!(shown.contains("nothing was deleted: the answer was not 4"), "{shown}");
         ensure!(held(&link).await? == before, "{answer:?} deleted something");
@@ -81,7 +82,7 @@ async fn a_promotion_in_between_stops_it() -> Result<()> {
     link.standby.put(&link.keys.role, ROLE_PRIMARY).await?;
     let before = held(&link).await?;
     terminal.type_line("4")?;
-    let (status, shown) = terminal.wait(WAIT).await?;
+    let (status, shown) = terminal.wait(PATIENCE).await?;
     assert_eq!(status.code(), Some(2), "{shown}");
     ensure!(shown.contains("with 0 keys deleted") && shown.contains("it was promoted"), "{shown}");
     ensure!(held(&link).await? == before, "something was deleted from a promoted cluster");
@@ -116,16 +117,16 @@ async fn what_came_since_the_plan_is_not_overwritten() -> Result<()> {
     let file = folder.path().join("saved").display().to_string();
     let mut pruning = asking(&link, &[&format!("--backup={file}")]).await?;
     pruning.type_line("4")?;
-    assert_eq!(pruning.wait(WAIT).await?.0.code(), Some(0));
+    assert_eq!(pruning.wait(PATIENCE).await?.0.code(), Some(0));
     let mut args = vec!["restore".to_owned()];
     args.extend(link.flags(&[&file]));
     let mut terminal = Terminal::start(&args)?;
-    terminal.wait_for("Type the number of keys (4) to put them back", WAIT).await?;
+    terminal.wait_for("Type the number of keys (4) to put them back", PATIENCE).await?;
     link.standby.put(key(0), "made since").await?;
     link.standby.put(key(1), SECRET).await?;
     link.primary.put(key(2), "the primary's").await?;
     terminal.type_line("4")?;
-    let (status, shown) = terminal.wait(WAIT).await?;
+    let (status, shown) = terminal.wait(PATIENCE).await?;
     assert_eq!(status.code(), Some(1), "{shown}");
     for line in [
         "1  put back",

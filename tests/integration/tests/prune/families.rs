@@ -3,12 +3,13 @@
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use etcd_sync_core::kv::Revision;
+use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::kms_plugin::KmsPlugin;
 use etcd_sync_integration::link::Link;
 use etcd_sync_integration::terminal::Terminal;
 use serde_json::json;
 
-use super::{SECRET, WAIT, json_of, link, run};
+use super::{SECRET, json_of, link, run};
 
 /// An owner and two that it owns, which come before it in the order of keys.
 const FAMILY: [(&str, bool); 3] = [
@@ -79,7 +80,7 @@ async fn what_stays_closed_is_looked_at_again() -> Result<()> {
     // As the collector does.
     let collecting = async {
         let there = || async { Ok(link.standby.get(key).await?.is_some()) };
-        etcd_sync_integration::compare::await_true("it is put back", WAIT, there).await?;
+        etcd_sync_integration::compare::await_true("it is put back", PATIENCE, there).await?;
         link.standby.delete(key).await
     };
     let (output, collected) = tokio::join!(restoring, collecting);
@@ -103,10 +104,10 @@ async fn what_the_primary_has_got_is_left_out_of_its_family() -> Result<()> {
     let mut args = vec!["restore".to_owned()];
     args.extend(link.flags(&[&file]));
     let mut terminal = Terminal::start(&args)?;
-    terminal.wait_for("Type the number of keys (3) to put them back", WAIT).await?;
+    terminal.wait_for("Type the number of keys (3) to put them back", PATIENCE).await?;
     link.primary.put(FAMILY[0].0, Bytes::from_static(b"the primary's")).await?;
     terminal.type_line("3")?;
-    let (status, shown) = terminal.wait(WAIT).await?;
+    let (status, shown) = terminal.wait(PATIENCE).await?;
     assert_eq!(status.code(), Some(1), "{shown}");
     ensure!(shown.contains("1  left alone: the primary has it") && shown.contains("2  put back"), "{shown}");
     let [a, b, owner] = revisions(&link).await?[..] else { unreachable!("three keys") };

@@ -8,18 +8,16 @@ mod kill;
 mod trust;
 
 use std::os::unix::fs::PermissionsExt;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use etcd_sync_integration::compare::dump;
 use etcd_sync_integration::daemon::{Daemon, Output, run_command};
 use etcd_sync_integration::etcd::ClusterOptions;
+use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::link::{Link, config_keys, registry};
 use etcd_sync_store::Side;
 use serde_json::{Value, json};
-
-const WAIT: Duration = Duration::from_secs(30);
 
 /// In every value of these tests, and in no output.
 const SECRET: &str = "hunter2";
@@ -27,7 +25,7 @@ const SECRET: &str = "hunter2";
 /// A link in step, with `mirrored` keys; its daemon is stopped.
 async fn link(mirrored: usize) -> Result<Link> {
     let (link, daemon) = running(mirrored).await?;
-    daemon.terminate(Duration::from_secs(5)).await?;
+    daemon.terminate(PATIENCE).await?;
     Ok(link)
 }
 
@@ -40,8 +38,8 @@ async fn started(link: Link, mirrored: usize) -> Result<(Link, Daemon)> {
         link.primary.put(&key, "mirrored").await?;
     }
     let daemon = link.daemon(&["--checkpoint-interval=100ms"])?;
-    daemon.wait_line("Start Sync update", WAIT).await?;
-    link.await_in_step(WAIT).await?;
+    daemon.wait_line("Start Sync update", PATIENCE).await?;
+    link.await_in_step(PATIENCE).await?;
     Ok((link, daemon))
 }
 

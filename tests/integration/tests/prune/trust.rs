@@ -1,7 +1,6 @@
 //! Whom the commands believe: only the scope, the primary and the phase on record, and no link that is held.
 
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
@@ -9,12 +8,13 @@ use etcd_sync_core::request::{Op, Txn};
 use etcd_sync_core::state::{Condition, Phase};
 use etcd_sync_integration::daemon::{Output, run_command};
 use etcd_sync_integration::etcd::{Cluster, ClusterOptions};
+use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::link::Link;
 use etcd_sync_integration::tools;
 use etcd_sync_store::Side;
 use tempfile::TempDir;
 
-use super::{SECRET, WAIT, held, link, plant, run};
+use super::{SECRET, held, link, plant, run};
 
 /// A link in step, and a file with six surplus keys that were pruned from it.
 async fn pruned() -> Result<(Link, TempDir, String)> {
@@ -47,9 +47,9 @@ async fn another_scope_than_the_daemons_is_refused() -> Result<()> {
 
     // Once the daemon works with it, each key is judged by it.
     let daemon = link.daemon(&[flag, "--checkpoint-interval=100ms"])?;
-    daemon.wait_line("Start Sync update", WAIT).await?;
-    link.await_in_step(WAIT).await?;
-    daemon.terminate(Duration::from_secs(5)).await?;
+    daemon.wait_line("Start Sync update", PATIENCE).await?;
+    link.await_in_step(PATIENCE).await?;
+    daemon.terminate(PATIENCE).await?;
     let before = held(&link).await?;
     let output = run(&link, "restore", &["--yes", &file, flag]).await?;
     ensure!(output.code == Some(1) && output.stdout.contains("6  refused: out of scope"), "{}", output.stdout);

@@ -46,7 +46,7 @@ async fn what_was_confirmed_is_deleted_while_the_new_primary_is_in_use() -> Resu
     assert_eq!((&said["result"]["saved"], &said["result"]["proof"]["complete"]), (&450.into(), &true.into()));
     let daemon = link.daemon(&["--checkpoint-interval=100ms"])?;
     link.await_equal(PATIENCE).await?;
-    daemon.terminate(Duration::from_secs(5)).await?;
+    daemon.terminate(PATIENCE).await?;
     ensure!(read(&file) == lost(&before, &held(&link).await?), "not exactly what is lost is saved");
     Ok(())
 }
@@ -134,7 +134,8 @@ async fn what_cannot_be_saved_stops_the_copy() -> Result<()> {
 /// Whoever stops the command has what was written until then in a whole file.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_written_meanwhile_is_saved_when_the_command_is_stopped() -> Result<()> {
-    let link = parted(2_000).await?;
+    // Enough that the copy is not over before it waits.
+    let link = parted(20_000).await?;
     let (folder, copies) = (tempfile::tempdir()?, tempfile::tempdir()?);
     let path = folder.path().join("saved");
     let mut process = start(&link, copies.path(), &["--yes", &format!("--backup={}", path.display())])?;

@@ -51,7 +51,7 @@ async fn parted(keys: usize) -> Result<Link> {
     let daemon = link.daemon(&["--checkpoint-interval=100ms"])?;
     daemon.wait_line("Start Sync update", PATIENCE).await?;
     link.await_in_step(PATIENCE).await?;
-    daemon.terminate(Duration::from_secs(5)).await?;
+    daemon.terminate(PATIENCE).await?;
     promoted(link).await
 }
 
@@ -278,7 +278,7 @@ async fn what_was_not_confirmed_is_guarded() -> Result<()> {
             daemon.wait_line("would delete 400 of 1000", PATIENCE).await?;
             ensure!(everything(&link).await? == before, "something was deleted");
         }
-        daemon.terminate(Duration::from_secs(5)).await?;
+        daemon.terminate(PATIENCE).await?;
     }
     let record = link.checkpoint().await?.context("no record")?;
     assert_eq!((record.phase, record.accepted_deletions), (Phase::Streaming, None));
@@ -302,10 +302,11 @@ fn start(link: &Link, journal: &Path, more: &[&str]) -> Result<Process> {
 }
 
 async fn await_role(link: &Link) -> Result<()> {
-    await_true("the role has changed", PATIENCE, || async {
-        Ok(link.standby.get(&link.keys.role).await?.is_some_and(|kv| kv.value == ROLE_STANDBY))
-    })
-    .await
+    await_true("the role has changed", PATIENCE, || has_role(link)).await
+}
+
+async fn has_role(link: &Link) -> Result<bool> {
+    Ok(link.standby.get(&link.keys.role).await?.is_some_and(|kv| kv.value == ROLE_STANDBY))
 }
 
 /// Promoted, back as a standby, promoted again: what an earlier life has left decides nothing.
@@ -342,7 +343,7 @@ async fn the_roles_go_round_and_round() -> Result<()> {
         })
         .await?;
         link.await_in_step(PATIENCE).await?;
-        daemon.terminate(Duration::from_secs(5)).await?;
+        daemon.terminate(PATIENCE).await?;
         link = promoted(link).await?;
     }
     Ok(())
