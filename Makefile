@@ -34,7 +34,7 @@ test: etcd kubernetes kwok prometheus helm kubeconform crds net web require-rust
 	cargo test --locked --workspace
 
 .PHONY: bench
-bench: etcd require-rust ## Measure against etcdctl make-mirror
+bench: etcd toxiproxy require-rust ## Measure against etcdctl make-mirror
 	cargo build --locked --release -p etcd-sync -p etcd-sync-monitor
 	cargo run --locked --release -p etcd-sync-benches
 
@@ -49,7 +49,7 @@ lint: require-rust $(DENY) ## Formatting, clippy, licences and banned crates
 	if command -v node >/dev/null; then for script in $(WEB); do node --check "$$script"; done; fi
 	if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); fi
 
-.PHONY: etcd kubernetes kwok prometheus helm kubeconform crds
+.PHONY: etcd kubernetes kwok prometheus helm kubeconform crds toxiproxy
 etcd: ## Build the pinned etcds that tests, demo and benchmarks run (once, minutes)
 kubernetes: ## Build the pinned control planes that tests run (once, many minutes)
 kwok: ## Build the pinned kwok that plays nodes in tests (once, minutes)
@@ -57,7 +57,8 @@ prometheus: ## Build the pinned promtool that tests the alerts (once, minutes)
 helm: ## Build the pinned helms that render and install the chart in tests (once, minutes)
 kubeconform: ## Build the pinned kubeconform that validates what the chart renders (once, a minute)
 crds: ## Fetch the pinned definitions of the kinds of Prometheus and cert-manager (once, seconds)
-etcd kubernetes kwok prometheus helm kubeconform crds:
+toxiproxy: ## Build the pinned toxiproxy that makes distance in benchmarks (once, seconds)
+etcd kubernetes kwok prometheus helm kubeconform crds toxiproxy:
 	scripts/require go
 	tools/build.sh $@
 

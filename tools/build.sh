@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Builds the pinned test programs once, outside the tree, and prints the directory of each version.
-# Usage: tools/build.sh [etcd] [kubernetes] [kwok] [prometheus] [helm] [kubeconform] [crds]  (default: all)
+# Usage: tools/build.sh [etcd] [kubernetes] [kwok] [prometheus] [helm] [kubeconform] [crds] [toxiproxy]  (default: all)
 # -> lines "etcd-3.6 DIR", "kubernetes-1.34 DIR", ..., "kwok-0.8 DIR", "prometheus-0.315 DIR", "helm-4.3 DIR", "helm-3.22 DIR",
-#    "kubeconform-0.8 DIR", "crds-1 DIR"
+#    "kubeconform-0.8 DIR", "crds-1 DIR", "toxiproxy-2.12 DIR"
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -97,6 +97,14 @@ build_kubeconform() {
   echo "kubeconform-$line $dir"
 }
 
+build_toxiproxy() {
+  local line="$1" version dir
+  version="$(pinned_version toxiproxy github.com/Shopify/toxiproxy/v2)"
+  dir="$cache/toxiproxy-$version"
+  build_program toxiproxy github.com/Shopify/toxiproxy/v2/cmd/server "$dir/toxiproxy-server" -ldflags "-s -w -X github.com/Shopify/toxiproxy/v2.Version=${version#v}"
+  echo "toxiproxy-$line $dir"
+}
+
 # Nothing is built: the definitions of the kinds of others that the chart may render, as their projects publish them.
 build_crds() {
   local prometheus cert_manager dir
@@ -112,7 +120,7 @@ build_crds() {
   echo "crds-1 $dir"
 }
 
-[ $# -gt 0 ] || set -- etcd kubernetes kwok prometheus helm kubeconform crds
+[ $# -gt 0 ] || set -- etcd kubernetes kwok prometheus helm kubeconform crds toxiproxy
 for family in "$@"; do
   case "$family" in
     etcd) build_etcd 3.6; build_etcd 3.5 ;;
@@ -122,6 +130,7 @@ for family in "$@"; do
     helm) build_helm 4.3; build_helm 3.22 ;;
     kubeconform) build_kubeconform 0.8 ;;
     crds) build_crds ;;
-    *) echo "tools/build.sh: unknown: $family; it is etcd, kubernetes, kwok, prometheus, helm, kubeconform or crds" >&2; exit 2 ;;
+    toxiproxy) build_toxiproxy 2.12 ;;
+    *) echo "tools/build.sh: unknown: $family; it is etcd, kubernetes, kwok, prometheus, helm, kubeconform, crds or toxiproxy" >&2; exit 2 ;;
   esac
 done

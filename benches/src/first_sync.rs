@@ -70,11 +70,12 @@ pub struct Run {
     pub usage: Option<Usage>,
 }
 
-/// Measures once, with a standby of its own.
-pub async fn run(contender: Contender, args: &Args, primary: &Cluster, transactions: &[Vec<Op>]) -> Result<Run> {
+/// Measures once, with a standby of its own. `primary` is the URL that is read from.
+pub async fn run(contender: Contender, args: &Args, primary: &str, transactions: &[Vec<Op>]) -> Result<Run> {
     let standby = Cluster::start(real()).await?;
+    let keys = transactions.iter().map(Vec::len).sum();
     let (elapsed, usage) = match contender {
-        Contender::MakeMirror => make_mirror(primary, &standby, args.keys).await?,
+        Contender::MakeMirror => make_mirror(primary, &standby, keys).await?,
         Contender::EtcdSync => etcd_sync(primary, &standby, args).await?,
         Contender::Ingest1 => (ingest(&standby, transactions, 1).await?, None),
         Contender::Ingest4 => (ingest(&standby, transactions, 4).await?, None),
@@ -82,7 +83,7 @@ pub async fn run(contender: Contender, args: &Args, primary: &Cluster, transacti
         Contender::Ingest16 => (ingest(&standby, transactions, 16).await?, None),
     };
     let held = count(&standby.store(Side::Standby)?).await?;
-    ensure!(held == args.keys, "{} ended with {held} keys", contender.name());
+    ensure!(held == keys, "{} ended with {held} keys", contender.name());
     Ok(Run { contender, elapsed, usage })
 }
 
@@ -130,15 +131,12 @@ async fn count(store: &Etcd) -> Result<usize> {
     Ok(store.count(&KeyRange::prefix(b"/registry/")).await?.0 as usize)
 }
 
-async fn make_mirror(primary: &Cluster, standby: &Cluster, keys: usize) -> Result<(Duration, Option<Usage>)> {
+async fn make_mirror(primary: &str, standby: &Cluster, keys: usize) -> Result<(Duration, Option<Usage>)> {
     let store = standby.store(Side::Standby)?;
     count(&store).await?;
     let mut command = Command::new(EtcdVersion::V3_6.program("etcdctl")?);
     // Without a destination prefix it takes the source's, so that keys keep their names.
-    command
-        .env_clear()
-        .args(["make-mirror", "--prefix=/registry/"])
-        .arg(format!("--endpoints={}", primary.endpoint(0)));
+    command.env_clear().args(["make-mirror", "--prefix=/registry/"]).arg(format!("--endpoints={primary}"));
     command.arg(standby.endpoint(0)).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let since = Instant::now();
     let mut mirror = Process::spawn("etcdctl make-mirror", command)?;
@@ -154,8 +152,8 @@ async fn make_mirror(primary: &Cluster, standby: &Cluster, keys: usize) -> Resul
     Ok((elapsed, Some(used)))
 }
 
-async fn etcd_sync(primary: &Cluster, standby: &Cluster, args: &Args) -> Result<(Duration, Option<Usage>)> {
-    let mut flags = primary.flags(Side::Primary);
+async fn etcd_sync(primary: &str, standby: &Cluster, args: &Args) -> Result<(Duration, Option<Usage>)> {
+    let mut flags = vec![format!("--primary-endpoints={primary}")];
     flags.extend(standby.flags(Side::Standby));
     flags.extend(args.run_flags.split_whitespace().map(str::to_owned));
     let since = Instant::now();

@@ -1,9 +1,10 @@
 //! `make bench`: the first sync beside `etcdctl make-mirror` and beside what the standby can take at all, on the same
-//! data, interleaved; then how well the steady state follows; then what the monitor's comparison costs. See
+//! data, interleaved; then how well the steady state follows; then both over a way between two sites; then what the monitor's comparison costs. See
 //! docs/benchmarks.md.
 
 mod check;
 mod data;
+mod distance;
 mod first_sync;
 mod measure;
 mod steady;
@@ -39,6 +40,9 @@ pub struct Args {
     /// Keys on each side for the monitor's comparison; 0 leaves it out
     #[arg(long, env = "BENCH_CHECK_KEYS", default_value_t = 1_000_000)]
     check_keys: usize,
+    /// Keys on the primary for the part with a way between two sites; 0 leaves it out
+    #[arg(long, env = "BENCH_DISTANCE_KEYS", default_value_t = 30_000)]
+    distance_keys: usize,
     /// What takes part in the first table, comma separated; default: everything
     #[arg(long, env = "BENCH_ONLY", value_delimiter = ',')]
     only: Vec<Contender>,
@@ -56,6 +60,9 @@ async fn main() -> Result<()> {
     ensure!(args.rounds > 0, "there is nothing to measure");
     if args.keys > 0 {
         synchronize(&args).await?;
+    }
+    if args.distance_keys > 0 {
+        distance::measure(&args).await?;
     }
     if args.check_keys > 0 {
         check::measure(&args).await?;
@@ -83,7 +90,7 @@ async fn synchronize(args: &Args) -> Result<()> {
     let mut runs = Vec::new();
     for round in 1..=args.rounds {
         for &contender in &contenders {
-            let run = first_sync::run(contender, args, &primary, &transactions).await?;
+            let run = first_sync::run(contender, args, &primary.endpoint(0), &transactions).await?;
             let speed = args.keys as f64 / run.elapsed.as_secs_f64();
             println!("  round {round}: {:<24}{:>9} keys/s", contender.name(), thousands(speed));
             runs.push(run);

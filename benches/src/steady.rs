@@ -19,7 +19,7 @@ use crate::{Args, data, real};
 
 const WAIT: Duration = Duration::from_secs(300);
 /// Keys that are changed again and again.
-const KEYS: usize = 10_000;
+pub const KEYS: usize = 10_000;
 /// Writers at full speed; each change is a transaction of its own, as an API server makes it.
 const WRITERS: usize = 64;
 /// The pace for the lag, and how often the probe is written.
@@ -119,7 +119,7 @@ async fn level(link: &Link) -> Result<Duration> {
 }
 
 /// Lags of the probe in milliseconds, and the pace that was really kept.
-async fn lag(link: &Link, primary: &Etcd, keys: &Arc<[(Bytes, Bytes)]>, time: Duration) -> Result<(Vec<f64>, f64)> {
+pub async fn lag(link: &Link, primary: &Etcd, keys: &Arc<[(Bytes, Bytes)]>, time: Duration) -> Result<(Vec<f64>, f64)> {
     let standby = link.standby.store(Side::Standby)?;
     let count = TICKS_PER_SECOND * time.as_secs() as usize;
     let (from, to) = tokio::try_join!(link.primary.revision(), link.standby.revision())?;

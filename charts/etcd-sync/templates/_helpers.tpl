@@ -59,11 +59,13 @@ true{{ end }}
 
 {{/* Whether it writes the encryption configuration, too. */}}
 {{- define "etcd-sync.encryptionFromHost" -}}
+{{- if and .Values.encryption.hostFile (not .Values.encryption.secret) (not (include "etcd-sync.fromHost" .)) }}{{ fail "encryption.hostFile is copied from a node only with standby.certificates=host: make a Secret of the file, name it in encryption.secret, and give encryption.hostFile=\"\"; or nothing of it, where nothing is encrypted" }}{{ end -}}
 {{- if and (include "etcd-sync.fromHost" .) .Values.encryption.hostFile (not .Values.encryption.secret) }}true{{ end }}
 {{- end }}
 
 {{/* The Secret with the encryption configuration, or nothing. */}}
 {{- define "etcd-sync.encryptionSecret" -}}
+{{- if eq .Values.standby.secret "etcd-sync-encryption" }}{{ fail "standby.secret: etcd-sync-encryption is the name of the Secret with the encryption config" }}{{ end -}}
 {{- if .Values.encryption.secret }}{{ .Values.encryption.secret }}
 {{- else if include "etcd-sync.encryptionFromHost" . }}etcd-sync-encryption
 {{- end }}
@@ -90,6 +92,7 @@ true{{ end }}
 {{- end -}}
 {{- with include "etcd-sync.standbyEndpoints" . }}{{ $_ := set $config "standby-endpoints" (splitList "," .) }}{{ end -}}
 {{- with .Values.active_cluster_vip }}{{ $_ := set $config "active-cluster-vip" (include "etcd-sync.host" .) }}{{ end -}}
+{{- if and .Values.active_cluster_token_secret_ref (not .Values.active_cluster_vip) }}{{ fail "active_cluster_vip is not set: active_cluster_token_secret_ref is for the API server at that address" }}{{ end -}}
 {{- with .Values.active_cluster_token_secret_ref }}{{ $_ := set $config "active-cluster-token-file" (printf "%s/active-cluster/token" $files) }}{{ end -}}
 {{- with .Values.primary.caSecret }}{{ $_ := set $config "primary-cacert" (printf "%s/primary/ca.crt" $files) }}{{ end -}}
 {{- with .Values.primary.clientSecret }}
@@ -110,16 +113,18 @@ true{{ end }}
 {{- with .Values.standby.serverName }}{{ $_ := set $config "standby-server-name" . }}{{ end -}}
 {{- if include "etcd-sync.encryptionSecret" . }}{{ $_ := set $config "encryption-config" (printf "%s/encryption/encryption-provider.conf" $files) }}{{ end -}}
 {{- with .Values.monitor.tokenSecret }}{{ $_ := set $config "token-file" (printf "%s/monitor/token" $files) }}{{ end -}}
-{{- /* The release's own objects must never travel, whichever namespace it is in. */ -}}
+{{- /* The release's own objects must never travel, whichever namespace it is in, and whatever people leave out besides. */ -}}
 {{- $excluded := list "cert-manager" "cpaas-solution" "cpaas-system" "cpaas-system-global-credentials" "default" "global-credentials" "kube-node-lease" "kube-ovn" "kube-public" "kube-system" "kubevirt" "nativestor-system" "nsx-system" "operators" -}}
-{{- if not (or (has .Release.Namespace $excluded) (hasKey (.Values.config | default dict) "exclude-namespace")) }}
-{{- $_ := set $config "exclude-namespace" (append $excluded .Release.Namespace) }}
-{{- end -}}
-{{- range $key, $value := .Values.config }}
+{{- $given := .Values.config | default dict -}}
+{{- with get $given "exclude-namespace" }}{{ $excluded = splitList "," (include "etcd-sync.list" .) }}{{ end -}}
+{{- if not (has .Release.Namespace $excluded) }}{{ $excluded = append $excluded .Release.Namespace }}{{ $_ := set $config "exclude-namespace" $excluded }}{{ end -}}
+{{- range $key, $value := $given }}
+{{- if not (and (eq $key "exclude-namespace") (hasKey $config $key)) }}
 {{- if not (regexMatch "^[a-z0-9]+(-[a-z0-9]+)*$" $key) }}{{ fail (printf "config.%s: expected the name of a flag without the dashes in front of it" $key) }}{{ end }}
 {{- if has $key (list "config" "listen" "holder") }}{{ fail (printf "config.%s: the pods have this flag from the chart, and cannot have another" $key) }}{{ end }}
 {{- if or (hasKey $config $key) (eq $key "standby-endpoints") }}{{ fail (printf "config.%s: the chart sets this flag itself, from a value of its own" $key) }}{{ end }}
 {{- $_ := set $config $key $value }}
+{{- end }}
 {{- end -}}
 {{ toYaml $config }}
 {{- end }}
@@ -180,12 +185,13 @@ never starts.
       {{- end }}
       {{- if not (and $job $fromHostToo) }}
       {{- with include "etcd-sync.encryptionSecret" .root }}
-      {{- /* A node without the file gives no Secret; the program then says so. */}}
+      {{- /* Before the first hook there is none. */}}
       {{- include "etcd-sync.source" (dict "secret" . "key" "encryption-provider.conf" "path" "encryption/encryption-provider.conf" "optional" (or $job (ne $fromHostToo ""))) | nindent 6 }}
       {{- end }}
       {{- end }}
-      {{- with $values.active_cluster_token_secret_ref }}
-      {{- include "etcd-sync.source" (dict "secret" . "key" "token" "path" "active-cluster/token" "optional" $job) | nindent 6 }}
+      {{- with and (ne $who "monitor") $values.active_cluster_token_secret_ref }}
+      {{- /* Only versions are asked for with it: a pod must not wait for it. */}}
+      {{- include "etcd-sync.source" (dict "secret" . "key" "token" "path" "active-cluster/token" "optional" true) | nindent 6 }}
       {{- include "etcd-sync.source" (dict "secret" . "key" "ca.crt" "path" "active-cluster/ca.crt" "optional" true) | nindent 6 }}
       {{- end }}
       {{- if has $who (list "sync" "monitor") }}
@@ -246,9 +252,10 @@ affinity:
             matchLabels: {app: {{ .app }}}
 {{- end }}
 
-{{/* Whether pods need a control-plane node: for the member of their own node, or for a socket on it. "true" or nothing. */}}
+{{/* Whether pods need a control-plane node: for the etcd members, which are there and seldom reached from elsewhere, or for a
+socket on it. "true" or nothing. */}}
 {{- define "etcd-sync.needsNode" -}}
-{{- if or (not (include "etcd-sync.standbyEndpoints" .)) .Values.encryption.kmsFolder }}true{{ end }}
+{{- if or (include "etcd-sync.fromHost" .) (not (include "etcd-sync.standbyEndpoints" .)) .Values.encryption.kmsFolder }}true{{ end }}
 {{- end }}
 
 {{- define "etcd-sync.podSecurity" -}}
@@ -271,64 +278,4 @@ capabilities: {drop: [ALL]}
 {{- define "etcd-sync.wanted" -}}
 {{- $known := .root.Capabilities.APIVersions.Has (printf "monitoring.coreos.com/v1/%s" .kind) -}}
 {{- if or (eq (toString .value) "true") (and (eq (toString .value) "auto") $known) }}true{{ end }}
-{{- end }}
-
-{{/* The account of who runs the commands within the cluster, and its rights.
-Usage: include "etcd-sync.operator" (dict "root" . "app" NAME "restarts" BOOL) */}}
-{{- define "etcd-sync.operator" -}}
-{{- $labels := include "etcd-sync.labels" . }}
-{{- /* Bindings of the whole cluster need a name of their own for each namespace. */}}
-{{- $name := printf "%s-%s" .app .root.Release.Namespace }}
-{{- $pod := get (.root.Values.drill.flags | default dict) "lookup-pod" | default (get (.root.Values.config | default dict) "lookup-pod") }}
-{{- $place := $pod | default .root.Release.Namespace | splitList "/" | first -}}
-apiVersion: v1
-kind: ServiceAccount
-metadata:
-  name: {{ .app }}
-  namespace: {{ .root.Release.Namespace }}
-  labels:
-    {{- $labels | nindent 4 }}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata:
-  name: {{ $name }}
-  labels:
-    {{- $labels | nindent 4 }}
-rules:
-  # A drill lists every kind of object, Secrets too. Not `get`: with `*` that is `pods/exec` and `nodes/proxy` as well.
-  - {apiGroups: ["*"], resources: ["*"], verbs: [list]}
-  # What holds old state after a switch is looked for wherever it runs{{ if .restarts }}, restarted and waited for{{ end }}.
-  - {apiGroups: [""], resources: [pods], verbs: [get{{ if .restarts }}, delete{{ end }}]}
-  - {apiGroups: [apps], resources: [deployments, statefulsets, daemonsets, replicasets], verbs: [get]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata:
-  name: {{ $name }}
-  labels:
-    {{- $labels | nindent 4 }}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: {{ $name }}}
-subjects: [{kind: ServiceAccount, name: {{ .app }}, namespace: {{ .root.Release.Namespace }}}]
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata:
-  name: {{ .app }}
-  namespace: {{ $place }}
-  labels:
-    {{- $labels | nindent 4 }}
-rules:
-  # To look the platform's name up from inside, where --lookup-pod is.
-  - {apiGroups: [""], resources: [pods/exec], verbs: [get, create]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata:
-  name: {{ .app }}
-  namespace: {{ $place }}
-  labels:
-    {{- $labels | nindent 4 }}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: {{ .app }}}
-subjects: [{kind: ServiceAccount, name: {{ .app }}, namespace: {{ .root.Release.Namespace }}}]
 {{- end }}

@@ -46,6 +46,7 @@ spec:
         {{- $ports := list }}
         {{- range $etcd }}{{ $ports = append $ports (regexFind "[0-9]+$" . | int) }}{{ end }}
         {{- range $values.networkPolicy.apiServerPorts }}{{ $ports = append $ports (int .) }}{{ end }}
+        {{- if $values.active_cluster_vip }}{{ $ports = append $ports 6443 }}{{ end }}
         {{- range uniq $ports }}
         - {protocol: TCP, port: {{ . }}}
         {{- end }}

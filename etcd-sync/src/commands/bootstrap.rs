@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 use etcd_sync_cluster::secrets::{Written, write};
 use etcd_sync_core::preflight::{judge, refusal, text};
-use etcd_sync_program::certificates;
+use etcd_sync_core::state::{Phase, ROLE_STANDBY};
 use etcd_sync_program::config::{BootstrapConfig, Config};
+use etcd_sync_program::{certificates, now_ms};
 use etcd_sync_store::record::Record;
 use k8s_openapi::ByteString;
 
@@ -25,6 +27,13 @@ resources:
   providers:
   - identity: {}
 ";
+
+/// Behind what would hold a first copy.
+const SETTLED: &str =
+    "This holds nothing here: the link goes on from its checkpoint, or this cluster is no standby any more.\n";
+
+/// How old a sign of the primary may be; a leader writes one down every few seconds.
+const HEARD: Duration = Duration::from_secs(30);
 
 /// Files for a Secret: its keys, and where each file is.
 type Files<'a> = Vec<(&'static str, Option<&'a Path>, &'static str)>;
@@ -92,13 +101,43 @@ pub async fn run(mut config: Config, options: BootstrapConfig) -> Result<Outcome
     let (pair, encryption) = (config.pair()?, config.encryption()?);
     let record = Record::read(&pair.standby, &pair.keys).await.context("the standby's etcd cannot be read")?;
     let looked_at = preflight::Pair::new(&config, &pair, &encryption, record.checkpoint.is_none());
-    let facts = preflight::facts(looked_at, false).await.context("the preflight is incomplete")?;
-    let findings = judge(&facts);
+    let settled = is_settled(&record)?;
+    let findings = match preflight::facts(looked_at, options.accept_unproved_encryption).await {
+        Ok(facts) => judge(&facts),
+        Err(error) if !settled => return Err(Error::new(error).context("the preflight is incomplete")),
+        Err(error) if is_heard(&record) => {
+            return Ok(refused(&format!(
+                "the synchronizer that runs hears the primary, and this does not: with these values it would not be heard any more; \
+                 if the primary is gone since, try again in a minute: {error}"
+            )));
+        }
+        Err(error) => {
+            print(&format!("warn: the preflight is incomplete: {error}\n{SETTLED}"));
+            return Ok(Outcome::Success);
+        }
+    };
     print(&text(&findings));
     Ok(match refusal(&findings) {
+        Some(_) if settled => {
+            print(SETTLED);
+            Outcome::Success
+        }
         Some(why) => refused(&why),
         None => Outcome::Success,
     })
+}
+
+/// Whether nothing is about to be copied: who goes on from a checkpoint was looked at before the copy, and a cluster with another
+/// role than a standby's gets none. On the worst day it must still be possible to change the installation.
+fn is_settled(record: &Record) -> Result<bool> {
+    let standby = record.role.as_ref().is_none_or(|role| role.value == ROLE_STANDBY);
+    Ok(!standby || record.checkpoint()?.is_some_and(|checkpoint| checkpoint.phase == Phase::Streaming))
+}
+
+/// Whether a synchronizer has had a sign of the primary a moment ago.
+fn is_heard(record: &Record) -> bool {
+    let seen = record.primary_seen.as_ref().filter(|_| !record.candidates.is_empty());
+    seen.is_some_and(|seen| now_ms().abs_diff(seen.at_ms) < u64::try_from(HEARD.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Tries the files before they take the place of others that work: an expired certificate, one with another key or an empty file

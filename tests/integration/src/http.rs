@@ -1,4 +1,4 @@
-//! The smallest HTTP client that reads a health page.
+//! The smallest HTTP client that reads a health page, and posts a document.
 
 use std::time::Duration;
 
@@ -17,22 +17,34 @@ pub struct Response {
 
 /// `GET path` from 127.0.0.1:`port`, with extra header lines such as `("Accept", "application/json")`.
 pub async fn get(port: u16, path: &str, headers: &[(&str, &str)], timeout: Duration) -> Result<Response> {
-    let answer = tokio::time::timeout(timeout, exchange(port, path, headers)).await;
-    answer.with_context(|| format!("no answer to GET {path} within {timeout:?}"))?
+    send(port, &format!("GET {path}"), headers, "", timeout).await
 }
 
-async fn exchange(port: u16, path: &str, headers: &[(&str, &str)]) -> Result<Response> {
+/// `POST path` to 127.0.0.1:`port`, with a JSON document.
+pub async fn post(port: u16, path: &str, body: &str, timeout: Duration) -> Result<Response> {
+    let length = body.len().to_string();
+    let headers = [("Content-Type", "application/json"), ("Content-Length", &length)];
+    send(port, &format!("POST {path}"), &headers, body, timeout).await
+}
+
+async fn send(port: u16, what: &str, headers: &[(&str, &str)], body: &str, timeout: Duration) -> Result<Response> {
+    let answer = tokio::time::timeout(timeout, exchange(port, what, headers, body)).await;
+    answer.with_context(|| format!("no answer to {what} within {timeout:?}"))?
+}
+
+async fn exchange(port: u16, what: &str, headers: &[(&str, &str)], body: &str) -> Result<Response> {
     let mut stream =
         TcpStream::connect(("127.0.0.1", port)).await.with_context(|| format!("connect to port {port}"))?;
-    let mut request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n");
+    let mut request = format!("{what} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n");
     for (name, value) in headers {
         request.push_str(&format!("{name}: {value}\r\n"));
     }
     request.push_str("\r\n");
-    stream.write_all(request.as_bytes()).await.with_context(|| format!("send GET {path}"))?;
+    request.push_str(body);
+    stream.write_all(request.as_bytes()).await.with_context(|| format!("send {what}"))?;
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.with_context(|| format!("read the answer to GET {path}"))?;
-    parse(&answer).with_context(|| format!("understand the answer to GET {path}"))
+    stream.read_to_end(&mut answer).await.with_context(|| format!("read the answer to {what}"))?;
+    parse(&answer).with_context(|| format!("understand the answer to {what}"))
 }
 
 fn parse(answer: &[u8]) -> Result<Response> {

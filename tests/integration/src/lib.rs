@@ -21,4 +21,5 @@ pub mod process;
 pub mod saved_keys;
 pub mod terminal;
 pub mod tools;
+pub mod toxiproxy;
 pub mod transcript;

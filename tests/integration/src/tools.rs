@@ -1,4 +1,4 @@
-//! Finds the programs: the pinned etcd, Kubernetes, kwok, Prometheus and Helm programs and the `etcd-sync` under test.
+//! Finds the programs: the pinned programs of others, and the `etcd-sync` under test.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -106,6 +106,12 @@ pub fn helm(version: HelmVersion) -> Result<PathBuf> {
 pub fn kubeconform() -> Result<PathBuf> {
     static BUILT: OnceLock<Result<String, String>> = OnceLock::new();
     Ok(find("kubeconform", "0.8", "kubeconform", &BUILT)?.join("kubeconform"))
+}
+
+/// `toxiproxy-server`: in `ETCD_SYNC_TOXIPROXY_2_12` when set, else where `tools/build.sh` says.
+pub fn toxiproxy() -> Result<PathBuf> {
+    static BUILT: OnceLock<Result<String, String>> = OnceLock::new();
+    Ok(find("toxiproxy", "2.12", "toxiproxy-server", &BUILT)?.join("toxiproxy-server"))
 }
 
 /// The folder with the definitions of the kinds of Prometheus and cert-manager: `ETCD_SYNC_CRDS_1` when set, else what

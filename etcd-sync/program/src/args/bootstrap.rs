@@ -25,6 +25,13 @@ pub struct BootstrapArgs {
     )]
     pub skip_preflight: bool,
 
+    /// Only warn when it cannot be proved that the standby's API server decrypts what the primary's has encrypted
+    #[arg(
+        long, value_name = "BOOL", default_value = "false", value_parser = boolean, num_args = 0..=1,
+        require_equals = true, default_missing_value = "true", action = ArgAction::Set
+    )]
+    pub accept_unproved_encryption: bool,
+
     /// Make the Secrets' copies anew, where the files are in order, and nothing else: for a schedule
     #[arg(
         long, value_name = "BOOL", default_value = "false", value_parser = boolean, num_args = 0..=1,

@@ -13,14 +13,24 @@ pub struct BootstrapConfig {
     pub namespace: Option<String>,
     /// Nothing is looked at.
     pub skip_preflight: bool,
+    /// Encryption that cannot be proved to be the same is a warning.
+    pub accept_unproved_encryption: bool,
     /// Only Secrets that are there are made anew, with files that were tried.
     pub renew: bool,
 }
 
 impl BootstrapConfig {
     pub(super) fn new(args: BootstrapArgs, environment: &Environment) -> BootstrapConfig {
-        let BootstrapArgs { standby_secret, encryption_secret, skip_preflight, renew } = args;
+        let BootstrapArgs { standby_secret, encryption_secret, skip_preflight, accept_unproved_encryption, renew } =
+            args;
         let namespace = super::namespace(environment);
-        BootstrapConfig { standby_secret, encryption_secret, namespace, skip_preflight, renew }
+        BootstrapConfig {
+            standby_secret,
+            encryption_secret,
+            namespace,
+            skip_preflight,
+            accept_unproved_encryption,
+            renew,
+        }
     }
 }

@@ -104,6 +104,34 @@ fn sockets_of_kms_plugins_are_reached_where_they_are() -> Result<()> {
 }
 
 #[test]
+fn pods_are_where_the_etcd_is() -> Result<()> {
+    let members = "--set=standby_cluster_etcd_endpoints=https://192.0.2.21:2379";
+    let elsewhere = [members, "--set=standby.certificates=secret"];
+    for (args, bound) in [(&[][..], true), (&[members], true), (&elsewhere, false)] {
+        for name in ["etcd-sync", "etcd-sync-monitor"] {
+            let pod = pod("Deployment", name, args)?;
+            ensure!(pod["affinity"]["nodeAffinity"].is_object() == bound, "{args:?}: {}", pod["affinity"]);
+            ensure!(pod["priorityClassName"] == "system-cluster-critical", "{pod}");
+        }
+    }
+    Ok(())
+}
+
+/// Versions only are asked for with it: the pods start without, and the monitor asks no API server.
+#[test]
+fn no_pod_waits_for_the_token() -> Result<()> {
+    let token = "--set=active_cluster_token_secret_ref=primary-token";
+    let sync = pod("Deployment", "etcd-sync", &[token])?;
+    ensure!(source(&sync, "active-cluster/token")? == "primary-token");
+    let sources = sync["volumes"][0]["projected"]["sources"].as_array().context("no volume")?.iter();
+    let of_token = sources.filter(|source| source["secret"]["name"] == "primary-token");
+    ensure!(of_token.map(|source| &source["secret"]["optional"]).all(|optional| *optional == json!(true)), "{sync}");
+    let monitor = pod("Deployment", "etcd-sync-monitor", &[token])?;
+    ensure!(source(&monitor, "active-cluster/token").is_err(), "{monitor}");
+    Ok(())
+}
+
+#[test]
 fn every_pod_is_under_a_network_policy() -> Result<()> {
     let objects = Helm::new()?.render(NAMESPACE, &[VIP, "--set=drill.enabled=true"])?;
     let templates = objects.iter().map(template).filter(|template| template.is_object());
@@ -155,7 +183,7 @@ fn a_drill_looks_up_where_it_may() -> Result<()> {
         let args: Vec<&str> = [VIP, "--set=drill.enabled=true"].into_iter().chain(flags).collect();
         let objects = Helm::new()?.render(NAMESPACE, &args)?;
         for kind in ["Role", "RoleBinding"] {
-            let told = object(&objects, kind, "etcd-sync-drill")?;
+            let told = object(&objects, kind, "etcd-sync-drill-cpaas-system")?;
             ensure!(told["metadata"]["namespace"] == place, "{told}");
         }
     }

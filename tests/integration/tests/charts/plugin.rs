@@ -189,6 +189,7 @@ fn what_is_filled_in_reaches_the_chart() -> Result<()> {
     let mut filled = manifest(FILES[2])?["spec"].clone();
     filled["config"]["monitor_check_interval"] = json!(5);
     filled["config"]["detail"] = json!(true);
+    filled["config"]["active_cluster_token_secret_ref"] = json!("primary-global-token");
     let map = configured(&rendered(&filled)?)?;
     for told in [
         "https://192.0.2.11:2379",

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use etcd_sync_core::state::Phase;
+use etcd_sync_integration::compare::await_until;
 use etcd_sync_integration::daemon::Daemon;
 use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::kube::Api;
 use etcd_sync_integration::kube::objects::{APPS, config_map};
 use etcd_sync_integration::kube::pod::Container;
 use etcd_sync_integration::link::await_ready;
+use etcd_sync_integration::ports;
 use serde_json::{Value, json};
 
 use crate::helm::{Helm, succeeded};
@@ -68,6 +70,9 @@ async fn comes_changes_and_goes(sites: &Sites, helm: &Helm) -> Result<()> {
     ensure!(after.phase == Phase::Streaming && after.base == before.base, "{before:?} {after:?}");
     ensure!(after.writes > before.writes && after.epoch > before.epoch, "{before:?} {after:?}");
 
+    values_that_lead_nowhere_are_refused(sites, helm).await.context("values that lead nowhere")?;
+    a_primary_that_is_gone_forbids_nothing(sites, helm, &values).await.context("without a primary")?;
+
     succeeded(helm.at(&pair.standby, &["uninstall", "etcd-sync"])?.output()?)?;
     for pod in &pods {
         pod.terminate(GRACE).await?;
@@ -119,6 +124,31 @@ async fn upgrade(
     Ok((pods, next))
 }
 
+/// While the pods that run hear the primary, an upgrade that would not is a mistake.
+async fn values_that_lead_nowhere_are_refused(sites: &Sites, helm: &Helm) -> Result<()> {
+    let nobody = ports::free(1)?;
+    let elsewhere = format!("{}active_cluster_etcd_endpoints: https://127.0.0.1:{}\n", sites.least(), nobody[0]);
+    let values = helm.values("nowhere.yaml", &elsewhere)?;
+    let (output, job) = attempt(sites, helm, &["upgrade"], &file(CHART), &values).await?;
+    ensure!(!output.status.success(), "helm took it");
+    let told = told(&job);
+    ensure!(job.status.code() == Some(1) && told.contains("hears the primary, and this does not"), "{told}");
+    ports::release(nobody);
+    Ok(())
+}
+
+/// On the worst day a limit, an image or a toleration must still be possible to change.
+async fn a_primary_that_is_gone_forbids_nothing(sites: &Sites, helm: &Helm, values: &Path) -> Result<()> {
+    sites.pair.link.primary.kill_all()?;
+    await_until("the last sign of the primary is old, and the upgrade goes through", PATIENCE, || async {
+        let (output, job) = attempt(sites, helm, &["upgrade"], &file(CHART), values).await?;
+        let told = told(&job);
+        let warned = told.contains("the preflight is incomplete") && told.contains("This holds nothing here");
+        Ok((!output.status.success() || !warned).then_some(told))
+    })
+    .await
+}
+
 /// The chart as an earlier version.
 fn earlier(helm: &Helm) -> Result<PathBuf> {
     let (chart, folder) = (file(CHART), helm.home().to_string_lossy().into_owned());
@@ -129,13 +159,22 @@ fn earlier(helm: &Helm) -> Result<PathBuf> {
 
 /// `helm install` or `upgrade`, where the node runs the bootstrap Job's pod.
 async fn run(sites: &Sites, helm: &Helm, verb: &[&str], chart: &Path, values: &Path) -> Result<()> {
+    let (output, job) = attempt(sites, helm, verb, chart, values).await?;
+    succeeded(output).with_context(|| format!("the bootstrap Job says: {}", told(&job))).map(drop)
+}
+
+/// What helm says, and what the bootstrap Job's pod.
+async fn attempt(sites: &Sites, helm: &Helm, verb: &[&str], chart: &Path, values: &Path) -> Result<(Output, Output)> {
     let (plane, chart, values) = (&sites.pair.standby, chart.to_string_lossy(), values.to_string_lossy());
     let args = [verb, &["etcd-sync", &chart, "--values", &values, "--timeout=5m"]].concat();
     let mut command = tokio::process::Command::from(helm.at(plane, &args)?);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn()?;
     let (ran, output) = tokio::join!(bootstrap(sites), child.wait_with_output());
-    let told = String::from_utf8_lossy(&ran?.stderr).into_owned();
-    succeeded(output?).with_context(|| format!("the bootstrap Job says: {told}")).map(drop)
+    Ok((output?, ran?))
+}
+
+fn told(job: &Output) -> String {
+    [&job.stdout, &job.stderr].map(|bytes| String::from_utf8_lossy(bytes)).concat()
 }
 
 /// Plays kubelet for the bootstrap Job's pod.

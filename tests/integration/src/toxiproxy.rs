@@ -1,0 +1,79 @@
+//! A toxiproxy: makes the way to a server as long and as narrow as one between two sites.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+
+use crate::compare::await_until;
+use crate::exact::PATIENCE;
+use crate::process::Process;
+use crate::{http, ports, tools};
+
+/// Longest wait for an answer of its own API.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A running toxiproxy with one way. Dropping it kills it.
+#[derive(Debug)]
+pub struct Toxiproxy {
+    _process: Process,
+    api: u16,
+    port: u16,
+}
+
+/// What a way is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// From the one end to the other and back.
+    pub round_trip: Duration,
+    /// What it carries to the client in a second.
+    pub bytes_per_second: u64,
+}
+
+impl Toxiproxy {
+    /// Opens a way to a server of 127.0.0.1.
+    pub async fn start(to: u16, way: Way) -> Result<Toxiproxy> {
+        let [api, port] = ports::free(2)?[..] else { anyhow::bail!("two ports were asked for") };
+        let mut command = Command::new(tools::toxiproxy()?);
+        command.env_clear().args(["-host=127.0.0.1", &format!("-port={api}")]).env("LOG_LEVEL", "error");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let proxy = Toxiproxy { _process: Process::spawn("toxiproxy", command)?, api, port };
+        await_until("toxiproxy answers", PATIENCE, || async {
+            Ok(http::get(api, "/version", &[], TIMEOUT).await.err().map(|error| format!("{error:#}")))
+        })
+        .await?;
+        let listen = format!("127.0.0.1:{port}");
+        proxy
+            .post("/proxies", &json!({"name": "way", "listen": listen, "upstream": format!("127.0.0.1:{to}")}))
+            .await?;
+        let half = u64::try_from((way.round_trip / 2).as_millis())?;
+        for stream in ["upstream", "downstream"] {
+            proxy.toxic("latency", stream, json!({"latency": half, "jitter": 0})).await?;
+        }
+        proxy.toxic("bandwidth", "downstream", json!({"rate": way.bytes_per_second / 1_000})).await?;
+        Ok(proxy)
+    }
+
+    /// Where the way begins.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    async fn toxic(&self, kind: &str, stream: &str, attributes: Value) -> Result<()> {
+        let toxic = json!({"type": kind, "stream": stream, "attributes": attributes});
+        self.post("/proxies/way/toxics", &toxic).await
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> Result<()> {
+        let answer = http::post(self.api, path, &body.to_string(), TIMEOUT).await?;
+        ensure!(answer.status < 300, "toxiproxy answers {path} with {}: {}", answer.status, answer.body);
+        Ok(())
+    }
+}
+
+impl Drop for Toxiproxy {
+    fn drop(&mut self) {
+        ports::release([self.api, self.port]);
+    }
+}
