@@ -36,13 +36,15 @@ pub async fn measure(args: &Args) -> Result<()> {
         args.value_bytes,
         args.rounds
     );
+    let contenders = CONTENDERS.into_iter().filter(|one| args.only.is_empty() || args.only.contains(one));
+    let contenders: Vec<Contender> = contenders.collect();
     let primary = Cluster::start(real()).await?;
     let all = transactions(items);
     ingest(&primary, &all, 4).await?;
     let mut runs = Vec::new();
     for round in 1..=args.rounds {
         for round_trip in ROUND_TRIPS_MS {
-            for contender in CONTENDERS {
+            for &contender in &contenders {
                 let (_toxiproxy, endpoint) = way(&primary, round_trip).await?;
                 let run = first_sync::run(contender, args, &endpoint, &all).await?;
                 let speed = keys / run.elapsed.as_secs_f64();
@@ -60,7 +62,7 @@ pub async fn measure(args: &Args) -> Result<()> {
         ["First sync, and the round trip", "keys/s", "of make-mirror", "of what the way carries"].map(String::from),
     ];
     for round_trip in ROUND_TRIPS_MS {
-        for contender in CONTENDERS {
+        for &contender in &contenders {
             let figure = speed(round_trip, contender);
             rows.push([
                 format!("{} at {round_trip} ms", contender.name()),

@@ -43,7 +43,7 @@ pub struct Args {
     /// Keys on the primary for the part with a way between two sites; 0 leaves it out
     #[arg(long, env = "BENCH_DISTANCE_KEYS", default_value_t = 30_000)]
     distance_keys: usize,
-    /// What takes part in the first table, comma separated; default: everything
+    /// What takes part in the first syncs, comma separated; default: everything
     #[arg(long, env = "BENCH_ONLY", value_delimiter = ',')]
     only: Vec<Contender>,
     /// More flags for `etcd-sync run`, separated by spaces

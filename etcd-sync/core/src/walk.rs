@@ -1,5 +1,8 @@
 //! Walks the same key ranges of two clusters in lockstep, a page at a time: the leading side sets the pace, the other is
 //! read over exactly the range each leading page covers. Memory holds a few pages, whatever the number of keys.
+//!
+//! Where the next page begins is known only when one has come, so over a long way one page at a time leaves the way idle for
+//! a round trip each. A walk may therefore have several lanes: each reads a part of a range, page by page.
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;
@@ -48,6 +51,18 @@ pub struct WalkOptions {
     pub follow_revision: Revision,
     /// Ask for the next leading page while this one is worked on.
     pub prefetch: bool,
+    /// Leading pages under way at once, at most. With more than one, chunks do not come in the order of the keys.
+    pub lanes: usize,
+    /// So many ranges are walked one after the other first, each in one lane, before anything else is begun.
+    pub alone: usize,
+}
+
+/// Whose read it is; its answer comes back with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// The cluster to ask.
+    pub side: Side,
+    lane: u64,
 }
 
 /// What both sides hold between `range.start` and `range.end`.
@@ -73,13 +88,12 @@ const BOUND_FROM: u64 = 20_000;
 #[derive(Debug)]
 pub struct Walk {
     options: WalkOptions,
-    /// Ranges (or rests of ranges) the leading side still has to be asked for.
+    /// Ranges that no lane has begun.
     todo: Vec<KeyRange>,
-    lead_asked: bool,
-    /// The end of the range that was asked for last.
-    asked_end: Bytes,
-    /// Where the next leading read may end, when many keys are left.
-    bound: Option<Bytes>,
+    /// How many of those that come next are walked alone.
+    alone: usize,
+    lanes: Vec<Lane>,
+    lanes_opened: u64,
     bound_from: u64,
     lead_pages: VecDeque<LeadPage>,
     follow_asked: bool,
@@ -89,6 +103,21 @@ pub struct Walk {
     /// Keys the leading side has in all, as far as known.
     expected: u64,
     walked: u64,
+}
+
+/// A part of a range that is read page by page.
+#[derive(Debug)]
+struct Lane {
+    id: u64,
+    /// What is left of it; a page under way is a part of that.
+    rest: KeyRange,
+    /// The end of the range that is asked for at the moment.
+    asked_end: Option<Bytes>,
+    /// Where the next read may end, when many keys are left.
+    bound: Option<Bytes>,
+    /// Where another lane may take over, some pages ahead.
+    cut: Option<Bytes>,
+    alone: bool,
 }
 
 #[derive(Debug)]
@@ -104,9 +133,9 @@ impl Walk {
         Walk {
             options,
             todo: ranges.iter().rev().cloned().collect(),
-            lead_asked: false,
-            asked_end: Bytes::new(),
-            bound: None,
+            alone: options.alone,
+            lanes: Vec::new(),
+            lanes_opened: 0,
             bound_from: BOUND_FROM,
             lead_pages: VecDeque::new(),
             follow_asked: false,
@@ -118,42 +147,36 @@ impl Walk {
         }
     }
 
-    /// The next read to make, if any; at most one is under way for each side.
-    pub fn next_read(&mut self) -> Option<(Side, ReadRange)> {
+    /// The next read to make, if any; at most one is under way for the other side, and one for each lane.
+    pub fn next_read(&mut self) -> Option<(Ask, ReadRange)> {
         if !self.follow_asked
             && let Some(page) = self.lead_pages.front()
         {
             self.follow_asked = true;
-            return Some((
-                self.follow(),
-                self.read(page.range.clone(), self.options.follow_revision, &self.follow_size),
-            ));
+            let read = self.read(page.range.clone(), self.options.follow_revision, &self.follow_size);
+            return Some((Ask { side: self.follow(), lane: 0 }, read));
         }
-        let ahead = self.lead_pages.len() < if self.options.prefetch { 2 } else { 1 };
-        if !self.paused
-            && !self.lead_asked
-            && ahead
-            && let Some(range) = self.todo.last()
-        {
-            let mut range = range.clone();
-            if let Some(bound) = &self.bound
-                && range.contains(bound)
-                && *bound > range.start
-            {
-                range.end = bound.clone();
-            }
-            self.lead_asked = true;
-            self.asked_end = range.end.clone();
-            let read = self.read(range, self.options.lead_revision, &self.lead_size);
-            return Some((self.options.lead, read));
+        let under_way = self.lanes.iter().filter(|lane| lane.asked_end.is_some()).count();
+        let held_max = if self.options.prefetch { 2 } else { 1 };
+        // As many pages as wait for the other side already count.
+        if self.paused || self.lead_pages.len() >= held_max || self.lead_pages.len() + under_way > self.options.lanes {
+            return None;
         }
-        None
+        self.open_lanes();
+        let lane = self.lanes.iter_mut().find(|lane| lane.asked_end.is_none())?;
+        let mut range = lane.rest.clone();
+        if let Some(bound) = lane.bound.as_ref().filter(|bound| is_inside(&range, bound)) {
+            range.end = bound.clone();
+        }
+        lane.asked_end = Some(range.end.clone());
+        let ask = Ask { side: self.options.lead, lane: lane.id };
+        Some((ask, self.read(range, self.options.lead_revision, &self.lead_size)))
     }
 
     /// Takes the answer to a read. Gives the chunk that is now known on both sides.
-    pub fn page(&mut self, side: Side, page: Page) -> Option<Chunk> {
-        if side == self.options.lead {
-            self.lead_page(page);
+    pub fn page(&mut self, ask: Ask, page: Page) -> Option<Chunk> {
+        if ask.side == self.options.lead {
+            self.lead_page(ask.lane, page);
             return None;
         }
         self.follow_asked = false;
@@ -178,9 +201,9 @@ impl Walk {
     }
 
     /// An answer was larger than may be received: the same is asked again with fewer keys.
-    pub fn too_large(&mut self, side: Side) {
-        if side == self.options.lead {
-            self.lead_asked = false;
+    pub fn too_large(&mut self, ask: Ask) {
+        if ask.side == self.options.lead {
+            self.lanes.iter_mut().filter(|lane| lane.id == ask.lane).for_each(|lane| lane.asked_end = None);
             self.lead_size.shrink();
         } else {
             self.follow_asked = false;
@@ -205,17 +228,19 @@ impl Walk {
 
     /// Nothing is under way and no page is held: everything asked for has been given out as chunks.
     pub fn at_rest(&self) -> bool {
-        !self.lead_asked && !self.follow_asked && self.lead_pages.is_empty()
+        let none_asked = !self.follow_asked && self.lanes.iter().all(|lane| lane.asked_end.is_none());
+        none_asked && self.lead_pages.is_empty()
     }
 
     /// Everything has been walked.
     pub fn finished(&self) -> bool {
-        self.todo.is_empty() && self.at_rest()
+        self.todo.is_empty() && self.lanes.is_empty() && self.at_rest()
     }
 
     /// Whether the leading side has not been asked about `key` yet.
     pub fn is_ahead(&self, key: &[u8]) -> bool {
-        self.todo.iter().any(|range| range.contains(key))
+        let begun = self.lanes.iter().map(|lane| &lane.rest);
+        begun.chain(&self.todo).any(|range| range.contains(key))
     }
 
     /// Whether no chunk with `key`'s place has been given out yet.
@@ -231,8 +256,11 @@ impl Walk {
     /// Goes on at other revisions from here (the old ones were compacted); pages held are asked for again.
     pub fn rebase(&mut self, lead_revision: Revision, follow_revision: Revision) {
         (self.options.lead_revision, self.options.follow_revision) = (lead_revision, follow_revision);
-        (self.lead_asked, self.follow_asked) = (false, false);
+        self.follow_asked = false;
+        self.todo.extend(self.lanes.drain(..).rev().map(|lane| lane.rest));
         self.todo.extend(self.lead_pages.drain(..).rev().map(|page| page.range));
+        // Which of these are which is not known any more.
+        self.alone = if self.options.alone > 0 { self.todo.len() } else { 0 };
     }
 
     fn follow(&self) -> Side {
@@ -246,34 +274,78 @@ impl Walk {
         ReadRange { range, limit: size.limit, keys_only: self.options.keys_only, revision }
     }
 
-    fn lead_page(&mut self, page: Page) {
-        self.lead_asked = false;
+    /// Begins ranges, or parts of those that are long, until there are as many lanes as there may be.
+    fn open_lanes(&mut self) {
+        while self.lanes.is_empty()
+            || self.lanes.len() < self.options.lanes && self.lanes.iter().all(|lane| !lane.alone)
+        {
+            let alone = self.alone > 0;
+            if (self.lanes.is_empty() || !alone)
+                && let Some(range) = self.todo.pop()
+            {
+                self.alone = self.alone.saturating_sub(1);
+                self.open_lane(range, alone);
+            } else if let Some(rest) = self.lanes.iter_mut().find_map(Lane::split) {
+                self.open_lane(rest, false);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn open_lane(&mut self, rest: KeyRange, alone: bool) {
+        self.lanes_opened += 1;
+        self.lanes.push(Lane { id: self.lanes_opened, rest, asked_end: None, bound: None, cut: None, alone });
+    }
+
+    fn lead_page(&mut self, lane: u64, page: Page) {
+        let Some(index) = self.lanes.iter().position(|one| one.id == lane) else { return };
+        let Some(asked_end) = self.lanes[index].asked_end.take() else { return };
         self.lead_size.learn(&page);
-        let Some(rest) = self.todo.last_mut() else { return };
         let held: u64 = self.lead_pages.iter().map(|page| page.kvs.len() as u64).sum();
         let known = self.walked + held;
         let counted = known + page.count as u64;
+        let only = self.lanes.len() == 1;
+        let lane = &mut self.lanes[index];
         // A part of the range tells of a part of the keys.
-        self.expected = if self.asked_end == rest.end { counted } else { self.expected.max(counted) };
+        let whole = only && asked_end == lane.rest.end;
+        self.expected = if whole { counted } else { self.expected.max(counted) };
         let left = self.expected.saturating_sub(known + page.kvs.len() as u64);
-        self.bound = if page.more && left > self.bound_from { next_bound(&page) } else { None };
+        lane.bound = if page.more && left > self.bound_from { next_bound(&page) } else { None };
+        lane.cut = if page.more { next_bound(&page).or_else(|| next_branch(&page)) } else { None };
         let range = match page.kvs.last() {
             Some(last) if page.more => {
                 let end = successor(&last.key);
-                let range = KeyRange { start: rest.start.clone(), end: end.clone() };
-                rest.start = end;
+                let range = KeyRange { start: lane.rest.start.clone(), end: end.clone() };
+                lane.rest.start = end;
                 range
             }
-            _ if self.asked_end != rest.end => {
-                let range = KeyRange { start: rest.start.clone(), end: self.asked_end.clone() };
-                rest.start = self.asked_end.clone();
+            _ if asked_end != lane.rest.end => {
+                let range = KeyRange { start: lane.rest.start.clone(), end: asked_end.clone() };
+                lane.rest.start = asked_end;
                 range
             }
-            _ => self.todo.pop().expect("looked at just now"),
+            _ => self.lanes.remove(index).rest,
         };
         let revision = read_at(self.options.lead_revision, &page);
         self.lead_pages.push_back(LeadPage { range, kvs: page.kvs.into_iter(), revision });
     }
+}
+
+impl Lane {
+    /// Gives away what lies behind [`Lane::cut`].
+    fn split(&mut self) -> Option<KeyRange> {
+        if self.asked_end.is_some() {
+            return None;
+        }
+        let at = self.cut.take().filter(|at| is_inside(&self.rest, at))?;
+        Some(KeyRange { start: at.clone(), end: std::mem::replace(&mut self.rest.end, at) })
+    }
+}
+
+/// Whether a range can be cut there.
+fn is_inside(range: &KeyRange, at: &Bytes) -> bool {
+    range.contains(at) && *at > range.start
 }
 
 /// An end some pages behind this full one: what begins like all its keys, the last of the common bytes left out. Where that
@@ -282,6 +354,16 @@ fn next_bound(page: &Page) -> Option<Bytes> {
     let (first, last) = (&page.kvs.first()?.key, &page.kvs.last()?.key);
     let common = first.iter().zip(&last[..]).take_while(|(a, b)| a == b).count();
     let end = prefix_end(&last[..common.checked_sub(1)?]);
+    (!end.is_empty()).then_some(end)
+}
+
+/// The end of what begins like the last key up to the first slash behind what all keys of a full page have in common: of its
+/// resource, where the page has several.
+fn next_branch(page: &Page) -> Option<Bytes> {
+    let (first, last) = (&page.kvs.first()?.key, &page.kvs.last()?.key);
+    let common = first.iter().zip(&last[..]).take_while(|(a, b)| a == b).count();
+    let slash = last[common..].iter().position(|byte| *byte == b'/')?;
+    let end = prefix_end(&last[..=common + slash]);
     (!end.is_empty()).then_some(end)
 }
 
@@ -385,11 +467,20 @@ mod tests {
             rebase_after in 0usize..40,
             prefetch: bool,
             bound_from in 0u64..100,
+            lanes in 1usize..4,
+            alone in 0usize..4,
         ) {
             let (lead, follow) = (model(&lead), model(&follow));
             let ranges = [KeyRange::prefix(b"/r/000"), KeyRange::prefix(b"/r/001"), KeyRange::prefix(b"/r/002")];
-            let options =
-                WalkOptions { lead: Side::Primary, keys_only: false, lead_revision: 0, follow_revision: 0, prefetch };
+            let options = WalkOptions {
+                lead: Side::Primary,
+                keys_only: false,
+                lead_revision: 0,
+                follow_revision: 0,
+                prefetch,
+                lanes,
+                alone,
+            };
             let mut walk = Walk::new(&ranges, options);
             walk.bound_from = bound_from;
             let (mut seen_lead, mut seen_follow, mut steps) = (Vec::new(), Vec::new(), 0);
@@ -398,18 +489,26 @@ mod tests {
                 while let Some(read) = walk.next_read() {
                     asked.push_back(read);
                 }
-                let Some((side, read)) = asked.pop_front() else { break };
+                let under_way = asked.iter().filter(|(ask, _): &&(Ask, _)| ask.side == Side::Primary).count();
+                prop_assert!(under_way <= lanes, "{under_way} of {lanes}");
+                // Answers come in any order.
+                let Some((ask, read)) = asked.remove(steps * 7 % asked.len().max(1)) else { break };
                 steps += 1;
                 if steps == rebase_after {
                     asked.clear();
                     walk.rebase(0, 0);
                     continue;
                 }
-                let page = match side {
+                let page = match ask.side {
                     Side::Primary => serve(&lead, &read, lead_limit),
                     Side::Standby => serve(&follow, &read, follow_limit),
                 };
-                let Some(chunk) = walk.page(side, page) else { continue };
+                let Some(chunk) = walk.page(ask, page) else { continue };
+                // What is walked alone is over before anything behind it comes.
+                let at = ranges.iter().position(|range| range.contains(&chunk.range.start)).unwrap_or(0);
+                for before in ["/r/000~", "/r/001~"].into_iter().take(at.min(alone)) {
+                    prop_assert!(!walk.is_pending(before.as_bytes()), "{before} is pending at {chunk:?}");
+                }
                 for joined in join(chunk) {
                     match joined {
                         Joined::Lead(a) => seen_lead.push(a.key),
@@ -423,8 +522,46 @@ mod tests {
                 }
             }
             prop_assert!(walk.finished());
+            if lanes == 1 {
+                prop_assert!(seen_lead.is_sorted() && seen_follow.is_sorted());
+            }
+            seen_lead.sort();
+            seen_follow.sort();
             prop_assert_eq!(seen_lead, lead.into_keys().collect::<Vec<_>>());
             prop_assert_eq!(seen_follow, follow.into_keys().collect::<Vec<_>>());
         }
+    }
+
+    /// Over a long way what counts is how many pages are under way.
+    #[test]
+    fn a_long_range_is_read_in_lanes() {
+        let keys = (0..4_000).map(|number| format!("/r/{}/{:02}/{number:05}", ["a", "b"][number % 2], number % 40));
+        let model: Model = keys.map(|key| (Bytes::from(key), Bytes::new())).collect();
+        let options = WalkOptions {
+            lead: Side::Primary,
+            keys_only: true,
+            lead_revision: 0,
+            follow_revision: 0,
+            prefetch: true,
+            lanes: 3,
+            alone: 0,
+        };
+        let mut walk = Walk::new(&[KeyRange::prefix(b"/r/")], options);
+        let (empty, mut rounds, mut pages, mut seen) = (Model::new(), 0, 0, 0);
+        while !walk.finished() {
+            // What is asked on the other side is answered at once, and what is under way on this one all together.
+            let mut under_way = Vec::new();
+            while let Some((ask, read)) = walk.next_read() {
+                if ask.side == Side::Standby {
+                    seen += walk.page(ask, serve(&empty, &read, 50)).map_or(0, |chunk| chunk.lead.len());
+                } else {
+                    under_way.push((ask, read));
+                }
+            }
+            (rounds, pages) = (rounds + 1, pages + under_way.len());
+            under_way.into_iter().for_each(|(ask, read)| drop(walk.page(ask, serve(&model, &read, 50))));
+        }
+        assert_eq!(seen, model.len());
+        assert!(pages < 85 && rounds < 45, "{rounds} rounds for {pages} pages");
     }
 }

@@ -192,22 +192,24 @@ impl Rejoin<'_> {
             lead_revision: 0,
             follow_revision: 0,
             prefetch: false,
+            lanes: 1,
+            alone: 0,
         };
         let mut walk = Walk::new(ranges, options);
-        while let Some((side, request)) = walk.next_read() {
-            let etcd = match side {
+        while let Some((ask, request)) = walk.next_read() {
+            let etcd = match ask.side {
                 Side::Primary => &self.pair.primary,
                 Side::Standby => &self.pair.standby,
             };
             match etcd.read(request).await {
                 Ok(page) => {
-                    if let Some(chunk) = walk.page(side, page) {
+                    if let Some(chunk) = walk.page(ask, page) {
                         self.encryption.prime(&chunk.lead).await;
                         self.encryption.prime(&chunk.follow).await;
                         each(chunk).await?;
                     }
                 }
-                Err(Error::MessageTooLarge { .. }) => walk.too_large(side),
+                Err(Error::MessageTooLarge { .. }) => walk.too_large(ask),
                 Err(error) => return Err(error.into()),
             }
         }

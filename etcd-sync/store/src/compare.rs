@@ -286,6 +286,8 @@ impl Run<'_> {
                 lead_revision: self.moment.primary,
                 follow_revision: self.moment.standby,
                 prefetch: true,
+                lanes: 1,
+                alone: 0,
             },
         );
         let mut suspects = Vec::new();

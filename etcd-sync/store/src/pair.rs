@@ -34,19 +34,19 @@ impl Pair {
     ) -> Result<bool, Error> {
         let mut reads = FuturesUnordered::new();
         loop {
-            while let Some((side, request)) = walk.next_read() {
-                reads.push(async move { (side, self.etcd(side).read(request).await) });
+            while let Some((ask, request)) = walk.next_read() {
+                reads.push(async move { (ask, self.etcd(ask.side).read(request).await) });
             }
-            let Some((side, page)) = reads.next().await else { return Ok(true) };
+            let Some((ask, page)) = reads.next().await else { return Ok(true) };
             match page {
                 Ok(page) => {
-                    let Some(chunk) = walk.page(side, page) else { continue };
+                    let Some(chunk) = walk.page(ask, page) else { continue };
                     // Between two chunks: a page that waits for its other half may see its revision compacted meanwhile.
                     let work = Work::of(&chunk.lead) + Work::of(&chunk.follow);
                     each(chunk, walk.progress());
                     pace.pay(work, urgent).await;
                 }
-                Err(Error::MessageTooLarge { .. }) => walk.too_large(side),
+                Err(Error::MessageTooLarge { .. }) => walk.too_large(ask),
                 Err(Error::Compacted { .. }) => return Ok(false),
                 Err(error) => return Err(error),
             }

@@ -4,7 +4,7 @@
 use super::{Ended, Note, ReadFailure, ReadFor, Session};
 use crate::request::Page;
 use crate::scope::Decision;
-use crate::walk::{Joined, Side, Walk, WalkOptions, join};
+use crate::walk::{Ask, Joined, Side, Walk, WalkOptions, join};
 
 /// A walk over the keys of both sides.
 #[derive(Debug)]
@@ -27,19 +27,26 @@ impl Session {
             return;
         }
         // The standby is read after the primary: what was written in between is there.
-        let options =
-            WalkOptions { lead: Side::Primary, keys_only: true, lead_revision: 0, follow_revision: 0, prefetch: false };
+        let options = WalkOptions {
+            lead: Side::Primary,
+            keys_only: true,
+            lead_revision: 0,
+            follow_revision: 0,
+            prefetch: false,
+            lanes: 1,
+            alone: 0,
+        };
         let walk = Walk::new(self.scope.ranges(), options);
         self.audit = Some(Audit { walk, compared: 0, missed: 0, again: false });
     }
 
     /// A page of the comparison has come.
-    pub(super) fn audited(&mut self, side: Side, result: Result<Page, ReadFailure>) -> Result<(), Ended> {
+    pub(super) fn audited(&mut self, ask: Ask, result: Result<Page, ReadFailure>) -> Result<(), Ended> {
         let Some(Audit { walk, .. }) = &mut self.audit else { return Ok(()) };
         let chunk = match result {
-            Ok(page) => walk.page(side, page),
+            Ok(page) => walk.page(ask, page),
             Err(ReadFailure::TooLarge) => {
-                walk.too_large(side);
+                walk.too_large(ask);
                 None
             }
             // It reads the newest revision, which cannot be compacted.
@@ -89,8 +96,8 @@ impl Session {
             if self.replay.len() >= LOST_WAITING_MAX {
                 return;
             }
-            let Some((side, request)) = audit.walk.next_read() else { return };
-            self.read(side, request, ReadFor::Audit(side));
+            let Some((ask, request)) = audit.walk.next_read() else { return };
+            self.read(ask.side, request, ReadFor::Audit(ask));
         }
     }
 }

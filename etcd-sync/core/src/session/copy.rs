@@ -24,7 +24,10 @@ use crate::families::Families;
 use crate::kv::{Event, KeyRange, KeyValue, Revision};
 use crate::request::Page;
 use crate::scope::{Decision, Scope};
-use crate::walk::{Chunk, Joined, Side, Walk, WalkOptions, join};
+use crate::walk::{Ask, Chunk, Joined, Side, Walk, WalkOptions, join};
+
+/// Pages of the primary under way at once: over a long way one leaves it idle for a round trip each.
+const LANES: usize = 3;
 
 /// Values read but not sent yet, at most.
 const PUTS_QUEUED_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -202,6 +205,8 @@ impl Session {
                     lead_revision: 0,
                     follow_revision: 0,
                     prefetch: true,
+                    lanes: LANES,
+                    alone: copy.stages.len(),
                 };
                 copy.walk = Some(Walk::new(&copy_ranges(&self.scope), options));
             }
@@ -210,7 +215,7 @@ impl Session {
     }
 
     /// A page of any walk has come.
-    pub(super) fn walked(&mut self, side: Side, result: Result<Page, ReadFailure>) -> Result<(), Ended> {
+    pub(super) fn walked(&mut self, ask: Ask, result: Result<Page, ReadFailure>) -> Result<(), Ended> {
         let walk = match &mut self.stage {
             Stage::Copying(copy) => copy.walk.as_mut(),
             Stage::Planning(plan) => Some(plan.walk()),
@@ -219,9 +224,9 @@ impl Session {
         };
         let Some(walk) = walk else { return Ok(()) };
         let chunk = match result {
-            Ok(page) => walk.page(side, page),
+            Ok(page) => walk.page(ask, page),
             Err(ReadFailure::TooLarge) => {
-                walk.too_large(side);
+                walk.too_large(ask);
                 None
             }
             Err(ReadFailure::Compacted) => {
@@ -431,8 +436,8 @@ impl Session {
             if copy.queued_bytes >= PUTS_QUEUED_BYTES_MAX {
                 return;
             }
-            let Some((side, request)) = walk.next_read() else { return };
-            self.read(side, request, ReadFor::Walk(side));
+            let Some((ask, request)) = walk.next_read() else { return };
+            self.read(ask.side, request, ReadFor::Walk(ask));
         }
     }
 }

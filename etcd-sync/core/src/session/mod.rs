@@ -35,7 +35,7 @@ use crate::provenance::{Ledger, Moments, Tracker};
 use crate::request::{Compare, Op, ReadRange, Txn, TxnReply};
 use crate::scope::Scope;
 use crate::state::{Checkpoint, Phase, Witness};
-use crate::walk::Side;
+use crate::walk::{Ask, Side};
 
 /// Changes of the primary held in memory at most: by bytes, and by number.
 const QUEUED_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -135,11 +135,11 @@ struct Changes {
 
 #[derive(Clone, Debug)]
 enum ReadFor {
-    Walk(Side),
+    Walk(Ask),
     Marks(Revision),
     Owner(Side, Bytes),
     Kinds(Vec<KeyRange>),
-    Audit(Side),
+    Audit(Ask),
     Replay(Side, Bytes),
 }
 
@@ -217,11 +217,11 @@ impl Session {
         self.now_ms = self.now_ms.max(now_ms);
         match input {
             Input::Read { id, result } => match self.reads.remove(&id) {
-                Some(ReadFor::Walk(side)) => self.walked(side, result)?,
+                Some(ReadFor::Walk(ask)) => self.walked(ask, result)?,
                 Some(ReadFor::Marks(revision)) => self.asked_history(revision, result),
                 Some(ReadFor::Owner(side, key)) => self.owner_read(side, &key, result)?,
                 Some(ReadFor::Kinds(ranges)) => self.kinds_read(ranges, result),
-                Some(ReadFor::Audit(side)) => self.audited(side, result)?,
+                Some(ReadFor::Audit(ask)) => self.audited(ask, result)?,
                 Some(ReadFor::Replay(side, key)) => self.replay_read(side, key, result)?,
                 None => {}
             },

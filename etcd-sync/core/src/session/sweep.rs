@@ -10,7 +10,7 @@ use crate::batch::Write;
 use crate::kv::{KeyRange, KeyValue, Revision, successor};
 use crate::provenance::{Origin, Question, revision_is_ours};
 use crate::request::{Compare, Op, Page, ReadRange};
-use crate::walk::{Chunk, Joined, Side, Walk, WalkOptions, join};
+use crate::walk::{Ask, Chunk, Joined, Side, Walk, WalkOptions, join};
 
 /// Deletions in one transaction: each has a compare of its own, and the fence has three.
 const DELETES_MAX: usize = 120;
@@ -26,8 +26,15 @@ const ROUNDS_MAX: u32 = 5;
 
 /// The standby is read first, the primary after: a key the primary does not have then was deleted, not just late.
 fn walk(ranges: &[KeyRange]) -> Walk {
-    let options =
-        WalkOptions { lead: Side::Standby, keys_only: true, lead_revision: 0, follow_revision: 0, prefetch: false };
+    let options = WalkOptions {
+        lead: Side::Standby,
+        keys_only: true,
+        lead_revision: 0,
+        follow_revision: 0,
+        prefetch: false,
+        lanes: 1,
+        alone: 0,
+    };
     Walk::new(ranges, options)
 }
 
@@ -133,13 +140,13 @@ impl Session {
             self.start_copy();
             return Ok(());
         }
-        while let Some((side, request)) = self.next_walk_read() {
-            self.read(side, request, ReadFor::Walk(side));
+        while let Some((ask, request)) = self.next_walk_read() {
+            self.read(ask.side, request, ReadFor::Walk(ask));
         }
         Ok(())
     }
 
-    fn next_walk_read(&mut self) -> Option<(Side, ReadRange)> {
+    fn next_walk_read(&mut self) -> Option<(Ask, ReadRange)> {
         match &mut self.stage {
             Stage::Planning(plan) => plan.walk.next_read(),
             Stage::Sweeping(sweep) => sweep.walk.next_read(),
@@ -272,8 +279,8 @@ impl Session {
         let Stage::Sweeping(sweep) = &mut self.stage else { return Ok(()) };
         sweep.batches = 0;
         if !sweep.walk.at_rest() || (!sweep.walk.finished() && sweep.deletes.len() < DELETES_QUEUED_MAX) {
-            while let Some((side, request)) = self.next_walk_read() {
-                self.read(side, request, ReadFor::Walk(side));
+            while let Some((ask, request)) = self.next_walk_read() {
+                self.read(ask.side, request, ReadFor::Walk(ask));
             }
             return Ok(());
         }
