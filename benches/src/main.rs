@@ -1,6 +1,6 @@
 //! `make bench`: the first sync beside `etcdctl make-mirror` and beside what the standby can take at all, on the same
-//! data, interleaved; then how well the steady state follows; then both over a way between two sites; then what the monitor's comparison costs. See
-//! docs/benchmarks.md.
+//! data, interleaved; then how well the steady state follows; then both over a way between two sites; then what the
+//! monitor's comparison costs. See docs/benchmarks.md.
 
 mod check;
 mod data;
