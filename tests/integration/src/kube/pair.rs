@@ -20,7 +20,7 @@ use crate::exact::{Keys, PATIENCE, default_scope};
 use crate::link::Link;
 
 /// Pairs of one process that run at once: each is six servers on a small machine, and mostly waits.
-static TURNS: Semaphore = Semaphore::const_new(2);
+static TURNS: Semaphore = Semaphore::const_new(3);
 
 /// What pair to start.
 #[derive(Clone, Debug, Default)]
