@@ -27,7 +27,7 @@ pub struct Toxiproxy {
 pub struct Way {
     /// From the one end to the other and back.
     pub round_trip: Duration,
-    /// What it carries to the client in a second.
+    /// What it carries to the client in a second, on each connection: a watch has one of its own.
     pub bytes_per_second: u64,
 }
 

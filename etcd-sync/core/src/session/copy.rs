@@ -298,7 +298,11 @@ impl Session {
         let Stage::Copying(copy) = &mut self.stage else { return Ok(()) };
         match member {
             Some(member) => copy.families.hold(member),
-            None => copy.enqueue(vec![Write::Put { key: kv.key, value: kv.value }]),
+            None => {
+                // Copied, or one difference of each page would keep all those pages in memory.
+                let (key, value) = (Bytes::copy_from_slice(&kv.key), Bytes::copy_from_slice(&kv.value));
+                copy.enqueue(vec![Write::Put { key, value }]);
+            }
         }
         Ok(())
     }

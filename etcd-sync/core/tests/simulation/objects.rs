@@ -18,6 +18,19 @@ pub fn owner_key(family: u64) -> Bytes {
     format!("/registry/acme.io/widgets/apps/{family}").into()
 }
 
+/// What nearly all keys lie in, and what owns it: both are on the primary from the beginning, and stay.
+pub const NAMESPACE: &str = "/registry/namespaces/apps";
+pub const TENANT: &str = "/registry/zoo.io/tenants/t";
+
+/// The namespace and its owner, as keys and values.
+pub fn owned_namespace() -> [(Bytes, Bytes); 2] {
+    let tenant = serde_json::json!({ "apiVersion": "zoo.io/v1", "kind": "Tenant", "metadata": { "name": "t", "uid": "tenant" } });
+    let owner = serde_json::json!([{ "apiVersion": "zoo.io/v1", "kind": "Tenant", "name": "t", "uid": "tenant" }]);
+    let metadata = serde_json::json!({ "name": "apps", "uid": "apps", "ownerReferences": owner });
+    let namespace = serde_json::json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": metadata });
+    [(TENANT, tenant), (NAMESPACE, namespace)].map(|(key, value)| (key.into(), value.to_string().into()))
+}
+
 /// Some sort before their owner, some behind it.
 pub fn child_key(family: u64, child: u64) -> Bytes {
     match child % 2 {

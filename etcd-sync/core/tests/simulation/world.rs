@@ -57,6 +57,8 @@ impl Counts {
             "commit while streaming",
             "commit while copying",
             "swept",
+            "several lanes",
+            "namespace first",
             "family",
             "adopted by a pod",
             "deleted by hand",
@@ -136,6 +138,9 @@ impl World {
             calm: false,
             counts: Counts::default(),
         };
+        for (key, value) in objects::owned_namespace() {
+            world.primary.write(vec![Op::Put { key, value, lease: 0 }]);
+        }
         for _ in 0..world.random.below(NAMES) {
             world.primary_writes();
         }
@@ -242,6 +247,12 @@ impl World {
         let daemon = &mut self.daemons[index];
         if daemon.reads.is_empty() {
             return;
+        }
+        let lanes = daemon.reads.iter().filter(|(_, read)| {
+            matches!(read, Read::Asked(Side::Primary, read) if *read.range.end != *KeyRange::single(read.range.start.clone()).end)
+        });
+        if lanes.count() > 1 {
+            self.counts.hit("several lanes");
         }
         let at = self.random.below(daemon.reads.len() as u64) as usize;
         if let Read::Asked(side, request) = &daemon.reads[at].1 {
@@ -361,6 +372,7 @@ impl World {
             match op {
                 Op::Put { key, value, .. } if self.scope.in_scope(key) => {
                     self.must_find_its_owner(key, value);
+                    self.must_find_its_namespace(key);
                     if self.lost.remove(key) {
                         self.counts.hit("put back");
                     }
@@ -463,6 +475,19 @@ impl World {
         for owner in owners {
             assert!(here.contains(&owner) || !there.contains(&owner), "{key:?} was written before its owner {owner}");
         }
+    }
+
+    /// Nothing is on the standby before the namespace it lies in, also where something else owns that.
+    fn must_find_its_namespace(&mut self, key: &Bytes) {
+        let (namespace, tenant) = (Bytes::from(objects::NAMESPACE), Bytes::from(objects::TENANT));
+        if !key.windows(6).any(|part| part == b"/apps/")
+            || self.lost.contains(&namespace)
+            || self.lost.contains(&tenant)
+        {
+            return;
+        }
+        assert!(self.standby.get(&namespace).is_some(), "{key:?} was written before its namespace");
+        self.counts.hit("namespace first");
     }
 
     /// A family of the primary grows, changes, or goes; like a real one, not all at once.

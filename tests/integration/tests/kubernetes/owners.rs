@@ -72,7 +72,7 @@ pub async fn prepare(pair: &KubePair, owners: usize) -> Result<Vec<Value>> {
     create_families(pair.primary.api(), 0..owners).await
 }
 
-/// Large ConfigMaps that make a copy in key order slow to come from the dependents to their owners.
+/// Large ConfigMaps that keep a copy busy between the dependents and their owners.
 pub async fn ballast(pair: &KubePair) -> Result<Vec<Value>> {
     let objects: Vec<Value> = (0..BALLAST)
         .map(|number| {
