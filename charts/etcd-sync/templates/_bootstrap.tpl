@@ -34,7 +34,7 @@ spec:
     {{- end }}
   containers:
     - name: bootstrap
-      image: {{ include "etcd-sync.image" .root }}
+      image: {{ include "etcd-sync.image" .root | quote }}
       imagePullPolicy: {{ $values.image.pullPolicy }}
       command: [/usr/local/bin/etcd-sync]
       args:

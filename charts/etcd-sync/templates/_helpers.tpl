@@ -116,7 +116,7 @@ true{{ end }}
 {{- /* The release's own objects must never travel, whichever namespace it is in, and whatever people leave out besides. */ -}}
 {{- $excluded := list "cert-manager" "cpaas-solution" "cpaas-system" "cpaas-system-global-credentials" "default" "global-credentials" "kube-node-lease" "kube-ovn" "kube-public" "kube-system" "kubevirt" "nativestor-system" "nsx-system" "operators" -}}
 {{- $given := .Values.config | default dict -}}
-{{- with get $given "exclude-namespace" }}{{ $excluded = splitList "," (include "etcd-sync.list" .) }}{{ end -}}
+{{- if hasKey $given "exclude-namespace" }}{{ $excluded = without (splitList "," (include "etcd-sync.list" (get $given "exclude-namespace"))) "" }}{{ end -}}
 {{- if not (has .Release.Namespace $excluded) }}{{ $excluded = append $excluded .Release.Namespace }}{{ $_ := set $config "exclude-namespace" $excluded }}{{ end -}}
 {{- range $key, $value := $given }}
 {{- if not (and (eq $key "exclude-namespace") (hasKey $config $key)) }}

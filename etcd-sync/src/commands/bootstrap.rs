@@ -8,14 +8,16 @@ use std::time::Duration;
 use anyhow::{Context, Error, Result, bail, ensure};
 use etcd_sync_cluster::secrets::{Written, write};
 use etcd_sync_core::preflight::{judge, refusal, text};
-use etcd_sync_core::state::{Phase, ROLE_STANDBY};
-use etcd_sync_program::config::{BootstrapConfig, Config};
+use etcd_sync_core::role::Role;
+use etcd_sync_core::state::{Phase, ROLE_STANDBY, StateKeys, cluster_id_text};
+use etcd_sync_program::config::{BootstrapConfig, Config, Pair};
 use etcd_sync_program::{certificates, now_ms};
 use etcd_sync_store::record::Record;
 use k8s_openapi::ByteString;
 
 use super::{Outcome, print, refused};
 use crate::cluster::Cluster;
+use crate::daemon::facts::links;
 use crate::preflight;
 
 /// The EncryptionConfiguration of a cluster that encrypts nothing: the pods are given some file in any case.
@@ -32,6 +34,9 @@ resources:
 const SETTLED: &str =
     "This holds nothing here: the link goes on from its checkpoint, or this cluster is no standby any more.\n";
 
+/// Behind what a running link refuses.
+const INSIST: &str = "to change the installation all the same, give bootstrap.skipPreflight=true this once";
+
 /// How old a sign of the primary may be; a leader writes one down every few seconds.
 const HEARD: Duration = Duration::from_secs(30);
 
@@ -44,9 +49,7 @@ type Content = BTreeMap<String, ByteString>;
 /// Makes the Secrets, then looks at both clusters. Exit code 1: something would hold the copy, or nothing could be renewed.
 pub async fn run(mut config: Config, options: BootstrapConfig) -> Result<Outcome> {
     config.api_servers = config.api_servers.of_pod();
-    if options.renew {
-        in_order(&config).await?;
-    }
+    in_order(&config, &options).await?;
     let mut foreign = Vec::new();
     if let Some(secret) = &options.standby_secret {
         let files = config.standby.files();
@@ -100,10 +103,18 @@ pub async fn run(mut config: Config, options: BootstrapConfig) -> Result<Outcome
     }
     let (pair, encryption) = (config.pair()?, config.encryption()?);
     let record = Record::read(&pair.standby, &pair.keys).await.context("the standby's etcd cannot be read")?;
+    if let Some(why) = other_link(&pair, &record).await? {
+        return Ok(refused(&why));
+    }
     let looked_at = preflight::Pair::new(&config, &pair, &encryption, record.checkpoint.is_none());
     let settled = is_settled(&record)?;
     let findings = match preflight::facts(looked_at, options.accept_unproved_encryption).await {
-        Ok(facts) => judge(&facts),
+        Ok(facts) => {
+            if let Some(why) = other_primary(&pair, &record).await? {
+                return Ok(refused(&why));
+            }
+            judge(&facts)
+        }
         Err(error) if !settled => return Err(Error::new(error).context("the preflight is incomplete")),
         Err(error) if is_heard(&record) => {
             return Ok(refused(&format!(
@@ -118,6 +129,7 @@ pub async fn run(mut config: Config, options: BootstrapConfig) -> Result<Outcome
     };
     print(&text(&findings));
     Ok(match refusal(&findings) {
+        Some(why) if settled && is_heard(&record) => refused(&format!("{why}; what runs goes on as it is; {INSIST}")),
         Some(_) if settled => {
             print(SETTLED);
             Outcome::Success
@@ -140,15 +152,50 @@ fn is_heard(record: &Record) -> bool {
     seen.is_some_and(|seen| now_ms().abs_diff(seen.at_ms) < u64::try_from(HEARD.as_millis()).unwrap_or(u64::MAX))
 }
 
+/// While a link is heard nobody leads its synchronizer to another primary by mistake.
+async fn other_primary(pair: &Pair, record: &Record) -> Result<Option<String>> {
+    let Some(checkpoint) = record.checkpoint()?.filter(|_| is_heard(record)) else { return Ok(None) };
+    let found = cluster_id_text(pair.primary.identity().await?.cluster_id);
+    let other = found != checkpoint.primary;
+    Ok(other.then(|| {
+        let heard = &checkpoint.primary;
+        format!(
+            "the synchronizer that runs hears the primary {heard}, and these values lead to another cluster, {found}"
+        )
+    }))
+}
+
+/// A link that has never run, beside one that copies from the same primary: its name is missing in the values.
+async fn other_link(pair: &Pair, record: &Record) -> Result<Option<String>> {
+    if record.role.is_some() || record.checkpoint.is_some() {
+        return Ok(None);
+    }
+    for (link, role) in links(&pair.standby).await? {
+        let other = Record::read(&pair.standby, &StateKeys::new(&link)).await?;
+        let Some(checkpoint) = other.checkpoint()?.filter(|_| role == Role::Standby && is_heard(&other)) else {
+            continue;
+        };
+        if cluster_id_text(pair.primary.identity().await?.cluster_id) == checkpoint.primary {
+            return Ok(Some(format!(
+                "a synchronizer copies from this primary already, with the link {link}: is config.link missing or misspelled? \
+                 For a second link with another scope, {INSIST}"
+            )));
+        }
+    }
+    Ok(None)
+}
+
 /// Tries the files before they take the place of others that work: an expired certificate, one with another key or an empty file
 /// would end the synchronization.
-async fn in_order(config: &Config) -> Result<()> {
+async fn in_order(config: &Config, options: &BootstrapConfig) -> Result<()> {
     let kept = "nothing was renewed: the files of this node are not in order";
-    if config.encryption_config.as_deref().is_some_and(Path::exists) {
+    if options.encryption_secret.is_some() && config.encryption_config.as_deref().is_some_and(Path::exists) {
         config.encryption().context(kept)?;
     }
-    let pair = config.pair().context(kept)?;
-    Record::read(&pair.standby, &pair.keys).await.map(drop).context(kept)
+    if options.standby_secret.is_some() && (options.renew || !options.skip_preflight) {
+        Record::read(&config.standby.etcd().context(kept)?, &StateKeys::new(&config.link)).await.context(kept)?;
+    }
+    Ok(())
 }
 
 /// Whether the certificate of a Secret is signed by the same authority as another one, and ends later: each node has its own.

@@ -1,6 +1,6 @@
 //! Reads everything a session must know before it begins, from both clusters.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use etcd_sync_core::fence::Fence;
 use etcd_sync_core::kv::{KeyRange, prefix_end, successor};
@@ -8,7 +8,7 @@ use etcd_sync_core::request::{Page, ReadRange};
 use etcd_sync_core::role::{Promotion, Role};
 use etcd_sync_core::scope::Scope;
 use etcd_sync_core::session::{Carried, Parted, Start};
-use etcd_sync_core::state::{ROLE_STANDBY, STATE_ROOT, StateKeys};
+use etcd_sync_core::state::{STATE_ROOT, StateKeys};
 use etcd_sync_store::record::{Record, ask_witness, local_keys};
 use etcd_sync_store::{Error, Etcd};
 
@@ -28,6 +28,10 @@ pub async fn gather(
         primary_keys += primary.count(range).await?.0 as u64;
     }
     let primary_standby_links = standby_links(primary).await?;
+    let served_links = match standby.get(&keys.role).await? {
+        (None, _) => served_links(standby).await?,
+        _ => vec![],
+    };
     let Parted { over: promoted_over, unrecorded: promoted_unrecorded } = parted(primary, &keys).await?;
     let record = Record::read(standby, &keys).await?;
     let local_keys = local_keys(standby, &keys).await?.into_iter().collect();
@@ -54,6 +58,7 @@ pub async fn gather(
         primary_standby_links,
         promoted_over,
         promoted_unrecorded,
+        served_links,
         carried: Carried::default(),
         force_copy,
         now_ms,
@@ -71,7 +76,19 @@ pub async fn parted(primary: &Etcd, keys: &StateKeys) -> Result<Parted, Error> {
 
 /// The links of which this cluster itself is the standby: nothing may be synchronized from it.
 pub async fn standby_links(etcd: &Etcd) -> Result<Vec<String>, Error> {
-    let mut links = BTreeSet::new();
+    let links = links(etcd).await?.into_iter();
+    Ok(links.filter(|(_, role)| *role == Role::Standby).map(|(link, _)| link).collect())
+}
+
+/// The links on which this cluster serves users, or did: nothing may be written into it.
+async fn served_links(etcd: &Etcd) -> Result<Vec<String>, Error> {
+    let links = links(etcd).await?.into_iter();
+    Ok(links.filter(|(_, role)| !matches!(role, Role::None | Role::Standby)).map(|(link, _)| link).collect())
+}
+
+/// All links that a cluster knows of, with its role.
+pub async fn links(etcd: &Etcd) -> Result<BTreeMap<String, Role>, Error> {
+    let mut links = BTreeMap::new();
     let mut range = KeyRange::prefix(STATE_ROOT);
     while let Page { kvs, .. } =
         etcd.read(ReadRange { range: range.clone(), limit: 1, keys_only: true, revision: 0 }).await?
@@ -81,11 +98,9 @@ pub async fn standby_links(etcd: &Etcd) -> Result<Vec<String>, Error> {
         let name = first.key[STATE_ROOT.len()..].split(|&byte| byte == b'/').next().unwrap_or_default();
         let link = String::from_utf8_lossy(name).into_owned();
         let (role, _) = etcd.get(&StateKeys::new(&link).role).await?;
-        if role.is_some_and(|kv| kv.value == ROLE_STANDBY) {
-            links.insert(link);
-        }
+        links.insert(link, Role::of_key(role.as_ref()));
         let next = prefix_end(&[STATE_ROOT, name, b"/"].concat());
         range = range.from(next.max(successor(&first.key)));
     }
-    Ok(links.into_iter().collect())
+    Ok(links)
 }

@@ -278,3 +278,25 @@ async fn nothing_is_read_from_a_standby() -> Result<()> {
     link.primary.put("/etcd-sync/other/role", ROLE_PRIMARY).await?;
     link.await_equal(PATIENCE).await
 }
+
+/// Another name for the link must not make a cluster that serves users a standby again.
+#[tokio::test]
+async fn a_standby_promoted_on_another_link_is_not_written() -> Result<()> {
+    let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;
+    link.primary.put("/registry/configmaps/team-a/new", "1").await?;
+    for role in ["primary", "fenced:0123456789abcdef"] {
+        let promoted = link.standby.put("/etcd-sync/other/role", role).await?;
+        let daemon = link.daemon(FLAGS)?;
+        await_ready(&daemon, 503, "this cluster is no standby on its link other", PATIENCE).await?;
+        let line = daemon.wait_line("no standby on its link", PATIENCE).await?;
+        assert!(line.contains("--link") && line.contains("reason=\"promoted_elsewhere\""), "{line}");
+        assert!(daemon.terminate(PATIENCE).await?.success(), "{}", daemon.tail());
+        let history = link.standby_history(promoted + 1).await?;
+        let strangers = history.iter().filter(|event| !event.key().starts_with(STATE_ROOT)).count();
+        assert_eq!((strangers, link.checkpoint().await?), (0, None));
+    }
+    // A standby on one link may be one on another, too.
+    link.standby.put("/etcd-sync/other/role", "standby").await?;
+    let _daemon = link.daemon(FLAGS)?;
+    link.await_equal(PATIENCE).await
+}

@@ -107,6 +107,9 @@ pub struct Start {
     pub promoted_over: Option<String>,
     /// The primary was promoted, and nobody wrote down over which cluster.
     pub promoted_unrecorded: bool,
+    /// Other links of the *standby* whose role is not that of a standby: it serves users, or did. Only asked for a link
+    /// without a role.
+    pub served_links: Vec<String>,
     /// From the session before.
     pub carried: Carried,
     /// Copy by difference even if the checkpoint could be resumed: history before it is gone on one side.
@@ -138,6 +141,16 @@ pub enum Refusal {
     Promoted {
         /// What the role key holds, for people.
         found: String,
+    },
+    /// The standby was promoted under another link's name, which this one does not know of.
+    #[error(
+        "this cluster is no standby on its link {links}: it was promoted and serves users now, or it did before it was fenced; \
+         is --link (in the chart config.link) missing or misspelled? If this cluster shall become the standby of this primary, run \
+         `etcd-sync rejoin` with the same flags: it saves first what only this cluster has"
+    )]
+    PromotedElsewhere {
+        /// The links that say so.
+        links: String,
     },
     /// It served users before its standby was promoted: what it took meanwhile would be overwritten.
     #[error(
@@ -257,6 +270,7 @@ impl Refusal {
     pub fn label(&self) -> &'static str {
         match self {
             Refusal::Promoted { .. } => "promoted",
+            Refusal::PromotedElsewhere { .. } => "promoted_elsewhere",
             Refusal::OldPrimary { .. } => "old_primary",
             Refusal::PromotionUnrecorded { .. } => "promotion_unrecorded",
             Refusal::RoleMissing { .. } => "role_missing",
@@ -326,6 +340,9 @@ pub fn open(start: &Start, config: &SessionConfig, scope_fingerprint: &str) -> R
     }
     let parted = Parted { over: start.promoted_over.clone(), unrecorded: start.promoted_unrecorded };
     role_allows(&start.fence.keys, start.role.as_deref(), start.checkpoint.is_some(), &parted, start.standby_cluster)?;
+    if start.role.is_none() && !start.served_links.is_empty() {
+        return Err(Refusal::PromotedElsewhere { links: start.served_links.join(", ") });
+    }
     if !start.primary_standby_links.is_empty() {
         return Err(Refusal::PrimaryIsStandby { links: start.primary_standby_links.join(", ") });
     }

@@ -119,6 +119,7 @@ impl Daemon {
             primary_standby_links: vec![],
             promoted_over: None,
             promoted_unrecorded: false,
+            served_links: vec![],
             carried: self.carried.clone(),
             force_copy: self.force_copy,
             now_ms,

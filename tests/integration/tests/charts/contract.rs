@@ -133,6 +133,8 @@ fn the_release_s_own_namespace_never_travels() -> Result<()> {
             config(&Helm::new()?.render("dr", &[VIP, &format!("--set-json=config.exclude-namespace={given}")])?)?;
         ensure!(told["exclude-namespace"] == json!(["a", "b", "dr"]), "{told}");
     }
+    let none = r#"--set-json=config={"exclude-namespace":[]}"#;
+    ensure!(config(&Helm::new()?.render("dr", &[VIP, none])?)?["exclude-namespace"] == json!(["dr"]));
     let named = "--set=config.exclude-namespace={dr}";
     ensure!(config(&Helm::new()?.render("dr", &[VIP, named])?)?["exclude-namespace"] == json!(["dr"]));
     Ok(())

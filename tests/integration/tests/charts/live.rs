@@ -178,8 +178,8 @@ async fn a_release_comes_and_goes(stage: &Stage, helm: &Helm) -> Result<()> {
     let notes = String::from_utf8(succeeded(output)?.stdout)?;
     for told in [
         "svc=$(kubectl -n cpaas-system get svc etcd-sync-monitor -o jsonpath='{.spec.clusterIP}')",
-        "curl http://$svc/check",
-        "curl -g \"http://[$svc]/check\"",
+        "case $svc in *:*) svc=\"[$svc]\";; esac",
+        "curl -g \"http://$svc/check\"",
         "kubectl -n cpaas-system get lease etcd-sync-mirror -o jsonpath='{.spec.holderIdentity}'",
         "Start Sync update",
     ] {

@@ -91,7 +91,14 @@ fn the_plugin_is_called_what_the_contract_says() -> Result<()> {
             ensure!(chart["version"] == env!("CARGO_PKG_VERSION") && chart["name"] == manifest["spec"]["mainChart"]);
             for risk in ["deleteRiskDescription", "deleteRiskDescriptionEn"] {
                 let risk = manifest["spec"][risk].as_str().context("no risk")?;
-                for word in ["svc etcd-sync-monitor", "curl http://$svc/check", "LOCAL ETCD missed keys", "Machine"] {
+                for word in [
+                    "svc etcd-sync-monitor",
+                    "curl http://$svc/check",
+                    "svc=\"[$svc]\"",
+                    "curl -gf \"http://$svc/check?last=1\"",
+                    "LOCAL ETCD missed keys",
+                    "Machine",
+                ] {
                     ensure!(risk.contains(word), "{name}: the risk does not name {word}: {risk}");
                 }
             }

@@ -1,5 +1,6 @@
 //! An upgrade from an earlier chart goes on from the checkpoint while the primary is written to; uninstalling leaves the link as it is.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +20,7 @@ use serde_json::{Value, json};
 
 use crate::helm::{Helm, succeeded};
 use crate::release::{Release, await_holder, json_of, role};
-use crate::sites::Sites;
+use crate::sites::{Sites, secret};
 use crate::stage::{bootstrap_pod, end};
 use crate::{CHART, NAMESPACE, file};
 
@@ -70,7 +71,7 @@ async fn comes_changes_and_goes(sites: &Sites, helm: &Helm) -> Result<()> {
     ensure!(after.phase == Phase::Streaming && after.base == before.base, "{before:?} {after:?}");
     ensure!(after.writes > before.writes && after.epoch > before.epoch, "{before:?} {after:?}");
 
-    values_that_lead_nowhere_are_refused(sites, helm).await.context("values that lead nowhere")?;
+    values_that_would_end_it_are_refused(sites, helm).await?;
     a_primary_that_is_gone_forbids_nothing(sites, helm, &values).await.context("without a primary")?;
 
     succeeded(helm.at(&pair.standby, &["uninstall", "etcd-sync"])?.output()?)?;
@@ -124,17 +125,50 @@ async fn upgrade(
     Ok((pods, next))
 }
 
-/// While the pods that run hear the primary, an upgrade that would not is a mistake.
-async fn values_that_lead_nowhere_are_refused(sites: &Sites, helm: &Helm) -> Result<()> {
-    let nobody = ports::free(1)?;
-    let elsewhere = format!("{}active_cluster_etcd_endpoints: https://127.0.0.1:{}\n", sites.least(), nobody[0]);
-    let values = helm.values("nowhere.yaml", &elsewhere)?;
-    let (output, job) = attempt(sites, helm, &["upgrade"], &file(CHART), &values).await?;
-    ensure!(!output.status.success(), "helm took it");
-    let told = told(&job);
-    ensure!(job.status.code() == Some(1) && told.contains("hears the primary, and this does not"), "{told}");
+/// While the pods that run hear the primary, an upgrade behind which they would not go on is a mistake. Nothing is changed.
+async fn values_that_would_end_it_are_refused(sites: &Sites, helm: &Helm) -> Result<()> {
+    let (nobody, least) = (ports::free(1)?, sites.least());
+    let plain = least.replace("encryption:", "global: {}\n#");
+    let nowhere = format!("active_cluster_etcd_endpoints: https://127.0.0.1:{}", nobody[0]);
+    let standby = format!("active_cluster_etcd_endpoints: {}", sites.pair.link.standby.endpoint(0));
+    let own = "primary: {caSecret: own-etcd, clientSecret: own-etcd}";
+    own_secret(sites).await?;
+    let before = secrets(sites).await?;
+    for (more, said) in [
+        (format!("{least}{nowhere}\n"), "hears the primary, and this does not"),
+        (format!("{least}{standby}\n{own}\n"), "these values lead to another cluster"),
+        (plain, "what runs goes on as it is"),
+        (format!("{least}config: {{prefix: [/nothing/]}}\n"), "what runs goes on as it is"),
+        (format!("{least}config: {{link: another}}\n"), "with the link default: is config.link missing"),
+        (format!("{least}standby: {{hostFiles: {{cert: ca.crt}}}}\n"), "the files of this node are not in order"),
+    ] {
+        let values = helm.values("mistake.yaml", &more)?;
+        let (output, job) = attempt(sites, helm, &["upgrade"], &file(CHART), &values).await?;
+        let told = told(&job);
+        ensure!(!output.status.success(), "helm took {more}: {told}");
+        ensure!(job.status.code() == Some(1) && told.contains(said), "{more}: {told}");
+        ensure!(secrets(sites).await? == before, "{more}: the Secrets of those that run were changed");
+    }
     ports::release(nobody);
     Ok(())
+}
+
+/// What the bootstrap Job makes.
+async fn secrets(sites: &Sites) -> Result<Vec<Value>> {
+    let mut data = Vec::new();
+    for name in ["etcd-sync-standby-etcd", "etcd-sync-encryption"] {
+        let path = format!("/api/v1/namespaces/{NAMESPACE}/secrets/{name}");
+        data.push(sites.pair.standby.api().need(&path).await?["data"].take());
+    }
+    Ok(data)
+}
+
+/// The way into the standby's own etcd, as if it were a primary's.
+async fn own_secret(sites: &Sites) -> Result<()> {
+    let certs = sites.pair.link.standby.certs().context("certificates")?;
+    let files = [("ca.crt", &certs.ca), ("tls.crt", &certs.client_cert), ("tls.key", &certs.client_key)];
+    let files = files.map(|(key, file)| fs::read(file).map(|content| (key, content)));
+    secret(&sites.pair, "own-etcd", &files.into_iter().collect::<Result<Vec<_>, _>>()?).await
 }
 
 /// On the worst day a limit, an image or a toleration must still be possible to change.
