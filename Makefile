@@ -28,6 +28,8 @@ demo: etcd require-rust ## Two etcds, a first sync, a kill, a compaction, and th
 
 .PHONY: test
 # One build of programs and tests together: `-p etcd-sync` alone would choose other features and build most crates twice.
+# Tests mostly wait, so more run at once than a small machine has cores.
+test: export RUST_TEST_THREADS ?= 3
 test: etcd kubernetes kwok prometheus helm kubeconform crds net web require-rust ## All tests, also those against real etcds, control planes and a browser
 	node --test tests/e2e-web/words.test.mjs
 	cargo build --locked --workspace --bins --tests

@@ -10,8 +10,9 @@ use etcd_sync_cluster::secrets::{Written, write};
 use etcd_sync_core::preflight::{judge, refusal, text};
 use etcd_sync_core::role::Role;
 use etcd_sync_core::state::{Phase, ROLE_STANDBY, StateKeys, cluster_id_text};
-use etcd_sync_program::config::{BootstrapConfig, Config, Pair};
+use etcd_sync_program::config::{BootstrapConfig, Config};
 use etcd_sync_program::{certificates, now_ms};
+use etcd_sync_store::pair::Pair;
 use etcd_sync_store::record::Record;
 use k8s_openapi::ByteString;
 
