@@ -178,7 +178,7 @@ async fn other_link(pair: &Pair, record: &Record) -> Result<Option<String>> {
         };
         if cluster_id_text(pair.primary.identity().await?.cluster_id) == checkpoint.primary {
             return Ok(Some(format!(
-                "a synchronizer copies from this primary already, with the link {link}: is config.link missing or misspelled? \
+                "a synchronizer copies from this primary already, with the link {link}: is --link (`link` in the chart) missing or misspelled? \
                  For a second link with another scope, {INSIST}"
             )));
         }

@@ -145,7 +145,7 @@ pub enum Refusal {
     /// The standby was promoted under another link's name, which this one does not know of.
     #[error(
         "this cluster is no standby on its link {links}: it was promoted and serves users now, or it did before it was fenced; \
-         is --link (in the chart config.link) missing or misspelled? If this cluster shall become the standby of this primary, run \
+         is --link (`link` in the chart) missing or misspelled? If this cluster shall become the standby of this primary, run \
          `etcd-sync rejoin` with the same flags: it saves first what only this cluster has"
     )]
     PromotedElsewhere {

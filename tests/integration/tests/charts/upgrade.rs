@@ -138,15 +138,14 @@ async fn values_that_would_end_it_are_refused(sites: &Sites, helm: &Helm) -> Res
         (format!("{least}{nowhere}\n"), "hears the primary, and this does not"),
         (format!("{least}{standby}\n{own}\n"), "these values lead to another cluster"),
         (plain, "what runs goes on as it is"),
-        (format!("{least}config: {{prefix: [/nothing/]}}\n"), "what runs goes on as it is"),
-        (format!("{least}config: {{link: another}}\n"), "with the link default: is config.link missing"),
+        (format!("{least}link: another\n"), "with the link default: is --link"),
         (format!("{least}standby: {{hostFiles: {{cert: ca.crt}}}}\n"), "the files of this node are not in order"),
     ] {
         let values = helm.values("mistake.yaml", &more)?;
         let (output, job) = attempt(sites, helm, &["upgrade"], &file(CHART), &values).await?;
         let told = told(&job);
         ensure!(!output.status.success(), "helm took {more}: {told}");
-        ensure!(job.status.code() == Some(1) && told.contains(said), "{more}: {told}");
+        ensure!(!job.status.success() && told.contains(said), "{more}: {told}");
         ensure!(secrets(sites).await? == before, "{more}: the Secrets of those that run were changed");
     }
     ports::release(nobody);
@@ -221,7 +220,8 @@ async fn bootstrap(sites: &Sites) -> Result<Output> {
     let template = &job["spec"]["template"];
     let container = Container::new(plane, NAMESPACE, template, "bootstrap", name, &sites.node).await?;
     let output = container.run().await?;
-    end(plane.api(), &pod, output.status.code().unwrap_or(137)).await?;
+    // The Job tries again after a 2, on another node perhaps: here there is only this one.
+    end(plane.api(), &pod, output.status.code().map_or(137, |code| code.min(1))).await?;
     Ok(output)
 }
 
