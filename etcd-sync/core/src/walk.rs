@@ -57,6 +57,21 @@ pub struct WalkOptions {
     pub alone: usize,
 }
 
+impl WalkOptions {
+    /// Keys and values of both sides, each page at the newest revision, one after the other in key order.
+    pub fn new(lead: Side) -> Self {
+        WalkOptions {
+            lead,
+            keys_only: false,
+            lead_revision: 0,
+            follow_revision: 0,
+            prefetch: false,
+            lanes: 1,
+            alone: 0,
+        }
+    }
+}
+
 /// Whose read it is; its answer comes back with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ask {
@@ -470,15 +485,7 @@ mod tests {
         ) {
             let (lead, follow) = (model(&lead), model(&follow));
             let ranges = [KeyRange::prefix(b"/r/000"), KeyRange::prefix(b"/r/001"), KeyRange::prefix(b"/r/002")];
-            let options = WalkOptions {
-                lead: Side::Primary,
-                keys_only: false,
-                lead_revision: 0,
-                follow_revision: 0,
-                prefetch,
-                lanes,
-                alone,
-            };
+            let options = WalkOptions { prefetch, lanes, alone, ..WalkOptions::new(Side::Primary) };
             let mut walk = Walk::new(&ranges, options);
             walk.bound_from = bound_from;
             let (mut seen_lead, mut seen_follow, mut steps) = (Vec::new(), Vec::new(), 0);
@@ -538,15 +545,7 @@ mod tests {
     fn a_long_range_is_read_in_lanes() {
         let keys = (0..4_000).map(|number| format!("/r/{}/{:02}/{number:05}", ["a", "b"][number % 2], number % 40));
         let model: Model = keys.map(|key| (Bytes::from(key), Bytes::new())).collect();
-        let options = WalkOptions {
-            lead: Side::Primary,
-            keys_only: true,
-            lead_revision: 0,
-            follow_revision: 0,
-            prefetch: true,
-            lanes: 3,
-            alone: 0,
-        };
+        let options = WalkOptions { keys_only: true, prefetch: true, lanes: 3, ..WalkOptions::new(Side::Primary) };
         let mut walk = Walk::new(&[KeyRange::prefix(b"/r/")], options);
         let (empty, mut rounds, mut pages, mut seen) = (Model::new(), 0, 0, 0);
         while !walk.finished() {

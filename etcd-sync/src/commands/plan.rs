@@ -58,15 +58,7 @@ pub async fn run(config: Config, options: PlanConfig) -> Result<Outcome> {
     let local = local_keys(&pair.standby, &pair.keys).await?;
     let mut plan = Plan::new(options.limit.unwrap_or(usize::MAX));
     // The standby is read after each page of the primary, at the newest revision: a plan is for people, not for fences.
-    let reading = WalkOptions {
-        lead: Side::Primary,
-        keys_only: false,
-        lead_revision: 0,
-        follow_revision: 0,
-        prefetch: true,
-        lanes: 1,
-        alone: 0,
-    };
+    let reading = WalkOptions { prefetch: true, ..WalkOptions::new(Side::Primary) };
     let scope = &config.scope;
     // What a KMS holds was asked for when the preflight looked at samples.
     let open = |kv: &KeyValue| encryption.keyring.open(&kv.key, &kv.value).ok();

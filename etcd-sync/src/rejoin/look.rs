@@ -186,16 +186,7 @@ impl Rejoin<'_> {
 
     /// Both sides in lockstep at their newest revisions, the old primary first.
     async fn pages(&self, ranges: &[KeyRange], mut each: impl AsyncFnMut(Chunk) -> Result<()>) -> Result<()> {
-        let options = WalkOptions {
-            lead: Side::Standby,
-            keys_only: false,
-            lead_revision: 0,
-            follow_revision: 0,
-            prefetch: false,
-            lanes: 1,
-            alone: 0,
-        };
-        let mut walk = Walk::new(ranges, options);
+        let mut walk = Walk::new(ranges, WalkOptions::new(Side::Standby));
         while let Some((ask, request)) = walk.next_read() {
             let etcd = match ask.side {
                 Side::Primary => &self.pair.primary,

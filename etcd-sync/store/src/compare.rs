@@ -281,13 +281,11 @@ impl Run<'_> {
         let mut walk = Walk::new(
             scope.ranges(),
             WalkOptions {
-                lead: Comparison::LEAD,
                 keys_only: !deep,
                 lead_revision: self.moment.primary,
                 follow_revision: self.moment.standby,
                 prefetch: true,
-                lanes: 1,
-                alone: 0,
+                ..WalkOptions::new(Comparison::LEAD)
             },
         );
         let mut suspects = Vec::new();

@@ -27,15 +27,7 @@ impl Session {
             return;
         }
         // The standby is read after the primary: what was written in between is there.
-        let options = WalkOptions {
-            lead: Side::Primary,
-            keys_only: true,
-            lead_revision: 0,
-            follow_revision: 0,
-            prefetch: false,
-            lanes: 1,
-            alone: 0,
-        };
+        let options = WalkOptions { keys_only: true, ..WalkOptions::new(Side::Primary) };
         let walk = Walk::new(self.scope.ranges(), options);
         self.audit = Some(Audit { walk, compared: 0, missed: 0, again: false });
     }

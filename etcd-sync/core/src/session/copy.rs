@@ -200,13 +200,10 @@ impl Session {
             Stage::Streaming(_) => self.note(Note::Streaming { revision: self.checkpoint.revision }),
             Stage::Copying(copy) if copy.walk.is_none() => {
                 let options = WalkOptions {
-                    lead: Side::Primary,
-                    keys_only: false,
-                    lead_revision: 0,
-                    follow_revision: 0,
                     prefetch: true,
                     lanes: LANES,
                     alone: copy.stages.len(),
+                    ..WalkOptions::new(Side::Primary)
                 };
                 copy.walk = Some(Walk::new(&copy_ranges(&self.scope), options));
             }

@@ -26,16 +26,7 @@ const ROUNDS_MAX: u32 = 5;
 
 /// The standby is read first, the primary after: a key the primary does not have then was deleted, not just late.
 fn walk(ranges: &[KeyRange]) -> Walk {
-    let options = WalkOptions {
-        lead: Side::Standby,
-        keys_only: true,
-        lead_revision: 0,
-        follow_revision: 0,
-        prefetch: false,
-        lanes: 1,
-        alone: 0,
-    };
-    Walk::new(ranges, options)
+    Walk::new(ranges, WalkOptions { keys_only: true, ..WalkOptions::new(Side::Standby) })
 }
 
 /// Counts, before a resync.
