@@ -1,6 +1,7 @@
 //! What scripts and people rely on, in what the chart renders; and that every parameter changes what it says.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -137,6 +138,29 @@ fn the_release_s_own_namespace_never_travels() -> Result<()> {
     ensure!(config(&Helm::new()?.render("dr", &[VIP, none])?)?["exclude-namespace"] == json!(["dr"]));
     let named = "--set=config.exclude-namespace={dr}";
     ensure!(config(&Helm::new()?.render("dr", &[VIP, named])?)?["exclude-namespace"] == json!(["dr"]));
+    Ok(())
+}
+
+/// The runbook's commands refuse another scope than the pods have; the texts say how to copy it.
+#[test]
+fn what_copies_the_scope_copies_all_of_it_and_nothing_else() -> Result<()> {
+    let helm = Helm::new()?;
+    let scope = r#"--set-json=config={"prefix":["/kubernetes.io/"],"cluster-local-add":["/x/*"],"ready-lag":"1m"}"#;
+    let endpoints = "--set=active_cluster_etcd_endpoints={https://192.0.2.1:2379,https://192.0.2.2:2379}";
+    let objects = helm.render("dr", &[VIP, endpoints, scope, "--set=link=prod"])?;
+    let pods = config(&objects)?;
+    let copied = helm.home().join("config.yaml");
+    let text = object(&objects, "ConfigMap", "etcd-sync")?["data"]["config.yaml"].as_str().context("no config.yaml")?;
+    fs::write(&copied, text)?;
+    for told in ["charts/etcd-sync/templates/NOTES.txt", "docs/runbook.md"] {
+        let text = fs::read_to_string(file(told))?;
+        let program = text.split("| awk '").nth(1).and_then(|rest| rest.split('\'').next()).context(told)?;
+        let shown = succeeded(Command::new("awk").arg(program).arg(&copied).output()?)?.stdout;
+        let shown: BTreeMap<String, Value> = serde_saphyr::from_str(&String::from_utf8(shown)?)?;
+        let wanted = ["cluster-local-add", "exclude-namespace", "link", "prefix"];
+        ensure!(shown.keys().eq(wanted), "{told}: {shown:?}");
+        ensure!(shown.iter().all(|(key, value)| pods[key] == *value), "{told}: {shown:?}");
+    }
     Ok(())
 }
 
