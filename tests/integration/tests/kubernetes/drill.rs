@@ -373,7 +373,13 @@ async fn held(etcd: &Cluster, prefix: &str) -> Result<Held> {
 /// Everything but what comes and goes by itself, and the link's own state.
 async fn objects(etcd: &Cluster) -> Result<Held> {
     let mut all = held(etcd, "/").await?;
-    let passing = ["/etcd-sync/", "/registry/events/", "/registry/leases/", "/registry/masterleases/"];
+    let passing = [
+        "/etcd-sync/",
+        "/registry/events/",
+        "/registry/leases/",
+        "/registry/masterleases/",
+        "/registry/peerserverleases/",
+    ];
     all.retain(|key, _| passing.iter().all(|prefix| !key.starts_with(prefix.as_bytes())));
     Ok(all)
 }
