@@ -28,12 +28,9 @@ pub async fn gather(
         primary_keys += primary.count(range).await?.0 as u64;
     }
     let primary_standby_links = standby_links(primary).await?;
-    let served_links = match standby.get(&keys.role).await? {
-        (None, _) => served_links(standby).await?,
-        _ => vec![],
-    };
     let Parted { over: promoted_over, unrecorded: promoted_unrecorded } = parted(primary, &keys).await?;
     let record = Record::read(standby, &keys).await?;
+    let served_links = if record.role.is_none() { served_links(standby).await? } else { vec![] };
     let local_keys = local_keys(standby, &keys).await?.into_iter().collect();
     let witness = record.checkpoint().ok().flatten().and_then(|checkpoint| checkpoint.witness);
     let witness_recognized = match witness {

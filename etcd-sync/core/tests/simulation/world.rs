@@ -248,9 +248,11 @@ impl World {
         if daemon.reads.is_empty() {
             return;
         }
-        let lanes = daemon.reads.iter().filter(|(_, read)| {
-            matches!(read, Read::Asked(Side::Primary, read) if *read.range.end != *KeyRange::single(read.range.start.clone()).end)
-        });
+        let is_page = |range: &KeyRange| *range != KeyRange::single(range.start.clone());
+        let lanes = daemon
+            .reads
+            .iter()
+            .filter(|(_, read)| matches!(read, Read::Asked(Side::Primary, request) if is_page(&request.range)));
         if lanes.count() > 1 {
             self.counts.hit("several lanes");
         }
@@ -261,8 +263,7 @@ impl World {
             let mut request = request.clone();
             request.limit = if request.limit == 0 { 0 } else { request.limit.min(1 + self.random.below(25) as i64) };
             // One value always fits an answer.
-            let answer = if self.random.below(50) == 0 && request.range != KeyRange::single(request.range.start.clone())
-            {
+            let answer = if self.random.below(50) == 0 && is_page(&request.range) {
                 Err(ReadFailure::TooLarge)
             } else {
                 Ok(model.read(&request))
@@ -479,14 +480,14 @@ impl World {
 
     /// Nothing is on the standby before the namespace it lies in, also where something else owns that.
     fn must_find_its_namespace(&mut self, key: &Bytes) {
-        let (namespace, tenant) = (Bytes::from(objects::NAMESPACE), Bytes::from(objects::TENANT));
+        let namespace = objects::NAMESPACE.as_bytes();
         if !key.windows(6).any(|part| part == b"/apps/")
-            || self.lost.contains(&namespace)
-            || self.lost.contains(&tenant)
+            || self.lost.contains(namespace)
+            || self.lost.contains(objects::TENANT.as_bytes())
         {
             return;
         }
-        assert!(self.standby.get(&namespace).is_some(), "{key:?} was written before its namespace");
+        assert!(self.standby.get(namespace).is_some(), "{key:?} was written before its namespace");
         self.counts.hit("namespace first");
     }
 

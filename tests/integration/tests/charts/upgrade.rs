@@ -71,7 +71,7 @@ async fn comes_changes_and_goes(sites: &Sites, helm: &Helm) -> Result<()> {
     ensure!(after.phase == Phase::Streaming && after.base == before.base, "{before:?} {after:?}");
     ensure!(after.writes > before.writes && after.epoch > before.epoch, "{before:?} {after:?}");
 
-    values_that_would_end_it_are_refused(sites, helm).await?;
+    values_that_would_end_it_are_refused(sites, helm, &values).await?;
     a_primary_that_is_gone_forbids_nothing(sites, helm, &values).await.context("without a primary")?;
 
     succeeded(helm.at(&pair.standby, &["uninstall", "etcd-sync"])?.output()?)?;
@@ -126,27 +126,27 @@ async fn upgrade(
 }
 
 /// While the pods that run hear the primary, an upgrade behind which they would not go on is a mistake. Nothing is changed.
-async fn values_that_would_end_it_are_refused(sites: &Sites, helm: &Helm) -> Result<()> {
-    let (nobody, least) = (ports::free(1)?, sites.least());
-    let plain = least.replace("encryption:", "global: {}\n#");
-    let nowhere = format!("active_cluster_etcd_endpoints: https://127.0.0.1:{}", nobody[0]);
-    let standby = format!("active_cluster_etcd_endpoints: {}", sites.pair.link.standby.endpoint(0));
-    let own = "primary: {caSecret: own-etcd, clientSecret: own-etcd}";
+async fn values_that_would_end_it_are_refused(sites: &Sites, helm: &Helm, values: &Path) -> Result<()> {
+    let nobody = ports::free(1)?;
+    let nowhere = format!("active_cluster_etcd_endpoints=https://127.0.0.1:{}", nobody[0]);
+    let standby = sites.pair.link.standby.endpoint(0);
+    let own =
+        format!("active_cluster_etcd_endpoints={standby},primary.caSecret=own-etcd,primary.clientSecret=own-etcd");
     own_secret(sites).await?;
     let before = secrets(sites).await?;
-    for (more, said) in [
-        (format!("{least}{nowhere}\n"), "hears the primary, and this does not"),
-        (format!("{least}{standby}\n{own}\n"), "these values lead to another cluster"),
-        (plain, "what runs goes on as it is"),
-        (format!("{least}link: another\n"), "with the link default: is --link"),
-        (format!("{least}standby: {{hostFiles: {{cert: ca.crt}}}}\n"), "the files of this node are not in order"),
+    for (mistake, code, said) in [
+        (nowhere.as_str(), 1, "hears the primary, and this does not"),
+        (&own, 1, "these values lead to another cluster"),
+        ("encryption.hostFile=", 1, "what runs goes on as it is"),
+        ("link=another", 1, "with the link default: is --link"),
+        ("standby.hostFiles.cert=ca.crt", 2, "the files of this node are not in order"),
     ] {
-        let values = helm.values("mistake.yaml", &more)?;
-        let (output, job) = attempt(sites, helm, &["upgrade"], &file(CHART), &values).await?;
+        let set = format!("--set={mistake}");
+        let (output, job) = attempt(sites, helm, &["upgrade", &set], &file(CHART), values).await?;
         let told = told(&job);
-        ensure!(!output.status.success(), "helm took {more}: {told}");
-        ensure!(!job.status.success() && told.contains(said), "{more}: {told}");
-        ensure!(secrets(sites).await? == before, "{more}: the Secrets of those that run were changed");
+        ensure!(!output.status.success(), "helm took {mistake}: {told}");
+        ensure!(job.status.code() == Some(code) && told.contains(said), "{mistake}: {told}");
+        ensure!(secrets(sites).await? == before, "{mistake}: the Secrets of those that run were changed");
     }
     ports::release(nobody);
     Ok(())
