@@ -68,6 +68,11 @@ pub async fn delete_all(store: &Etcd, keys: &[Bytes]) -> Result<Revision> {
     Ok(revision)
 }
 
+/// Whether the standby shall hold a copy of `kv`: by its key, by its lease and by its content.
+pub fn is_synchronized(scope: &Scope, kv: &KeyValue) -> bool {
+    scope.decide_kv(kv) == Decision::InScope && !content::leaves_out(scope, &Kinds::default(), &Keyring::none(), kv)
+}
+
 impl Link {
     /// Deletes the election's keys, as the end of a killed leader's lease would: the next one leads at once.
     pub async fn bury_leader(&self) -> Result<()> {
@@ -125,8 +130,7 @@ impl Link {
         let primary = self.primary.store(Side::Primary)?;
         let standing = self.standing().await?;
         let mut expected = dump(&primary, &registry(), standing.checkpoint.revision).await?;
-        let left_out = |kv: &KeyValue| content::leaves_out(scope, &Kinds::default(), &Keyring::none(), kv);
-        expected.retain(|_, kv| scope.decide_kv(kv) == Decision::InScope && !left_out(kv));
+        expected.retain(|_, kv| is_synchronized(scope, kv));
         let mut actual = standing.keys.clone();
         for (key, kv) in local {
             let found = actual.remove(key);

@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use etcd_sync_core::content::{self, Kinds};
-use etcd_sync_core::encryption::Keyring;
 use etcd_sync_core::kv::{Event, KeyRange, KeyValue, Revision};
 use etcd_sync_core::request::{Op, Txn};
 use etcd_sync_core::scope::{Scope, ScopeConfig};
@@ -16,6 +14,7 @@ use etcd_sync_store::{Etcd, Side, WatchMessage};
 use crate::compare::{Difference, await_until, dump};
 use crate::daemon::Daemon;
 use crate::etcd::{Cluster, ClusterOptions};
+use crate::exact::is_synchronized;
 
 /// Everything Kubernetes keeps.
 pub fn registry() -> KeyRange {
@@ -70,10 +69,8 @@ impl Link {
         let (primary, standby) = (self.primary.store(Side::Primary)?, self.standby.store(Side::Standby)?);
         let range = registry();
         let (mut expected, mut actual) = tokio::try_join!(dump(&primary, &range, 0), dump(&standby, &range, 0))?;
-        for side in [&mut expected, &mut actual] {
-            let left_out = |kv: &KeyValue| content::leaves_out(&scope, &Kinds::default(), &Keyring::none(), kv);
-            side.retain(|key, kv| scope.in_scope(key) && !left_out(kv));
-        }
+        expected.retain(|_, kv| is_synchronized(&scope, kv));
+        actual.retain(|_, kv| is_synchronized(&scope, kv));
         Ok(Difference::between(&expected, &actual))
     }
 

@@ -6,14 +6,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use etcd_sync_core::content::{self, Kinds};
-use etcd_sync_core::encryption::Keyring;
 use etcd_sync_core::kv::{KeyRange, KeyValue};
 use etcd_sync_integration::compare::dump;
 use etcd_sync_integration::daemon::Daemon;
 use etcd_sync_integration::data;
 use etcd_sync_integration::etcd::{Cluster, ClusterOptions};
-use etcd_sync_integration::exact::{Keys, PATIENCE, default_scope, put_all, single};
+use etcd_sync_integration::exact::{Keys, PATIENCE, default_scope, is_synchronized, put_all, single};
 use etcd_sync_integration::link::Link;
 use etcd_sync_integration::load::{Writer, WriterOptions, load};
 use etcd_sync_integration::tools::EtcdVersion;
@@ -59,9 +57,7 @@ async fn copies_the_scope_exactly(options: ClusterOptions, keys: usize) -> Resul
     let scope = default_scope()?;
     let taken = |(key, value): &data::Item| {
         let (key, value) = (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
-        let kv = KeyValue { key: key.clone(), value, create_revision: 1, mod_revision: 1, lease: 0 };
-        let left_out = content::leaves_out(&scope, &Kinds::default(), &Keyring::none(), &kv);
-        scope.in_scope(&key) && !left_out
+        is_synchronized(&scope, &KeyValue { key, value, create_revision: 1, mod_revision: 1, lease: 0 })
     };
     let (inside, outside): (Vec<_>, Vec<_>) = items.iter().cloned().partition(taken);
     ensure!(inside.len() > keys / 3 && outside.len() > 80, "{} in scope, {} not", inside.len(), outside.len());

@@ -6,10 +6,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use etcd_sync_core::kv::{KeyRange, KeyValue};
-use etcd_sync_core::scope::{Decision, Scope, ScopeConfig};
+use etcd_sync_core::scope::{Scope, ScopeConfig};
 use etcd_sync_integration::compare::dump;
 use etcd_sync_integration::daemon::Output;
 use etcd_sync_integration::data::Item;
+use etcd_sync_integration::exact::is_synchronized;
 use etcd_sync_integration::link::{Link, registry};
 use etcd_sync_integration::load::Written;
 use etcd_sync_store::Side;
@@ -24,9 +25,13 @@ pub struct Sorted {
 impl Sorted {
     pub fn new(items: &[Item]) -> Result<Sorted> {
         let scope = Scope::new(&ScopeConfig::default())?;
-        let keys = items.iter().map(|(key, _)| Bytes::copy_from_slice(key));
-        let (in_scope, left_out) = keys.partition(|key| scope.decide(key) == Decision::InScope);
-        Ok(Sorted { in_scope, left_out })
+        let mut sorted = Sorted { in_scope: Vec::new(), left_out: Vec::new() };
+        for (key, value) in items {
+            let (key, value) = (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
+            let kv = KeyValue { key: key.clone(), value, create_revision: 1, mod_revision: 1, lease: 0 };
+            if is_synchronized(&scope, &kv) { sorted.in_scope.push(key) } else { sorted.left_out.push(key) }
+        }
+        Ok(sorted)
     }
 }
 
@@ -99,7 +104,7 @@ impl Facts {
         let standby = dump(&link.standby.store(Side::Standby)?, &registry(), 0).await?;
         let primary = dump(&link.primary.store(Side::Primary)?, &registry(), 0).await?;
         let scope = Scope::new(&ScopeConfig::default())?;
-        self.in_scope_now = primary.keys().filter(|key| scope.in_scope(key)).count();
+        self.in_scope_now = primary.values().filter(|kv| is_synchronized(&scope, kv)).count();
         (self.missed, self.mismatched) = (difference.missed.len(), difference.mismatched.len());
         self.surplus_not_local = difference.surplus.iter().filter(|key| !self.local.contains_key(*key)).count();
         let untouched = |(key, value): &(&Bytes, &Bytes)| standby.get(*key).is_some_and(|kv| kv.value == **value);
