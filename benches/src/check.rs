@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use etcd_sync_core::kv::{KeyRange, successor};
-use etcd_sync_core::request::{Op, Page, ReadRange, Txn};
-use etcd_sync_core::state::StateKeys;
+use etcd_sync_core::etcd::kv::{KeyRange, successor};
+use etcd_sync_core::etcd::request::{Op, Page, ReadRange, Txn};
+use etcd_sync_core::link::state::StateKeys;
 use etcd_sync_integration::daemon::Daemon;
 use etcd_sync_integration::etcd::Cluster;
 use etcd_sync_integration::link::{Link, await_ready};

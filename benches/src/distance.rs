@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use etcd_sync_core::state::StateKeys;
+use etcd_sync_core::link::state::StateKeys;
 use etcd_sync_integration::daemon::Daemon;
 use etcd_sync_integration::etcd::Cluster;
 use etcd_sync_integration::link::Link;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use etcd_sync_core::kv::{Event, KeyRange, Revision, successor};
-use etcd_sync_core::request::{Op, Txn};
+use etcd_sync_core::etcd::kv::{Event, KeyRange, Revision, successor};
+use etcd_sync_core::etcd::request::{Op, Txn};
 use etcd_sync_integration::link::Link;
 use etcd_sync_store::{Etcd, Side, WatchMessage, WriteError};
 use tokio::task::JoinSet;

@@ -1,16 +1,10 @@
 //! The daemon and command line of etcd-sync.
 
-mod apiserver;
 mod commands;
 mod daemon;
-mod dns;
-mod drill;
-mod preflight;
-mod procedure;
-mod readiness;
-mod rejoin;
-mod saved_file;
-mod shell;
+mod facts;
+mod operations;
+mod output;
 
 use std::process::ExitCode;
 
@@ -21,7 +15,7 @@ fn main() -> ExitCode {
     etcd_sync_program::start("etcd-sync", Config::load(), dispatch)
 }
 
-async fn dispatch(config: Config) -> anyhow::Result<commands::Outcome> {
+async fn dispatch(config: Config) -> anyhow::Result<output::Outcome> {
     match config.command.clone() {
         CommandConfig::Run(run) => commands::run::run(config, run).await,
         CommandConfig::Status(status) => commands::status::run(config, status).await,

@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use bytes::Bytes;
-use etcd_sync_core::encryption::{EncryptionConfig, Keyring};
+use etcd_sync_core::object::encryption::{EncryptionConfig, Keyring};
 use etcd_sync_core::object::header;
 use libfuzzer_sys::fuzz_target;
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use etcd_sync_core::check::{Report, ResourceCount};
+use etcd_sync_core::compare::check::{Report, ResourceCount};
 use etcd_sync_program::config::{Config, MonitorConfig};
 use etcd_sync_program::now_ms;
 use serde::Serialize;

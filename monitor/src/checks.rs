@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use etcd_sync_core::check::Report;
+use etcd_sync_core::compare::check::Report;
 use etcd_sync_program::config::{Config, MonitorConfig};
 use etcd_sync_program::logging::DETAIL;
 use etcd_sync_program::now_ms;
-use etcd_sync_store::compare::CompareOptions;
-use etcd_sync_store::pace::Pace;
-use etcd_sync_store::pair::Pair;
+use etcd_sync_store::link::compare::CompareOptions;
+use etcd_sync_store::link::pace::Pace;
+use etcd_sync_store::link::pair::Pair;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use etcd_sync_core::check::{Described, Finding};
+use etcd_sync_core::compare::check::{Described, Finding};
 use etcd_sync_core::scope::Scope;
 use serde::Serialize;
 

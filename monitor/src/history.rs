@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Instant;
 
-use etcd_sync_core::check::{Finding, Kept, Report, Situation};
+use etcd_sync_core::compare::check::{Finding, Kept, Report, Situation};
 
 use crate::view::{CheckResult, Verdict};
 
@@ -233,8 +233,8 @@ mod tests {
     use std::sync::LazyLock;
     use std::time::Duration;
 
-    use etcd_sync_core::check::{Basis, ComparedAt, Comparison, Difference, Looked, SurplusReason, Suspect};
-    use etcd_sync_core::drift::Drift;
+    use etcd_sync_core::compare::check::{Basis, ComparedAt, Comparison, Difference, Looked, SurplusReason, Suspect};
+    use etcd_sync_core::compare::drift::Drift;
     use etcd_sync_core::scope::{Scope, ScopeConfig};
 
     use super::*;

@@ -3,14 +3,15 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use etcd_sync_core::kv::{Revision, printable};
-use etcd_sync_core::lag::Lag;
-use etcd_sync_core::state::{Checkpoint, Phase, cluster_id_text};
+use etcd_sync_core::etcd::kv::{Revision, printable};
+use etcd_sync_core::link::lag::Lag;
+use etcd_sync_core::link::state::{Checkpoint, Phase, cluster_id_text};
 use etcd_sync_program::config::{Config, MonitorConfig};
 use etcd_sync_program::now_ms;
-use etcd_sync_store::pair::Pair;
-use etcd_sync_store::record::Record;
-use etcd_sync_store::{Error, Identity, headroom};
+use etcd_sync_store::link::pair::Pair;
+use etcd_sync_store::link::record::Record;
+use etcd_sync_store::link::headroom;
+use etcd_sync_store::{Error, Identity};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::board::Board;

@@ -1,6 +1,6 @@
 //! What `/api/state` and the events say, as JSON. Times are Unix milliseconds.
 
-use etcd_sync_core::check::{Basis, ResourceCount};
+use etcd_sync_core::compare::check::{Basis, ResourceCount};
 use serde::Serialize;
 
 /// Everything, for a page that has just been opened.

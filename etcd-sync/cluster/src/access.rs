@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use etcd_sync_program::config::ApiServer;
+use etcd_sync_operations::api_server::ApiServer;
 use kube::Config;
 
 /// How an API server is reached.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use etcd_sync_program::config::ApiServer;
+use etcd_sync_operations::api_server::ApiServer;
 use kube::{Client, Config};
 
 /// One that does not answer must not hold up a synchronization.

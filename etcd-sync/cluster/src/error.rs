@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use etcd_sync_core::text::causes;
+use etcd_sync_operations::text::causes;
 
 /// Longest wait for one answer.
 const TIMEOUT: Duration = Duration::from_secs(30);

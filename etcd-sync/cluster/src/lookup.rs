@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use etcd_sync_core::nslookup::{self, Nslookup, PodKind, PodRef};
-use etcd_sync_core::restart::Selection;
+use etcd_sync_operations::nslookup::{self, Nslookup, PodKind, PodRef};
+use etcd_sync_operations::restart::Selection;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Status};

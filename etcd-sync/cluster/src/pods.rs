@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use etcd_sync_core::restart::{Owner, Pod, Selection, Wait, Wanted};
+use etcd_sync_operations::restart::{Owner, Pod, Selection, Wait, Wanted};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod as ApiPod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use etcd_sync_core::restart::{
+use etcd_sync_operations::restart::{
     ClusterPlan, ClusterReport, FailedPod, OwnerReport, PlannedPod, Pod, Progress, RestartPlan, RestartReport,
     Selection, Wait,
 };

@@ -1,36 +1,11 @@
-//! The pure part of etcd-sync: no I/O, no clock, no async, no etcd or Kubernetes types.
+//! The pure core of etcd-sync: replication and comparison. No I/O, no clock, no async, no etcd or Kubernetes types.
+//!
+//! The folders build on each other in this order, and no import runs the other way:
+//! `etcd` <- `object` <- `scope` <- `link` <- `session` <- `compare`.
 
-pub mod batch;
-pub mod check;
-pub mod conflicts;
-pub mod content;
-pub mod dns;
-pub mod drift;
-pub mod drill;
-pub mod encryption;
-pub mod families;
-pub mod fence;
-pub mod kv;
-pub mod lag;
-pub mod nslookup;
+pub mod compare;
+pub mod etcd;
+pub mod link;
 pub mod object;
-pub mod object_key;
-pub mod plan;
-pub mod policy;
-pub mod preflight;
-pub mod procedure;
-pub mod provenance;
-pub mod prune;
-pub mod rejoin;
-pub mod request;
-pub mod restart;
-pub mod restore;
-pub mod role;
-pub mod saved;
 pub mod scope;
 pub mod session;
-pub mod state;
-pub mod status;
-pub mod text;
-pub mod walk;
-mod wire;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use bytes::Bytes;
-use etcd_sync_core::encryption::{EncryptionConfig, Keyring, Locked};
+use etcd_sync_core::object::encryption::{EncryptionConfig, Keyring, Locked};
 use etcd_sync_core::object::{Form, Header, header};
 
 /// The values of a folder by their etcd keys.

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use etcd_sync_core::conflicts::Kind;
-use etcd_sync_core::policy::{Rule, builtin_rules};
+use etcd_sync_core::compare::conflicts::Kind;
 use etcd_sync_core::scope::EXCLUDED_NAMESPACES;
+use etcd_sync_core::scope::policy::{Rule, builtin_rules};
 
 const BEGIN: &str = "<!-- generated, do not edit -->\n";
 const END: &str = "<!-- end of what is generated -->\n";

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use etcd_sync_core::kv::printable;
-use etcd_sync_core::preflight::switch::Certificate;
+use etcd_sync_core::etcd::kv::printable;
+use etcd_sync_operations::preflight::switch::Certificate;
 use etcd_sync_store::{Side, TlsFiles};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;

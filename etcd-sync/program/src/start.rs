@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use etcd_sync_core::text::causes;
+use etcd_sync_operations::text::causes;
 
 use crate::args::ArgsError;
 use crate::config::Config;

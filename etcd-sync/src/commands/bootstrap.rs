@@ -7,19 +7,19 @@ use std::time::Duration;
 
 use anyhow::{Context, Error, Result, bail, ensure};
 use etcd_sync_cluster::secrets::{Written, write};
-use etcd_sync_core::preflight::{judge, refusal, text};
-use etcd_sync_core::role::Role;
-use etcd_sync_core::state::{Phase, ROLE_STANDBY, StateKeys, cluster_id_text};
+use etcd_sync_core::link::role::Role;
+use etcd_sync_core::link::state::{Phase, ROLE_STANDBY, StateKeys, cluster_id_text};
+use etcd_sync_operations::preflight::{judge, refusal, text};
 use etcd_sync_program::config::{BootstrapConfig, Config};
 use etcd_sync_program::{certificates, now_ms};
-use etcd_sync_store::pair::Pair;
-use etcd_sync_store::record::Record;
+use etcd_sync_store::link::pair::Pair;
+use etcd_sync_store::link::record::Record;
 use k8s_openapi::ByteString;
 
-use super::{Outcome, print, refused};
 use crate::cluster::Cluster;
-use crate::daemon::facts::links;
-use crate::preflight;
+use crate::facts::preflight;
+use crate::facts::start::links;
+use crate::output::{Outcome, print, refused};
 
 /// The EncryptionConfiguration of a cluster that encrypts nothing: the pods are given some file in any case.
 const NOTHING: &str = "\

@@ -4,7 +4,8 @@ use anyhow::Result;
 use etcd_sync_program::args::CheckOutput;
 use etcd_sync_program::config::{CheckConfig, Config};
 
-use super::{Outcome, compare, print};
+use crate::facts::comparison::compare;
+use crate::output::{Outcome, print};
 
 /// Compares both clusters and prints the report.
 pub async fn run(config: Config, check: CheckConfig) -> Result<Outcome> {

@@ -3,15 +3,15 @@
 use std::sync::Mutex;
 
 use anyhow::{Context, Result};
-use etcd_sync_core::dns::{Answer, Verdict};
+use etcd_sync_operations::dns::{Answer, Verdict};
 use etcd_sync_program::args::TableOutput;
 use etcd_sync_program::config::{Config, DnsCommandConfig, DnsDeed};
 use serde_json::{Value, json};
 use tracing::info;
 
-use super::confirm::typed;
-use super::{Outcome, print, print_json, refused};
-use crate::dns::{Dns, Stale, Switched};
+use crate::operations::dns::{Dns, Stale, Switched};
+use crate::output::typed;
+use crate::output::{Outcome, print, print_json, refused};
 
 /// Asks where the name points, or points it at the target and then asks.
 pub async fn run(_: Config, command: DnsCommandConfig) -> Result<Outcome> {

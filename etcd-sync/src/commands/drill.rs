@@ -4,17 +4,17 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use etcd_sync_core::drill::{Drill, Part, PartName};
-use etcd_sync_core::procedure::{Command, plan};
+use etcd_sync_operations::drill::{Drill, Part, PartName};
+use etcd_sync_operations::procedure::{Command, plan};
 use etcd_sync_program::args::TableOutput;
 use etcd_sync_program::config::{Config, DrillConfig};
 use etcd_sync_program::now_ms;
 
-use super::{Outcome, print, print_json};
-use crate::drill::{dns, kinds, restart};
-use crate::procedure::look::look;
-use crate::procedure::{Equipment, intent};
-use crate::readiness::For;
+use crate::operations::drill::{dns, kinds, restart};
+use crate::operations::procedure::look::look;
+use crate::operations::procedure::{Equipment, intent};
+use crate::operations::readiness::For;
+use crate::output::{Outcome, print, print_json};
 
 /// Rehearses part by part, prints and writes the report. Exit code 1: a switch may not be expected to work.
 pub async fn run(config: Config, options: DrillConfig) -> Result<Outcome> {

@@ -3,21 +3,21 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use etcd_sync_core::preflight::Check;
-use etcd_sync_core::preflight::switch::{Compared, Last};
-use etcd_sync_core::procedure::{Accepted, Command, Missing, Outcome as Ended, Run, Step, plan};
-use etcd_sync_core::state::PrimarySeen;
+use etcd_sync_core::link::state::PrimarySeen;
+use etcd_sync_operations::preflight::Check;
+use etcd_sync_operations::preflight::switch::{Compared, Last};
+use etcd_sync_operations::procedure::{Accepted, Command, Missing, Outcome as Ended, Run, Step, plan};
 use etcd_sync_program::args::TableOutput;
 use etcd_sync_program::config::{Config, FailoverConfig};
 use serde_json::json;
 
-use super::confirm::typed;
-use super::{Outcome, print, print_json, refused_as};
-use crate::procedure::facts::{self, Life};
-use crate::procedure::journal::Journal;
-use crate::procedure::look::{self, look};
-use crate::procedure::{Context, Equipment, conduct, go_on_or_begin, intent, steps};
-use crate::readiness::{For, Readiness};
+use crate::operations::procedure::facts::{self, Life};
+use crate::operations::procedure::journal::Journal;
+use crate::operations::procedure::look::{self, look};
+use crate::operations::procedure::{Context, Equipment, conduct, go_on_or_begin, intent, steps};
+use crate::operations::readiness::{For, Readiness};
+use crate::output::typed;
+use crate::output::{Outcome, print, print_json, refused_as};
 
 /// What must be said to go on although the primary lives.
 const WORDS: &str = "lose its writes";

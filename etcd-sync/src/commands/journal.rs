@@ -1,23 +1,23 @@
 //! `etcd-sync journal`: what the failover commands have done.
 
 use anyhow::Result;
-use etcd_sync_core::kv::printable;
-use etcd_sync_core::procedure::{Command, Run, State, Step};
-use etcd_sync_core::role::Role;
-use etcd_sync_core::state::StateKeys;
-use etcd_sync_core::text::{WIDTH, wrap};
+use etcd_sync_core::etcd::kv::printable;
+use etcd_sync_core::link::role::Role;
+use etcd_sync_core::link::state::StateKeys;
+use etcd_sync_operations::procedure::{Command, Run, State, Step};
+use etcd_sync_operations::text::{WIDTH, wrap};
 use etcd_sync_program::args::TableOutput;
 use etcd_sync_program::config::{Config, JournalConfig};
-use etcd_sync_store::pair::Pair;
-use etcd_sync_store::record::Record;
+use etcd_sync_store::link::pair::Pair;
+use etcd_sync_store::link::record::Record;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::{Outcome, print, print_json, refused};
-use crate::procedure::PRIMARY_PATIENCE;
-use crate::procedure::journal::Journal;
-use crate::procedure::runner::Runner;
-use crate::procedure::steps::{fenced_by, unfence_primary};
+use crate::operations::procedure::PRIMARY_PATIENCE;
+use crate::operations::procedure::journal::Journal;
+use crate::operations::procedure::runner::Runner;
+use crate::operations::procedure::steps::{fenced_by, unfence_primary};
+use crate::output::{Outcome, print, print_json, refused};
 
 /// The mark that the runbook's commands put by hand.
 const BY_HAND: &str = "by-hand";

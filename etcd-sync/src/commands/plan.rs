@@ -1,26 +1,27 @@
 //! `etcd-sync plan`: what a synchronization would do with every key, and the conflicts it would meet; writes nothing.
 
 use anyhow::{Context, Result, bail};
-use etcd_sync_core::conflicts::Report;
-use etcd_sync_core::content::CRDS;
-use etcd_sync_core::kv::KeyValue;
-use etcd_sync_core::plan::{Outcome as Fate, Plan};
-use etcd_sync_core::preflight::{ApiFact, Finding, Level, judge};
-use etcd_sync_core::provenance::Moments;
-use etcd_sync_core::role::Role;
+use etcd_sync_core::compare::conflicts::Report;
+use etcd_sync_core::compare::plan::{Outcome as Fate, Plan};
+use etcd_sync_core::etcd::kv::KeyValue;
+use etcd_sync_core::link::provenance::Moments;
+use etcd_sync_core::link::role::Role;
+use etcd_sync_core::link::side::Side;
+use etcd_sync_core::link::state::cluster_id_text;
+use etcd_sync_core::scope::content::CRDS;
 use etcd_sync_core::session::role_allows;
-use etcd_sync_core::state::cluster_id_text;
-use etcd_sync_core::status;
-use etcd_sync_core::walk::{Side, Walk, WalkOptions};
+use etcd_sync_core::session::walk::{Walk, WalkOptions};
+use etcd_sync_operations::preflight::{ApiFact, Finding, Level, judge};
+use etcd_sync_operations::status;
 use etcd_sync_program::args::TableOutput;
 use etcd_sync_program::config::{Config, PlanConfig};
-use etcd_sync_store::pace::Pace;
-use etcd_sync_store::record::{Record, local_keys};
+use etcd_sync_store::link::pace::Pace;
+use etcd_sync_store::link::record::{Record, local_keys};
 use serde_json::{Value, json};
 
-use super::{Outcome, print, print_json};
-use crate::daemon::facts::parted;
-use crate::preflight;
+use crate::facts::preflight;
+use crate::facts::start::parted;
+use crate::output::{Outcome, print, print_json};
 
 /// Reads both clusters and prints the plan. Exit code 1: the preflight fails or the role forbids it, so nothing of it would be
 /// done.

@@ -1,13 +1,13 @@
 //! `etcd-sync preflight`: everything that must hold before the roles are switched; writes nothing.
 
 use anyhow::Result;
-use etcd_sync_core::preflight::{Level, worst};
+use etcd_sync_operations::preflight::{Level, worst};
 use etcd_sync_program::args::TableOutput;
 use etcd_sync_program::config::{Config, PreflightConfig};
 
-use super::{Outcome, print, print_json};
-use crate::dns::Dns;
-use crate::readiness::{Context, look};
+use crate::operations::dns::Dns;
+use crate::operations::readiness::{Context, look};
+use crate::output::{Outcome, print, print_json};
 
 /// Looks and prints what was found. Exit code 1: warnings, 2: something fails.
 pub async fn run(config: Config, options: PreflightConfig) -> Result<Outcome> {

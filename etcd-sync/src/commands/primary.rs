@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use etcd_sync_core::request::ReadRange;
+use etcd_sync_core::etcd::request::ReadRange;
+use etcd_sync_core::link::state::cluster_id_text;
 use etcd_sync_core::scope::{Decision, Scope};
-use etcd_sync_core::state::cluster_id_text;
-use etcd_sync_store::compare::CheckError;
+use etcd_sync_store::link::compare::CheckError;
 use etcd_sync_store::{Error, Etcd};
 
 /// A primary that is gone for good shall not be waited for long.

@@ -6,26 +6,27 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Error, Result};
 use bytes::Bytes;
-use etcd_sync_core::check::{Difference, Finding, Report, SurplusReason};
-use etcd_sync_core::content;
-use etcd_sync_core::kv::{Revision, from_printable, printable};
-use etcd_sync_core::prune::{Candidate, Fate, Outcome as Done, Plan, PlannedAt, deletion, standby};
-use etcd_sync_core::saved::{FORMAT, Head, What, file_name};
+use etcd_sync_core::compare::check::{Difference, Finding, Report, SurplusReason};
+use etcd_sync_core::etcd::kv::{Revision, from_printable, printable};
+use etcd_sync_core::link::state::{Checkpoint, Phase, cluster_id_text};
+use etcd_sync_core::scope::content;
 use etcd_sync_core::scope::{Decision, Scope};
-use etcd_sync_core::state::{Checkpoint, Phase, cluster_id_text};
+use etcd_sync_kms::Encryption;
+use etcd_sync_operations::prune::{Candidate, Fate, Outcome as Done, Plan, PlannedAt, deletion, standby};
+use etcd_sync_operations::saved::{FORMAT, Head, What, file_name};
 use etcd_sync_program::args::TableOutput;
 use etcd_sync_program::config::{Config, PruneConfig};
 use etcd_sync_store::WriteError;
-use etcd_sync_store::encryption::Encryption;
-use etcd_sync_store::pair::Pair;
-use etcd_sync_store::record::Record;
+use etcd_sync_store::link::pair::Pair;
+use etcd_sync_store::link::record::Record;
 use futures_util::stream::{StreamExt, TryStreamExt, iter};
 use serde_json::{Value, json};
 
-use super::confirm::confirm;
 use super::primary::on_primary;
-use super::{Outcome, compare, print, print_json, refused};
-use crate::saved_file::Saving;
+use crate::facts::comparison::compare;
+use crate::operations::saved_file::Saving;
+use crate::output::confirm;
+use crate::output::{Outcome, print, print_json, refused};
 
 /// Values read at once: each is at most 1.5 MiB.
 const READS_AT_ONCE: usize = 16;

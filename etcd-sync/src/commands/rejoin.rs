@@ -4,18 +4,19 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context, Error, Result, bail};
-use etcd_sync_core::procedure::{Command as Of, Outcome as Ended, Run, Step};
-use etcd_sync_core::rejoin::{Outcome as Done, Parting, Plan, Rejoining, Stand};
-use etcd_sync_core::saved::{What, file_name};
+use etcd_sync_core::link::rejoining::Rejoining;
+use etcd_sync_operations::procedure::{Command as Of, Outcome as Ended, Run, Step};
+use etcd_sync_operations::rejoin::{Outcome as Done, Parting, Plan, Stand, remaining_steps};
+use etcd_sync_operations::saved::{What, file_name};
 use etcd_sync_program::Stop;
 use etcd_sync_program::args::TableOutput;
 use etcd_sync_program::config::{Config, RejoinConfig};
 use serde_json::json;
 
-use super::confirm::confirm;
-use super::{Outcome, print, print_json, refused};
-use crate::procedure::journal::Journal;
-use crate::rejoin::{Follower, Known, Rejoin, Steps, Synchronizer};
+use crate::operations::procedure::journal::Journal;
+use crate::operations::rejoin::{Follower, Known, Rejoin, Steps, Synchronizer};
+use crate::output::confirm;
+use crate::output::{Outcome, print, print_json, refused};
 
 /// Files that interrupted calls have left, at most.
 const FILES_MAX: u32 = 99;
@@ -126,7 +127,7 @@ impl Command<'_> {
                 self.show(&format!("\n{}\n", steps.run().text()));
                 steps
             }
-            Ok(None) => Steps::new(self.rejoin, rejoining.steps()),
+            Ok(None) => Steps::new(self.rejoin, remaining_steps(rejoining)),
             Err(reason) => return Ok(self.refuse(None, &format!("nothing was done: {reason}"))),
         };
         if self.options.dry_run {

@@ -1,14 +1,14 @@
 //! `etcd-sync restart-services`: restarts what holds old state after a switch.
 
 use anyhow::{Result, bail};
-use etcd_sync_core::restart::{RestartPlan, RestartReport};
+use etcd_sync_operations::restart::{RestartPlan, RestartReport};
 use etcd_sync_program::args::TableOutput;
 use etcd_sync_program::config::{Config, RestartConfig, RestartServicesConfig};
 use serde_json::json;
 
-use super::confirm::typed;
-use super::{Outcome, print, print_json, refused};
 use crate::cluster::{Cluster, Error, restart};
+use crate::output::typed;
+use crate::output::{Outcome, print, print_json, refused};
 
 /// Plans, asks, deletes, waits. Exit code 1: refused, or something is not ready again; an error: a cluster could not be asked,
 /// and the others were restarted all the same.

@@ -4,28 +4,28 @@ use std::slice::from_ref;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use etcd_sync_core::content::{self, Opened};
-use etcd_sync_core::kv::{KeyValue, printable};
-use etcd_sync_core::prune::standby;
-use etcd_sync_core::request::ReadRange;
-use etcd_sync_core::restore::{Item, Report, State, order, put_back, putting_back};
-use etcd_sync_core::saved::Head;
+use etcd_sync_core::etcd::kv::{KeyValue, printable};
+use etcd_sync_core::etcd::request::ReadRange;
+use etcd_sync_core::link::state::{Checkpoint, Phase, cluster_id_text};
 use etcd_sync_core::scope::Scope;
-use etcd_sync_core::state::{Checkpoint, Phase, cluster_id_text};
+use etcd_sync_core::scope::content::{self, Opened};
+use etcd_sync_kms::Encryption;
+use etcd_sync_operations::prune::standby;
+use etcd_sync_operations::restore::{Item, Report, State, order, put_back, putting_back};
+use etcd_sync_operations::saved::Head;
 use etcd_sync_program::args::TableOutput;
 use etcd_sync_program::config::{Config, RestoreConfig};
-use etcd_sync_store::compare::CheckError;
-use etcd_sync_store::encryption::Encryption;
-use etcd_sync_store::pair::Pair;
-use etcd_sync_store::record::Record;
+use etcd_sync_store::link::compare::CheckError;
+use etcd_sync_store::link::pair::Pair;
+use etcd_sync_store::link::record::Record;
 use etcd_sync_store::{Error, Etcd, WriteError};
 use futures_util::stream::{StreamExt, TryStreamExt, iter};
 use serde_json::json;
 
-use super::confirm::confirm;
 use super::primary::Primary;
-use super::{Outcome, print, print_json, refused};
-use crate::saved_file::{Place, Saved};
+use crate::operations::saved_file::{Place, Saved};
+use crate::output::confirm;
+use crate::output::{Outcome, print, print_json, refused};
 
 /// Keys looked at at once.
 const READS_AT_ONCE: usize = 16;

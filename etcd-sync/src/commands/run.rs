@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 
-use super::Outcome;
 use crate::daemon;
+use crate::output::Outcome;
 use etcd_sync_program::config::{Config, RunConfig};
 
 /// Synchronizes until stopped.

@@ -3,17 +3,17 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use etcd_sync_core::kv::printable;
-use etcd_sync_core::role::Role;
-use etcd_sync_core::state::{Checkpoint, cluster_id_text};
-use etcd_sync_core::status;
+use etcd_sync_core::etcd::kv::printable;
+use etcd_sync_core::link::role::Role;
+use etcd_sync_core::link::state::{Checkpoint, cluster_id_text};
+use etcd_sync_operations::status;
 use etcd_sync_program::args::TableOutput;
 use etcd_sync_program::config::{Config, StatusConfig};
 use etcd_sync_program::now_ms;
-use etcd_sync_store::record::Record;
+use etcd_sync_store::link::record::Record;
 use serde_json::{Value, json};
 
-use super::{Outcome, print, print_json};
+use crate::output::{Outcome, print, print_json};
 
 /// A primary that is away must not keep the operator from the rest.
 const PRIMARY_TIMEOUT: Duration = Duration::from_secs(3);
@@ -135,7 +135,7 @@ impl View<'_> {
         let name = checkpoint.phase.name();
         let part = |field: &str| self.copied.as_ref().and_then(|copied| copied[field].as_u64());
         match (checkpoint.phase, part("done"), part("total")) {
-            (etcd_sync_core::state::Phase::Streaming, ..) => name.into(),
+            (etcd_sync_core::link::state::Phase::Streaming, ..) => name.into(),
             (_, Some(done), Some(total)) => format!("{name} ({done} of {total} keys)"),
             _ => name.into(),
         }

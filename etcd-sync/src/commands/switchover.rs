@@ -1,16 +1,16 @@
 //! `etcd-sync switchover`: the roles change while both clusters live, and nothing is lost.
 
 use anyhow::Result;
-use etcd_sync_core::preflight::{Check, Level};
-use etcd_sync_core::procedure::{Command, Intent, Outcome as Ended, Step, WritersHow, plan};
+use etcd_sync_operations::preflight::{Check, Level};
+use etcd_sync_operations::procedure::{Command, Intent, Outcome as Ended, Step, WritersHow, plan};
 use etcd_sync_program::args::TableOutput;
 use etcd_sync_program::config::{Config, SwitchoverConfig};
 
-use super::{Outcome, print, print_json, refused_as};
-use crate::procedure::journal::Journal;
-use crate::procedure::look::{self, look};
-use crate::procedure::{Context, Equipment, conduct, facts, go_on_or_begin, intent, steps};
-use crate::readiness::{For, Readiness};
+use crate::operations::procedure::journal::Journal;
+use crate::operations::procedure::look::{self, look};
+use crate::operations::procedure::{Context, Equipment, conduct, facts, go_on_or_begin, intent, steps};
+use crate::operations::readiness::{For, Readiness};
+use crate::output::{Outcome, print, print_json, refused_as};
 
 /// Looks, plans, asks, and takes the steps. Exit code 1: refused, or stopped at a step.
 pub async fn run(config: Config, options: SwitchoverConfig) -> Result<Outcome> {

@@ -1,9 +1,9 @@
 //! Why the link is held, in the standby, for `status` and the monitor.
 
 use bytes::Bytes;
-use etcd_sync_core::fence::{Fence, is_standby};
-use etcd_sync_core::request::{Compare, Op, Txn};
-use etcd_sync_core::state::Condition;
+use etcd_sync_core::etcd::request::{Compare, Op, Txn};
+use etcd_sync_core::link::fence::{Fence, is_standby};
+use etcd_sync_core::link::state::Condition;
 use etcd_sync_program::{Stop, now_ms};
 use etcd_sync_store::Etcd;
 use tracing::warn;

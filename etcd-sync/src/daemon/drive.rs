@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use etcd_sync_core::fence::is_standby;
-use etcd_sync_core::kv::{KeyRange, KeyValue, Revision, printable};
-use etcd_sync_core::request::{Op, Page, ReadRange, Txn, TxnReply};
+use etcd_sync_core::etcd::kv::{KeyRange, KeyValue, Revision, printable};
+use etcd_sync_core::etcd::request::{Op, Page, ReadRange, Txn, TxnReply};
+use etcd_sync_core::link::fence::is_standby;
+use etcd_sync_core::link::side::Side;
+use etcd_sync_core::link::state::{Phase, PrimarySeen};
 use etcd_sync_core::session::{Carried, Effect, Ended, Input, Note, ReadFailure, RequestId, Session};
-use etcd_sync_core::state::{Phase, PrimarySeen};
-use etcd_sync_core::walk::Side;
+use etcd_sync_kms::{Encryption, values};
 use etcd_sync_program::logging::DETAIL;
 use etcd_sync_program::{Stop, now_ms};
-use etcd_sync_store::election::Leadership;
-use etcd_sync_store::encryption::{Encryption, values};
-use etcd_sync_store::headroom;
+use etcd_sync_store::client::election::Leadership;
+use etcd_sync_store::link::headroom;
 use etcd_sync_store::{Error, Etcd, Identity, Watch, WatchError, WatchMessage, WriteError};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};

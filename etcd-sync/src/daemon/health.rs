@@ -3,10 +3,10 @@
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use etcd_sync_core::kv::Revision;
-use etcd_sync_core::lag::Lag;
+use etcd_sync_core::etcd::kv::Revision;
+use etcd_sync_core::link::lag::Lag;
+use etcd_sync_core::link::state::Phase;
 use etcd_sync_core::session::{Session, Stats};
-use etcd_sync_core::state::Phase;
 
 /// Shared by everything in the process.
 #[derive(Debug)]

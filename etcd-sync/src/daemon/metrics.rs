@@ -1,6 +1,6 @@
 //! `/metrics`, in Prometheus' text format. Every gauge is set from one snapshot at the moment of the scrape.
 
-use etcd_sync_core::state::Phase;
+use etcd_sync_core::link::state::Phase;
 use etcd_sync_program::certificates::Ends;
 use etcd_sync_program::metrics::Page;
 

@@ -2,7 +2,6 @@
 
 mod condition;
 mod drive;
-pub mod facts;
 mod health;
 mod http;
 mod metrics;
@@ -16,19 +15,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use etcd_sync_core::batch::BatchLimits;
-use etcd_sync_core::fence::{Fence, Fenced, other_role};
-use etcd_sync_core::preflight::{Check, Level, judge, refusal};
+use etcd_sync_core::link::fence::{Fence, Fenced, other_role};
+use etcd_sync_core::link::state::{Phase, StateKeys, cluster_id_text};
 use etcd_sync_core::scope::Scope;
+use etcd_sync_core::session::batch::BatchLimits;
 use etcd_sync_core::session::{
     Carried, DeletionGuard, Ended, HELD_BYTES_MAX, Refusal, Session, SessionConfig, init_role,
 };
-use etcd_sync_core::state::{Phase, StateKeys, cluster_id_text};
+use etcd_sync_kms::{self, Encryption};
+use etcd_sync_operations::api_server::ApiServers;
+use etcd_sync_operations::preflight::{Check, Level, judge, refusal};
 use etcd_sync_program::certificates::Watched;
-use etcd_sync_program::config::{ApiServers, Config, Connection, LeaseConfig, RunConfig};
+use etcd_sync_program::config::{Config, Connection, LeaseConfig, RunConfig};
 use etcd_sync_program::{Stop, now_ms};
-use etcd_sync_store::election::{Leadership, campaign};
-use etcd_sync_store::encryption::{self, Encryption};
+use etcd_sync_store::client::election::{Leadership, campaign};
 use etcd_sync_store::{Error, Etcd, version_warning};
 use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
@@ -38,7 +38,7 @@ use self::drive::{Driver, Outcome};
 use self::health::Role;
 use crate::cluster::Cluster;
 use crate::cluster::lease::LeaderLease;
-use crate::preflight::{self, Pair};
+use crate::facts::preflight::{self, Pair};
 
 /// How often a held link looks whether the reason is gone.
 const HOLD_INTERVAL: Duration = Duration::from_secs(5);
@@ -109,7 +109,7 @@ pub fn inside(
 
 fn begin(config: &Config, run: RunConfig, health: Arc<Health>, stop: Stop) -> Result<Daemon> {
     let encryption = config.encryption()?;
-    encryption::warn_of_mode(config.encryption_config.as_deref());
+    etcd_sync_kms::warn_of_mode(config.encryption_config.as_deref());
     let session = SessionConfig {
         limits: BatchLimits::DEFAULT,
         in_flight_max: run.transactions_in_flight,
@@ -327,7 +327,7 @@ impl Daemon {
         let gathered = tokio::select! {
             () = stop.wanted() => return Err(Outcome::Stopped),
             () = leadership.lost() => return Err(Outcome::LeadershipLost),
-            gathered = facts::gather(&primary, &self.standby, &self.scope, fence.clone(), force_copy, now_ms()) => gathered,
+            gathered = crate::facts::start::gather(&primary, &self.standby, &self.scope, fence.clone(), force_copy, now_ms()) => gathered,
         };
         let mut start = match gathered {
             Ok(start) => start,

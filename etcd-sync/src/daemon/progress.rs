@@ -22,7 +22,7 @@ pub fn show(health: Arc<Health>) {
             tick.tick().await;
             let snapshot = health.snapshot();
             let (done, total) = snapshot.copied;
-            let copying = snapshot.phase.is_some_and(|phase| phase != etcd_sync_core::state::Phase::Streaming);
+            let copying = snapshot.phase.is_some_and(|phase| phase != etcd_sync_core::link::state::Phase::Streaming);
             if !copying || total == 0 {
                 if shown && terminal {
                     eprintln!();

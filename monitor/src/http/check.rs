@@ -6,8 +6,8 @@ use axum::extract::State;
 use axum::http::header::{ACCEPT, HOST};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use etcd_sync_core::check::Report;
-use etcd_sync_core::text::moment;
+use etcd_sync_core::compare::check::Report;
+use etcd_sync_operations::text::moment;
 use serde_json::json;
 
 use super::query::{Parameters, Taken, refused};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use etcd_sync_core::check::ResourceCount;
+use etcd_sync_core::compare::check::ResourceCount;
 use etcd_sync_program::certificates::Ends;
 use etcd_sync_program::metrics::Page;
 use etcd_sync_program::now_ms;

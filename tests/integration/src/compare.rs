@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use etcd_sync_core::kv::{KeyRange, KeyValue, Revision, printable, successor};
-use etcd_sync_core::request::ReadRange;
+use etcd_sync_core::etcd::kv::{KeyRange, KeyValue, Revision, printable, successor};
+use etcd_sync_core::etcd::request::ReadRange;
 use etcd_sync_store::Etcd;
 
 /// Keys per page of a dump; shrinks when the values are large.

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
-use etcd_sync_core::content::{self, Kinds};
-use etcd_sync_core::encryption::Keyring;
-use etcd_sync_core::kv::{KeyRange, KeyValue, Revision, printable};
-use etcd_sync_core::request::{Op, Txn};
+use etcd_sync_core::etcd::kv::{KeyRange, KeyValue, Revision, printable};
+use etcd_sync_core::etcd::request::{Op, Txn};
+use etcd_sync_core::link::state::{Checkpoint, Phase};
+use etcd_sync_core::object::encryption::Keyring;
+use etcd_sync_core::scope::content::{self, Kinds};
 use etcd_sync_core::scope::{Decision, Scope, ScopeConfig};
-use etcd_sync_core::state::{Checkpoint, Phase};
 use etcd_sync_store::{Etcd, Side};
 
 use crate::compare::{Difference, await_until, dump};

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use etcd_sync_core::kv::{Event, KeyRange, KeyValue, Revision};
-use etcd_sync_core::request::{Op, Txn};
+use etcd_sync_core::etcd::kv::{Event, KeyRange, KeyValue, Revision};
+use etcd_sync_core::etcd::request::{Op, Txn};
+use etcd_sync_core::link::state::{Checkpoint, Phase, StateKeys};
 use etcd_sync_core::scope::{Scope, ScopeConfig};
-use etcd_sync_core::state::{Checkpoint, Phase, StateKeys};
 use etcd_sync_store::{Etcd, Side, WatchMessage};
 
 use crate::compare::{Difference, await_until, dump};

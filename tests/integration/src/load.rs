@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use etcd_sync_core::request::{Op, Txn};
+use etcd_sync_core::etcd::request::{Op, Txn};
 use etcd_sync_store::Etcd;
 use tokio::task::{JoinHandle, JoinSet};
 

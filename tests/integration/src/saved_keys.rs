@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use etcd_sync_core::saved::{Decoder, Said};
+use etcd_sync_operations::saved::{Decoder, Said};
 
 /// The keys and values of a whole file, in its order; nothing if it is not there, or was cut off.
 pub fn whole(path: &Path) -> Vec<(Bytes, Bytes)> {

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use etcd_sync_core::encryption::{EncryptionConfig, Keyring, Locked};
-use etcd_sync_core::kv::{KeyRange, KeyValue};
+use etcd_sync_core::etcd::kv::{KeyRange, KeyValue};
+use etcd_sync_core::object::encryption::{EncryptionConfig, Keyring, Locked};
 use etcd_sync_core::object::{Form, Header, header};
 use etcd_sync_integration::compare::{await_true, dump};
 use etcd_sync_integration::etcd::{Cluster, ClusterOptions};
@@ -14,8 +14,8 @@ use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::kms_plugin::KmsPlugin;
 use etcd_sync_integration::kube::{ControlPlane, PlaneOptions};
 use etcd_sync_integration::tools::KubernetesVersion;
+use etcd_sync_kms::{Kms, KmsError};
 use etcd_sync_store::Side;
-use etcd_sync_store::kms::{Kms, KmsError};
 use serde_json::{Value, json};
 
 /// One provider for each of some resources. The keys are for tests only.

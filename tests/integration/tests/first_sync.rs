@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use etcd_sync_core::kv::{KeyRange, KeyValue};
+use etcd_sync_core::etcd::kv::{KeyRange, KeyValue};
 use etcd_sync_integration::compare::dump;
 use etcd_sync_integration::daemon::Daemon;
 use etcd_sync_integration::data;

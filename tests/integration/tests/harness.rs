@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
-use etcd_sync_core::kv::KeyRange;
+use etcd_sync_core::etcd::kv::KeyRange;
 use etcd_sync_integration::compare::{Difference, await_true, dump};
 use etcd_sync_integration::daemon::Daemon;
 use etcd_sync_integration::data;

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use etcd_sync_core::kv::{Event, KeyRange, successor};
-use etcd_sync_core::request::{Op, Txn};
-use etcd_sync_core::state::Phase;
+use etcd_sync_core::etcd::kv::{Event, KeyRange, successor};
+use etcd_sync_core::etcd::request::{Op, Txn};
+use etcd_sync_core::link::state::Phase;
 use etcd_sync_integration::data::{self, Random};
 use etcd_sync_integration::exact::{Keys, PATIENCE, put_all, single};
 use etcd_sync_integration::link::Link;

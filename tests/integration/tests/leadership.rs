@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use etcd_sync_core::kv::{Event, Revision};
-use etcd_sync_core::state::{Checkpoint, ROLE_PRIMARY, STATE_ROOT};
+use etcd_sync_core::etcd::kv::{Event, Revision};
+use etcd_sync_core::link::state::{Checkpoint, ROLE_PRIMARY};
+use etcd_sync_core::scope::STATE_ROOT;
 use etcd_sync_integration::compare::await_until;
 use etcd_sync_integration::daemon::Daemon;
 use etcd_sync_integration::etcd::ClusterOptions;
@@ -218,7 +219,7 @@ async fn a_candidate_asked_to_stop_leaves_nothing_in_the_way() -> Result<()> {
 /// Keys of a history that are neither the election's nor the role.
 fn written(link: &Link, history: &[Event]) -> Vec<String> {
     let election = |event: &&Event| !event.key().starts_with(&link.keys.leader_prefix);
-    history.iter().filter(election).map(|event| etcd_sync_core::kv::printable(event.key())).collect()
+    history.iter().filter(election).map(|event| etcd_sync_core::etcd::kv::printable(event.key())).collect()
 }
 
 #[tokio::test]

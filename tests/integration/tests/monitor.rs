@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use etcd_sync_core::request::{Op, Txn};
-use etcd_sync_core::state::ROLE_PRIMARY;
+use etcd_sync_core::etcd::request::{Op, Txn};
+use etcd_sync_core::link::state::ROLE_PRIMARY;
 use etcd_sync_integration::compare::await_until;
 use etcd_sync_integration::daemon::Daemon;
 use etcd_sync_integration::data::Item;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use etcd_sync_core::request::{Op, Txn};
+use etcd_sync_core::etcd::request::{Op, Txn};
 use etcd_sync_integration::compare::await_true;
 use etcd_sync_integration::daemon::{Daemon, run_command, run_command_with};
 use etcd_sync_integration::docs;

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
-use etcd_sync_core::kv::{Event, Revision, printable};
-use etcd_sync_core::request::{Op, Txn};
-use etcd_sync_core::state::Checkpoint;
+use etcd_sync_core::etcd::kv::{Event, Revision, printable};
+use etcd_sync_core::etcd::request::{Op, Txn};
+use etcd_sync_core::link::state::Checkpoint;
 use etcd_sync_integration::compare::{Difference, await_true, dump};
 use etcd_sync_integration::daemon::Daemon;
 use etcd_sync_integration::data::Random;
@@ -390,7 +390,7 @@ async fn delete_prefix(cluster: &Cluster) -> Result<Revision> {
 async fn kill_inside(link: &Link, daemon: &Daemon) -> Result<()> {
     let store = link.standby.store(Side::Standby)?;
     let from = link.standby.revision().await? + 1;
-    let mut watch = store.watch(etcd_sync_core::kv::KeyRange::prefix(&link.keys.checkpoint), from).await?;
+    let mut watch = store.watch(etcd_sync_core::etcd::kv::KeyRange::prefix(&link.keys.checkpoint), from).await?;
     loop {
         let next = tokio::time::timeout(PATIENCE, watch.next()).await.context("the record does not move")?;
         let WatchMessage::Events { events, .. } = next? else { continue };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use etcd_sync_core::kv::{Event, KeyRange};
+use etcd_sync_core::etcd::kv::{Event, KeyRange};
 use etcd_sync_integration::compare::await_true;
 use etcd_sync_integration::etcd::{Cluster, ClusterOptions};
 use etcd_sync_integration::exact::PATIENCE;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use etcd_sync_core::state::{Condition, STATE_ROOT, StateKeys};
+use etcd_sync_core::link::state::{Condition, StateKeys};
+use etcd_sync_core::scope::STATE_ROOT;
 use etcd_sync_integration::compare::await_until;
 use etcd_sync_integration::daemon::{Daemon, run_command};
 use etcd_sync_integration::etcd::{Cluster, ClusterOptions};

@@ -1,9 +1,12 @@
 //! The header of a Kubernetes object, read from the plain bytes that the API server stores.
 
 mod cbor;
+pub mod encryption;
 mod json;
 mod loose;
+pub mod object_key;
 mod protobuf;
+pub mod wire;
 
 #[cfg(test)]
 mod tests;

@@ -2,9 +2,10 @@
 //! once. What the standby lacks is handed to the replay, which reads it again before it writes.
 
 use super::{Ended, Note, ReadFailure, ReadFor, Session};
-use crate::request::Page;
+use crate::etcd::request::Page;
+use crate::link::side::Side;
 use crate::scope::Decision;
-use crate::walk::{Ask, Joined, Side, Walk, WalkOptions, join};
+use crate::session::walk::{Ask, Joined, Walk, WalkOptions, join};
 
 /// A walk over the keys of both sides.
 #[derive(Debug)]

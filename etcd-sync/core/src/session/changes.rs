@@ -5,13 +5,13 @@ use bytes::Bytes;
 
 use super::examine::Verdict;
 use super::{Ended, Refusal, Session, Stage};
-use crate::batch::Write;
-use crate::fence::Fenced;
-use crate::kv::{Event, KeyValue, Revision, printable};
-use crate::provenance::LOCAL_KEYS_MAX;
+use crate::etcd::kv::{Event, KeyValue, Revision, printable};
+use crate::link::fence::Fenced;
+use crate::link::provenance::LOCAL_KEYS_MAX;
+use crate::link::side::Side;
+use crate::link::state::{ROLE_STANDBY, Witness};
 use crate::scope::Decision;
-use crate::state::{ROLE_STANDBY, Witness};
-use crate::walk::Side;
+use crate::session::batch::Write;
 
 impl Session {
     /// The primary's watch is complete up to `revision`.

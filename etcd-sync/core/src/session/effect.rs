@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::start::Refusal;
-use crate::fence::Fenced;
-use crate::kv::{Event, KeyRange, Revision};
-use crate::request::{Page, ReadRange, Txn, TxnReply};
-use crate::walk::Side;
+use crate::etcd::kv::{Event, KeyRange, Revision};
+use crate::etcd::request::{Page, ReadRange, Txn, TxnReply};
+use crate::link::fence::Fenced;
+use crate::link::side::Side;
 
 /// Names one request so that its answer can be told from others.
 pub type RequestId = u64;

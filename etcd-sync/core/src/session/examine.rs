@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use super::{Ended, Note, ReadFailure, ReadFor, Refusal, Session};
-use crate::content;
-use crate::encryption::Locked;
-use crate::families::Member;
-use crate::kv::{KeyRange, KeyValue, printable, successor};
+use crate::etcd::kv::{KeyRange, KeyValue, printable, successor};
+use crate::etcd::request::{Page, ReadRange};
+use crate::link::side::Side;
+use crate::object::encryption::Locked;
+use crate::object::object_key::ObjectKey;
 use crate::object::{self, Header, Owner};
-use crate::object_key::ObjectKey;
-use crate::request::{Page, ReadRange};
+use crate::scope::content;
 use crate::scope::{Decision, Reason};
-use crate::walk::Side;
+use crate::session::families::Member;
 
 /// Keys that could not be decoded, told by name in one session at most; all are counted.
 const UNDECODABLE_NAMED_MAX: u64 = 20;

@@ -5,14 +5,17 @@
 //! reads the record from the standby again and begins another.
 
 mod audit;
+pub mod batch;
 mod changes;
 mod copy;
 mod effect;
 mod examine;
+pub mod families;
 mod replay;
 mod start;
 mod stream;
 mod sweep;
+pub mod walk;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -27,15 +30,16 @@ use self::audit::Audit;
 use self::copy::Copy;
 use self::replay::Replay;
 use self::sweep::{Plan, Sweep};
-use crate::batch::{Batch, Batcher, Write};
-use crate::content::Kinds;
-use crate::fence::{Fence, Fenced};
-use crate::kv::{KeyRange, Revision};
-use crate::provenance::{Ledger, Moments, Tracker};
-use crate::request::{Compare, Op, ReadRange, Txn, TxnReply};
+use crate::etcd::kv::{KeyRange, Revision};
+use crate::etcd::request::{Compare, Op, ReadRange, Txn, TxnReply};
+use crate::link::fence::{Fence, Fenced};
+use crate::link::provenance::{Ledger, Moments, Tracker};
+use crate::link::side::Side;
+use crate::link::state::{Checkpoint, Phase, Witness};
 use crate::scope::Scope;
-use crate::state::{Checkpoint, Phase, Witness};
-use crate::walk::{Ask, Side};
+use crate::scope::content::Kinds;
+use crate::session::batch::{Batch, Batcher, Write};
+use crate::session::walk::Ask;
 
 /// Changes of the primary held in memory at most: by bytes, and by number.
 const QUEUED_BYTES_MAX: usize = 4 * 1024 * 1024;

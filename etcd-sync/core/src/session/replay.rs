@@ -15,14 +15,14 @@ use bytes::Bytes;
 use super::copy::op;
 use super::examine::Verdict;
 use super::{Changes, Ended, Note, ReadFailure, ReadFor, Session};
-use crate::batch::Write;
-use crate::content;
-use crate::families::{Member, owners_first};
-use crate::kv::{KeyValue, Revision, printable};
+use crate::etcd::kv::{KeyValue, Revision, printable};
+use crate::etcd::request::{Compare, Page};
+use crate::link::side::Side;
+use crate::link::state::Checkpoint;
 use crate::object::{Header, Owner};
-use crate::request::{Compare, Page};
-use crate::state::Checkpoint;
-use crate::walk::Side;
+use crate::scope::content;
+use crate::session::batch::Write;
+use crate::session::families::{Member, owners_first};
 
 /// Keys known to be lost at most; with more, a resync by difference is the better way.
 const LOST_MAX: usize = 100_000;

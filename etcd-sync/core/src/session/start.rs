@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::batch::BatchLimits;
-use crate::content::Kinds;
-use crate::encryption::Keyring;
-use crate::fence::Fence;
-use crate::kv::{Revision, printable};
-use crate::request::{Compare, Op, Txn};
-use crate::state::{BadRecord, Checkpoint, Phase, ROLE_STANDBY, StateKeys, cluster_id_text};
+use crate::etcd::kv::{Revision, printable};
+use crate::etcd::request::{Compare, Op, Txn};
+use crate::link::fence::Fence;
+use crate::link::state::{BadRecord, Checkpoint, Phase, ROLE_STANDBY, StateKeys, cluster_id_text};
+use crate::object::encryption::Keyring;
+use crate::scope::content::Kinds;
+use crate::session::batch::BatchLimits;
 
 /// What the operator decides about a link.
 #[derive(Clone, Debug)]

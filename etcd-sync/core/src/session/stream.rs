@@ -6,12 +6,12 @@ use bytes::Bytes;
 
 use super::copy::op;
 use super::{Changes, Ended, Note, Refusal, Session, Stage};
-use crate::batch::{Batch, Write};
-use crate::kv::{Event, Revision, printable};
-use crate::provenance::Tracker;
-use crate::request::Op;
-use crate::state::{Checkpoint, Phase, Witness};
-use crate::walk::Side;
+use crate::etcd::kv::{Event, Revision, printable};
+use crate::etcd::request::Op;
+use crate::link::provenance::Tracker;
+use crate::link::side::Side;
+use crate::link::state::{Checkpoint, Phase, Witness};
+use crate::session::batch::{Batch, Write};
 
 /// Ledger changes written with one transaction at most.
 const LEDGER_OPS_MAX: usize = 32;

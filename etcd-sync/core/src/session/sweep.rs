@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, HashSet};
 use bytes::Bytes;
 
 use super::{Changes, Effect, Ended, Note, ReadFailure, ReadFor, Refusal, Session, Stage};
-use crate::batch::Write;
-use crate::kv::{KeyRange, KeyValue, Revision, successor};
-use crate::provenance::{Origin, Question, revision_is_ours};
-use crate::request::{Compare, Op, Page, ReadRange};
-use crate::walk::{Ask, Chunk, Joined, Side, Walk, WalkOptions, join};
+use crate::etcd::kv::{KeyRange, KeyValue, Revision, successor};
+use crate::etcd::request::{Compare, Op, Page, ReadRange};
+use crate::link::provenance::{Origin, Question, revision_is_ours};
+use crate::link::side::Side;
+use crate::session::batch::Write;
+use crate::session::walk::{Ask, Chunk, Joined, Walk, WalkOptions, join};
 
 /// Deletions in one transaction: each has a compare of its own, and the fence has three.
 const DELETES_MAX: usize = 120;

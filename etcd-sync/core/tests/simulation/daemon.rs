@@ -3,18 +3,18 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use etcd_sync_core::batch::BatchLimits;
-use etcd_sync_core::encryption::Keyring;
-use etcd_sync_core::fence::Fence;
-use etcd_sync_core::kv::{Event, KeyRange, Revision};
-use etcd_sync_core::request::{Op, Page, ReadRange, Txn, TxnReply};
+use etcd_sync_core::etcd::kv::{Event, KeyRange, Revision};
+use etcd_sync_core::etcd::request::{Op, Page, ReadRange, Txn, TxnReply};
+use etcd_sync_core::link::fence::Fence;
+use etcd_sync_core::link::side::Side;
+use etcd_sync_core::link::state::{Checkpoint, StateKeys};
+use etcd_sync_core::object::encryption::Keyring;
 use etcd_sync_core::scope::Scope;
+use etcd_sync_core::session::batch::BatchLimits;
 use etcd_sync_core::session::{
     Carried, DeletionGuard, Effect, Ended, HELD_BYTES_MAX, Input, ReadFailure, Refusal, RequestId, Session,
     SessionConfig, Start, init_role,
 };
-use etcd_sync_core::state::{Checkpoint, StateKeys};
-use etcd_sync_core::walk::Side;
 
 use crate::model::Model;
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use etcd_sync_core::kv::{Event, KeyRange, KeyValue, Revision};
-use etcd_sync_core::request::{Compare, Op, Page, ReadRange, Txn, TxnReply};
+use etcd_sync_core::etcd::kv::{Event, KeyRange, KeyValue, Revision};
+use etcd_sync_core::etcd::request::{Compare, Op, Page, ReadRange, Txn, TxnReply};
 
 #[derive(Debug)]
 pub struct Model {

@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use etcd_sync_core::content::{self, Kinds};
-use etcd_sync_core::kv::{KeyRange, KeyValue, Revision};
+use etcd_sync_core::etcd::kv::{KeyRange, KeyValue, Revision};
 use etcd_sync_core::object::{self, Header};
+use etcd_sync_core::scope::content::{self, Kinds};
 use etcd_sync_core::scope::{Decision, Scope};
 
 use crate::model::Model;

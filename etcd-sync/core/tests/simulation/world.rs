@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use etcd_sync_core::kv::{Event, KeyRange, KeyValue, Revision};
-use etcd_sync_core::rejoin::{Rejoining, take_role};
-use etcd_sync_core::request::{Op, TxnReply};
+use etcd_sync_core::etcd::kv::{Event, KeyRange, KeyValue, Revision};
+use etcd_sync_core::etcd::request::{Op, TxnReply};
+use etcd_sync_core::link::rejoining::{Rejoining, take_role};
+use etcd_sync_core::link::side::Side;
+use etcd_sync_core::link::state::{Checkpoint, Phase, cluster_id_text};
 use etcd_sync_core::scope::{Scope, ScopeConfig};
 use etcd_sync_core::session::{Carried, Input, ReadFailure};
-use etcd_sync_core::state::{Checkpoint, Phase, cluster_id_text};
-use etcd_sync_core::walk::Side;
 
 use crate::daemon::{Commit, Daemon, Read, Sent};
 use crate::model::Model;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Subcommand};
-use etcd_sync_core::dns::NameServer;
+use etcd_sync_operations::dns::NameServer;
 
 use super::TableOutput;
 use super::values::{address, boolean, domain, duration, duration_or_never, name_server, some_text, ttl};

@@ -89,7 +89,7 @@ pub enum PurposeArg {
 mod tests {
     use std::ffi::OsString;
 
-    use etcd_sync_core::preflight::switch::For;
+    use etcd_sync_operations::preflight::switch::For;
 
     use super::super::{Environment, parse_from};
     use crate::config::{CommandConfig, Config, PreflightConfig};

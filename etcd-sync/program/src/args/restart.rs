@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args};
-use etcd_sync_core::nslookup::PodRef;
-use etcd_sync_core::restart::{SERVICES, WORKLOAD_SERVICES};
+use etcd_sync_operations::nslookup::PodRef;
+use etcd_sync_operations::restart::{SERVICES, WORKLOAD_SERVICES};
 
 use super::TableOutput;
 use super::values::{boolean, duration, pod, some_text};

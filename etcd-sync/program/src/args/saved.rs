@@ -143,7 +143,7 @@ pub enum OriginArg {
 mod tests {
     use std::ffi::OsString;
 
-    use etcd_sync_core::prune::{Origin, Selection};
+    use etcd_sync_operations::prune::{Origin, Selection};
 
     use super::super::{Environment, parse_from};
     use crate::config::{CommandConfig, Config, PruneConfig, RestoreConfig};

@@ -7,7 +7,8 @@ use clap::CommandFactory;
 use etcd_sync_core::scope::{Scope, ScopeConfig};
 
 use super::*;
-use crate::config::{ApiServers, CommandConfig, Config, MonitorConfig, RunConfig};
+use crate::config::{CommandConfig, Config, MonitorConfig, RunConfig};
+use etcd_sync_operations::api_server::ApiServers;
 
 /// The flags that every command needs.
 const REACH: [&str; 2] = ["--primary-endpoints=https://p:2379", "--standby-endpoints=https://s:2379"];

@@ -4,9 +4,9 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
-use etcd_sync_core::dns::{self, NameServer};
-use etcd_sync_core::kv::from_printable;
-use etcd_sync_core::nslookup::PodRef;
+use etcd_sync_core::etcd::kv::from_printable;
+use etcd_sync_operations::dns::{self, NameServer};
+use etcd_sync_operations::nslookup::PodRef;
 
 /// A duration within bounds, written like `10s` or `1m30s`.
 pub fn duration(least: &'static str, most: &'static str) -> impl Fn(&str) -> Result<Duration, String> + Clone {

@@ -23,7 +23,7 @@ impl BootstrapConfig {
     pub(super) fn new(args: BootstrapArgs, environment: &Environment) -> BootstrapConfig {
         let BootstrapArgs { standby_secret, encryption_secret, skip_preflight, accept_unproved_encryption, renew } =
             args;
-        let namespace = super::namespace(environment);
+        let namespace = super::environment::namespace(environment);
         BootstrapConfig {
             standby_secret,
             encryption_secret,

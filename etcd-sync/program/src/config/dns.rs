@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use etcd_sync_core::dns::{NameServer, Target};
+use etcd_sync_operations::dns::{NameServer, Target};
 
 use crate::args::{ArgsError, DnsArgs, DnsCommandArgs, TableOutput};
 
@@ -98,7 +98,7 @@ impl DnsConfig {
             ttl_s: args.dns_ttl,
         });
         if let (Some(target), Some(zone)) = (&target, &args.dns_zone) {
-            let wrong = |error: etcd_sync_core::dns::NotInZone| ArgsError::Value {
+            let wrong = |error: etcd_sync_operations::dns::NotInZone| ArgsError::Value {
                 origin: "--domain, --dns-zone".to_owned(),
                 problem: error.to_string(),
             };

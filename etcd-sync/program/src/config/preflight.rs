@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use etcd_sync_core::preflight::switch::{For, Limits};
+use etcd_sync_operations::preflight::switch::{For, Limits};
 
 use super::DnsConfig;
 use crate::args::{ArgsError, PreflightArgs, PurposeArg, ReadinessArgs, TableOutput};

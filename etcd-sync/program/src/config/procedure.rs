@@ -8,7 +8,8 @@ use crate::args::{
     SwitchoverArgs, TableOutput,
 };
 
-use super::{DnsConfig, ReadinessConfig, RestartConfig, variable};
+use super::environment::{host, variable};
+use super::{DnsConfig, ReadinessConfig, RestartConfig};
 
 /// What all commands with a journal have in common.
 #[derive(Clone, Debug)]
@@ -156,5 +157,5 @@ pub(super) fn journal_folder(environment: &Environment) -> Option<PathBuf> {
 /// User and host, for the journal.
 pub(super) fn by(environment: &Environment) -> String {
     let user = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(|name| variable(environment, name));
-    format!("{}@{}", user.unwrap_or("unknown"), super::host(environment))
+    format!("{}@{}", user.unwrap_or("unknown"), host(environment))
 }

@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::environment::service_host;
+use super::limit;
 use super::procedure::{by, journal_folder};
-use super::{holder, limit, service_host};
+use super::run::holder;
 use crate::args::{Environment, RejoinArgs, TableOutput};
 
 /// `rejoin`.

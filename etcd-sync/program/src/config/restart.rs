@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use etcd_sync_core::nslookup::PodRef;
+use etcd_sync_operations::nslookup::PodRef;
 
 use crate::args::{RestartArgs, RestartServicesArgs, TableOutput, or_none};
 

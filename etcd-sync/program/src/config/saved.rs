@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use etcd_sync_core::prune::{Origin, Selection};
+use etcd_sync_operations::prune::{Origin, Selection};
 
-use super::{limit, service_host};
+use super::environment::service_host;
+use super::limit;
 use crate::args::{Environment, OriginArg, PruneArgs, RestoreArgs, TableOutput};
 
 /// `prune`.

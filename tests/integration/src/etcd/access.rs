@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use etcd_sync_core::kv::{KeyValue, Revision};
-use etcd_sync_core::request::{Op, Txn};
+use etcd_sync_core::etcd::kv::{KeyValue, Revision};
+use etcd_sync_core::etcd::request::{Op, Txn};
 use etcd_sync_store::{Auth, Etcd, Options, Side, TlsFiles};
 use tokio::process::Command;
 

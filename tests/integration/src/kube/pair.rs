@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use bytes::Bytes;
-use etcd_sync_core::kv::{Event, KeyRange, Revision, printable};
+use etcd_sync_core::etcd::kv::{Event, KeyRange, Revision, printable};
 use etcd_sync_core::scope::Scope;
 use etcd_sync_store::Side;
 use serde_json::Value;

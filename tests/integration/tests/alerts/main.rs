@@ -6,7 +6,7 @@ mod rules;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use etcd_sync_core::state::ROLE_PRIMARY;
+use etcd_sync_core::link::state::ROLE_PRIMARY;
 use etcd_sync_integration::compare::await_until;
 use etcd_sync_integration::daemon::Daemon;
 use etcd_sync_integration::etcd::ClusterOptions;

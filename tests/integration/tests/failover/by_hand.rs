@@ -1,8 +1,8 @@
 //! What people do by hand, and what is left behind when a run is given up.
 
 use anyhow::{Result, ensure};
-use etcd_sync_core::procedure::State;
 use etcd_sync_integration::docs::{page, run_block};
+use etcd_sync_operations::procedure::State;
 
 use super::*;
 

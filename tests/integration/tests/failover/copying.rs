@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use etcd_sync_core::procedure::{Loss, State};
-use etcd_sync_core::state::Phase;
+use etcd_sync_core::link::state::Phase;
 use etcd_sync_integration::daemon::run_command;
+use etcd_sync_operations::procedure::{Loss, State};
 use etcd_sync_store::Side;
 
 use super::*;

@@ -1,9 +1,9 @@
 //! The primary is gone.
 
 use anyhow::{Result, ensure};
-use etcd_sync_core::procedure::{Loss, State};
 use etcd_sync_integration::link::config_keys;
 use etcd_sync_integration::ports;
+use etcd_sync_operations::procedure::{Loss, State};
 use etcd_sync_store::Side;
 
 use super::*;

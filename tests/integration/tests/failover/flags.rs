@@ -3,9 +3,9 @@
 use std::net::Ipv4Addr;
 
 use anyhow::{Result, ensure};
-use etcd_sync_core::procedure::State;
 use etcd_sync_integration::bind::{Bind, Key, Zone};
 use etcd_sync_integration::ports;
+use etcd_sync_operations::procedure::State;
 
 use super::*;
 

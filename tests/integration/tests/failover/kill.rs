@@ -5,15 +5,15 @@ use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail, ensure};
-use etcd_sync_core::kv::{Event, KeyRange};
-use etcd_sync_core::procedure::Command as What;
-use etcd_sync_core::procedure::Command::{Failover, Switchover};
-use etcd_sync_core::procedure::{Outcome, State};
-use etcd_sync_core::role::{How, Promotion, promote};
-use etcd_sync_core::state::Checkpoint;
+use etcd_sync_core::etcd::kv::{Event, KeyRange};
+use etcd_sync_core::link::role::{How, Promotion, promote};
+use etcd_sync_core::link::state::Checkpoint;
 use etcd_sync_integration::bind::{Bind, Key, Zone};
 use etcd_sync_integration::process::Process;
 use etcd_sync_integration::tools;
+use etcd_sync_operations::procedure::Command as What;
+use etcd_sync_operations::procedure::Command::{Failover, Switchover};
+use etcd_sync_operations::procedure::{Outcome, State};
 use etcd_sync_store::{Side, WatchMessage};
 use tempfile::TempDir;
 

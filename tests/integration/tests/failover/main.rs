@@ -17,13 +17,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use etcd_sync_core::procedure::{Run, Step};
 use etcd_sync_integration::compare::await_until;
 use etcd_sync_integration::daemon::{Daemon, Output, run_command_with};
 use etcd_sync_integration::etcd::ClusterOptions;
 use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::link::{Link, config_keys};
 use etcd_sync_integration::transcript::assert_fits;
+use etcd_sync_operations::procedure::{Run, Step};
 use serde_json::Value;
 
 /// Two clusters in step, with some data, and the daemon between them.

@@ -1,10 +1,10 @@
 //! More than one operator, and clusters that change between two calls.
 
 use anyhow::{Result, ensure};
-use etcd_sync_core::kv::KeyRange;
-use etcd_sync_core::procedure::State;
+use etcd_sync_core::etcd::kv::KeyRange;
 use etcd_sync_integration::compare::await_true;
 use etcd_sync_integration::daemon::run_command_with;
+use etcd_sync_operations::procedure::State;
 use etcd_sync_store::Side;
 
 use super::*;
@@ -89,7 +89,7 @@ async fn a_second_operator_begins_nothing_when_the_first_has_promoted_meanwhile(
         let args = args.clone();
         tokio::spawn(async move { run_command_with(&args, &[], PATIENCE).await })
     };
-    let holder = etcd_sync_store::election::campaign(
+    let holder = etcd_sync_store::client::election::campaign(
         &link.standby.store(Side::Standby)?,
         &link.keys.runner_prefix,
         b"the test",

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use etcd_sync_core::kv::printable;
-use etcd_sync_core::procedure::{Loss, State};
-use etcd_sync_core::request::{Op, Txn};
-use etcd_sync_core::saved::{Decoder, Said};
-use etcd_sync_core::state::Phase;
+use etcd_sync_core::etcd::kv::printable;
+use etcd_sync_core::etcd::request::{Op, Txn};
+use etcd_sync_core::link::state::Phase;
 use etcd_sync_integration::daemon::run_command;
+use etcd_sync_operations::procedure::{Loss, State};
+use etcd_sync_operations::saved::{Decoder, Said};
 use etcd_sync_store::Side;
 use serde_json::Value;
 

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
-use etcd_sync_core::procedure::State;
 use etcd_sync_integration::certs::Certs;
 use etcd_sync_integration::terminal::Terminal;
+use etcd_sync_operations::procedure::State;
 use etcd_sync_store::Side;
 
 use super::*;

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use etcd_sync_core::procedure::{State, Step};
 use etcd_sync_integration::compare::await_until;
 use etcd_sync_integration::link::{await_ready, config_keys};
 use etcd_sync_integration::load::{Writer, WriterOptions};
+use etcd_sync_operations::procedure::{State, Step};
 use etcd_sync_store::Side;
 
 use super::*;

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use etcd_sync_core::procedure::State;
-use etcd_sync_core::request::{Op, Txn};
+use etcd_sync_core::etcd::request::{Op, Txn};
 use etcd_sync_integration::etcd::Cluster;
+use etcd_sync_operations::procedure::State;
 use etcd_sync_store::Side;
 
 use super::flags::Names;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use etcd_sync_core::kv::{KeyRange, Revision};
-use etcd_sync_core::object_key::ObjectKey;
+use etcd_sync_core::etcd::kv::{KeyRange, Revision};
+use etcd_sync_core::object::object_key::ObjectKey;
 use etcd_sync_integration::bind::{Bind, Key, Zone};
 use etcd_sync_integration::compare::{await_true, await_until, dump};
 use etcd_sync_integration::daemon::{Daemon, Output, run_command};

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
-use etcd_sync_core::kv::{Event, printable};
+use etcd_sync_core::etcd::kv::{Event, printable};
 use etcd_sync_integration::compare::await_true;
 use etcd_sync_integration::daemon::Daemon;
 use etcd_sync_integration::exact::PATIENCE;

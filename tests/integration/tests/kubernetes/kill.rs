@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use etcd_sync_core::procedure::{Run, State, Step};
 use etcd_sync_integration::compare::await_true;
 use etcd_sync_integration::kube::{Api, AuditEvent, ControlPlane};
 use etcd_sync_integration::link::Link;
 use etcd_sync_integration::process::Process;
 use etcd_sync_integration::transcript::assert_fits;
+use etcd_sync_operations::procedure::{Run, State, Step};
 
 use crate::restart::{self, ES, WARLOCK, await_ready, pods, workload};
 use crate::stage::{COMMAND, Stage, World};

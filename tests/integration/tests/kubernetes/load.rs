@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
-use etcd_sync_core::kv::printable;
+use etcd_sync_core::etcd::kv::printable;
 use etcd_sync_integration::daemon::Daemon;
 use etcd_sync_integration::data::Random;
 use etcd_sync_integration::exact::{PATIENCE, default_scope};

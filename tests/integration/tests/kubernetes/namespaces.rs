@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
-use etcd_sync_core::kv::printable;
+use etcd_sync_core::etcd::kv::printable;
 use etcd_sync_integration::compare::{await_true, await_until};
 use etcd_sync_integration::exact::{Keys, PATIENCE};
 use etcd_sync_integration::kube::objects::{APPS, config_map, create_crds, custom, namespace, secret};

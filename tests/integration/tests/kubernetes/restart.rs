@@ -8,8 +8,7 @@ use etcd_sync_cluster::kinds::read_every_kind;
 use etcd_sync_cluster::lookup::nslookup;
 use etcd_sync_cluster::machines::{Machine, machines};
 use etcd_sync_cluster::restart::{execute, plan, restart_coredns};
-use etcd_sync_core::kv::KeyRange;
-use etcd_sync_core::nslookup::Trouble;
+use etcd_sync_core::etcd::kv::KeyRange;
 use etcd_sync_integration::compare::{await_true, await_until, dump};
 use etcd_sync_integration::daemon::{Output, run_command};
 use etcd_sync_integration::etcd::{Cluster as Etcd, ClusterOptions};
@@ -18,6 +17,7 @@ use etcd_sync_integration::kube::objects::{config_map, namespace};
 use etcd_sync_integration::kube::{Api, ControlPlane, Kwok, NODE, PlaneOptions, STUCK, etcd_key};
 use etcd_sync_integration::terminal::Terminal;
 use etcd_sync_integration::transcript;
+use etcd_sync_operations::nslookup::Trouble;
 use etcd_sync_store::Side;
 use serde_json::{Value, json};
 

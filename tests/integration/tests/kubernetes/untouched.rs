@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use etcd_sync_core::kv::printable;
+use etcd_sync_core::etcd::kv::printable;
 use etcd_sync_integration::compare::await_until;
 use etcd_sync_integration::exact::{Keys, PATIENCE, default_scope};
 use etcd_sync_integration::kube::objects::{APPS, config_map, namespace, secret};

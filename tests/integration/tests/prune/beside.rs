@@ -3,7 +3,7 @@
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
-use etcd_sync_core::kv::{Event, KeyRange};
+use etcd_sync_core::etcd::kv::{Event, KeyRange};
 use etcd_sync_integration::compare::{await_true, dump};
 use etcd_sync_integration::daemon::Daemon;
 use etcd_sync_integration::exact::{Keys, PATIENCE, put_all};

@@ -2,11 +2,11 @@
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
-use etcd_sync_core::prune::{Fate, deletion};
-use etcd_sync_core::state::{ROLE_PRIMARY, ROLE_STANDBY};
+use etcd_sync_core::link::state::{ROLE_PRIMARY, ROLE_STANDBY};
 use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::link::Link;
 use etcd_sync_integration::terminal::Terminal;
+use etcd_sync_operations::prune::{Fate, deletion};
 use etcd_sync_store::Side;
 
 use super::{SECRET, held, link};

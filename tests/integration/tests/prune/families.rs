@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use etcd_sync_core::kv::Revision;
+use etcd_sync_core::etcd::kv::Revision;
 use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::kms_plugin::KmsPlugin;
 use etcd_sync_integration::link::Link;

@@ -5,7 +5,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use etcd_sync_core::state::{ROLE_PRIMARY, STATE_ROOT};
+use etcd_sync_core::link::state::ROLE_PRIMARY;
+use etcd_sync_core::scope::STATE_ROOT;
 use etcd_sync_integration::etcd::ClusterOptions;
 use etcd_sync_integration::exact::put_all;
 use etcd_sync_integration::link::Link;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use etcd_sync_core::kv::{Event, KeyRange, Revision};
+use etcd_sync_core::etcd::kv::{Event, KeyRange, Revision};
 use etcd_sync_integration::data::{self, Random};
 use etcd_sync_integration::etcd::ClusterOptions;
 use etcd_sync_integration::exact::PATIENCE;

@@ -4,8 +4,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use etcd_sync_core::request::{Op, Txn};
-use etcd_sync_core::state::{Condition, Phase};
+use etcd_sync_core::etcd::request::{Op, Txn};
+use etcd_sync_core::link::state::{Condition, Phase};
 use etcd_sync_integration::daemon::{Output, run_command};
 use etcd_sync_integration::etcd::{Cluster, ClusterOptions};
 use etcd_sync_integration::exact::PATIENCE;

@@ -3,14 +3,14 @@
 
 use bytes::Bytes;
 
-use crate::batch::Write;
-use crate::content;
-use crate::families::{Member, Step, Stranger, steps};
-use crate::kv::{KeyValue, Revision};
-use crate::request::Page;
+use crate::etcd::kv::{KeyValue, Revision};
+use crate::etcd::request::Page;
+use crate::link::side::Side;
+use crate::scope::content;
+use crate::session::batch::Write;
 use crate::session::examine::{Verdict, member_of};
+use crate::session::families::{Member, Step, Stranger, steps};
 use crate::session::{Ended, ReadFailure, ReadFor, Session, Stage};
-use crate::walk::Side;
 
 /// What both sides have of an owner, until its page has come by.
 #[derive(Debug, Default)]

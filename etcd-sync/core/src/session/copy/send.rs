@@ -1,8 +1,8 @@
 //! What a copy has read on its way into transactions, several of them under way.
 
 use super::Copy;
-use crate::batch::Write;
-use crate::request::Op;
+use crate::etcd::request::Op;
+use crate::session::batch::Write;
 use crate::session::{Flight, Session, Stage};
 
 /// What waits to be sent.

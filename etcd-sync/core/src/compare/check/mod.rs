@@ -1,0 +1,238 @@
+//! The exact comparison: the standby at one revision, the primary at the revision the standby then stood for.
+
+mod advice;
+mod counts;
+mod describe;
+mod report;
+
+#[cfg(test)]
+mod tests;
+
+use bytes::Bytes;
+use serde::Serialize;
+
+pub use self::advice::{Advice, Situation};
+pub use self::counts::ResourceCount;
+pub use self::describe::{Described, DescribedOwner};
+pub use self::report::{Basis, ComparedAt, Report};
+
+use self::counts::Counts;
+use crate::compare::drift::Drift;
+use crate::etcd::kv::{KeyValue, printable};
+use crate::link::side::Side;
+use crate::object::Header;
+use crate::scope::{Decision, Scope};
+use crate::session::walk::{Chunk, Joined, join};
+
+/// Differences kept of each kind; beyond it they are only counted.
+pub const KEPT_MAX: usize = 100_000;
+
+/// Differences of each kind whose object is described; beyond it only the key is kept.
+pub const DESCRIBED_MAX: usize = 10_000;
+
+/// Why a key is on the standby only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SurplusReason {
+    /// On record as made on the standby.
+    Local,
+    /// Not on record: mirrored once and deleted on the primary since, or of unknown origin.
+    Leftover,
+}
+
+/// How a key differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Difference {
+    /// Only the primary has it.
+    Missed,
+    /// Only the standby has it.
+    Surplus(SurplusReason),
+    /// Both have it, with other values. How they differ is [`Drift::Unknown`] until both were read.
+    Mismatched(Drift),
+}
+
+/// One key that differs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The key, as [`printable`] shows it.
+    pub key: Box<str>,
+    /// How it differs.
+    pub difference: Difference,
+    /// What its value tells, where it was read and could be decoded.
+    pub object: Option<Box<Object>>,
+    /// Its value is encrypted and does not open here: its content might take it out of scope.
+    pub sealed: bool,
+}
+
+/// What the values of a suspect tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Looked {
+    /// See [`Finding::object`].
+    pub object: Option<Object>,
+    /// See [`Finding::sealed`].
+    pub sealed: bool,
+}
+
+/// What a report tells of an object beside its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Object {
+    /// As the API calls it: `ConfigMap`.
+    pub kind: Box<str>,
+    /// The owner that manages it, else its first one.
+    pub owner: Option<DescribedOwner>,
+}
+
+/// The first differences of a kind, and how many there are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Up to [`KEPT_MAX`] of them, in key order.
+    pub first: Vec<Finding>,
+    /// All of them.
+    pub count: u64,
+}
+
+/// A difference by key or value. The object's content may yet take it out of scope: then it is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suspect {
+    /// The key.
+    pub key: Bytes,
+    /// What differs.
+    pub difference: Difference,
+}
+
+/// Collects what differs, chunk by chunk.
+#[derive(Debug, Default)]
+pub struct Comparison {
+    deep: bool,
+    compared: u64,
+    unproved: u64,
+    sealed: u64,
+    missed: Kept,
+    surplus: Kept,
+    mismatched: Kept,
+    status: Kept,
+    counts: Counts,
+}
+
+impl Comparison {
+    /// The side whose pages set the pace.
+    pub const LEAD: Side = Side::Primary;
+
+    /// `deep` compares values too.
+    pub fn new(deep: bool) -> Self {
+        Comparison { deep, ..Self::default() }
+    }
+
+    /// Takes a chunk whose leading side is [`Comparison::LEAD`]; `is_local` asks the record. Gives what
+    /// differs among the keys in scope: every one has to be confirmed or dismissed.
+    pub fn chunk(&mut self, mut chunk: Chunk, scope: &Scope, is_local: impl Fn(&KeyValue) -> bool) -> Vec<Suspect> {
+        chunk.lead.retain(|kv| scope.decide_kv(kv) == Decision::InScope);
+        chunk.follow.retain(|kv| scope.decide_kv(kv) == Decision::InScope);
+        let mut suspects = Vec::new();
+        for joined in join(chunk) {
+            let (primary, standby) = match joined {
+                Joined::Both(primary, standby) => (Some(primary), Some(standby)),
+                Joined::Lead(primary) => (Some(primary), None),
+                Joined::Follow(standby) => (None, Some(standby)),
+            };
+            let Some(key) = primary.as_ref().or(standby.as_ref()).map(|kv| &kv.key) else { continue };
+            let count = self.counts.of(scope, key);
+            count.primary += u64::from(primary.is_some());
+            count.standby += u64::from(standby.is_some());
+            self.compared += u64::from(primary.is_some());
+            if let Some(difference) = difference(primary.as_ref(), standby.as_ref(), self.deep, &is_local) {
+                // A slice of a page would keep the whole page in memory.
+                suspects.push(Suspect { key: Bytes::copy_from_slice(key), difference });
+            }
+        }
+        suspects
+    }
+
+    /// A suspect is a difference indeed, perhaps another one than it was suspected of.
+    pub fn confirm(&mut self, suspect: &Suspect, scope: &Scope, looked: Looked) {
+        let Looked { object, sealed } = looked;
+        self.sealed += u64::from(sealed);
+        let count = self.counts.of(scope, &suspect.key);
+        let kept = match suspect.difference {
+            Difference::Missed => {
+                count.missed += 1;
+                &mut self.missed
+            }
+            Difference::Surplus(_) => {
+                count.surplus += 1;
+                &mut self.surplus
+            }
+            Difference::Mismatched(Drift::Status) => &mut self.status,
+            Difference::Mismatched(_) => {
+                count.mismatched += 1;
+                &mut self.mismatched
+            }
+        };
+        kept.count += 1;
+        if kept.first.len() < KEPT_MAX {
+            let object = object.filter(|_| kept.first.len() < DESCRIBED_MAX).map(Box::new);
+            let key = printable(&suspect.key).into();
+            kept.first.push(Finding { key, difference: suspect.difference, object, sealed });
+        }
+    }
+
+    /// A suspect that nobody could look into: there are too many. A key that one side lacks is lacking whatever its
+    /// value; two values that differ may yet differ in their status only, so they are counted apart.
+    pub fn unproved(&mut self, suspect: &Suspect, scope: &Scope) {
+        self.unproved += 1;
+        if !matches!(suspect.difference, Difference::Mismatched(_)) {
+            self.confirm(suspect, scope, Looked::default());
+        }
+    }
+
+    /// A suspect is out of scope by its content, so it counts for neither side.
+    pub fn out_of_scope(&mut self, suspect: &Suspect, scope: &Scope) {
+        let count = self.counts.of(scope, &suspect.key);
+        let (primary, standby) = match suspect.difference {
+            Difference::Missed => (1, 0),
+            Difference::Surplus(_) => (0, 1),
+            Difference::Mismatched(_) => (1, 1),
+        };
+        count.primary = count.primary.saturating_sub(primary);
+        count.standby = count.standby.saturating_sub(standby);
+        self.compared = self.compared.saturating_sub(primary);
+    }
+
+    /// The result.
+    pub fn report(self, at: ComparedAt) -> Report {
+        let Comparison { deep, compared, unproved, sealed, missed, surplus, mismatched, status, counts } = self;
+        let resources = counts.finish();
+        Report { at, deep, compared, unproved, sealed, missed, surplus, mismatched, status, resources }
+    }
+}
+
+/// How a key that is in scope differs, read on both sides at one comparable moment; `None`: it does not.
+pub fn difference(
+    primary: Option<&KeyValue>,
+    standby: Option<&KeyValue>,
+    deep: bool,
+    is_local: impl Fn(&KeyValue) -> bool,
+) -> Option<Difference> {
+    match (primary, standby) {
+        (Some(primary), Some(standby)) if deep && primary.value != standby.value => {
+            Some(Difference::Mismatched(Drift::Unknown))
+        }
+        (Some(_), None) => Some(Difference::Missed),
+        (None, Some(kv)) if is_local(kv) => Some(Difference::Surplus(SurplusReason::Local)),
+        (None, Some(_)) => Some(Difference::Surplus(SurplusReason::Leftover)),
+        (Some(_), Some(_)) | (None, None) => None,
+    }
+}
+
+impl Object {
+    /// What of a header is told.
+    pub fn new(header: &Header) -> Object {
+        let owner = header.owners.iter().find(|owner| owner.controller).or(header.owners.first());
+        let owner = owner.map(|owner| DescribedOwner {
+            kind: owner.kind.as_str().into(),
+            name: owner.name.as_str().into(),
+            uid: owner.uid.as_str().into(),
+        });
+        Object { kind: header.kind.as_str().into(), owner }
+    }
+}

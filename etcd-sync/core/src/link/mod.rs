@@ -1,0 +1,9 @@
+//! One link between a primary and a standby: its two sides, its record in the standby, roles, and who wrote what.
+
+pub mod fence;
+pub mod lag;
+pub mod provenance;
+pub mod rejoining;
+pub mod role;
+pub mod side;
+pub mod state;

@@ -1,0 +1,16 @@
+//! The operator's procedures, pure: preflight, failover and switchover, rejoin, prune and restore, name service, drill, and
+//! the texts about them. Facts go in, plans, judgements and texts come out; no I/O, no clock, no async.
+
+pub mod api_server;
+pub mod dns;
+pub mod drill;
+pub mod nslookup;
+pub mod preflight;
+pub mod procedure;
+pub mod prune;
+pub mod rejoin;
+pub mod restart;
+pub mod restore;
+pub mod saved;
+pub mod status;
+pub mod text;

@@ -1,0 +1,91 @@
+//! `run`.
+
+use std::time::Duration;
+
+use super::environment::{host, namespace, service_host, variable};
+use crate::args::{Environment, RunArgs};
+
+/// `run`.
+#[derive(Clone, Debug)]
+pub struct RunConfig {
+    /// Address of the HTTP server.
+    pub listen: std::net::SocketAddr,
+    /// Identity of this replica in the election.
+    pub holder: String,
+    /// The Lease that the leader holds beside its place in etcd; `None`: it holds none.
+    pub lease: Option<LeaseConfig>,
+    /// How long a leader that vanished blocks the next one.
+    pub leader_ttl: Duration,
+    /// Transactions under way at once.
+    pub transactions_in_flight: usize,
+    /// How often the checkpoint of an idle link is moved.
+    pub checkpoint_interval: Duration,
+    /// Lag above which the replica is not ready.
+    pub ready_lag: Duration,
+    /// When a resync has to ask.
+    pub deletions: DeletionLimits,
+    /// Go on although the primary holds no key in scope.
+    pub accept_empty_primary: bool,
+    /// Go on although nobody knows whether the standby decrypts the primary's values.
+    pub accept_unproved_encryption: bool,
+    /// Id of the cluster to take as the new primary.
+    pub accept_new_primary: Option<u64>,
+}
+
+/// A Lease of the cluster that this program runs in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseConfig {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// When a resync has to ask: it would delete more than both limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeletionLimits {
+    /// Part of the scope, in percent.
+    pub percent: u64,
+    /// Number of keys.
+    pub count: u64,
+    /// Deletions that were allowed beforehand.
+    pub accepted: Option<u64>,
+}
+
+/// The name that runbooks and scripts know.
+const LEASE: &str = "etcd-sync-mirror";
+
+impl RunConfig {
+    pub(super) fn new(args: RunArgs, environment: &Environment) -> RunConfig {
+        RunConfig {
+            listen: args.listen,
+            holder: args.holder.unwrap_or_else(|| holder(environment)),
+            lease: lease(args.lease, environment),
+            leader_ttl: args.leader_ttl,
+            transactions_in_flight: usize::try_from(args.transactions_in_flight).unwrap_or(usize::MAX),
+            checkpoint_interval: args.checkpoint_interval,
+            ready_lag: args.ready_lag,
+            deletions: DeletionLimits {
+                percent: args.deletion_limit_percent,
+                count: args.deletion_limit_count,
+                accepted: args.accept_deletions,
+            },
+            accept_empty_primary: args.accept_empty_primary,
+            accept_unproved_encryption: args.accept_unproved_encryption,
+            accept_new_primary: args.accept_new_primary,
+        }
+    }
+}
+
+/// In Kubernetes the pod's name; elsewhere the process id keeps two replicas on one host apart.
+pub(super) fn holder(environment: &Environment) -> String {
+    let pod = variable(environment, "POD_NAME").map(str::trim).filter(|name| !name.is_empty());
+    pod.map_or_else(|| format!("{}-{}", host(environment), std::process::id()), str::to_owned)
+}
+
+/// The Lease that scripts look at, where there is a cluster around.
+fn lease(given: Option<String>, environment: &Environment) -> Option<LeaseConfig> {
+    let name = given.unwrap_or_else(|| LEASE.to_owned());
+    service_host(environment).filter(|_| name != "none")?;
+    Some(LeaseConfig { namespace: namespace(environment)?, name })
+}

@@ -1,0 +1,6 @@
+//! What is read of both clusters before anything begins: a session's facts, the preflight's, and what an API server tells.
+
+pub mod apiserver;
+pub mod comparison;
+pub mod preflight;
+pub mod start;

@@ -1,0 +1,104 @@
+//! Reads everything a session must know before it begins, from both clusters.
+
+use std::collections::BTreeMap;
+
+use etcd_sync_core::etcd::kv::{KeyRange, prefix_end, successor};
+use etcd_sync_core::etcd::request::{Page, ReadRange};
+use etcd_sync_core::link::fence::Fence;
+use etcd_sync_core::link::role::{Promotion, Role};
+use etcd_sync_core::link::state::StateKeys;
+use etcd_sync_core::scope::STATE_ROOT;
+use etcd_sync_core::scope::Scope;
+use etcd_sync_core::session::{Carried, Parted, Start};
+use etcd_sync_store::link::record::{Record, ask_witness, local_keys};
+use etcd_sync_store::{Error, Etcd};
+
+/// Facts for a session of the leader behind `fence`.
+pub async fn gather(
+    primary: &Etcd,
+    standby: &Etcd,
+    scope: &Scope,
+    fence: Fence,
+    force_copy: bool,
+    now_ms: u64,
+) -> Result<Start, Error> {
+    let keys = fence.keys.clone();
+    let source = primary.identity().await?;
+    let mut primary_keys = 0;
+    for range in scope.ranges() {
+        primary_keys += primary.count(range).await?.0 as u64;
+    }
+    let primary_standby_links = standby_links(primary).await?;
+    let Parted { over: promoted_over, unrecorded: promoted_unrecorded } = parted(primary, &keys).await?;
+    let record = Record::read(standby, &keys).await?;
+    let served_links = if record.role.is_none() { served_links(standby).await? } else { vec![] };
+    let local_keys = local_keys(standby, &keys).await?.into_iter().collect();
+    let witness = record.checkpoint().ok().flatten().and_then(|checkpoint| checkpoint.witness);
+    let witness_recognized = match witness {
+        Some(witness) => ask_witness(primary, &witness).await?,
+        None => None,
+    };
+    let standby_revision = record.revision;
+    let target = standby.identity().await?;
+    Ok(Start {
+        fence,
+        last_write: record.last_write(),
+        role: record.role.map(|kv| kv.value),
+        checkpoint: record.checkpoint.map(|kv| kv.value),
+        local_keys,
+        // The moment of the record itself: what an abandoned copy still writes after it is later than it.
+        standby_revision,
+        standby_cluster: target.cluster_id,
+        primary_cluster: source.cluster_id,
+        primary_revision: source.revision,
+        primary_keys,
+        witness_recognized,
+        primary_standby_links,
+        promoted_over,
+        promoted_unrecorded,
+        served_links,
+        carried: Carried::default(),
+        force_copy,
+        now_ms,
+    })
+}
+
+/// What the primary tells of its own promotion.
+pub async fn parted(primary: &Etcd, keys: &StateKeys) -> Result<Parted, Error> {
+    let (promotion, _) = primary.get(&keys.promotion).await?;
+    // One that this version cannot read names nobody.
+    let over = promotion.and_then(|kv| Promotion::decode(&kv.value).ok()).map(|promotion| promotion.primary);
+    let unrecorded = over.is_none() && Role::of_key(primary.get(&keys.role).await?.0.as_ref()) == Role::Primary;
+    Ok(Parted { over, unrecorded })
+}
+
+/// The links of which this cluster itself is the standby: nothing may be synchronized from it.
+pub async fn standby_links(etcd: &Etcd) -> Result<Vec<String>, Error> {
+    let links = links(etcd).await?.into_iter();
+    Ok(links.filter(|(_, role)| *role == Role::Standby).map(|(link, _)| link).collect())
+}
+
+/// The links on which this cluster serves users, or did: nothing may be written into it.
+async fn served_links(etcd: &Etcd) -> Result<Vec<String>, Error> {
+    let links = links(etcd).await?.into_iter();
+    Ok(links.filter(|(_, role)| !matches!(role, Role::None | Role::Standby)).map(|(link, _)| link).collect())
+}
+
+/// All links that a cluster knows of, with its role.
+pub async fn links(etcd: &Etcd) -> Result<BTreeMap<String, Role>, Error> {
+    let mut links = BTreeMap::new();
+    let mut range = KeyRange::prefix(STATE_ROOT);
+    while let Page { kvs, .. } =
+        etcd.read(ReadRange { range: range.clone(), limit: 1, keys_only: true, revision: 0 }).await?
+        && let Some(first) = kvs.first()
+    {
+        // One read finds the next link whatever the size of its ledger.
+        let name = first.key[STATE_ROOT.len()..].split(|&byte| byte == b'/').next().unwrap_or_default();
+        let link = String::from_utf8_lossy(name).into_owned();
+        let (role, _) = etcd.get(&StateKeys::new(&link).role).await?;
+        links.insert(link, Role::of_key(role.as_ref()));
+        let next = prefix_end(&[STATE_ROOT, name, b"/"].concat());
+        range = range.from(next.max(successor(&first.key)));
+    }
+    Ok(links)
+}

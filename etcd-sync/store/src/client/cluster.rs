@@ -1,0 +1,352 @@
+//! One cluster through all its endpoints: which member a request goes to, and what happens when it fails.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use etcd_sync_core::etcd::kv::Revision;
+
+use crate::client::attempts::Attempts;
+use crate::client::auth::Authenticator;
+use crate::client::connection::{Connection, Dial, Method, Token};
+use crate::client::endpoint::{self, Address};
+use crate::client::error::Error;
+use crate::client::fault::{At, Fault};
+use crate::client::options::{Options, Side};
+use crate::client::pool::{Member, Pool};
+use crate::client::proto::{Answer, ResponseHeader, StatusRequest, StatusResponse};
+use crate::client::status::STATUS;
+use crate::client::tls;
+
+/// One etcd cluster. Cheap to clone; all clones share their connections.
+///
+/// It remembers the cluster id of the first answer for its whole life: a member of another cluster is never used
+/// ([`Error::ClusterChanged`]). Before anything else is sent over a new connection, the member behind it is asked
+/// which cluster it belongs to, so not even the first write can reach a wrong one.
+#[derive(Clone)]
+pub struct Etcd {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// Which cluster this is, and where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// etcd's id of the cluster.
+    pub cluster_id: u64,
+    /// Its newest revision.
+    pub revision: Revision,
+    /// Its election term.
+    pub raft_term: u64,
+}
+
+pub(crate) struct Inner {
+    side: Side,
+    pub(crate) pool: Pool,
+    pub(crate) request_timeout: Duration,
+    connect_timeout: Duration,
+    auth: Option<Authenticator>,
+    cluster: OnceLock<u64>,
+}
+
+/// A member may take so long to say which cluster it belongs to; it needs no disk and no peer for that.
+const VERIFY_TIMEOUT: Duration = Duration::from_secs(3);
+
+impl Etcd {
+    /// Checks the options and reads the TLS files once, so that what is wrong with them shows at once. Connects to
+    /// nothing; the first request does. Requests must run inside a tokio runtime.
+    ///
+    /// # Errors
+    /// [`Error::NoEndpoints`], [`Error::BadEndpoint`], [`Error::MissingCa`], [`Error::TlsFile`],
+    /// [`Error::PasswordFile`].
+    pub fn new(options: Options) -> Result<Etcd, Error> {
+        let addresses = endpoint::parse_all(&options)?;
+        let settings = match addresses.iter().find(|address| address.tls) {
+            None => None,
+            Some(address) => {
+                let settings = tls::Settings::new(&options, &address.url)?;
+                settings.load()?;
+                Some(Arc::new(settings))
+            }
+        };
+        let dial = |address: endpoint::Address| Dial {
+            tls: settings.clone().filter(|_| address.tls),
+            address: Arc::new(address),
+            timeout: options.connect_timeout,
+        };
+        let auth = options.auth.map(|auth| Authenticator::new(options.side, auth));
+        if let Some(auth) = &auth {
+            auth.check_file()?;
+        }
+        Ok(Etcd {
+            inner: Arc::new(Inner {
+                side: options.side,
+                pool: Pool::new(addresses.into_iter().map(dial).collect()),
+                request_timeout: options.request_timeout,
+                connect_timeout: options.connect_timeout,
+                auth,
+                cluster: OnceLock::new(),
+            }),
+        })
+    }
+
+    /// The client addresses of the members, in the order of the options.
+    pub fn addresses(&self) -> Vec<Address> {
+        self.inner.pool.members().iter().map(|member| (*member.dial.address).clone()).collect()
+    }
+
+    /// Which cluster the options named.
+    pub fn side(&self) -> Side {
+        self.inner.side
+    }
+}
+
+impl fmt::Debug for Etcd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let endpoints: Vec<&str> = self.inner.pool.members().iter().map(Member::url).collect();
+        f.debug_struct("Etcd").field("side", &self.inner.side).field("endpoints", &endpoints).finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    /// A request that may be sent more than once: to one member after the other, until one answers, all have failed,
+    /// or twice `per_member` has passed.
+    pub(crate) async fn call<Q, A>(&self, method: Method, request: Q, per_member: Duration) -> Result<A, Error>
+    where
+        Q: prost::Message + Clone + 'static,
+        A: Answer,
+    {
+        let mut attempts = self.attempts(per_member);
+        while let Some((index, timeout)) = attempts.next() {
+            let attempt = tokio::time::timeout(timeout, self.attempt(index, method, &request, timeout)).await;
+            let answer = match attempt {
+                Ok(answer) => answer,
+                Err(_) => Err(self.timed_out(self.at(index, method.call), timeout).await),
+            };
+            match answer {
+                Ok(answer) => {
+                    self.pool.worked(index);
+                    return Ok(answer);
+                }
+                Err(fault) => attempts.failed(index, fault)?,
+            }
+        }
+        Err(attempts.error())
+    }
+
+    /// A request that is sent once. Another member is tried only as long as nothing was sent.
+    pub(crate) async fn call_once<Q, A>(&self, method: Method, request: Q) -> Result<A, Fault>
+    where
+        Q: prost::Message + Clone + 'static,
+        A: Answer,
+    {
+        let mut chosen = self.any_connection(method.call).await.map_err(Fault::unsent)?;
+        let mut again = true;
+        loop {
+            let (index, connection) = &chosen;
+            let fault = match self.send(*index, connection, method, request.clone(), self.request_timeout).await {
+                Ok(answer) => {
+                    self.pool.worked(*index);
+                    return Ok(answer);
+                }
+                Err(fault) => fault,
+            };
+            if !(again && fault.no_effect && (fault.stale || fault.stale_token)) {
+                self.note(*index, &fault.error);
+                return Err(fault);
+            }
+            // Nothing was applied: the connection had ended before, or our token was refused. Once more.
+            again = false;
+            chosen = self.any_connection(method.call).await.map_err(Fault::unsent)?;
+        }
+    }
+
+    pub(crate) fn attempts(&self, per_member: Duration) -> Attempts<'_> {
+        Attempts::new(self.side, &self.pool, per_member)
+    }
+
+    /// A member that can be reached, and the connection to it.
+    async fn any_connection(&self, call: &'static str) -> Result<(usize, Arc<Connection>), Error> {
+        let mut attempts = self.attempts(self.request_timeout);
+        while let Some((index, _)) = attempts.next() {
+            match self.verified_connection(index, call).await {
+                Ok(connection) => return Ok((index, connection)),
+                Err(fault) => attempts.failed(index, fault)?,
+            }
+        }
+        Err(attempts.error())
+    }
+
+    /// One request to one member, over a connection known to lead to the right cluster.
+    async fn attempt<Q, A>(&self, index: usize, method: Method, request: &Q, timeout: Duration) -> Result<A, Fault>
+    where
+        Q: prost::Message + Clone + 'static,
+        A: Answer,
+    {
+        let mut again = true;
+        loop {
+            let connection = self.verified_connection(index, method.call).await?;
+            match self.send(index, &connection, method, request.clone(), timeout).await {
+                Err(fault) if again && (fault.stale || fault.stale_token) => again = false,
+                answer => return answer,
+            }
+        }
+    }
+
+    /// The connection shared by requests to a member.
+    async fn verified_connection(&self, index: usize, call: &'static str) -> Result<Arc<Connection>, Fault> {
+        let member = &self.pool.members()[index];
+        let connection = member.connection().await;
+        match self.verify(index, &connection, call).await {
+            Ok(()) => Ok(connection),
+            Err(fault) if fault.stale => {
+                let connection = member.connection().await;
+                self.verify(index, &connection, call).await.map(|()| connection)
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Asks the member behind a connection which cluster it belongs to, once per connection. A failure means that
+    /// nothing else was sent over it.
+    pub(crate) async fn verify(
+        &self,
+        index: usize,
+        connection: &Arc<Connection>,
+        call: &'static str,
+    ) -> Result<(), Fault> {
+        let ask = || async {
+            let timeout = self.request_timeout.min(self.connect_timeout + VERIFY_TIMEOUT);
+            // Failures are told in terms of the call that needs the connection.
+            let method = Method { call, ..STATUS };
+            let mut answer: Result<StatusResponse, Fault> =
+                self.send(index, connection, method, StatusRequest {}, timeout).await;
+            if matches!(&answer, Err(fault) if fault.stale_token) {
+                answer = self.send(index, connection, method, StatusRequest {}, timeout).await;
+            }
+            let status = answer.map_err(|fault| Fault { no_effect: true, ..fault })?;
+            if status.is_learner {
+                let endpoint = self.pool.members()[index].url().to_owned();
+                return Err(Fault::unsent(Error::Learner { side: self.side, endpoint }));
+            }
+            Ok(())
+        };
+        // A failure is kept, so that requests waiting for the same connection fail with it instead of asking again one
+        // by one; the next request makes a new connection.
+        let verified = connection.verified.get_or_init(ask).await.clone();
+        if verified.is_err() {
+            self.pool.members()[index].discard(connection);
+        }
+        verified
+    }
+
+    /// Sends one request over one connection, with the token in use, and checks which cluster answers.
+    async fn send<Q, A>(
+        &self,
+        index: usize,
+        connection: &Arc<Connection>,
+        method: Method,
+        request: Q,
+        timeout: Duration,
+    ) -> Result<A, Fault>
+    where
+        Q: prost::Message + 'static,
+        A: Answer,
+    {
+        let answer: A = self.send_unchecked(index, connection, method, request, timeout).await?;
+        self.check_cluster(index, answer.header()).map_err(Fault::unknown)?;
+        Ok(answer)
+    }
+
+    /// Like [`Inner::send`], whatever cluster answers.
+    pub(crate) async fn send_unchecked<Q, A>(
+        &self,
+        index: usize,
+        connection: &Arc<Connection>,
+        method: Method,
+        request: Q,
+        timeout: Duration,
+    ) -> Result<A, Fault>
+    where
+        Q: prost::Message + 'static,
+        A: Answer,
+    {
+        let member = &self.pool.members()[index];
+        let at = self.at(index, method.call);
+        let token = match self.token(index, connection, timeout).await {
+            Err(fault) if fault.stale => {
+                member.discard(connection);
+                return Err(fault);
+            }
+            token => token?,
+        };
+        let fault = match tokio::time::timeout(timeout, connection.unary(method, request, token.clone())).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(status)) => Fault::from_status(at, &status),
+            Err(_) => self.timed_out(at, timeout).await,
+        };
+        if fault.stale {
+            member.discard(connection);
+        }
+        Err(self.forget_if_stale(fault, &token).await)
+    }
+
+    pub(crate) async fn token(&self, index: usize, connection: &Connection, timeout: Duration) -> Result<Token, Fault> {
+        match &self.auth {
+            None => Ok(None),
+            Some(auth) => auth.token(connection, self.pool.members()[index].url(), timeout).await,
+        }
+    }
+
+    /// No answer in time. A cluster restored from a backup lets a request with a token of its former life wait until its
+    /// log has come as far again, so the next request gets a new one.
+    async fn timed_out(&self, at: At<'_>, after: Duration) -> Fault {
+        if let Some(auth) = &self.auth {
+            auth.forget_any().await;
+        }
+        Fault::timeout(at, after)
+    }
+
+    /// A refused token is given up; without a user to get a new one for, it is an ordinary refusal.
+    pub(crate) async fn forget_if_stale(&self, mut fault: Fault, token: &Token) -> Fault {
+        if fault.stale_token {
+            match &self.auth {
+                Some(auth) => auth.forget(token).await,
+                None => fault.stale_token = false,
+            }
+        }
+        fault
+    }
+
+    /// Compares an answer's cluster with the first one's; an answer without a header proves nothing.
+    pub(crate) fn check_cluster(&self, index: usize, header: Option<&ResponseHeader>) -> Result<(), Error> {
+        let Some(got) = header.map(|header| header.cluster_id).filter(|&id| id != 0) else {
+            return Ok(());
+        };
+        let expected = *self.cluster.get_or_init(|| got);
+        if expected == got {
+            return Ok(());
+        }
+        let endpoint = self.pool.members()[index].url().to_owned();
+        Err(Error::ClusterChanged { side: self.side, endpoint, expected, got })
+    }
+
+    /// The cluster id of the first answer.
+    pub(crate) fn known_cluster(&self) -> Option<u64> {
+        self.cluster.get().copied()
+    }
+
+    /// Remembers a failure of a member, when it is the member's own.
+    pub(crate) fn note(&self, index: usize, error: &Error) {
+        if error.is_of_endpoint() {
+            self.pool.failed(index, error);
+        }
+    }
+
+    pub(crate) fn at(&self, index: usize, call: &'static str) -> At<'_> {
+        At { side: self.side, endpoint: self.pool.members()[index].url(), call }
+    }
+
+    pub(crate) fn side(&self) -> Side {
+        self.side
+    }
+}

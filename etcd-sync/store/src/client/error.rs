@@ -1,0 +1,364 @@
+//! What can go wrong, in words that tell the reader what to do next.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use etcd_sync_core::etcd::kv::Revision;
+
+use crate::client::options::Side;
+
+/// A failure of the store. Messages name the side, the endpoint and the next step; values and passwords are never in
+/// them.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No endpoint was given.
+    #[error("no endpoint of the {side} etcd is given: set --{side}-endpoints")]
+    NoEndpoints {
+        /// Which cluster.
+        side: Side,
+    },
+    /// An endpoint cannot be read.
+    #[error("the {side} endpoint {endpoint:?} cannot be used: {problem}; correct --{side}-endpoints")]
+    BadEndpoint {
+        /// Which cluster.
+        side: Side,
+        /// The endpoint as it was given.
+        endpoint: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// An https endpoint without an authority to check it by.
+    #[error("the {side} endpoint {endpoint} is https, but no CA is given to check it by: set --{side}-cacert")]
+    MissingCa {
+        /// Which cluster.
+        side: Side,
+        /// The endpoint.
+        endpoint: String,
+    },
+    /// A certificate or key file cannot be used.
+    #[error("the {side} {what} {path:?} cannot be used: {problem}; correct the file or --{side}-{flag}", path = path)]
+    TlsFile {
+        /// Which cluster.
+        side: Side,
+        /// `CA file`, `client certificate` or `client key`.
+        what: &'static str,
+        /// The end of the flag's name: `cacert`, `cert` or `key`.
+        flag: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it and what was expected.
+        problem: String,
+    },
+    /// The password file cannot be read.
+    #[error("the {side} password file {path:?} cannot be read: {problem}; correct the file or --{side}-password-file", path = path)]
+    PasswordFile {
+        /// Which cluster.
+        side: Side,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// No connection could be made; nothing was sent.
+    #[error(
+        "cannot connect to the {side} etcd at {endpoint}: {problem}; check that etcd runs and the network lets us reach it"
+    )]
+    Connect {
+        /// Which cluster.
+        side: Side,
+        /// The endpoint.
+        endpoint: String,
+        /// What the system said.
+        problem: String,
+    },
+    /// TLS was refused by one of the two ends.
+    #[error("TLS with the {side} etcd at {endpoint} failed: {problem}; {hint}")]
+    Handshake {
+        /// Which cluster.
+        side: Side,
+        /// The endpoint.
+        endpoint: String,
+        /// What the TLS library said.
+        problem: String,
+        /// What to check.
+        hint: String,
+    },
+    /// The connection broke, or the member went away, after the request was sent.
+    #[error(
+        "the connection to the {side} etcd at {endpoint} broke during {call}: {problem}; if this goes on, check that etcd runs and whether the endpoint is http or https"
+    )]
+    Broken {
+        /// Which cluster.
+        side: Side,
+        /// The endpoint.
+        endpoint: String,
+        /// The call.
+        call: &'static str,
+        /// What gRPC said.
+        problem: String,
+    },
+    /// etcd does not know who we are, or the password is wrong.
+    #[error(
+        "the {side} etcd at {endpoint} does not accept who we are: {problem}; check --{side}-user and \
+         --{side}-password-file, or the client certificate's common name"
+    )]
+    Unauthenticated {
+        /// Which cluster.
+        side: Side,
+        /// The endpoint.
+        endpoint: String,
+        /// What etcd said.
+        problem: String,
+    },
+    /// The user lacks a permission.
+    #[error(
+        "the {side} etcd at {endpoint} denies {call} to our user; grant its role the prefixes named in docs/security.md"
+    )]
+    PermissionDenied {
+        /// Which cluster.
+        side: Side,
+        /// The endpoint.
+        endpoint: String,
+        /// The call.
+        call: &'static str,
+    },
+    /// The revision asked for was compacted away.
+    #[error("the revision asked for is already compacted on the {side} etcd: read again at a newer revision")]
+    Compacted {
+        /// Which cluster.
+        side: Side,
+    },
+    /// The revision asked for does not exist yet.
+    #[error(
+        "the revision asked for is ahead of the {side} etcd: its history went back, as after a restore from a backup"
+    )]
+    FutureRevision {
+        /// Which cluster.
+        side: Side,
+    },
+    /// etcd's database reached its quota: it refuses every write until somebody makes room.
+    #[error(
+        "the {side} etcd is out of space (alarm NOSPACE) and refuses writes: compact it, run etcdctl defrag on every \
+         member, then etcdctl alarm disarm; or raise --quota-backend-bytes"
+    )]
+    NoSpace {
+        /// Which cluster.
+        side: Side,
+    },
+    /// The cluster has no leader, or no majority to agree with.
+    #[error(
+        "the {side} etcd has no quorum as seen by {endpoint}: {problem}; bring back a majority of its members, or \
+         check the network between them"
+    )]
+    LostQuorum {
+        /// Which cluster.
+        side: Side,
+        /// The endpoint.
+        endpoint: String,
+        /// What etcd said.
+        problem: String,
+    },
+    /// No answer in time.
+    #[error(
+        "the {side} etcd at {endpoint} did not answer {call} within {after:?}; it hangs, or the network drops packets"
+    )]
+    Timeout {
+        /// Which cluster.
+        side: Side,
+        /// The endpoint.
+        endpoint: String,
+        /// The call.
+        call: &'static str,
+        /// How long we waited.
+        after: Duration,
+    },
+    /// The answer is longer than [`crate::client::MAX_ANSWER_BYTES`].
+    #[error(
+        "an answer of the {side} etcd to {call} is longer than {} MiB: ask for fewer keys at once",
+        crate::client::MAX_ANSWER_BYTES >> 20
+    )]
+    MessageTooLarge {
+        /// Which cluster.
+        side: Side,
+        /// The call.
+        call: &'static str,
+    },
+    /// etcd refused a request for its size.
+    #[error("the {side} etcd refuses {call} as too large: send less at once, or raise its --max-request-bytes")]
+    RequestTooLarge {
+        /// Which cluster.
+        side: Side,
+        /// The call.
+        call: &'static str,
+    },
+    /// etcd refused a request as malformed: too many operations, a key twice, an empty key.
+    #[error(
+        "the {side} etcd refuses {call}: {problem}; if it holds too many operations, send fewer at once or raise its --max-txn-ops"
+    )]
+    InvalidRequest {
+        /// Which cluster.
+        side: Side,
+        /// The call.
+        call: &'static str,
+        /// What etcd said.
+        problem: String,
+    },
+    /// The lease is unknown to etcd: it ran out or was revoked.
+    #[error("the lease on the {side} etcd ran out or was revoked; a new one has to be taken")]
+    LeaseGone {
+        /// Which cluster.
+        side: Side,
+    },
+    /// An endpoint belongs to another cluster than the first answer did. It is not used again.
+    #[error(
+        "{endpoint} belongs to cluster {got:x}, but the {side} etcd is cluster {expected:x}; correct --{side}-endpoints \
+         so that all belong to one cluster, or restart when the cluster was rebuilt"
+    )]
+    ClusterChanged {
+        /// Which cluster.
+        side: Side,
+        /// The endpoint.
+        endpoint: String,
+        /// Cluster id of the first answer.
+        expected: u64,
+        /// Cluster id of this endpoint.
+        got: u64,
+    },
+    /// The endpoint is a learner, which serves neither watches nor linearizable reads.
+    #[error(
+        "{endpoint} of the {side} etcd is a learner, which cannot serve us: promote it (etcdctl member promote), or \
+         give the endpoints of voting members in --{side}-endpoints"
+    )]
+    Learner {
+        /// Which cluster.
+        side: Side,
+        /// The endpoint.
+        endpoint: String,
+    },
+    /// Anything else.
+    #[error("{call} on the {side} etcd at {endpoint} failed: {problem} ({code})")]
+    Rpc {
+        /// Which cluster.
+        side: Side,
+        /// The endpoint.
+        endpoint: String,
+        /// The call.
+        call: &'static str,
+        /// The gRPC code, in words.
+        code: &'static str,
+        /// What etcd said.
+        problem: String,
+    },
+}
+
+impl Error {
+    /// Whether the same request may succeed later, or on another member, without anybody changing a setting, a file,
+    /// a permission or the request itself.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Error::Connect { .. }
+            | Error::Handshake { .. }
+            | Error::Broken { .. }
+            | Error::LostQuorum { .. }
+            | Error::Timeout { .. }
+            | Error::LeaseGone { .. }
+            | Error::NoSpace { .. }
+            | Error::Learner { .. } => true,
+            Error::Rpc { code, .. } => *code == "resource exhausted",
+            _ => false,
+        }
+    }
+
+    /// Whether another endpoint may do better.
+    pub(crate) fn is_of_endpoint(&self) -> bool {
+        match self {
+            Error::NoSpace { .. } | Error::LeaseGone { .. } => false,
+            Error::ClusterChanged { .. } => true,
+            _ => self.is_transient(),
+        }
+    }
+
+    /// Which of the errors of several endpoints says most about the cluster: the highest.
+    pub(crate) fn weight(&self) -> u8 {
+        match self {
+            Error::Connect { .. } => 0,
+            Error::Broken { .. } => 1,
+            Error::Timeout { .. } => 2,
+            Error::Learner { .. } => 3,
+            Error::Handshake { .. } => 4,
+            Error::LostQuorum { .. } => 5,
+            _ => 6,
+        }
+    }
+}
+
+/// How a write failed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum WriteError {
+    /// etcd refused it, or it was never sent: nothing was applied.
+    #[error("not applied: {0}")]
+    NotApplied(#[source] Error),
+    /// It may have been applied, or may still be: read before writing again.
+    #[error("the outcome is unknown: {0}")]
+    Unknown(#[source] Error),
+}
+
+impl WriteError {
+    /// What went wrong.
+    pub fn error(&self) -> &Error {
+        match self {
+            WriteError::NotApplied(error) | WriteError::Unknown(error) => error,
+        }
+    }
+}
+
+/// How a watch ended.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum WatchError {
+    /// The history behind the watch is compacted: events were missed, a new read is needed.
+    #[error("the {side} etcd compacted its history up to revision {compact_revision}, beyond the watch: read again")]
+    Compacted {
+        /// Which cluster.
+        side: Side,
+        /// The oldest revision still there.
+        compact_revision: Revision,
+    },
+    /// Neither events nor progress for a while, although we were reading.
+    #[error("the watch on the {side} etcd at {endpoint} was silent for {after:?}: it is opened again")]
+    Silent {
+        /// Which cluster.
+        side: Side,
+        /// The endpoint.
+        endpoint: String,
+        /// How long nothing came.
+        after: Duration,
+    },
+    /// etcd ended the watch by itself.
+    #[error("the {side} etcd at {endpoint} ended the watch: {reason}")]
+    Cancelled {
+        /// Which cluster.
+        side: Side,
+        /// The endpoint.
+        endpoint: String,
+        /// What etcd said.
+        reason: String,
+    },
+    /// The watch has ended before, or its task is gone; open a new one.
+    #[error("the watch has ended")]
+    Ended,
+    /// The request or its connection failed.
+    #[error(transparent)]
+    Store(#[from] Error),
+}
+
+impl WatchError {
+    /// Whether opening the watch again at the same revision may succeed.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            WatchError::Compacted { .. } => false,
+            WatchError::Silent { .. } | WatchError::Cancelled { .. } | WatchError::Ended => true,
+            WatchError::Store(error) => error.is_transient(),
+        }
+    }
+}

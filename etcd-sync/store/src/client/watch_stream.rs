@@ -1,0 +1,130 @@
+//! The task behind a watch.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
+use tonic::{Code, Streaming};
+
+use crate::client::cluster::Etcd;
+use crate::client::connection::Connection;
+use crate::client::convert;
+use crate::client::error::{Error, WatchError};
+use crate::client::fault::{Fault, of_server};
+use crate::client::proto::watch_request::RequestUnion;
+use crate::client::proto::{WatchProgressRequest, WatchRequest, WatchResponse};
+use crate::client::watch::{WatchMessage, cancelled};
+
+/// How often progress is asked for. An answer comes only when the watch has caught up.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+
+/// A stream that tells nothing for so long, although asked every second, is taken for dead.
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// One watch on one stream on one connection.
+pub(crate) struct WatchStream {
+    etcd: Etcd,
+    index: usize,
+    answers: Streaming<WatchResponse>,
+    requests: mpsc::Sender<WatchRequest>,
+    /// Held for the life of the stream.
+    _connection: Arc<Connection>,
+}
+
+type Sender = mpsc::Sender<Result<WatchMessage, WatchError>>;
+
+impl WatchStream {
+    pub(crate) fn new(
+        etcd: Etcd,
+        index: usize,
+        connection: Arc<Connection>,
+        answers: Streaming<WatchResponse>,
+        requests: mpsc::Sender<WatchRequest>,
+    ) -> Self {
+        WatchStream { etcd, index, answers, requests, _connection: connection }
+    }
+
+    /// Carries messages until the watch ends or nobody wants them any more. It reads from the network only when there
+    /// is room for the message: HTTP/2's windows pass the back-pressure on to etcd.
+    pub(crate) async fn run(mut self, out: Sender) {
+        let mut ask = interval(ASK_EVERY);
+        ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while let Ok(room) = out.reserve().await {
+            let message = tokio::select! {
+                message = self.read(&mut ask) => message,
+                () = out.closed() => return,
+            };
+            let ended = message.is_err();
+            room.send(message);
+            if ended {
+                return;
+            }
+        }
+    }
+
+    /// The next message worth telling. Silence counts from here on: time stale waiting for our reader is not etcd's.
+    async fn read(&mut self, ask: &mut Interval) -> Result<WatchMessage, WatchError> {
+        loop {
+            let silent_at = Instant::now() + SILENCE;
+            let answer = loop {
+                tokio::select! {
+                    biased;
+                    answer = self.answers.message() => break answer,
+                    () = sleep_until(silent_at) => return Err(self.silent()),
+                    _ = ask.tick() => {
+                        let request = RequestUnion::Progress(WatchProgressRequest {});
+                        // When requests pile up the stream is stuck; silence will tell.
+                        let _ = self.requests.try_send(WatchRequest { request_union: Some(request) });
+                    }
+                }
+            };
+            if let Some(message) = self.message(answer)? {
+                return Ok(message);
+            }
+        }
+    }
+
+    /// What an answer means; `None` for one that says nothing.
+    fn message(
+        &self,
+        answer: Result<Option<WatchResponse>, tonic::Status>,
+    ) -> Result<Option<WatchMessage>, WatchError> {
+        let inner = &self.etcd.inner;
+        let at = inner.at(self.index, "a watch");
+        let answer = match answer {
+            Ok(Some(answer)) => answer,
+            Ok(None) => return Err(self.failed(of_server(at, Code::Unavailable, "the stream ended"))),
+            Err(status) => return Err(self.failed(Fault::from_status(at, &status).error)),
+        };
+        inner.check_cluster(self.index, answer.header.as_ref()).map_err(|error| self.failed(error))?;
+        if answer.canceled {
+            return Err(match cancelled(inner, self.index, &answer) {
+                WatchError::Store(error) => self.failed(error),
+                other => other,
+            });
+        }
+        if !answer.events.is_empty() {
+            let events = answer.events.into_iter().filter_map(convert::event).collect();
+            return Ok(Some(WatchMessage::Events { events, complete: !answer.fragment }));
+        }
+        // Only an answer without events is progress: the header of one with events may be ahead of events to come.
+        match answer.header {
+            Some(header) if !answer.created => Ok(Some(WatchMessage::Progress { revision: header.revision })),
+            _ => Ok(None),
+        }
+    }
+
+    fn silent(&self) -> WatchError {
+        let at = self.etcd.inner.at(self.index, "a watch");
+        // The next watch should try another member.
+        let error = Fault::timeout(at, SILENCE).error;
+        self.etcd.inner.note(self.index, &error);
+        WatchError::Silent { side: at.side, endpoint: at.endpoint.to_owned(), after: SILENCE }
+    }
+
+    fn failed(&self, error: Error) -> WatchError {
+        self.etcd.inner.note(self.index, &error);
+        WatchError::Store(error)
+    }
+}

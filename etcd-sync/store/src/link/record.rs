@@ -1,0 +1,150 @@
+//! What a link has written down in its standby, read at one revision.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use etcd_sync_core::etcd::kv::{KeyRange, KeyValue, Revision, successor};
+use etcd_sync_core::etcd::request::{Op, ReadRange, Txn};
+use etcd_sync_core::link::provenance::LOCAL_KEYS_MAX;
+use etcd_sync_core::link::role::Promotion;
+use etcd_sync_core::link::state::{BadRecord, Checkpoint, Condition, PrimarySeen, StateKeys, Witness};
+
+use crate::client::Etcd;
+use crate::client::{Error, WriteError};
+
+/// Entries of the ledger read at once.
+const LEDGER_PAGE: i64 = 5_000;
+
+/// The state of a link, all of it as of one revision of the standby.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// That revision.
+    pub revision: Revision,
+    /// The role; its revision of change is the moment it was given.
+    pub role: Option<KeyValue>,
+    /// The checkpoint, undecoded.
+    pub checkpoint: Option<KeyValue>,
+    /// The mark of a copy under way.
+    pub copied: Option<KeyValue>,
+    /// Why the link is held.
+    pub condition: Option<Condition>,
+    /// The last sign of the primary that a leader wrote down.
+    pub primary_seen: Option<PrimarySeen>,
+    /// The promotion, undecoded; of an earlier time when the role is standby again.
+    pub promotion: Option<KeyValue>,
+    /// The run of a failover command that is not finished.
+    pub open_run: Option<KeyValue>,
+    /// The leader and the candidates behind it, oldest first.
+    pub candidates: Vec<Candidate>,
+}
+
+/// A key in the election.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Its key.
+    pub key: Bytes,
+    /// Who it is.
+    pub holder: String,
+    /// Its epoch, should it lead.
+    pub epoch: Revision,
+}
+
+impl Record {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// Why the standby cannot be read.
+    pub async fn read(standby: &Etcd, keys: &StateKeys) -> Result<Record, Error> {
+        // A transaction that only reads answers for all keys at one revision.
+        let gets = [
+            &keys.role,
+            &keys.checkpoint,
+            &keys.copied,
+            &keys.condition,
+            &keys.primary_seen,
+            &keys.promotion,
+            &keys.open_run,
+        ];
+        let success = gets.map(|key| Op::Get { key: key.clone() }).to_vec();
+        let reply = standby.txn(Txn { success, ..Txn::default() }).await.map_err(|error| match error {
+            WriteError::NotApplied(error) | WriteError::Unknown(error) => error,
+        })?;
+        let range = KeyRange::prefix(&keys.leader_prefix);
+        let leaders = ReadRange { range, limit: 0, keys_only: false, revision: reply.revision };
+        let mut leaders = standby.read(leaders).await?.kvs;
+        leaders.sort_by_key(|kv| kv.create_revision);
+        let candidates = leaders.into_iter().map(|kv| Candidate {
+            holder: String::from_utf8_lossy(&kv.value).into_owned(),
+            epoch: kv.create_revision,
+            key: kv.key,
+        });
+        let mut gets = reply.gets.into_iter();
+        let mut get = || gets.next().flatten();
+        Ok(Record {
+            revision: reply.revision,
+            role: get(),
+            checkpoint: get(),
+            copied: get(),
+            condition: get().and_then(|kv| serde_json::from_slice(&kv.value).ok()),
+            primary_seen: get().and_then(|kv| serde_json::from_slice(&kv.value).ok()),
+            promotion: get(),
+            open_run: get(),
+            candidates: candidates.collect(),
+        })
+    }
+
+    /// The checkpoint, decoded.
+    ///
+    /// # Errors
+    /// It was written by another version, or by something else.
+    pub fn checkpoint(&self) -> Result<Option<Checkpoint>, BadRecord> {
+        self.checkpoint.as_ref().map(|kv| Checkpoint::decode(&kv.value)).transpose()
+    }
+
+    /// The promotion, decoded.
+    ///
+    /// # Errors
+    /// It was written by another version, or by something else.
+    pub fn promotion(&self) -> Result<Option<Promotion>, BadRecord> {
+        self.promotion.as_ref().map(|kv| Promotion::decode(&kv.value)).transpose()
+    }
+
+    /// The latest write of any synchronizer of the link; 0 when there was none.
+    pub fn last_write(&self) -> Revision {
+        let marks = [&self.checkpoint, &self.copied];
+        marks.iter().filter_map(|mark| mark.as_ref().map(|kv| kv.mod_revision)).max().unwrap_or(0)
+    }
+}
+
+/// The ledger: keys on record as local to the standby. At most one page more than [`LOCAL_KEYS_MAX`].
+///
+/// # Errors
+/// Why the standby cannot be read.
+pub async fn local_keys(standby: &Etcd, keys: &StateKeys) -> Result<HashSet<Bytes>, Error> {
+    let mut local = HashSet::new();
+    let mut range = KeyRange::prefix(&keys.local_prefix);
+    loop {
+        let request = ReadRange { range: range.clone(), limit: LEDGER_PAGE, keys_only: true, revision: 0 };
+        let page = standby.read(request).await?;
+        // Copied: a slice would keep the whole answer in memory.
+        let entries = page.kvs.iter().filter_map(|kv| keys.local_key(&kv.key));
+        local.extend(entries.map(|key| Bytes::copy_from_slice(&key)));
+        match page.kvs.last() {
+            Some(last) if page.more && local.len() <= LOCAL_KEYS_MAX => range = range.from(successor(&last.key)),
+            _ => return Ok(local),
+        }
+    }
+}
+
+/// Whether the primary still shows the change the checkpoint names; `None` when its history there is gone.
+///
+/// # Errors
+/// Why the primary cannot be read.
+pub async fn ask_witness(primary: &Etcd, witness: &Witness) -> Result<Option<bool>, Error> {
+    match primary.read(ReadRange::single(witness.key.clone().into(), true, witness.revision)).await {
+        Ok(page) => Ok(Some(witness.recognizes(page.kvs.first()))),
+        // A revision still to come is told apart by the primary's own.
+        Err(Error::Compacted { .. } | Error::FutureRevision { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
