@@ -1,5 +1,5 @@
-# Both programs, static, and nothing else: no shell, no package. The lock file, the toolchain's version and the folder are the same in
-# every build; pin the digest of the first image where the bytes must be, too.
+# Only the two static programs: no shell, no package. The lock file, the toolchain's version and the folder are the same in
+# every build; for identical bytes also pin the digest of the first image.
 FROM rust:1.95-alpine AS build
 RUN apk add --no-cache musl-dev
 WORKDIR /src

@@ -1,4 +1,4 @@
-# Entry points. Each one checks for what it needs; scripts/require installs what apt-get has, or says what is missing.
+# Entry points. Each one checks its requirements; scripts/require installs what apt-get has, or says what is missing.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -10,7 +10,7 @@ export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 CACHE := $(or $(ETCD_SYNC_TOOLS_DIR),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/etcd-sync/tools)
 DENY_VERSION := 0.20.2
 DENY := $(CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
-SCRIPTS := .ci/run scripts/require tools/build.sh
+SCRIPTS := .ci/run scripts/require scripts/words tools/build.sh
 WEB := $(wildcard tests/e2e-web/*.mjs)
 
 .PHONY: help
@@ -28,7 +28,7 @@ demo: etcd require-rust ## Two etcds, a first sync, a kill, a compaction, and th
 
 .PHONY: test
 # One build of programs and tests together: `-p etcd-sync` alone would choose other features and build most crates twice.
-# Tests mostly wait, so more run at once than a small machine has cores.
+# Tests mostly wait, so more of them run at once than a small machine has cores.
 test: export RUST_TEST_THREADS ?= 3
 test: etcd kubernetes kwok prometheus helm kubeconform crds net web require-rust ## All tests, also those against real etcds, control planes and a browser
 	node --test tests/e2e-web/words.test.mjs
@@ -40,16 +40,20 @@ bench: etcd toxiproxy require-rust ## Measure against etcdctl make-mirror
 	cargo build --locked --release -p etcd-sync -p etcd-sync-monitor
 	cargo run --locked --release -p etcd-sync-benches
 
-# The advisories are left out: their database is on GitHub, which not every build machine reaches. Where it is
-# reachable, run `cargo deny check advisories`.
+# Without the advisories: their database is on GitHub, which not every build machine can reach. If yours can,
+# run `cargo deny check advisories`.
 .PHONY: lint
-lint: require-rust $(DENY) ## Formatting, clippy, licences and banned crates
+lint: require-rust words $(DENY) ## Formatting, clippy, words, licences and banned crates
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	$(DENY) --locked --log-level error check --hide-inclusion-graph licenses bans sources
 	for script in $(SCRIPTS); do bash -n "$$script"; done
 	if command -v node >/dev/null; then for script in $(WEB); do node --check "$$script"; done; fi
 	if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); fi
+
+.PHONY: words
+words: ## Words that were replaced, in texts and identifiers (scripts/words.txt)
+	@scripts/words
 
 .PHONY: etcd kubernetes kwok prometheus helm kubeconform crds toxiproxy
 etcd: ## Build the pinned etcds that tests, demo and benchmarks run (once, minutes)
@@ -58,18 +62,18 @@ kwok: ## Build the pinned kwok that plays nodes in tests (once, minutes)
 prometheus: ## Build the pinned promtool that tests the alerts (once, minutes)
 helm: ## Build the pinned helms that render and install the chart in tests (once, minutes)
 kubeconform: ## Build the pinned kubeconform that validates what the chart renders (once, a minute)
-crds: ## Fetch the pinned definitions of the kinds of Prometheus and cert-manager (once, seconds)
-toxiproxy: ## Build the pinned toxiproxy that makes distance in benchmarks (once, seconds)
+crds: ## Fetch the pinned CRDs of Prometheus and cert-manager (once, seconds)
+toxiproxy: ## Build the pinned toxiproxy that adds latency in benchmarks (once, seconds)
 etcd kubernetes kwok prometheus helm kubeconform crds toxiproxy:
 	scripts/require go
 	tools/build.sh $@
 
 .PHONY: net
-net: ## BIND, whose name server tests run, and the network's own tools
+net: ## BIND, whose name server the tests run, and network tools
 	@scripts/require named nslookup nsupdate ip curl jq
 
 .PHONY: web
-web: require-web tests/e2e-web/node_modules/.package-lock.json ## Chromium and what drives it, for the dashboard's test
+web: require-web tests/e2e-web/node_modules/.package-lock.json ## Chromium and its driver, for the dashboard's test
 
 .PHONY: require-web
 require-web:

@@ -11,7 +11,7 @@ cache="${ETCD_SYNC_TOOLS_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/etcd-sync/tools}"
 
 pinned_version() { (cd "$1" && go list -m -f '{{.Version}}' "$2"); }
 
-# Built beside its place and renamed, so that an interrupted build never leaves half a program.
+# Built next to its target and renamed, so that an interrupted build never leaves half a program.
 # Usage: build_program MODULE_DIR PACKAGE TARGET [GO_BUILD_FLAG...]
 build_program() {
   local module="$1" package="$2" target="$3"
@@ -23,7 +23,7 @@ build_program() {
   mv "$target.$$" "$target"
 }
 
-# A program already on PATH serves when all three are there at exactly the pinned version.
+# Programs already on PATH are used if all three have exactly the pinned version.
 on_path_at() {
   local version="${1#v}" program
   for program in etcd etcdctl etcdutl; do
@@ -69,8 +69,8 @@ build_kwok() {
   echo "kwok-$line $dir"
 }
 
-# Rules and their tests need no service discovery, and without it the build is a fraction. The tag says so to go.mod too:
-# renew it with `go get -tags remove_all_sd,tools github.com/prometheus/prometheus/cmd/promtool@VERSION`, not with tidy.
+# Rules and their tests need no service discovery, and without it the build is much smaller. go.mod needs the tag, too:
+# update it with `go get -tags remove_all_sd,tools github.com/prometheus/prometheus/cmd/promtool@VERSION`, not with tidy.
 build_prometheus() {
   local line="$1" version dir
   version="$(pinned_version prometheus github.com/prometheus/prometheus)"
@@ -105,7 +105,7 @@ build_toxiproxy() {
   echo "toxiproxy-$line $dir"
 }
 
-# Nothing is built: the definitions of the kinds of others that the chart may render, as their projects publish them.
+# Nothing is built: the CRDs of other projects' kinds that the chart may render, as these projects publish them.
 build_crds() {
   local prometheus cert_manager dir
   prometheus="$(cd crds && go mod download -json github.com/prometheus-operator/prometheus-operator | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')"

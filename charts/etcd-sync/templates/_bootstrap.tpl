@@ -1,4 +1,4 @@
-{{/* What makes an object a part of the hook. Usage: include "etcd-sync.hook" WEIGHT */}}
+{{/* The annotations of an object of the hook. Usage: include "etcd-sync.hook" WEIGHT */}}
 {{- define "etcd-sync.hook" -}}
 helm.sh/hook: pre-install,pre-upgrade
 helm.sh/hook-weight: {{ quote . }}
@@ -25,7 +25,7 @@ spec:
   {{- include "etcd-sync.pullSecrets" .root | nindent 2 }}
   securityContext:
     {{- if $fromHost }}
-    # The node's keys are root's, mode 0600. The one exception to the restricted profile, and without capabilities.
+    # The node's keys belong to root, mode 0600. The only exception to the restricted profile, and without capabilities.
     runAsUser: 0
     runAsGroup: 0
     seccompProfile: {type: RuntimeDefault}
@@ -75,7 +75,7 @@ spec:
       hostPath: {path: {{ quote $values.standby.hostPki }}, type: Directory}
     {{- end }}
     {{- if $encryption }}
-    # The folder: mounting a file that is not there would create it on the node.
+    # The folder, because mounting a missing file would create it on the node.
     - name: host-encryption
       hostPath: {path: {{ dir $values.encryption.hostFile | quote }}, type: Directory}
     {{- end }}

@@ -30,7 +30,7 @@ imagePullSecrets:
 {{- if and (contains ":" .) (not (hasPrefix "[" .)) }}[{{ . }}]{{ else }}{{ . }}{{ end }}
 {{- end }}
 
-{{/* A list or a text with commas as a text with commas and nothing else. */}}
+{{/* A list, or a string with commas, as a string with commas only. */}}
 {{- define "etcd-sync.list" -}}
 {{- $entries := kindIs "string" . | ternary (splitList "," (kindIs "string" . | ternary . "")) . -}}
 {{- $clean := list -}}
@@ -53,13 +53,13 @@ imagePullSecrets:
 {{/* Whether the bootstrap Job writes the Secret of the standby's certificates: "true" or nothing. */}}
 {{- define "etcd-sync.fromHost" -}}
 {{- if eq .Values.standby.certificates "host" }}
-{{- if not .Values.bootstrap.enabled }}{{ fail "bootstrap.enabled=false: then nobody copies the node's certificates; give standby.certificates=secret, and the Secret" }}{{ end -}}
+{{- if not .Values.bootstrap.enabled }}{{ fail "bootstrap.enabled=false: then nothing copies the node's certificates; set standby.certificates=secret, and create the Secret" }}{{ end -}}
 true{{ end }}
 {{- end }}
 
-{{/* Whether it writes the encryption configuration, too. */}}
+{{/* Whether it also writes the encryption configuration. */}}
 {{- define "etcd-sync.encryptionFromHost" -}}
-{{- if and .Values.encryption.hostFile (not .Values.encryption.secret) (not (include "etcd-sync.fromHost" .)) }}{{ fail "encryption.hostFile is copied from a node only with standby.certificates=host: make a Secret of the file, name it in encryption.secret, and give encryption.hostFile=\"\"; or nothing of it, where nothing is encrypted" }}{{ end -}}
+{{- if and .Values.encryption.hostFile (not .Values.encryption.secret) (not (include "etcd-sync.fromHost" .)) }}{{ fail "encryption.hostFile is copied from a node only with standby.certificates=host: create a Secret with the file, set encryption.secret to its name, and encryption.hostFile=\"\"; if nothing is encrypted, set neither" }}{{ end -}}
 {{- if and (include "etcd-sync.fromHost" .) .Values.encryption.hostFile (not .Values.encryption.secret) }}true{{ end }}
 {{- end }}
 
@@ -113,7 +113,7 @@ true{{ end }}
 {{- with .Values.standby.serverName }}{{ $_ := set $config "standby-server-name" . }}{{ end -}}
 {{- if include "etcd-sync.encryptionSecret" . }}{{ $_ := set $config "encryption-config" (printf "%s/encryption/encryption-provider.conf" $files) }}{{ end -}}
 {{- with .Values.monitor.tokenSecret }}{{ $_ := set $config "token-file" (printf "%s/monitor/token" $files) }}{{ end -}}
-{{- /* The release's own objects must never travel, whichever namespace it is in, and whatever people leave out besides. */ -}}
+{{- /* The release's own objects must never be copied, whichever namespace it is in, and whatever else is excluded. */ -}}
 {{- $excluded := list "cert-manager" "cpaas-solution" "cpaas-system" "cpaas-system-global-credentials" "default" "global-credentials" "kube-node-lease" "kube-ovn" "kube-public" "kube-system" "kubevirt" "nativestor-system" "nsx-system" "operators" -}}
 {{- $given := .Values.config | default dict -}}
 {{- if hasKey $given "exclude-namespace" }}{{ $excluded = without (splitList "," (include "etcd-sync.list" (get $given "exclude-namespace"))) "" }}{{ end -}}
@@ -121,8 +121,8 @@ true{{ end }}
 {{- range $key, $value := $given }}
 {{- if not (and (eq $key "exclude-namespace") (hasKey $config $key)) }}
 {{- if not (regexMatch "^[a-z0-9]+(-[a-z0-9]+)*$" $key) }}{{ fail (printf "config.%s: expected the name of a flag without the dashes in front of it" $key) }}{{ end }}
-{{- if has $key (list "config" "listen" "holder") }}{{ fail (printf "config.%s: the pods have this flag from the chart, and cannot have another" $key) }}{{ end }}
-{{- if or (hasKey $config $key) (eq $key "standby-endpoints") }}{{ fail (printf "config.%s: the chart sets this flag itself, from a value of its own" $key) }}{{ end }}
+{{- if has $key (list "config" "listen" "holder") }}{{ fail (printf "config.%s: the chart sets this flag of the pods, and it cannot be changed" $key) }}{{ end }}
+{{- if or (hasKey $config $key) (eq $key "standby-endpoints") }}{{ fail (printf "config.%s: the chart sets this flag from another value" $key) }}{{ end }}
 {{- $_ := set $config $key $value }}
 {{- end }}
 {{- end -}}
@@ -139,7 +139,7 @@ true{{ end }}
     {{- end }}
 {{- end }}
 
-{{/* The Secrets of who runs: KEY is the credential, SIDE its cluster. The monitor may have its own.
+{{/* The Secret of a credential: KEY is the credential, SIDE its cluster. The monitor may have its own.
 Usage: include "etcd-sync.credential" (dict "root" . "who" "monitor" "side" "primary" "key" "clientSecret") */}}
 {{- define "etcd-sync.credential" -}}
 {{- $shared := get (get .root.Values .side) .key -}}
@@ -148,7 +148,7 @@ Usage: include "etcd-sync.credential" (dict "root" . "who" "monitor" "side" "pri
 
 {{/*
 The one volume with all files below /etc/etcd-sync. Usage: include "etcd-sync.files" (dict "root" . "configMap" NAME "who" WHO)
-WHO: sync, monitor, drill, or bootstrap. For bootstrap a Secret may be missing: what the program says of it is clearer than a pod that
+WHO: sync, monitor, drill, or bootstrap. For bootstrap a Secret may be missing: the program's message is clearer than a pod that
 never starts.
 */}}
 {{- define "etcd-sync.files" -}}
@@ -185,12 +185,12 @@ never starts.
       {{- end }}
       {{- if not (and $job $fromHostToo) }}
       {{- with include "etcd-sync.encryptionSecret" .root }}
-      {{- /* Before the first hook there is none. */}}
+      {{- /* It does not exist before the first hook. */}}
       {{- include "etcd-sync.source" (dict "secret" . "key" "encryption-provider.conf" "path" "encryption/encryption-provider.conf" "optional" (or $job (ne $fromHostToo ""))) | nindent 6 }}
       {{- end }}
       {{- end }}
       {{- with and (ne $who "monitor") $values.active_cluster_token_secret_ref }}
-      {{- /* Only versions are asked for with it: a pod must not wait for it. */}}
+      {{- /* It is used to query versions only, so a pod must not wait for it. */}}
       {{- include "etcd-sync.source" (dict "secret" . "key" "token" "path" "active-cluster/token" "optional" true) | nindent 6 }}
       {{- include "etcd-sync.source" (dict "secret" . "key" "ca.crt" "path" "active-cluster/ca.crt" "optional" true) | nindent 6 }}
       {{- end }}
@@ -213,14 +213,14 @@ never starts.
 {{- end }}
 {{- end }}
 
-{{/* Who this pod is, and the etcd member of its node where nobody named others. */}}
+{{/* The pod's name and namespace, and the etcd member of its node if no others are configured. */}}
 {{- define "etcd-sync.environment" -}}
 - name: POD_NAME
   valueFrom: {fieldRef: {fieldPath: metadata.name}}
 - name: POD_NAMESPACE
   valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
 {{- if not (include "etcd-sync.standbyEndpoints" .) }}
-{{- /* Port 2379, and brackets where it is IPv6: the program's own. */}}
+{{- /* The program adds port 2379, and brackets for IPv6. */}}
 - name: ETCD_SYNC_STANDBY_ENDPOINTS
   valueFrom: {fieldRef: {fieldPath: status.hostIP}}
 {{- end }}
@@ -252,7 +252,7 @@ affinity:
             matchLabels: {app: {{ .app }}}
 {{- end }}
 
-{{/* Whether pods need a control-plane node: for the etcd members, which are there and seldom reached from elsewhere, or for a
+{{/* Whether pods need a control-plane node: for the etcd members, which often cannot be reached from other nodes, or for a
 socket on it. "true" or nothing. */}}
 {{- define "etcd-sync.needsNode" -}}
 {{- if or (include "etcd-sync.fromHost" .) (not (include "etcd-sync.standbyEndpoints" .)) .Values.encryption.kmsFolder }}true{{ end }}

@@ -1,4 +1,4 @@
-{{/* What may reach a pod, and where it may go.
+{{/* Allowed ingress and egress of a pod.
 Usage: include "etcd-sync.networkPolicy" (dict "root" . "app" NAME "port" PORT-or-nothing "everywhere" BOOL "hook" WEIGHT-or-nothing) */}}
 {{- define "etcd-sync.networkPolicy" -}}
 {{- $values := .root.Values -}}
@@ -25,11 +25,11 @@ spec:
         {{- toYaml . | nindent 8 }}
       {{- end }}
   {{- else }}
-  # Nobody asks it.
+  # It serves nothing.
   ingress: []
   {{- end }}
   {{- if .everywhere }}
-  # To name servers and to the API servers of workload clusters, wherever they are.
+  # To name servers and to the API servers of workload clusters, at any address.
   egress: [{}]
   {{- else }}
   egress:
