@@ -10,7 +10,7 @@ use etcd_sync_operations::dns::NameServer;
 use super::TableOutput;
 use super::values::{address, boolean, domain, duration, duration_or_never, name_server, some_text, ttl};
 
-/// Which name, where it must point, how it is changed and who is asked about it: a group of several commands.
+/// Which name, where it must point, how it is changed and which servers are queried: a group of several commands.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "DNS")]
 pub struct DnsArgs {
@@ -103,7 +103,7 @@ pub struct DnsSwitchArgs {
     )]
     pub dry_run: bool,
 
-    /// Do not ask
+    /// Skip the confirmation
     #[arg(
         long, value_name = "BOOL", default_value = "false", value_parser = boolean, num_args = 0..=1,
         require_equals = true, default_missing_value = "true", action = ArgAction::Set, help_heading = "Guards"

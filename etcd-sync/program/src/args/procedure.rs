@@ -22,7 +22,7 @@ pub struct ProcedureArgs {
     )]
     pub dry_run: bool,
 
-    /// Do not ask
+    /// Skip the confirmation
     #[arg(
         long, value_name = "BOOL", default_value = "false", value_parser = boolean, num_args = 0..=1,
         require_equals = true, default_missing_value = "true", action = ArgAction::Set, help_heading = "Guards"
@@ -69,7 +69,7 @@ pub struct SwitchoverArgs {
         long, value_name = "BOOL", default_value = "true", value_parser = boolean, num_args = 0..=1,
         require_equals = true, default_missing_value = "true", action = ArgAction::Set, help_heading = "Primary"
     )]
-    pub fence_primary: bool,
+    pub mark_primary_demoted: bool,
 
     /// Shell command that stops the primary's API servers; without it you are shown what to do, and waited for
     #[arg(long, value_name = "COMMAND", value_parser = some_text, help_heading = "Primary")]
@@ -130,7 +130,7 @@ pub struct JournalArgs {
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub output: TableOutput,
 
-    /// Give up the run that is not finished, as long as nothing was promoted: a fence around the primary is taken away
+    /// Give up the run that is not finished, as long as nothing was promoted: the mark on the primary is cleared
     #[arg(
         long, value_name = "BOOL", default_value = "false", value_parser = boolean, num_args = 0..=1,
         require_equals = true, default_missing_value = "true", action = ArgAction::Set, help_heading = "Guards"

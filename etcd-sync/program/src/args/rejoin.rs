@@ -19,7 +19,7 @@ pub struct RejoinArgs {
     )]
     pub dry_run: bool,
 
-    /// Do not ask
+    /// Skip the confirmation
     #[arg(
         long, value_name = "BOOL", default_value = "false", value_parser = boolean, num_args = 0..=1,
         require_equals = true, default_missing_value = "true", action = ArgAction::Set
