@@ -8,9 +8,9 @@ use etcd_sync_core::link::lag::Lag;
 use etcd_sync_core::link::state::{Checkpoint, Phase, cluster_id_text};
 use etcd_sync_program::config::{Config, MonitorConfig};
 use etcd_sync_program::now_ms;
+use etcd_sync_store::link::headroom;
 use etcd_sync_store::link::pair::Pair;
 use etcd_sync_store::link::record::Record;
-use etcd_sync_store::link::headroom;
 use etcd_sync_store::{Error, Identity};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
@@ -189,7 +189,7 @@ fn standby(record: &Record, checkpoint: Option<&Checkpoint>) -> view::Standby {
         epoch: leader.map(|leader| leader.epoch),
         candidates: record.candidates.iter().skip(1).map(|other| other.holder.clone()).collect(),
         held: record.condition.as_ref().map(|condition| view::Held {
-            why: condition.held.clone(),
+            why: condition.paused.clone(),
             since_ms: condition.since_ms,
             holder: condition.holder.clone(),
         }),

@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use clap::{ArgAction, Args, ValueEnum};
+use clap::{Args, ValueEnum};
 
-use super::values::{boolean, cluster_id, duration, listen, number, some_text};
+use super::switch::Switch;
+use super::values::{cluster_id, duration, listen, number, some_text};
 
 /// `etcd-sync run`.
 #[derive(Clone, Debug, Args)]
@@ -60,17 +61,11 @@ pub struct RunArgs {
     pub accept_deletions: Option<u64>,
 
     /// Go on although the primary holds no key in scope
-    #[arg(
-        long, value_name = "BOOL", default_value = "false", value_parser = boolean, num_args = 0..=1,
-        require_equals = true, default_missing_value = "true", action = ArgAction::Set, help_heading = "Guards"
-    )]
+    #[arg(long, switch = false, help_heading = "Guards")]
     pub accept_empty_primary: bool,
 
     /// Go on although it cannot be proved that the standby's API server decrypts what the primary's has encrypted
-    #[arg(
-        long, value_name = "BOOL", default_value = "false", value_parser = boolean, num_args = 0..=1,
-        require_equals = true, default_missing_value = "true", action = ArgAction::Set, help_heading = "Guards"
-    )]
+    #[arg(long, switch = false, help_heading = "Guards")]
     pub accept_unproved_encryption: bool,
 
     /// Take the cluster with this id (hexadecimal) as the link's new primary
@@ -113,10 +108,7 @@ pub struct CheckArgs {
     pub limit: u64,
 
     /// Compare values too, not only the presence of keys
-    #[arg(
-        long, value_name = "BOOL", default_value = "false", value_parser = boolean, num_args = 0..=1,
-        require_equals = true, default_missing_value = "true", action = ArgAction::Set, help_heading = "Check"
-    )]
+    #[arg(long, switch = false, help_heading = "Check")]
     pub deep: bool,
 
     /// How long the check may take before it gives up with exit code 2 (1s to 1d)

@@ -20,6 +20,7 @@ mod restart;
 mod saved;
 mod scope;
 mod sources;
+mod switch;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -46,7 +47,8 @@ pub use saved::{OriginArg, PruneArgs, RestoreArgs};
 pub use scope::ScopeArgs;
 
 pub(crate) use scope::or_none;
-use values::{boolean, link};
+use switch::Switch;
+use values::link;
 
 /// Keeps a standby Kubernetes cluster's etcd in step with its primary's.
 ///
@@ -101,11 +103,7 @@ pub struct GlobalArgs {
     pub log_level: LogLevel,
 
     /// Log a line for every key that is written, deleted or held back (never its value)
-    #[arg(
-        long, global = true, value_name = "BOOL", default_value = "false", value_parser = boolean,
-        num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Logging",
-        action = clap::ArgAction::Set
-    )]
+    #[arg(long, global = true, switch = false, help_heading = "Logging")]
     pub detail: bool,
 
     /// The cluster that is read.
