@@ -174,7 +174,7 @@ async fn a_plan_tells_every_outcome_and_writes_nothing() -> Result<()> {
     assert_eq!(keys("overwrite"), [json!("/registry/configmaps/apps/c0001")]);
     assert_eq!(keys("delete"), [json!("/registry/configmaps/apps/c0002")]);
     assert_eq!(keys("keep-local"), [json!("/registry/configmaps/apps/only-here")]);
-    assert_eq!(keys("leave-out").len(), 2);
+    assert_eq!(keys("filtered").len(), 2);
     assert_eq!(link.standby.revision().await?, before, "a plan wrote something");
     Ok(())
 }

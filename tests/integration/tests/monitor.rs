@@ -457,7 +457,7 @@ async fn the_last_comparison_is_told_without_a_new_one_also_when_the_primary_is_
     let (status, none) = check(&monitor, "&last=1").await?;
     assert_eq!(status, 503, "{none}");
     assert!(
-        none["error"].as_str().is_some_and(|error| error.contains("no comparison has come to a verdict")),
+        none["error"].as_str().is_some_and(|error| error.contains("no comparison has ended with a verdict")),
         "{none}"
     );
 

@@ -113,7 +113,7 @@ async fn the_lease_names_the_leader_and_nobody_when_it_ends() -> Result<()> {
     // The same without the right: the synchronization goes on, and says what is missing.
     let token = account(plane, folder.path(), "nobody", json!([])).await?;
     let third = Pod { plane, token }.daemon(&pair, "etcd-sync-7d9c5-ccccc")?;
-    third.wait_line("the leader cannot be named in its Lease", PATIENCE).await?;
+    third.wait_line("cannot write the Lease of the leader", PATIENCE).await?;
     third.wait_line("Start Sync update", PATIENCE).await?;
     Ok(())
 }

@@ -81,7 +81,7 @@ impl Facts {
     pub fn read_plan(&mut self, output: &Output) -> Result<()> {
         let plan: Value = serde_json::from_str(&output.stdout).context("plan printed no JSON")?;
         for group in plan["groups"].as_array().context("a plan without groups")? {
-            if group["outcome"] == "leave-out" {
+            if group["outcome"] == "filtered" {
                 let reason = group["reason"].as_str().unwrap_or_default();
                 let reason = if reason.starts_with("excluded namespace") { "excluded namespaces" } else { reason };
                 *self.left_out.entry(reason.to_owned()).or_default() += group["count"].as_u64().unwrap_or_default();
