@@ -222,7 +222,7 @@ fn owned(owner: &Value) -> Value {
         "spec": {"list": [1, 2.5, null, true, {"deep": ["text"]}], "metadata": {"name": "not this one"}}})
 }
 
-/// Writes the golden values of etcd-sync-core's tests anew; its README there says when and how.
+/// Writes the golden values of etcd-sync-core's tests again; its README there says when and how.
 #[tokio::test]
 #[ignore = "writes files into the tree"]
 async fn write_golden_values() -> Result<()> {

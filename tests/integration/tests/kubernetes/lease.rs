@@ -26,7 +26,7 @@ pub async fn account(plane: &ControlPlane, folder: &Path, name: &str, rules: Val
     ] {
         plane.api().create(&object).await?;
     }
-    // The API server hears of new rights a moment after they are made.
+    // The API server knows new permissions a moment after they are made.
     let first = |list: &str| rules[0][list][0].as_str().map(str::to_owned);
     if let (Some(verb), Some(resource), Some(group)) = (first("verbs"), first("resources"), first("apiGroups")) {
         let what = if group.is_empty() { resource } else { format!("{resource}.{group}") };
