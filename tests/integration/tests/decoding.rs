@@ -14,7 +14,6 @@ use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::kms_plugin::KmsPlugin;
 use etcd_sync_integration::kube::{ControlPlane, PlaneOptions};
 use etcd_sync_integration::tools::KubernetesVersion;
-use etcd_sync_store::Side;
 use etcd_sync_store::kms::{Kms, KmsError};
 use serde_json::{Value, json};
 
@@ -151,9 +150,9 @@ fn check_object(key: &str, header: &Header) -> Result<()> {
 }
 
 async fn stored(etcd: &Cluster) -> Result<Vec<KeyValue>> {
-    let store = etcd.store(Side::Primary)?;
+    let client = etcd.client();
     let range = KeyRange::prefix(b"/registry/");
-    Ok(dump(&store, &range, etcd.revision().await?).await?.into_values().collect())
+    Ok(dump(&client, &range, etcd.revision().await?).await?.into_values().collect())
 }
 
 async fn write_objects(plane: &ControlPlane) -> Result<()> {
