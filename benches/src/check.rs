@@ -6,10 +6,10 @@ use anyhow::{Context, Result, ensure};
 use etcd_sync_core::etcd::kv::{KeyRange, successor};
 use etcd_sync_core::etcd::request::{Op, Page, ReadRange, Txn};
 use etcd_sync_core::link::state::StateKeys;
+use etcd_sync_integration::client::Client;
 use etcd_sync_integration::daemon::Daemon;
 use etcd_sync_integration::etcd::Cluster;
 use etcd_sync_integration::link::{Link, await_ready};
-use etcd_sync_store::{Etcd, Side};
 use serde_json::Value;
 
 use crate::first_sync::{ingest, transactions};
@@ -82,7 +82,7 @@ pub async fn measure(args: &Args) -> Result<()> {
 
 /// Every key of both sides, side by side, page after page.
 async fn read_both(link: &Link) -> Result<Duration> {
-    let (primary, standby) = (link.primary.store(Side::Primary)?, link.standby.store(Side::Standby)?);
+    let (primary, standby) = (link.primary.client(), link.standby.client());
     let since = Instant::now();
     let (one, other) = tokio::try_join!(read_all(&primary), read_all(&standby))?;
     ensure!(one == other, "the two sides hold {one} and {other} keys");
@@ -90,13 +90,13 @@ async fn read_both(link: &Link) -> Result<Duration> {
 }
 
 /// Directory by directory: etcd counts all that is left of a range at every page, so one large range would cost more.
-async fn read_all(store: &Etcd) -> Result<usize> {
+async fn read_all(client: &Client) -> Result<usize> {
     let mut keys = 0;
     for directory in data::directories() {
         let mut range = KeyRange::prefix(directory.as_bytes());
         loop {
             let request = ReadRange { range: range.clone(), limit: PAGE_KEYS, keys_only: true, revision: 0 };
-            let Page { kvs, more, .. } = store.read(request).await?;
+            let Page { kvs, more, .. } = client.read(request).await?;
             keys += kvs.len();
             match kvs.last() {
                 Some(last) if more => range = range.from(successor(&last.key)),
@@ -121,12 +121,12 @@ async fn check(monitor: &Daemon, parameters: &str, missed: u64) -> Result<Durati
 
 /// Deletes so many keys of the standby, from the first one on.
 async fn delete_some(link: &Link, keys: usize) -> Result<()> {
-    let store = link.standby.store(Side::Standby)?;
+    let client = link.standby.client();
     let range = KeyRange::prefix(b"/registry/");
-    let page = store.read(ReadRange { range, limit: keys as i64, keys_only: true, revision: 0 }).await?;
+    let page = client.read(ReadRange { range, limit: keys as i64, keys_only: true, revision: 0 }).await?;
     for some in page.kvs.chunks(100) {
         let success = some.iter().map(|kv| Op::Delete { key: kv.key.clone() }).collect();
-        store.txn(Txn { success, ..Txn::default() }).await?;
+        client.txn(Txn { success, ..Txn::default() }).await?;
     }
     Ok(())
 }

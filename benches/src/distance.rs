@@ -93,9 +93,9 @@ async fn steady_state(args: &Args) -> Result<()> {
         let daemon = Daemon::start(&flags, &[])?;
         daemon.wait_line("Start Sync update", WAIT).await?;
         let link = Link { primary, standby, keys: StateKeys::new("default") };
-        let store = link.primary.store(Side::Primary)?;
+        let client = link.primary.client();
         let time = Duration::from_secs(args.seconds);
-        let (mut lags, pace) = steady::lag(&link, &store, &Arc::from(items), time).await?;
+        let (mut lags, pace) = steady::lag(&link, &client, &Arc::from(items), time).await?;
         let figure = |lags: &mut Vec<f64>, percent| format!("{:.1} ms", percentile(lags, percent));
         let name = format!("etcd-sync run at {round_trip} ms");
         rows.push([name, figure(&mut lags, 50.0), figure(&mut lags, 99.0), thousands(pace)]);

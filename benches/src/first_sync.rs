@@ -9,11 +9,12 @@ use bytes::Bytes;
 use clap::ValueEnum;
 use etcd_sync_core::etcd::kv::KeyRange;
 use etcd_sync_core::etcd::request::{Op, Txn};
+use etcd_sync_integration::client::Client;
 use etcd_sync_integration::daemon::Daemon;
 use etcd_sync_integration::etcd::Cluster;
 use etcd_sync_integration::process::Process;
 use etcd_sync_integration::tools::EtcdVersion;
-use etcd_sync_store::{Etcd, Side};
+use etcd_sync_store::Side;
 use tokio::task::JoinSet;
 
 use crate::measure::{Usage, usage};
@@ -82,7 +83,7 @@ pub async fn run(contender: Contender, args: &Args, primary: &str, transactions:
         Contender::Ingest8 => (ingest(&standby, transactions, 8).await?, None),
         Contender::Ingest16 => (ingest(&standby, transactions, 16).await?, None),
     };
-    let held = count(&standby.store(Side::Standby)?).await?;
+    let held = count(&standby.client()).await?;
     ensure!(held == keys, "{} ended with {held} keys", contender.name());
     Ok(Run { contender, elapsed, usage })
 }
@@ -106,19 +107,19 @@ pub fn transactions(items: Vec<(Bytes, Bytes)>) -> Vec<Vec<Op>> {
 
 /// Writes prepared transactions, so many at once.
 pub async fn ingest(cluster: &Cluster, transactions: &[Vec<Op>], concurrency: usize) -> Result<Duration> {
-    let store = cluster.store(Side::Standby)?;
-    count(&store).await?;
+    let client = cluster.client();
+    count(&client).await?;
     let transactions: std::sync::Arc<[Vec<Op>]> = transactions.into();
     let next = std::sync::Arc::new(AtomicUsize::new(0));
     let since = Instant::now();
     let mut writers = JoinSet::new();
     for _ in 0..concurrency {
-        let (store, transactions, next) = (store.clone(), transactions.clone(), next.clone());
+        let (client, transactions, next) = (client.clone(), transactions.clone(), next.clone());
         writers.spawn(async move {
             while let Some(ops) = transactions.get(next.fetch_add(1, Ordering::Relaxed)) {
-                store.txn(Txn { success: ops.clone(), ..Txn::default() }).await?;
+                client.txn(Txn { success: ops.clone(), ..Txn::default() }).await?;
             }
-            Ok::<(), etcd_sync_store::WriteError>(())
+            Ok::<(), anyhow::Error>(())
         });
     }
     while let Some(ended) = writers.join_next().await {
@@ -127,13 +128,13 @@ pub async fn ingest(cluster: &Cluster, transactions: &[Vec<Op>], concurrency: us
     Ok(since.elapsed())
 }
 
-async fn count(store: &Etcd) -> Result<usize> {
-    Ok(store.count(&KeyRange::prefix(b"/registry/")).await?.0 as usize)
+async fn count(client: &Client) -> Result<usize> {
+    client.count(&KeyRange::prefix(b"/registry/")).await
 }
 
 async fn make_mirror(primary: &str, standby: &Cluster, keys: usize) -> Result<(Duration, Option<Usage>)> {
-    let store = standby.store(Side::Standby)?;
-    count(&store).await?;
+    let client = standby.client();
+    count(&client).await?;
     let mut command = Command::new(EtcdVersion::V3_6.program("etcdctl")?);
     // Without a destination prefix it takes the source's, so that keys keep their names.
     command.env_clear().args(["make-mirror", "--prefix=/registry/"]).arg(format!("--endpoints={primary}"));
@@ -141,7 +142,7 @@ async fn make_mirror(primary: &str, standby: &Cluster, keys: usize) -> Result<(D
     let since = Instant::now();
     let mut mirror = Process::spawn("etcdctl make-mirror", command)?;
     // It never ends by itself.
-    while count(&store).await? < keys {
+    while count(&client).await? < keys {
         ensure!(mirror.exited()?.is_none(), "make-mirror ended before it was done");
         ensure!(since.elapsed() < WAIT, "make-mirror is not done after {WAIT:?}");
         tokio::time::sleep(LOOK_EVERY).await;

@@ -3,19 +3,17 @@
 //! monitor's comparison costs. See docs/benchmarks.md.
 
 mod check;
-mod data;
 mod distance;
 mod first_sync;
-mod measure;
 mod steady;
-mod table;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
 use etcd_sync_integration::etcd::{Cluster, ClusterOptions};
 
+use etcd_sync_benches::table::{mib, ratio, thousands};
+use etcd_sync_benches::{data, measure, table};
 use first_sync::{Contender, Run};
-use table::{mib, ratio, thousands};
 
 /// The first bar: so many times make-mirror's speed.
 const BAR_RATIO: f64 = 10.0;

@@ -8,8 +8,8 @@ use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use etcd_sync_core::etcd::kv::{Event, KeyRange, Revision, successor};
 use etcd_sync_core::etcd::request::{Op, Txn};
+use etcd_sync_integration::client::Client;
 use etcd_sync_integration::link::Link;
-use etcd_sync_store::{Etcd, Side, WatchMessage, WriteError};
 use tokio::task::JoinSet;
 
 use crate::first_sync::{ingest, transactions};
@@ -40,7 +40,7 @@ pub async fn measure(args: &Args) -> Result<()> {
     daemon.wait_line("Start Sync update", WAIT).await?;
     link.await_caught_up(WAIT).await?;
 
-    let primary = link.primary.store(Side::Primary)?;
+    let primary = link.primary.client();
     let time = Duration::from_secs(args.seconds);
     let since = Instant::now();
     let written = full_speed(&primary, &keys, time).await?;
@@ -80,7 +80,7 @@ fn row(name: &str, figure: String) -> [String; 2] {
 }
 
 /// Puts as fast as the primary takes them; returns how many.
-async fn full_speed(primary: &Etcd, keys: &Arc<[(Bytes, Bytes)]>, time: Duration) -> Result<u64> {
+async fn full_speed(primary: &Client, keys: &Arc<[(Bytes, Bytes)]>, time: Duration) -> Result<u64> {
     let (done, next) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicUsize::new(0)));
     let deadline = Instant::now() + time;
     let mut writers = JoinSet::new();
@@ -91,7 +91,7 @@ async fn full_speed(primary: &Etcd, keys: &Arc<[(Bytes, Bytes)]>, time: Duration
                 put(&primary, &keys, next.fetch_add(1, Ordering::Relaxed)).await?;
                 done.fetch_add(1, Ordering::Relaxed);
             }
-            Ok::<(), WriteError>(())
+            Ok::<(), anyhow::Error>(())
         });
     }
     while let Some(ended) = writers.join_next().await {
@@ -101,7 +101,7 @@ async fn full_speed(primary: &Etcd, keys: &Arc<[(Bytes, Bytes)]>, time: Duration
 }
 
 /// Gives a key another key's value: as large, and different each time around.
-async fn put(primary: &Etcd, keys: &[(Bytes, Bytes)], number: usize) -> Result<(), WriteError> {
+async fn put(primary: &Client, keys: &[(Bytes, Bytes)], number: usize) -> Result<()> {
     let around = number / keys.len();
     let (key, value) = (keys[number % keys.len()].0.clone(), keys[(number + around + 1) % keys.len()].1.clone());
     primary.txn(Txn { success: vec![Op::Put { key, value, lease: 0 }], ..Txn::default() }).await.map(drop)
@@ -119,8 +119,13 @@ async fn level(link: &Link) -> Result<Duration> {
 }
 
 /// Lags of the probe in milliseconds, and the pace that was really kept.
-pub async fn lag(link: &Link, primary: &Etcd, keys: &Arc<[(Bytes, Bytes)]>, time: Duration) -> Result<(Vec<f64>, f64)> {
-    let standby = link.standby.store(Side::Standby)?;
+pub async fn lag(
+    link: &Link,
+    primary: &Client,
+    keys: &Arc<[(Bytes, Bytes)]>,
+    time: Duration,
+) -> Result<(Vec<f64>, f64)> {
+    let standby = link.standby.client();
     let count = TICKS_PER_SECOND * time.as_secs() as usize;
     let (from, to) = tokio::try_join!(link.primary.revision(), link.standby.revision())?;
     let seen = tokio::spawn(see(primary.clone(), from + 1, count));
@@ -131,15 +136,15 @@ pub async fn lag(link: &Link, primary: &Etcd, keys: &Arc<[(Bytes, Bytes)]>, time
     let since = Instant::now();
     for probe in 1..=count {
         tick.tick().await;
-        let store = primary.clone();
+        let primary = primary.clone();
         let (key, value) = (Bytes::from_static(PROBE), Bytes::from(probe.to_string()));
-        store.txn(Txn { success: vec![Op::Put { key, value, lease: 0 }], ..Txn::default() }).await?;
+        primary.txn(Txn { success: vec![Op::Put { key, value, lease: 0 }], ..Txn::default() }).await?;
         // Spread over what is left of the tick by the primary itself, one after the other.
         let (keys, failed) = (keys.clone(), failed.clone());
         puts.spawn(async move {
             let others = PACE_PER_SECOND / TICKS_PER_SECOND - 1;
             for number in 0..others {
-                if put(&store, &keys, probe * others + number).await.is_err() {
+                if put(&primary, &keys, probe * others + number).await.is_err() {
                     failed.store(true, Ordering::Relaxed);
                 }
             }
@@ -156,14 +161,13 @@ pub async fn lag(link: &Link, primary: &Etcd, keys: &Arc<[(Bytes, Bytes)]>, time
 
 /// When each probe became visible through a watch. A probe that was overwritten before it could be seen counts as seen
 /// with the one that overwrote it.
-async fn see(store: Etcd, from: Revision, count: usize) -> Result<Vec<Instant>> {
+async fn see(client: Client, from: Revision, count: usize) -> Result<Vec<Instant>> {
     let range = KeyRange { start: Bytes::from_static(PROBE), end: successor(PROBE) };
-    let mut watch = store.watch(range, from).await?;
+    let mut watch = client.watch(range, from).await?;
     let mut times = Vec::with_capacity(count);
     while times.len() < count {
-        let message = tokio::time::timeout(WAIT, watch.next()).await.context("a probe never came")??;
+        let events = tokio::time::timeout(WAIT, watch.next()).await.context("a probe never came")??;
         let now = Instant::now();
-        let WatchMessage::Events { events, .. } = message else { continue };
         for event in events {
             let Event::Put(kv) = event else { continue };
             let number: usize = std::str::from_utf8(&kv.value)?.parse().context("not a probe")?;

@@ -4,26 +4,28 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use crate::client::Client;
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use etcd_sync_core::etcd::kv::{KeyRange, KeyValue, Revision, printable, successor};
+use etcd_sync_core::etcd::kv::{KeyRange, KeyValue, Revision, printable};
 use etcd_sync_core::etcd::request::ReadRange;
-use etcd_sync_store::Etcd;
 
 /// Keys per page of a dump; shrinks when the values are large.
 const PAGE_KEYS: i64 = 1000;
 
 /// Everything in `range` at one revision; `revision` 0 is the newest at the time of the first page.
-pub async fn dump(store: &Etcd, range: &KeyRange, mut revision: Revision) -> Result<BTreeMap<Bytes, KeyValue>> {
+pub async fn dump(client: &Client, range: &KeyRange, mut revision: Revision) -> Result<BTreeMap<Bytes, KeyValue>> {
     let mut all = BTreeMap::new();
     let mut rest = range.clone();
     loop {
         let request = ReadRange { range: rest.clone(), limit: PAGE_KEYS, keys_only: false, revision };
-        let page = store.read(request).await.with_context(|| format!("read a page from {}", printable(&rest.start)))?;
+        let page =
+            client.read(request).await.with_context(|| format!("read a page from {}", printable(&rest.start)))?;
         if revision == 0 {
             revision = page.revision;
         }
-        let last = page.kvs.last().map(|kv| successor(&kv.key));
+        // The smallest key behind the last one.
+        let last = page.kvs.last().map(|kv| Bytes::from([&kv.key[..], &b"\0"[..]].concat()));
         all.extend(page.kvs.into_iter().map(|kv| (kv.key.clone(), kv)));
         match last {
             Some(next) if page.more => rest = range.from(next),

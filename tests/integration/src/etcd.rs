@@ -12,11 +12,11 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use etcd_sync_store::Etcd;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use crate::certs::Certs;
+use crate::client::Client;
 use crate::ports;
 
 use member::{Member, Plan};
@@ -34,7 +34,7 @@ pub struct Cluster {
     members: Vec<Member>,
     plan: Plan,
     /// For the harness's own reads and writes; made at the first one.
-    client: Mutex<Option<Etcd>>,
+    client: Mutex<Option<Client>>,
     // Last: it goes after the processes that write into it.
     folder: Option<TempDir>,
 }
@@ -72,8 +72,8 @@ impl Cluster {
     fn lay_out(options: ClusterOptions) -> Result<Cluster> {
         ensure!(options.members >= 1, "a cluster has at least one member");
         let folder = tempfile::Builder::new().prefix("etcd-sync-cluster-").tempdir().context("make a folder")?;
-        let ports = ports::free(3 * options.members)?;
-        let members: Vec<Member> = ports.chunks(3).enumerate().map(|(i, ports)| Member::new(i, ports)).collect();
+        let ports = ports::free(4 * options.members)?;
+        let members: Vec<Member> = ports.chunks(4).enumerate().map(|(i, ports)| Member::new(i, ports)).collect();
         Cluster::write_password(folder.path())?;
         let certs = options.tls.then(|| Certs::create_at(folder.path(), &options.addresses)).transpose()?;
         // The folder's name is unique on the machine, and the cluster id is a hash of token and peer addresses.

@@ -12,8 +12,8 @@ use etcd_sync_core::link::state::{Checkpoint, Phase};
 use etcd_sync_core::object::encryption::Keyring;
 use etcd_sync_core::scope::content::{self, Kinds};
 use etcd_sync_core::scope::{Decision, Scope, ScopeConfig};
-use etcd_sync_store::{Etcd, Side};
 
+use crate::client::Client;
 use crate::compare::{Difference, await_until, dump};
 use crate::etcd::{Cluster, ClusterOptions};
 use crate::link::{Link, registry};
@@ -59,11 +59,11 @@ pub async fn put_all<K: AsRef<[u8]>>(cluster: &Cluster, keys: &[K]) -> Result<Ke
 }
 
 /// Deletes keys, many in a transaction.
-pub async fn delete_all(store: &Etcd, keys: &[Bytes]) -> Result<Revision> {
+pub async fn delete_all(client: &Client, keys: &[Bytes]) -> Result<Revision> {
     let mut revision = 0;
     for keys in keys.chunks(100) {
         let success = keys.iter().map(|key| Op::Delete { key: key.clone() }).collect();
-        revision = store.txn(Txn { success, ..Txn::default() }).await?.revision;
+        revision = client.txn(Txn { success, ..Txn::default() }).await?.revision;
     }
     Ok(revision)
 }
@@ -85,7 +85,7 @@ impl Link {
     /// Deletes what a killed command has left of its right to carry out a run, as the end of its lease would.
     pub async fn bury_runner(&self) -> Result<()> {
         let range = KeyRange::prefix(&self.keys.runner_prefix);
-        for key in dump(&self.standby.store(Side::Standby)?, &range, 0).await?.into_keys() {
+        for key in dump(&self.standby.client(), &range, 0).await?.into_keys() {
             self.standby.delete(&key).await?;
         }
         Ok(())
@@ -93,9 +93,9 @@ impl Link {
 
     /// Waits until the link streams and its record is at or beyond a revision of the primary.
     pub async fn await_passed(&self, revision: Revision, timeout: Duration) -> Result<()> {
-        let store = self.standby.store(Side::Standby)?;
+        let client = self.standby.client();
         await_until(&format!("the checkpoint passes revision {revision}"), timeout, || async {
-            let (found, _) = store.get(&self.keys.checkpoint).await?;
+            let (found, _) = client.get(&self.keys.checkpoint).await?;
             let Some(found) = found else { return Ok(Some("there is no checkpoint".to_owned())) };
             let Checkpoint { phase, revision: at, offset, .. } = Checkpoint::decode(&found.value)?;
             let passed = phase == Phase::Streaming && at >= revision && offset == 0;
@@ -106,13 +106,13 @@ impl Link {
 
     /// Reads the standby and its record at one revision, at a moment when the record stands for one of the primary's.
     pub async fn standing(&self) -> Result<Standing> {
-        let store = self.standby.store(Side::Standby)?;
+        let client = self.standby.client();
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let (found, at) = store.get(&self.keys.checkpoint).await?;
+            let (found, at) = client.get(&self.keys.checkpoint).await?;
             let checkpoint = Checkpoint::decode(&found.context("there is no checkpoint")?.value)?;
             if checkpoint.phase == Phase::Streaming && checkpoint.offset == 0 {
-                return Ok(Standing { at, checkpoint, keys: dump(&store, &registry(), at).await? });
+                return Ok(Standing { at, checkpoint, keys: dump(&client, &registry(), at).await? });
             }
             ensure!(Instant::now() < deadline, "the standby stands for no revision of the primary: {checkpoint:?}");
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -127,7 +127,7 @@ impl Link {
 
     /// [`Link::verify`] with another scope.
     pub async fn verify_in(&self, scope: &Scope, local: &Keys) -> Result<Standing> {
-        let primary = self.primary.store(Side::Primary)?;
+        let primary = self.primary.client();
         let standing = self.standing().await?;
         let mut expected = dump(&primary, &registry(), standing.checkpoint.revision).await?;
         expected.retain(|_, kv| is_synchronized(scope, kv));

@@ -3,6 +3,7 @@
 
 pub mod bind;
 pub mod certs;
+pub mod client;
 pub mod compare;
 pub mod daemon;
 pub mod data;

@@ -9,8 +9,9 @@ use etcd_sync_core::etcd::kv::{Event, KeyRange, KeyValue, Revision};
 use etcd_sync_core::etcd::request::{Op, Txn};
 use etcd_sync_core::link::state::{Checkpoint, Phase, StateKeys};
 use etcd_sync_core::scope::{Scope, ScopeConfig};
-use etcd_sync_store::{Etcd, Side, WatchMessage};
+use etcd_sync_store::Side;
 
+use crate::client::Client;
 use crate::compare::{Difference, await_until, dump};
 use crate::daemon::Daemon;
 use crate::etcd::{Cluster, ClusterOptions};
@@ -66,7 +67,7 @@ impl Link {
     /// How the standby differs now from the primary's keys in scope. Meaningful only while nobody writes.
     pub async fn difference(&self) -> Result<Difference> {
         let scope = Scope::new(&ScopeConfig::default())?;
-        let (primary, standby) = (self.primary.store(Side::Primary)?, self.standby.store(Side::Standby)?);
+        let (primary, standby) = (self.primary.client(), self.standby.client());
         let range = registry();
         let (mut expected, mut actual) = tokio::try_join!(dump(&primary, &range, 0), dump(&standby, &range, 0))?;
         expected.retain(|_, kv| is_synchronized(&scope, kv));
@@ -98,8 +99,7 @@ impl Link {
 
     /// Everything synchronized, and the record: what must not move while a link is held.
     pub async fn untouchable(&self) -> Result<BTreeMap<Bytes, KeyValue>> {
-        let store = self.standby.store(Side::Standby)?;
-        let mut all = dump(&store, &registry(), 0).await?;
+        let mut all = dump(&self.standby.client(), &registry(), 0).await?;
         for key in [&self.keys.checkpoint, &self.keys.copied] {
             all.extend(self.standby.get(key).await?.map(|kv| (key.clone(), kv)));
         }
@@ -108,7 +108,7 @@ impl Link {
 
     /// Every change of the standby from `from` on, as its history tells it.
     pub async fn standby_history(&self, from: Revision) -> Result<Vec<Event>> {
-        history(&self.standby.store(Side::Standby)?, from).await
+        history(&self.standby.client(), from).await
     }
 
     /// The records of a history, in their order, each with the revision that wrote it.
@@ -122,8 +122,7 @@ impl Link {
 
     /// The election's keys now, oldest first: the first one leads.
     pub async fn candidates(&self) -> Result<Vec<KeyValue>> {
-        let store = self.standby.store(Side::Standby)?;
-        let found = dump(&store, &KeyRange::prefix(&self.keys.leader_prefix), 0).await?;
+        let found = dump(&self.standby.client(), &KeyRange::prefix(&self.keys.leader_prefix), 0).await?;
         let mut found: Vec<KeyValue> = found.into_values().collect();
         found.sort_by_key(|kv| kv.create_revision);
         Ok(found)
@@ -131,17 +130,16 @@ impl Link {
 }
 
 /// Every change of a cluster from `from` on up to now. Writes one key outside of everything, as the end.
-pub async fn history(store: &Etcd, from: Revision) -> Result<Vec<Event>> {
+pub async fn history(client: &Client, from: Revision) -> Result<Vec<Event>> {
     let end = Bytes::from_static(b"end-of-history");
     let mark = Op::Put { key: end.clone(), value: Bytes::new(), lease: 0 };
-    let last = store.txn(Txn { success: vec![mark], ..Txn::default() }).await?.revision;
+    let last = client.txn(Txn { success: vec![mark], ..Txn::default() }).await?.revision;
     let everything = KeyRange { start: Bytes::from_static(b"\0"), end: Bytes::new() };
-    let mut watch = store.watch(everything, from).await?;
+    let mut watch = client.watch(everything, from).await?;
     let mut all = Vec::new();
     loop {
         let next = tokio::time::timeout(Duration::from_secs(30), watch.next()).await;
-        let WatchMessage::Events { events, .. } = next.context("the history does not end")?? else { continue };
-        for event in events {
+        for event in next.context("the history does not end")?? {
             if event.revision() >= last {
                 return Ok(all);
             }

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use etcd_sync_core::etcd::request::{Op, Txn};
-use etcd_sync_store::Etcd;
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::client::Client;
 use crate::data::{Item, Random};
 
 /// Most puts in one transaction; etcd takes 128.
@@ -32,7 +32,7 @@ pub struct Loaded {
 
 /// Writes all items in large transactions, `concurrency` of them at once. With a concurrency of 1 the revisions follow
 /// the order of the items; else they do so only roughly.
-pub async fn load(store: &Etcd, items: Vec<Item>, concurrency: usize) -> Result<Loaded> {
+pub async fn load(client: &Client, items: Vec<Item>, concurrency: usize) -> Result<Loaded> {
     let started = Instant::now();
     let mut loaded = Loaded { keys: 0, bytes: 0, transactions: 0, elapsed: Duration::ZERO };
     let mut running = JoinSet::new();
@@ -51,8 +51,8 @@ pub async fn load(store: &Etcd, items: Vec<Item>, concurrency: usize) -> Result<
         while running.len() >= concurrency.max(1) {
             finish(running.join_next().await)?;
         }
-        let store = store.clone();
-        running.spawn(async move { store.txn(Txn { success: ops, ..Txn::default() }).await.map(drop) });
+        let client = client.clone();
+        running.spawn(async move { client.txn(Txn { success: ops, ..Txn::default() }).await.map(drop) });
     }
     while !running.is_empty() {
         finish(running.join_next().await)?;
@@ -61,10 +61,7 @@ pub async fn load(store: &Etcd, items: Vec<Item>, concurrency: usize) -> Result<
     Ok(loaded)
 }
 
-fn finish<E>(ended: Option<Result<Result<(), E>, tokio::task::JoinError>>) -> Result<()>
-where
-    E: std::error::Error + Send + Sync + 'static,
-{
+fn finish(ended: Option<Result<Result<()>, tokio::task::JoinError>>) -> Result<()> {
     ended.map_or(Ok(()), |ended| ended.context("a loading task panicked")?.context("load a batch"))
 }
 
@@ -128,11 +125,11 @@ pub struct Writer {
 
 impl Writer {
     /// Starts writing.
-    pub fn start(store: Etcd, options: WriterOptions) -> Writer {
+    pub fn start(client: Client, options: WriterOptions) -> Writer {
         assert!(!options.keys.is_empty(), "a writer needs keys");
         let stop = Arc::new(AtomicBool::new(false));
         let transactions = Arc::new(AtomicU64::new(0));
-        let task = tokio::spawn(write(store, options, Arc::clone(&stop), Arc::clone(&transactions)));
+        let task = tokio::spawn(write(client, options, Arc::clone(&stop), Arc::clone(&transactions)));
         Writer { stop, transactions, task: Some(task) }
     }
 
@@ -157,7 +154,7 @@ impl Drop for Writer {
     }
 }
 
-async fn write(store: Etcd, options: WriterOptions, stop: Arc<AtomicBool>, done: Arc<AtomicU64>) -> Written {
+async fn write(client: Client, options: WriterOptions, stop: Arc<AtomicBool>, done: Arc<AtomicU64>) -> Written {
     let mut random = Random::new(options.seed);
     let mut written = Written::default();
     let mut number = 0u64;
@@ -167,7 +164,7 @@ async fn write(store: Etcd, options: WriterOptions, stop: Arc<AtomicBool>, done:
         let ops = changes(&options, &mut random, &mut number);
         let deletes = ops.iter().filter(|op| matches!(op, Op::Delete { .. })).count() as u64;
         let puts = ops.len() as u64 - deletes;
-        match store.txn(Txn { success: ops, ..Txn::default() }).await {
+        match client.txn(Txn { success: ops, ..Txn::default() }).await {
             Ok(_) => {
                 written.puts += puts;
                 written.deletes += deletes;

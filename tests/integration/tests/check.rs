@@ -24,7 +24,7 @@ fn key(number: usize) -> Bytes {
 async fn link(keys: usize) -> Result<(Link, Daemon)> {
     let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;
     let items: Vec<Item> = (0..keys).map(|number| (key(number).to_vec(), vec![b'v'; 300])).collect();
-    load(&link.primary.store(Side::Primary)?, items, 4).await?;
+    load(&link.primary.client(), items, 4).await?;
     // On a slow moment it may fall behind a compaction; then it deletes what the writer has deleted since.
     let daemon = link.daemon(&["--checkpoint-interval=100ms", &format!("--accept-deletions={keys}")])?;
     daemon.wait_line("Start Sync update", PATIENCE).await?;
@@ -44,7 +44,7 @@ fn report(output: &Output) -> Result<Value> {
 /// Changes random keys of the link's data, a thousand a second.
 fn writer(link: &Link, keys: usize) -> Result<Writer> {
     let options = WriterOptions::busy((0..keys).map(key).collect());
-    Ok(Writer::start(link.primary.store(Side::Primary)?, options))
+    Ok(Writer::start(link.primary.client(), options))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,12 +10,11 @@ use etcd_sync_integration::etcd::{ClusterOptions, PASSWORD};
 use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::link::{Link, await_ready, config_keys};
 use etcd_sync_integration::load::load;
-use etcd_sync_store::Side;
 
 #[tokio::test]
 async fn ready_means_caught_up_or_standing_by() -> Result<()> {
     let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;
-    load(&link.primary.store(Side::Primary)?, data::kubernetes(1, 4000), 4).await?;
+    load(&link.primary.client(), data::kubernetes(1, 4000), 4).await?;
     let leader = link.daemon(&["--transactions-in-flight=1"])?;
     let copied = async || Ok(link.standby.get(&link.keys.copied).await?.is_some());
     leader.run_in_slices("the first sync has begun", copied).await?;

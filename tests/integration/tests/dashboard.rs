@@ -13,7 +13,6 @@ use etcd_sync_integration::etcd::ClusterOptions;
 use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::link::{Link, config_keys};
 use etcd_sync_integration::load::load;
-use etcd_sync_store::Side;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
@@ -68,7 +67,7 @@ impl Browser {
 #[tokio::test]
 async fn a_browser_sees_differences_come_and_go() -> Result<()> {
     let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;
-    load(&link.primary.store(Side::Primary)?, data::kubernetes(1, 300), 4).await?;
+    load(&link.primary.client(), data::kubernetes(1, 300), 4).await?;
     let keys = config_keys(2);
     for key in &keys {
         link.primary.put(key, config_map(&printable(key))).await?;

@@ -15,7 +15,6 @@ use etcd_sync_integration::kms_plugin::KmsPlugin;
 use etcd_sync_integration::kube::{ControlPlane, PlaneOptions};
 use etcd_sync_integration::tools::KubernetesVersion;
 use etcd_sync_kms::{Kms, KmsError};
-use etcd_sync_store::Side;
 use serde_json::{Value, json};
 
 /// One provider for each of some resources. The keys are for tests only.
@@ -151,9 +150,9 @@ fn check_object(key: &str, header: &Header) -> Result<()> {
 }
 
 async fn stored(etcd: &Cluster) -> Result<Vec<KeyValue>> {
-    let store = etcd.store(Side::Primary)?;
+    let client = etcd.client();
     let range = KeyRange::prefix(b"/registry/");
-    Ok(dump(&store, &range, etcd.revision().await?).await?.into_values().collect())
+    Ok(dump(&client, &range, etcd.revision().await?).await?.into_values().collect())
 }
 
 async fn write_objects(plane: &ControlPlane) -> Result<()> {

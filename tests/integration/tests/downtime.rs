@@ -10,7 +10,6 @@ use etcd_sync_integration::exact::{PATIENCE, delete_all, put_all, single};
 use etcd_sync_integration::link::{Link, await_ready, registry};
 use etcd_sync_integration::load::load;
 use etcd_sync_integration::tools::EtcdVersion;
-use etcd_sync_store::Side;
 
 const SYNCED: &str = "Start Sync update";
 const RESYNC: &str = "resync by difference begins";
@@ -40,7 +39,7 @@ async fn deletions_arrive_past_compactions_of_both() -> Result<()> {
 
 async fn deletions_arrive(compacted: Compacted) -> Result<()> {
     let link = Link::start(single(EtcdVersion::V3_6), single(EtcdVersion::V3_6)).await?;
-    let store = link.primary.store(Side::Primary)?;
+    let client = link.primary.client();
     let keys = load_keys(&link, 600).await?;
     let mut local = put_all(&link.standby, &own("before", 20)).await?;
     let mut daemon = link.daemon(&[])?;
@@ -55,7 +54,7 @@ async fn deletions_arrive(compacted: Compacted) -> Result<()> {
         link.await_passed(link.primary.revision().await?, PATIENCE).await?;
         daemon.kill()?;
 
-        delete_all(&store, doomed).await?;
+        delete_all(&client, doomed).await?;
         put_all(
             &link.primary,
             &[&format!("/registry/configmaps/apps/new-{round}")[..], "/registry/configmaps/apps/c-0500"],
@@ -96,7 +95,7 @@ async fn deletions_arrive(compacted: Compacted) -> Result<()> {
 #[tokio::test]
 async fn a_key_of_unknown_origin_is_never_deleted() -> Result<()> {
     let link = Link::start(single(EtcdVersion::V3_6), single(EtcdVersion::V3_6)).await?;
-    let store = link.primary.store(Side::Primary)?;
+    let client = link.primary.client();
     let keys = load_keys(&link, 20_000).await?;
     let daemon = link.daemon(&["--transactions-in-flight=1"])?;
     let copied = || async { anyhow::Ok(link.standby.get(&link.keys.copied).await?.map_or(0, |kv| kv.mod_revision)) };
@@ -115,7 +114,7 @@ async fn a_key_of_unknown_origin_is_never_deleted() -> Result<()> {
     link.verify(&local).await?;
     daemon.kill()?;
 
-    delete_all(&store, &keys[..10]).await?;
+    delete_all(&client, &keys[..10]).await?;
     put_all(&link.primary, &["/registry/configmaps/apps/more-1", "/registry/configmaps/apps/more-2"]).await?;
     link.primary.compact(link.primary.revision().await?).await?;
     link.bury_leader().await?;
@@ -135,10 +134,10 @@ async fn many_deletions_ask_first() -> Result<()> {
     daemon.wait_line(SYNCED, PATIENCE).await?;
     link.await_passed(link.primary.revision().await?, PATIENCE).await?;
     daemon.kill()?;
-    delete_all(&link.primary.store(Side::Primary)?, &keys[..300]).await?;
+    delete_all(&link.primary.client(), &keys[..300]).await?;
     link.primary.compact(link.primary.revision().await?).await?;
-    let store = link.standby.store(Side::Standby)?;
-    let before = dump(&store, &registry(), 0).await?;
+    let client = link.standby.client();
+    let before = dump(&client, &registry(), 0).await?;
     ensure!(before.len() == 1010);
 
     // Without a word, and with too small a one.
@@ -149,7 +148,7 @@ async fn many_deletions_ask_first() -> Result<()> {
         ensure!(line.contains("would delete 300 of 1000"), "{line}");
         ensure!(line.contains("--accept-deletions 300"), "{line}");
         await_ready(&daemon, 503, "would delete 300 of 1000", PATIENCE).await?;
-        ensure!(dump(&store, &registry(), 0).await? == before, "a paused resync changed the standby");
+        ensure!(dump(&client, &registry(), 0).await? == before, "a paused resync changed the standby");
         let said = link.standby.get(&link.keys.condition).await?.context("the pause is not recorded")?;
         // It checks again every five seconds. Nothing is written while nothing changes.
         let looked = daemon.mark();
@@ -211,7 +210,7 @@ async fn load_keys(link: &Link, count: usize) -> Result<Vec<Bytes>> {
         .map(|i| (format!("/registry/configmaps/apps/c-{i:04}").into_bytes(), random.text(300).into_bytes()))
         .collect();
     let keys = items.iter().map(|(key, _)| Bytes::copy_from_slice(key)).collect();
-    load(&link.primary.store(Side::Primary)?, items, 4).await?;
+    load(&link.primary.client(), items, 4).await?;
     Ok(keys)
 }
 

@@ -61,7 +61,7 @@ async fn copies_the_scope_exactly(options: ClusterOptions, keys: usize) -> Resul
     };
     let (inside, outside): (Vec<_>, Vec<_>) = items.iter().cloned().partition(taken);
     ensure!(inside.len() > keys / 3 && outside.len() > 80, "{} in scope, {} not", inside.len(), outside.len());
-    load(&link.primary.store(Side::Primary)?, items, 4).await?;
+    load(&link.primary.client(), items, 4).await?;
     link.primary.put("compact_rev_key", "the primary's").await?;
     link.primary.put("/elsewhere/key", "the primary's").await?;
 
@@ -81,7 +81,7 @@ async fn copies_the_scope_exactly(options: ClusterOptions, keys: usize) -> Resul
 
     // Beyond /registry/ only the link's own state was written.
     let everything = KeyRange { start: Bytes::from_static(b"\0"), end: Bytes::new() };
-    let mut rest = dump(&link.standby.store(Side::Standby)?, &everything, 0).await?;
+    let mut rest = dump(&link.standby.client(), &everything, 0).await?;
     rest.retain(|key, _| !key.starts_with(b"/registry/") && !key.starts_with(b"/etcd-sync/default/"));
     assert_eq!(rest, root);
     let log = daemon.lines().join("\n");
@@ -145,7 +145,7 @@ async fn a_wrong_password_or_authority_is_named() -> Result<()> {
 async fn ends_although_the_primary_is_compacted_all_the_time() -> Result<()> {
     const KEYS: usize = 30_000;
     let link = Link::start(single(EtcdVersion::V3_6), single(EtcdVersion::V3_6)).await?;
-    let store = link.primary.store(Side::Primary)?;
+    let client = link.primary.client();
     let mut random = data::Random::new(5);
     let items: Vec<data::Item> = (0..KEYS)
         .map(|i| {
@@ -153,12 +153,12 @@ async fn ends_although_the_primary_is_compacted_all_the_time() -> Result<()> {
         })
         .collect();
     let keys: Vec<Bytes> = items.iter().map(|(key, _)| Bytes::copy_from_slice(key)).collect();
-    load(&store, items, 4).await?;
+    load(&client, items, 4).await?;
     let own = put_all(&link.standby, &OWN_KEYS).await?;
 
     let options =
         WriterOptions { per_second: 150.0, changes_per_txn: 5, delete_percent: 30, ..WriterOptions::new(keys) };
-    let writer = Writer::start(store, options);
+    let writer = Writer::start(client, options);
     let compactions = AtomicU64::new(0);
     let daemon = link.daemon(&["--transactions-in-flight=1"])?;
     let syncing = async {

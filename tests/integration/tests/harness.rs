@@ -14,7 +14,7 @@ use etcd_sync_integration::etcd::{Cluster, ClusterOptions};
 use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::load::{Writer, WriterOptions, load};
 use etcd_sync_integration::tools::EtcdVersion;
-use etcd_sync_store::{Etcd, Side};
+use etcd_sync_store::Side;
 
 fn registry() -> KeyRange {
     KeyRange::prefix(b"/registry/")
@@ -49,10 +49,8 @@ async fn a_secured_cluster_refuses_unknown_clients() -> Result<()> {
     for flag in ["endpoints=https://", "cacert=", "cert=", "key=", "user=", "password-file="] {
         assert!(flags.contains(&format!("--standby-{flag}")), "{flags}");
     }
-    let mut options = cluster.store_options(Side::Standby);
-    options.auth = None;
-    let unknown = Etcd::new(options)?;
-    assert!(unknown.get(b"a").await.is_err(), "without a password etcd answered");
+    let refused = cluster.client_as(None).get(b"a").await.expect_err("without a password etcd answered");
+    assert!(format!("{refused:#}").contains("user name is empty"), "{refused:#}");
     Ok(())
 }
 
@@ -94,8 +92,8 @@ async fn a_compaction_and_a_full_disk_can_be_had() -> Result<()> {
     let first = cluster.put("a", "1").await?;
     let last = cluster.put("a", "2").await?;
     cluster.compact(last).await?;
-    let store = cluster.store(Side::Primary)?;
-    assert!(dump(&store, &KeyRange::prefix(b"a"), first).await.is_err(), "the revision is compacted");
+    let client = cluster.client();
+    assert!(dump(&client, &KeyRange::prefix(b"a"), first).await.is_err(), "the revision is compacted");
     let mut written = 0;
     while cluster.put(format!("big-{written}"), vec![b'x'; 1 << 20]).await.is_ok() {
         written += 1;
@@ -109,29 +107,29 @@ async fn a_compaction_and_a_full_disk_can_be_had() -> Result<()> {
 #[tokio::test]
 async fn loading_and_dumping_agree_at_a_revision() -> Result<()> {
     let cluster = Cluster::start(ClusterOptions::default()).await?;
-    let store = cluster.store(Side::Primary)?;
+    let client = cluster.client();
     let items = data::kubernetes(42, 5000);
     let expected: BTreeMap<Bytes, Bytes> = items.iter().cloned().map(|(k, v)| (k.into(), v.into())).collect();
-    let loaded = load(&store, items, 4).await?;
+    let loaded = load(&client, items, 4).await?;
     println!(
         "loaded {} keys, {} bytes, {} transactions in {:?}",
         loaded.keys, loaded.bytes, loaded.transactions, loaded.elapsed
     );
     assert_eq!(loaded.keys, 5000);
     let revision = cluster.revision().await?;
-    let before = dump(&store, &registry(), 0).await?;
+    let before = dump(&client, &registry(), 0).await?;
     assert_eq!(before.len(), expected.len());
     assert!(before.iter().all(|(key, kv)| expected.get(key) == Some(&kv.value)));
 
     let keys: Vec<Bytes> = expected.keys().take(50).cloned().collect();
     let options = WriterOptions { per_second: 0.0, changes_per_txn: 4, ..WriterOptions::new(keys) };
-    let writer = Writer::start(store.clone(), options);
+    let writer = Writer::start(client.clone(), options);
     await_true("the writer has written", PATIENCE, || async { Ok(writer.transactions() >= 50) }).await?;
     let written = writer.stop().await?;
     assert!(written.puts > 50 && written.deletes > 5 && written.errors == 0, "{written:?}");
 
-    assert!(Difference::between(&before, &dump(&store, &registry(), revision).await?).is_empty());
-    let now = Difference::between(&before, &dump(&store, &registry(), 0).await?);
+    assert!(Difference::between(&before, &dump(&client, &registry(), revision).await?).is_empty());
+    let now = Difference::between(&before, &dump(&client, &registry(), 0).await?);
     assert!(!now.mismatched.is_empty() && now.surplus.is_empty(), "{now}");
     Ok(())
 }

@@ -10,13 +10,13 @@ use bytes::Bytes;
 use etcd_sync_core::etcd::kv::{Event, KeyRange, successor};
 use etcd_sync_core::etcd::request::{Op, Txn};
 use etcd_sync_core::link::state::Phase;
+use etcd_sync_integration::client::Client;
 use etcd_sync_integration::data::{self, Random};
 use etcd_sync_integration::exact::{Keys, PATIENCE, put_all, single};
 use etcd_sync_integration::link::Link;
 use etcd_sync_integration::load::{Writer, WriterOptions, load};
 use etcd_sync_integration::soak::rounds;
 use etcd_sync_integration::tools::EtcdVersion;
-use etcd_sync_store::{Etcd, Side, WatchMessage};
 
 const COUNTER: &[u8] = b"/registry/configmaps/apps/counter";
 const KEYS: usize = 6_000;
@@ -47,12 +47,12 @@ async fn survives_kills(version: EtcdVersion) -> Result<()> {
     let link = Link::start(single(version), single(version)).await?;
     let local = put_all(&link.standby, &["/registry/configmaps/apps/standby-own", "/registry/minions/standby"]).await?;
 
-    let store = link.primary.store(Side::Primary)?;
+    let client = link.primary.client();
     let items: Vec<data::Item> = (0..KEYS)
         .map(|i| (format!("/registry/configmaps/apps/c-{i:04}").into_bytes(), random.text(500).into_bytes()))
         .collect();
     let keys: Vec<Bytes> = items.iter().map(|(key, _)| Bytes::copy_from_slice(key)).collect();
-    load(&store, items, 4).await?;
+    load(&client, items, 4).await?;
     // Nearly 500 changes a second: 130 transactions of 1 to 6 changes.
     let options = WriterOptions {
         per_second: 130.0,
@@ -61,8 +61,8 @@ async fn survives_kills(version: EtcdVersion) -> Result<()> {
         seed,
         ..WriterOptions::new(keys)
     };
-    let writer = Writer::start(store.clone(), options);
-    let counter = Counter::start(store);
+    let writer = Writer::start(client.clone(), options);
+    let counter = Counter::start(client);
 
     let (mut killed_in_copy, mut resumed) = (0, 0);
     for round in 0..kills() {
@@ -125,20 +125,19 @@ async fn kill_in_first_sync(
     daemon: &etcd_sync_integration::daemon::Daemon,
     transactions: usize,
 ) -> Result<()> {
-    let store = link.standby.store(Side::Standby)?;
+    let client = link.standby.client();
     let from = link.standby.revision().await? + 1;
     let root = KeyRange { start: link.keys.checkpoint.clone(), end: successor(&link.keys.copied) };
-    let mut watch = store.watch(root, from).await?;
+    let mut watch = client.watch(root, from).await?;
     let mut seen = 0;
     let killing = async {
         while seen < transactions {
-            if let WatchMessage::Events { events, .. } = watch.next().await? {
-                seen += events.len();
-                let streams =
-                    |event: &Event| matches!(event, Event::Put(kv) if kv.value.windows(9).any(|w| w == b"streaming"));
-                if events.iter().any(streams) {
-                    break;
-                }
+            let events = watch.next().await?;
+            seen += events.len();
+            let streams =
+                |event: &Event| matches!(event, Event::Put(kv) if kv.value.windows(9).any(|w| w == b"streaming"));
+            if events.iter().any(streams) {
+                break;
             }
         }
         anyhow::Ok(())
@@ -149,14 +148,13 @@ async fn kill_in_first_sync(
 
 /// Every value of the counter in the standby's history, oldest first.
 async fn counter_history(link: &Link, last: i64) -> Result<Vec<u64>> {
-    let store = link.standby.store(Side::Standby)?;
+    let client = link.standby.client();
     let key = Bytes::from_static(COUNTER);
-    let mut watch = store.watch(KeyRange::single(key), 1).await?;
+    let mut watch = client.watch(KeyRange::single(key), 1).await?;
     let mut numbers = Vec::new();
     loop {
         let next = tokio::time::timeout(PATIENCE, watch.next()).await.context("the history does not end")??;
-        let WatchMessage::Events { events, .. } = next else { continue };
-        for event in events {
+        for event in next {
             let revision = event.revision();
             let Event::Put(kv) = event else { anyhow::bail!("the counter was deleted on the standby at {revision}") };
             numbers.push(number(&kv.value)?);
@@ -178,7 +176,7 @@ struct Counter {
 }
 
 impl Counter {
-    fn start(store: Etcd) -> Counter {
+    fn start(client: Client) -> Counter {
         let stop = Arc::new(AtomicBool::new(false));
         let wanted = Arc::clone(&stop);
         let task = tokio::spawn(async move {
@@ -188,7 +186,7 @@ impl Counter {
                 pace.tick().await;
                 number += 1;
                 let put = Op::Put { key: Bytes::from_static(COUNTER), value: number.to_string().into(), lease: 0 };
-                store.txn(Txn { success: vec![put], ..Txn::default() }).await?;
+                client.txn(Txn { success: vec![put], ..Txn::default() }).await?;
             }
             Ok(number)
         });

@@ -12,7 +12,6 @@ use etcd_sync_integration::etcd::ClusterOptions;
 use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::link::{Link, await_ready, config_keys};
 use etcd_sync_integration::load::{Writer, WriterOptions};
-use etcd_sync_store::Side;
 
 const LEADS: &str = "Acquired leader lease";
 /// Where the end of a lease is waited for. Twice the shortest that there is: a machine may stall.
@@ -38,7 +37,7 @@ impl Busy {
             link.primary.put(key, "first").await?;
         }
         let writer = Writer::start(
-            link.primary.store(Side::Primary)?,
+            link.primary.client(),
             WriterOptions { per_second: 200.0, changes_per_txn: 3, ..WriterOptions::new(keys) },
         );
         let leader = link.daemon(FLAGS)?;
@@ -148,7 +147,7 @@ async fn a_leader_whose_key_is_deleted_commits_nothing_more_in_its_epoch() -> Re
     let keys = config_keys(40);
     link.primary.put(&keys[0], "first").await?;
     let options = WriterOptions { per_second: 200.0, ..WriterOptions::new(keys) };
-    let writer = Writer::start(link.primary.store(Side::Primary)?, options);
+    let writer = Writer::start(link.primary.client(), options);
     let daemon = link.daemon(LONG)?;
     let first = epoch_of(&daemon.wait_line(LEADS, PATIENCE).await?)?;
     daemon.wait_line("Start Sync update", PATIENCE).await?;
@@ -172,7 +171,7 @@ async fn a_leader_asked_to_stop_hands_over_at_once() -> Result<()> {
     let keys = config_keys(40);
     link.primary.put(&keys[0], "first").await?;
     let options = WriterOptions { per_second: 200.0, ..WriterOptions::new(keys) };
-    let writer = Writer::start(link.primary.store(Side::Primary)?, options);
+    let writer = Writer::start(link.primary.client(), options);
     let leader = link.daemon(LONG)?;
     leader.wait_line("Start Sync update", PATIENCE).await?;
     let candidate = link.daemon(LONG)?;

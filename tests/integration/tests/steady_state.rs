@@ -7,6 +7,7 @@ use bytes::Bytes;
 use etcd_sync_core::etcd::kv::{Event, Revision, printable};
 use etcd_sync_core::etcd::request::{Op, Txn};
 use etcd_sync_core::link::state::Checkpoint;
+use etcd_sync_integration::client::Client;
 use etcd_sync_integration::compare::{Difference, await_true, dump};
 use etcd_sync_integration::daemon::Daemon;
 use etcd_sync_integration::data::Random;
@@ -15,7 +16,6 @@ use etcd_sync_integration::exact::{Keys, PATIENCE, default_scope, put_all, singl
 use etcd_sync_integration::link::{Link, config_keys, history, registry};
 use etcd_sync_integration::load::{Writer, WriterOptions};
 use etcd_sync_integration::tools::EtcdVersion;
-use etcd_sync_store::{Etcd, Side, WatchMessage};
 
 const SYNCED: &str = "Start Sync update";
 
@@ -33,23 +33,23 @@ async fn changes_arrive(version: EtcdVersion) -> Result<()> {
     let link = Link::start(single(version), single(version)).await?;
     put_all(&link.primary, &config_keys(50)).await?;
     let daemon = streaming(&link).await?;
-    let store = link.primary.store(Side::Primary)?;
+    let client = link.primary.client();
     let begin = link.standby.revision().await? + 1;
 
     // Puts, overwrites, deletes, transactions of all three.
     let random = WriterOptions { per_second: 300.0, changes_per_txn: 8, ..WriterOptions::new(config_keys(300)) };
-    let writer = Writer::start(store.clone(), random);
+    let writer = Writer::start(client.clone(), random);
     await_true("the writer has written", PATIENCE, || async { Ok(writer.transactions() >= 200) }).await?;
     link.verify(&Keys::new()).await?;
     ensure!(writer.stop().await?.errors == 0);
 
-    leases_stay_behind(&link, &store).await?;
+    leases_stay_behind(&link, &client).await?;
     lives_are_kept_apart(&link, &daemon).await?;
-    transactions_stay_whole(&link, &daemon, &store).await?;
+    transactions_stay_whole(&link, &daemon, &client).await?;
     caught_up(&link).await?;
 
     // Nothing but the link's own marks and keys in scope was ever touched, leases included.
-    for event in history(&link.standby.store(Side::Standby)?, begin).await? {
+    for event in history(&link.standby.client(), begin).await? {
         let key = event.key();
         let expected = key.starts_with(b"/registry/configmaps/") || key.starts_with(b"/etcd-sync/default/");
         ensure!(expected, "the daemon wrote {}", printable(key));
@@ -60,22 +60,22 @@ async fn changes_arrive(version: EtcdVersion) -> Result<()> {
     Ok(())
 }
 
-async fn leases_stay_behind(link: &Link, store: &Etcd) -> Result<()> {
+async fn leases_stay_behind(link: &Link, client: &Client) -> Result<()> {
     let begin = link.standby.revision().await? + 1;
     let lease = grant(&link.primary).await?;
     let (never, later) = ("/registry/configmaps/apps/leased", "/registry/configmaps/apps/leased-later");
-    put_leased(store, never.as_bytes(), lease).await?;
+    put_leased(client, never.as_bytes(), lease).await?;
     link.primary.put(later, "plain").await?;
     caught_up(link).await?;
     ensure!(link.standby.get(later).await?.is_some());
-    put_leased(store, later.as_bytes(), lease).await?;
+    put_leased(client, later.as_bytes(), lease).await?;
     caught_up(link).await?;
     ensure!(link.standby.get(later).await?.is_none(), "a key that came to hang on a lease stayed");
     // Plain once more, it comes back.
     link.primary.put(later, "plain again").await?;
     caught_up(link).await?;
     ensure!(link.standby.get(later).await?.is_some_and(|kv| kv.value == "plain again"));
-    let history = history(&link.standby.store(Side::Standby)?, begin).await?;
+    let history = history(&link.standby.client(), begin).await?;
     ensure!(history.iter().all(|event| event.key() != never), "a key on a lease came over for a while");
     Ok(())
 }
@@ -99,7 +99,7 @@ async fn lives_are_kept_apart(link: &Link, daemon: &Daemon) -> Result<()> {
     let third = link.standby.get(key).await?.context("it arrived again")?;
     ensure!(third.value == "third life");
     ensure!(third.create_revision == third.mod_revision && third.create_revision > first.mod_revision, "{third:?}");
-    let lives = history(&link.standby.store(Side::Standby)?, first.mod_revision + 1).await?;
+    let lives = history(&link.standby.client(), first.mod_revision + 1).await?;
     let deaths = lives.iter().filter(|event| matches!(event, Event::Delete { .. }) && event.key() == key).count();
     // The second life began and ended unobserved: it may be missing here.
     ensure!((1..=2).contains(&deaths), "{deaths} deletions");
@@ -108,7 +108,7 @@ async fn lives_are_kept_apart(link: &Link, daemon: &Daemon) -> Result<()> {
 
 /// Groups of twenty keys that the primary always changes together: no revision of the standby shows some of them changed,
 /// and seven groups are more than a transaction holds.
-async fn transactions_stay_whole(link: &Link, daemon: &Daemon, store: &Etcd) -> Result<()> {
+async fn transactions_stay_whole(link: &Link, daemon: &Daemon, client: &Client) -> Result<()> {
     const KEYS: usize = 20;
     const GROUPS: usize = 9;
     let begin = link.standby.revision().await? + 1;
@@ -124,11 +124,11 @@ async fn transactions_stay_whole(link: &Link, daemon: &Daemon, store: &Etcd) -> 
             let key = format!("/registry/configmaps/apps/atomic-{}-{i:02}", round % GROUPS).into();
             Op::Put { key, value: format!("round {round}").into(), lease: 0 }
         };
-        store.txn(Txn { success: (0..KEYS).map(put).collect(), ..Txn::default() }).await?;
+        client.txn(Txn { success: (0..KEYS).map(put).collect(), ..Txn::default() }).await?;
     }
     caught_up(link).await?;
     let mut groups: BTreeMap<(Revision, Bytes), Vec<Bytes>> = BTreeMap::new();
-    for event in history(&link.standby.store(Side::Standby)?, begin).await? {
+    for event in history(&link.standby.client(), begin).await? {
         if let Event::Put(kv) = event
             && kv.key.starts_with(b"/registry/configmaps/apps/atomic-")
         {
@@ -160,7 +160,7 @@ async fn survives_members(version: EtcdVersion) -> Result<()> {
     put_all(&link.primary, &config_keys(20)).await?;
     let daemon = streaming(&link).await?;
     let random = WriterOptions { per_second: 60.0, changes_per_txn: 4, ..WriterOptions::new(config_keys(200)) };
-    let writer = Writer::start(link.primary.store(Side::Primary)?, random);
+    let writer = Writer::start(link.primary.client(), random);
     // Each in turn: whichever the daemon uses is among them.
     for member in 0..3 {
         link.primary.kill_member(member)?;
@@ -189,13 +189,13 @@ async fn huge_revisions_arrive_whole() -> Result<()> {
     let link = Link::start(huge_primary(), single(EtcdVersion::V3_6)).await?;
     put_all(&link.primary, &config_keys(5)).await?;
     let daemon = streaming(&link).await?;
-    let store = link.primary.store(Side::Primary)?;
+    let client = link.primary.client();
     let begin = link.standby.revision().await? + 1;
-    let written = put_at_once(&store, 1000, "one").await?;
+    let written = put_at_once(&client, 1000, "one").await?;
     caught_up(&link).await?;
     let lease = grant(&link.primary).await?;
     let leased = |i: usize| Op::Put { key: huge_key(2000 + i), value: "leased".into(), lease };
-    store.txn(Txn { success: (0..1000).map(leased).collect(), ..Txn::default() }).await?;
+    client.txn(Txn { success: (0..1000).map(leased).collect(), ..Txn::default() }).await?;
     let gone = link.primary.etcdctl(&["del", "--prefix", "/registry/configmaps/huge/k-0"]).await?;
     ensure!(gone.trim() == "1000", "{gone}");
     caught_up(&link).await?;
@@ -204,7 +204,7 @@ async fn huge_revisions_arrive_whole() -> Result<()> {
     put_all(&link.primary, &config_keys(7)).await?;
     caught_up(&link).await?;
 
-    let events = history(&link.standby.store(Side::Standby)?, begin).await?;
+    let events = history(&link.standby.client(), begin).await?;
     let (mut puts, mut deletes) = (0, 0);
     for event in events.iter().filter(|event| event.key().starts_with(b"/registry/configmaps/huge/")) {
         match event {
@@ -225,7 +225,7 @@ async fn a_kill_inside_a_huge_revision_leaves_no_trace() -> Result<()> {
     const KEYS: usize = 5000;
     let link = Link::start(huge_primary(), single(EtcdVersion::V3_6)).await?;
     put_all(&link.primary, &config_keys(5)).await?;
-    let store = link.primary.store(Side::Primary)?;
+    let client = link.primary.client();
     let mut daemon = streaming(&link).await?;
     let begin = link.standby.revision().await? + 1;
     let mut inside = 0;
@@ -234,7 +234,7 @@ async fn a_kill_inside_a_huge_revision_leaves_no_trace() -> Result<()> {
         let kill = kill_inside(&link, &daemon);
         let write = async {
             match deletes {
-                false => put_at_once(&store, KEYS, &format!("round {round}")).await,
+                false => put_at_once(&client, KEYS, &format!("round {round}")).await,
                 true => delete_prefix(&link.primary).await,
             }
         };
@@ -248,7 +248,7 @@ async fn a_kill_inside_a_huge_revision_leaves_no_trace() -> Result<()> {
     ensure!(inside >= 2, "only {inside} of 6 kills fell into the revision");
     // Every key three times created and three times deleted, and nothing more.
     let mut puts: BTreeMap<Bytes, (usize, usize)> = BTreeMap::new();
-    for event in history(&link.standby.store(Side::Standby)?, begin).await? {
+    for event in history(&link.standby.client(), begin).await? {
         if event.key().starts_with(b"/registry/configmaps/huge/") {
             let count = puts.entry(event.key().clone()).or_default();
             match event {
@@ -298,7 +298,7 @@ async fn values_near_the_limit_are_copied_or_named() -> Result<()> {
 /// Each of `keys` is there with the primary's value, or the log of `daemon` names it; everything else is there.
 async fn named_or_there(link: &Link, daemon: &Daemon, keys: &[Bytes]) -> Result<()> {
     link.await_passed(link.primary.revision().await?, PATIENCE).await?;
-    let (primary, standby) = (link.primary.store(Side::Primary)?, link.standby.store(Side::Standby)?);
+    let (primary, standby) = (link.primary.client(), link.standby.client());
     let difference =
         Difference::between(&dump(&primary, &registry(), 0).await?, &dump(&standby, &registry(), 0).await?);
     println!("after a value near the limit: {difference}");
@@ -376,9 +376,9 @@ fn huge_key(i: usize) -> Bytes {
 }
 
 /// One transaction, one revision.
-async fn put_at_once(store: &Etcd, count: usize, value: &str) -> Result<Revision> {
+async fn put_at_once(client: &Client, count: usize, value: &str) -> Result<Revision> {
     let put = |i| Op::Put { key: huge_key(i), value: format!("{value}, key {i}").into(), lease: 0 };
-    Ok(store.txn(Txn { success: (0..count).map(put).collect(), ..Txn::default() }).await?.revision)
+    Ok(client.txn(Txn { success: (0..count).map(put).collect(), ..Txn::default() }).await?.revision)
 }
 
 async fn delete_prefix(cluster: &Cluster) -> Result<Revision> {
@@ -388,13 +388,12 @@ async fn delete_prefix(cluster: &Cluster) -> Result<Revision> {
 
 /// Kills the daemon as soon as the record stands inside a revision.
 async fn kill_inside(link: &Link, daemon: &Daemon) -> Result<()> {
-    let store = link.standby.store(Side::Standby)?;
+    let client = link.standby.client();
     let from = link.standby.revision().await? + 1;
-    let mut watch = store.watch(etcd_sync_core::etcd::kv::KeyRange::prefix(&link.keys.checkpoint), from).await?;
+    let mut watch = client.watch(etcd_sync_core::etcd::kv::KeyRange::prefix(&link.keys.checkpoint), from).await?;
     loop {
         let next = tokio::time::timeout(PATIENCE, watch.next()).await.context("the record does not move")?;
-        let WatchMessage::Events { events, .. } = next? else { continue };
-        for event in events {
+        for event in next? {
             let Event::Put(kv) = event else { continue };
             if Checkpoint::decode(&kv.value)?.offset > 0 {
                 return daemon.kill();
@@ -409,9 +408,9 @@ async fn grant(cluster: &Cluster) -> Result<i64> {
     i64::from_str_radix(id, 16).context("a lease's id is hexadecimal")
 }
 
-async fn put_leased(store: &Etcd, key: &[u8], lease: i64) -> Result<()> {
+async fn put_leased(client: &Client, key: &[u8], lease: i64) -> Result<()> {
     let put = Op::Put { key: Bytes::copy_from_slice(key), value: "leased".into(), lease };
-    store.txn(Txn { success: vec![put], ..Txn::default() }).await?;
+    client.txn(Txn { success: vec![put], ..Txn::default() }).await?;
     Ok(())
 }
 

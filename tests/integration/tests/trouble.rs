@@ -11,7 +11,6 @@ use etcd_sync_integration::etcd::{Cluster, ClusterOptions};
 use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::link::{Link, await_ready, config_keys};
 use etcd_sync_integration::load::{Writer, WriterOptions, load};
-use etcd_sync_store::Side;
 
 /// Longest end of a process that waits for nobody; one that waits for a member that hangs does not end.
 const HANGS: Duration = Duration::from_secs(20);
@@ -36,7 +35,7 @@ async fn make_space(standby: &Cluster) -> Result<()> {
 async fn crowded() -> Result<Link> {
     let standby = ClusterOptions { quota_bytes: Some(16 << 20), ..Default::default() };
     let link = Link::start(ClusterOptions::default(), standby).await?;
-    load(&link.standby.store(Side::Standby)?, junk("/junk/", 9), 1).await?;
+    load(&link.standby.client(), junk("/junk/", 9), 1).await?;
     link.primary.put(&config_keys(1)[0], "first").await?;
     Ok(link)
 }
@@ -45,7 +44,7 @@ async fn await_nospace(link: &Link, daemon: &Daemon) -> Result<()> {
     let text = "the standby etcd is out of space (alarm NOSPACE)";
     // etcd looks at its size a little late: the write that is refused comes after the burst that was too much.
     let options = WriterOptions { per_second: 20.0, delete_percent: 0, ..WriterOptions::new(config_keys(1)) };
-    let _writer = Writer::start(link.primary.store(Side::Primary)?, options);
+    let _writer = Writer::start(link.primary.client(), options);
     await_ready(daemon, 503, text, PATIENCE).await?;
     let line = daemon.wait_line(text, PATIENCE).await?;
     for part in ["ERROR", "compact it", "etcdctl defrag", "etcdctl alarm disarm", "--quota-backend-bytes"] {
@@ -61,7 +60,7 @@ async fn a_full_standby_is_waited_for_while_streaming() -> Result<()> {
     let link = crowded().await?;
     let daemon = link.daemon(&[])?;
     link.await_equal(PATIENCE).await?;
-    load(&link.primary.store(Side::Primary)?, junk("/registry/configmaps/team-a/big-", 9), 1).await?;
+    load(&link.primary.client(), junk("/registry/configmaps/team-a/big-", 9), 1).await?;
     await_nospace(&link, &daemon).await?;
     assert!(link.standby.etcdctl(&["alarm", "list"]).await?.contains("NOSPACE"));
     let (status, _) = daemon.http("/healthz").await?;
@@ -80,7 +79,7 @@ async fn a_full_standby_is_waited_for_while_streaming() -> Result<()> {
 #[tokio::test]
 async fn a_full_standby_is_waited_for_in_the_first_sync_and_at_the_start() -> Result<()> {
     let link = crowded().await?;
-    load(&link.primary.store(Side::Primary)?, junk("/registry/configmaps/team-a/big-", 9), 1).await?;
+    load(&link.primary.client(), junk("/registry/configmaps/team-a/big-", 9), 1).await?;
     let daemon = link.daemon(&[])?;
     await_nospace(&link, &daemon).await?;
     assert!(daemon.terminate(PATIENCE).await?.success());
@@ -229,7 +228,7 @@ async fn a_primary_that_was_killed_and_comes_back_is_followed_on() -> Result<()>
     let keys = config_keys(20);
     let (link, daemon) = impatient(&keys).await?;
     let options = WriterOptions { per_second: 200.0, ..WriterOptions::new(keys.clone()) };
-    let writer = Writer::start(link.primary.store(Side::Primary)?, options);
+    let writer = Writer::start(link.primary.client(), options);
     await_true("something is written", PATIENCE, || async { Ok(writer.transactions() > 100) }).await?;
     link.primary.kill_member(0)?;
     await_ready(&daemon, 503, "s behind the primary", PATIENCE).await?;
@@ -252,7 +251,7 @@ async fn a_primary_that_was_killed_and_comes_back_is_followed_on() -> Result<()>
 async fn a_primary_that_comes_back_in_the_middle_of_a_copy_is_waited_for() -> Result<()> {
     let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;
     let keys = (0..20_000).map(|i| (format!("/registry/configmaps/team-a/c-{i:05}").into_bytes(), vec![b'x'; 1_000]));
-    load(&link.primary.store(Side::Primary)?, keys.collect(), 4).await?;
+    load(&link.primary.client(), keys.collect(), 4).await?;
     let daemon = link.daemon(&["--transactions-in-flight=1"])?;
     // It is stopped until the primary is gone: most pages are still to be read.
     let copied = async || Ok(link.standby.get(&link.keys.copied).await?.is_some());

@@ -96,7 +96,7 @@ async fn the_same_cluster_on_both_sides() -> Result<()> {
     assert!(line.contains("--standby-endpoints") && line.contains("reason=\"same_cluster\""), "{line}");
     await_second_look(&daemon, "same_cluster").await?;
     assert!(daemon.terminate(PATIENCE).await?.success());
-    let changes = history(&cluster.store(Side::Standby)?, from).await?;
+    let changes = history(&cluster.client(), from).await?;
     assert!(changes.iter().all(|event| event.key().starts_with(STATE_ROOT)), "something else was written");
 
     // The way out: with the right standby the link works, although the wrong one was tried first.
@@ -112,12 +112,12 @@ async fn the_same_cluster_on_both_sides() -> Result<()> {
 #[tokio::test]
 async fn the_sides_swapped_at_first() -> Result<()> {
     let link = link_with(&config_keys(20)).await?;
-    let before = history(&link.primary.store(Side::Primary)?, 1).await?.len();
+    let before = history(&link.primary.client(), 1).await?.len();
     let swapped = [link.standby.flags(Side::Primary), link.primary.flags(Side::Standby)].concat();
     let daemon = Daemon::start(&swapped, &[])?;
     await_ready(&daemon, 503, "the primary holds no key below the synchronized prefixes", PATIENCE).await?;
     assert!(daemon.terminate(PATIENCE).await?.success());
-    let changes = history(&link.primary.store(Side::Primary)?, 1).await?;
+    let changes = history(&link.primary.client(), 1).await?;
     assert!(changes[before..].iter().all(|event| event.key().starts_with(STATE_ROOT)), "something else was written");
     let daemon = link.daemon(&[])?;
     link.await_equal(PATIENCE).await.with_context(|| daemon.tail())

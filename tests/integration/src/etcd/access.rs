@@ -12,6 +12,7 @@ use etcd_sync_store::{Auth, Etcd, Options, Side, TlsFiles};
 use tokio::process::Command;
 
 use super::{Cluster, PASSWORD, USER};
+use crate::client::Client;
 
 /// Longest run of an etcd tool: a snapshot of a full cluster on a busy machine.
 const TOOL_TIMEOUT: Duration = Duration::from_secs(120);
@@ -44,7 +45,7 @@ impl Cluster {
         flags
     }
 
-    /// The options of a client of this cluster.
+    /// The options of a client of this cluster as `etcd-sync` has it, for tests of the store.
     pub fn store_options(&self, side: Side) -> Options {
         let tls = self.plan.certs.as_ref().map(|certs| TlsFiles {
             ca: Some(certs.ca.clone()),
@@ -57,7 +58,7 @@ impl Cluster {
         Options { tls, auth, request_timeout: Duration::from_secs(30), ..Options::new(side, self.endpoints()) }
     }
 
-    /// A new client of this cluster, with connections of its own.
+    /// A new client of this cluster as `etcd-sync` has it, with connections of its own, for tests of the store.
     pub fn store(&self, side: Side) -> Result<Etcd> {
         Etcd::new(self.store_options(side)).context("make a client of the cluster")
     }
@@ -120,12 +121,16 @@ impl Cluster {
         }
     }
 
-    fn client(&self) -> Result<Etcd> {
+    /// The tests' own client of this cluster: what writes and judges in a test.
+    pub fn client(&self) -> Client {
         let mut client = self.client.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if client.is_none() {
-            *client = Some(self.store(Side::Primary)?);
-        }
-        client.clone().context("it was just made")
+        let user = self.plan.options.auth.then_some((USER, PASSWORD));
+        client.get_or_insert_with(|| self.client_as(user)).clone()
+    }
+
+    /// A client of its own, with another user and password, or without.
+    pub fn client_as(&self, user: Option<(&str, &str)>) -> Client {
+        Client::new(self.members.iter().map(|member| member.plain_url(&self.plan)).collect(), user)
     }
 
     /// The next use makes a new client.
@@ -135,7 +140,7 @@ impl Cluster {
 
     async fn write(&self, op: Op) -> Result<Revision> {
         let txn = Txn { success: vec![op], ..Txn::default() };
-        let (client, deadline) = (self.client()?, Instant::now() + ELECTION_TIMEOUT);
+        let (client, deadline) = (self.client(), Instant::now() + ELECTION_TIMEOUT);
         loop {
             match client.txn(txn.clone()).await {
                 // Several members may be electing; a lone one means what it says.
@@ -160,12 +165,12 @@ impl Cluster {
 
     /// Reads one key.
     pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<KeyValue>> {
-        Ok(self.client()?.get(key.as_ref()).await?.0)
+        Ok(self.client().get(key.as_ref()).await?.0)
     }
 
     /// The cluster's revision now.
     pub async fn revision(&self) -> Result<Revision> {
-        Ok(self.client()?.get(b"\0").await?.1)
+        Ok(self.client().get(b"\0").await?.1)
     }
 }
 

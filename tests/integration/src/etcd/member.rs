@@ -38,17 +38,20 @@ pub(super) struct Member {
     pub client_port: u16,
     pub peer_port: u16,
     metrics_port: u16,
+    /// Where a member with TLS listens without, for the tests' own client.
+    plain_port: u16,
     process: Mutex<Option<Process>>,
 }
 
 impl Member {
     pub fn new(index: usize, ports: &[u16]) -> Member {
-        let [client_port, peer_port, metrics_port] = *ports else { panic!("a member has three ports") };
-        Member { name: format!("m{index}"), client_port, peer_port, metrics_port, process: Mutex::default() }
+        let [client_port, peer_port, metrics_port, plain_port] = *ports else { panic!("a member has four ports") };
+        let name = format!("m{index}");
+        Member { name, client_port, peer_port, metrics_port, plain_port, process: Mutex::default() }
     }
 
-    pub fn ports(&self) -> [u16; 3] {
-        [self.client_port, self.peer_port, self.metrics_port]
+    pub fn ports(&self) -> [u16; 4] {
+        [self.client_port, self.peer_port, self.metrics_port, self.plain_port]
     }
 
     pub fn data_dir(&self, plan: &Plan) -> PathBuf {
@@ -57,6 +60,12 @@ impl Member {
 
     pub fn peer_url(&self, scheme: &str) -> String {
         format!("{scheme}://127.0.0.1:{}", self.peer_port)
+    }
+
+    /// Where it listens without TLS.
+    pub fn plain_url(&self, plan: &Plan) -> String {
+        let port = if plan.certs.is_some() { self.plain_port } else { self.client_port };
+        format!("http://127.0.0.1:{port}")
     }
 
     fn log_file(&self, folder: &Path) -> PathBuf {
@@ -90,13 +99,15 @@ impl Member {
     fn args(&self, plan: &Plan) -> Vec<String> {
         let options = &plan.options;
         let client = format!("{}://127.0.0.1:{}", plan.scheme(), self.client_port);
+        // Without TLS etcd asks for no certificate. What the member advertises does not name this second address.
+        let listen = if plan.certs.is_some() { format!("{client},{}", self.plain_url(plan)) } else { client.clone() };
         let peer = self.peer_url(plan.scheme());
         // A lone member may elect itself at once. Three share a busy machine: too short and they elect forever.
         let (heartbeat, election) = if options.members == 1 { (10, 100) } else { (100, 1_000) };
         let mut args = vec![
             format!("--name={}", self.name),
             format!("--data-dir={}", self.data_dir(plan).display()),
-            format!("--listen-client-urls={client}"),
+            format!("--listen-client-urls={listen}"),
             format!("--advertise-client-urls={client}"),
             format!("--listen-peer-urls={peer}"),
             format!("--initial-advertise-peer-urls={peer}"),

@@ -7,7 +7,6 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use bytes::Bytes;
 use etcd_sync_core::etcd::kv::{Event, KeyRange, Revision, printable};
 use etcd_sync_core::scope::Scope;
-use etcd_sync_store::Side;
 use serde_json::Value;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -179,7 +178,7 @@ impl KubePair {
 
     /// Everything below the standby's `/registry/`.
     pub async fn standby_keys(&self) -> Result<Keys> {
-        dump(&self.link.standby.store(Side::Standby)?, &KeyRange::prefix(b"/registry/"), 0).await
+        dump(&self.link.standby.client(), &KeyRange::prefix(b"/registry/"), 0).await
     }
 
     /// Waits until nothing in scope was written to the standby for this long.

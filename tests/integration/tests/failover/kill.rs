@@ -14,7 +14,6 @@ use etcd_sync_integration::tools;
 use etcd_sync_operations::procedure::Command as What;
 use etcd_sync_operations::procedure::Command::{Failover, Switchover};
 use etcd_sync_operations::procedure::{Outcome, State};
-use etcd_sync_store::{Side, WatchMessage};
 use tempfile::TempDir;
 
 use super::*;
@@ -68,7 +67,7 @@ async fn a_promotion_that_was_not_written_down_is_recognized() -> Result<()> {
             at_ms: 0,
         };
         let txn = promote(&link.keys, &checkpoint, &[], &promotion);
-        ensure!(link.standby.store(Side::Standby)?.txn(txn).await?.succeeded);
+        ensure!(link.standby.client().txn(txn).await?.succeeded);
     }
     link.primary.put("/registry/configmaps/team-a/settings-0000", "written to the old primary").await?;
     let output = run(&link, "switchover", folder.path(), &["--yes", "--stop-writers-command=true"]).await?;
@@ -180,16 +179,15 @@ async fn kill_at(what: What, link: &Link, args: &[String], step: Step, ended: bo
         return Ok(None);
     }
     let attempt = before.map_or(0, |run| run.attempts.len());
-    let store = link.standby.store(Side::Standby)?;
+    let client = link.standby.client();
     let mut watch =
-        store.watch(KeyRange::prefix(&link.keys.journal_prefix), link.standby.revision().await? + 1).await?;
+        client.watch(KeyRange::prefix(&link.keys.journal_prefix), link.standby.revision().await? + 1).await?;
     let mut program = Command::new(tools::etcd_sync()?);
     program.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut process = Process::spawn(format!("etcd-sync {}", what.name()), program)?;
     let come = async {
         loop {
-            let WatchMessage::Events { events, .. } = watch.next().await? else { continue };
-            for event in events {
+            for event in watch.next().await? {
                 let Event::Put(kv) = event else { continue };
                 let run = Run::decode(&kv.value)?;
                 let there = run

@@ -82,9 +82,8 @@ async fn a_second_operator_begins_nothing_when_the_first_has_promoted_meanwhile(
     let slow = slow(folder.path());
     let args = command(&link, "switchover", folder.path(), &["--yes", &slow]);
     // They wait for the right to begin, one behind the other.
-    let runners = || async {
-        anyhow::Ok(link.standby.store(Side::Standby)?.count(&KeyRange::prefix(&link.keys.runner_prefix)).await?.0)
-    };
+    let runners =
+        || async { anyhow::Ok(link.standby.client().count(&KeyRange::prefix(&link.keys.runner_prefix)).await?) };
     let start = || {
         let args = args.clone();
         tokio::spawn(async move { run_command_with(&args, &[], PATIENCE).await })

@@ -68,7 +68,7 @@ async fn a_failover_inside_a_revision_tells_which_part_is_lost_and_rejoin_finds_
 
     let ops = at_once(600);
     let txn = Txn { success: ops.clone(), ..Txn::default() };
-    let revision = link.primary.store(Side::Primary)?.txn(txn).await?.revision;
+    let revision = link.primary.client().txn(txn).await?.revision;
     denied_at(&daemon).await?;
     bury(&link, &daemon).await?;
     let record = link.checkpoint().await?.context("there is a record")?;

@@ -11,7 +11,6 @@ use anyhow::{Context, Result, bail, ensure};
 use etcd_sync_integration::daemon::Daemon;
 use etcd_sync_integration::load::{Writer, WriterOptions};
 use etcd_sync_integration::tools;
-use etcd_sync_store::Side;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
@@ -35,10 +34,8 @@ async fn a_synchronizer_that_was_cut_off_writes_nothing_after_the_promotion() ->
     ];
     let daemon = Daemon::start_program(&program, &flags, &[])?;
     daemon.wait_line("Start Sync update", PATIENCE).await?;
-    let writer = Writer::start(
-        link.primary.store(Side::Primary)?,
-        WriterOptions { per_second: 500.0, ..WriterOptions::new(keys.clone()) },
-    );
+    let writer =
+        Writer::start(link.primary.client(), WriterOptions { per_second: 500.0, ..WriterOptions::new(keys.clone()) });
     link.await_passed(link.primary.revision().await?, PATIENCE).await?;
 
     // In the middle of its work. Its lease still lives, so it believes to be the leader.

@@ -16,7 +16,7 @@ async fn a_switchover_under_load_loses_nothing_and_ends_the_synchronizer() -> Re
     let (link, daemon) = caught_up().await?;
     let folder = tempfile::tempdir()?;
     let writer = Writer::start(
-        link.primary.store(Side::Primary)?,
+        link.primary.client(),
         WriterOptions { per_second: 200.0, ..WriterOptions::new(config_keys(40)) },
     );
     // The command waits for this file: the test stops the writer, as somebody would stop the API servers.
@@ -94,10 +94,8 @@ async fn a_dry_run_and_an_answer_other_than_the_word_change_nothing() -> Result<
 async fn a_primary_that_is_still_written_to_is_not_left_and_the_run_can_be_given_up() -> Result<()> {
     let (link, _daemon) = caught_up().await?;
     let folder = tempfile::tempdir()?;
-    let writer = Writer::start(
-        link.primary.store(Side::Primary)?,
-        WriterOptions { per_second: 20.0, ..WriterOptions::new(config_keys(40)) },
-    );
+    let writer =
+        Writer::start(link.primary.client(), WriterOptions { per_second: 20.0, ..WriterOptions::new(config_keys(40)) });
     let flags = ["--yes", "--writers-timeout=4s", "--stop-writers-command=true"];
     let output = run(&link, "switchover", folder.path(), &flags).await?;
     ensure!(output.code == Some(1) && output.stdout.contains("still written to"), "{output:?}");

@@ -31,10 +31,10 @@ fn small_quota() -> ClusterOptions {
 
 /// Writes until the alarm is on.
 async fn fill(cluster: &Cluster) -> Result<()> {
-    let store = cluster.store(Side::Standby)?;
+    let client = cluster.client();
     for i in 0..1_000 {
         let put = Op::Put { key: format!("/junk/{i:04}").into(), value: vec![b'x'; 256 << 10].into(), lease: 0 };
-        if store.txn(Txn { success: vec![put], ..Txn::default() }).await.is_err() {
+        if client.txn(Txn { success: vec![put], ..Txn::default() }).await.is_err() {
             break;
         }
     }

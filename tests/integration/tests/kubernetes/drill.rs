@@ -17,7 +17,6 @@ use etcd_sync_integration::kube::objects::{APPS, GROUP, create_crds, create_fami
 use etcd_sync_integration::kube::{ControlPlane, PairOptions};
 use etcd_sync_integration::process::Process;
 use etcd_sync_integration::{tools, transcript};
-use etcd_sync_store::Side;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -366,7 +365,7 @@ fn failures(report: &Value) -> Vec<String> {
 }
 
 async fn held(etcd: &Cluster, prefix: &str) -> Result<Held> {
-    let all = dump(&etcd.store(Side::Standby)?, &KeyRange::prefix(prefix.as_bytes()), 0).await?;
+    let all = dump(&etcd.client(), &KeyRange::prefix(prefix.as_bytes()), 0).await?;
     Ok(all.into_iter().map(|(key, kv)| (key, (kv.mod_revision, kv.value))).collect())
 }
 

@@ -12,7 +12,6 @@ use etcd_sync_integration::kube::objects::{
 use etcd_sync_integration::kube::{ControlPlane, KubePair, PairOptions, PlaneOptions, path};
 use etcd_sync_integration::process::Process;
 use etcd_sync_integration::tools::EtcdVersion;
-use etcd_sync_store::Side;
 use serde_json::{Value, json};
 
 use crate::settle;
@@ -139,7 +138,7 @@ const END_OF_SET: &[u8] = b"/registry/zzz-end-of-set";
 impl Mirrored {
     async fn start(pair: &KubePair, set: &[Value]) -> Result<Mirrored> {
         let source = Cluster::start(ClusterOptions::default()).await?;
-        let primary = pair.link.primary.store(Side::Primary)?;
+        let primary = pair.link.primary.client();
         let namespace = key_of(&namespace(APPS))?;
         for key in set.iter().map(key_of).chain([Ok(namespace)]) {
             let (found, _) = primary.get(&key?).await?;

@@ -18,7 +18,6 @@ use etcd_sync_integration::kube::{Api, ControlPlane, Kwok, NODE, PlaneOptions, S
 use etcd_sync_integration::terminal::Terminal;
 use etcd_sync_integration::transcript;
 use etcd_sync_operations::nslookup::Trouble;
-use etcd_sync_store::Side;
 use serde_json::{Value, json};
 
 const SYSTEM: &str = "cpaas-system";
@@ -398,7 +397,7 @@ async fn listed(site: &Site) -> Result<()> {
         let kinds = api.kinds().await?;
         let reads = read_every_kind(&cluster, &|_, _| true, &|_| {}).await?;
         ensure!(reads.len() == kinds.len(), "{} kinds read, {} served", reads.len(), kinds.len());
-        let keys = dump(&site.etcd.store(Side::Standby)?, &KeyRange::prefix(b"/registry/"), 0).await?;
+        let keys = dump(&site.etcd.client(), &KeyRange::prefix(b"/registry/"), 0).await?;
         let wrong = reads.iter().filter_map(|read| {
             let group = read.api_version.rsplit_once('/').map_or("", |(group, _)| group);
             let prefix = etcd_key(group, &read.resource, None, "");

@@ -8,7 +8,6 @@ use etcd_sync_integration::compare::{await_true, dump};
 use etcd_sync_integration::daemon::Daemon;
 use etcd_sync_integration::exact::{Keys, PATIENCE, put_all};
 use etcd_sync_integration::link::Link;
-use etcd_sync_store::Side;
 
 use super::{json_of, run, running};
 
@@ -17,8 +16,8 @@ fn names(what: &str, count: usize) -> Vec<Bytes> {
 }
 
 async fn ledger(link: &Link) -> Result<Vec<Bytes>> {
-    let store = link.standby.store(Side::Standby)?;
-    let entries = dump(&store, &KeyRange::prefix(&link.keys.local_prefix), 0).await?;
+    let client = link.standby.client();
+    let entries = dump(&client, &KeyRange::prefix(&link.keys.local_prefix), 0).await?;
     Ok(entries.keys().filter_map(|entry| link.keys.local_key(entry)).collect())
 }
 

@@ -7,7 +7,6 @@ use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::link::Link;
 use etcd_sync_integration::terminal::Terminal;
 use etcd_sync_operations::prune::{Fate, deletion};
-use etcd_sync_store::Side;
 
 use super::{SECRET, held, link};
 
@@ -93,8 +92,8 @@ async fn a_promotion_in_between_stops_it() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_transaction_itself_is_guarded() -> Result<()> {
     let link = link(2).await?;
-    let store = link.standby.store(Side::Standby)?;
-    let fate = async |revision| anyhow::Ok(Fate::of(&store.txn(deletion(&link.keys, &key(0), revision)).await?));
+    let client = link.standby.client();
+    let fate = async |revision| anyhow::Ok(Fate::of(&client.txn(deletion(&link.keys, &key(0), revision)).await?));
     assert_eq!(fate(7).await?, Ok(Fate::Gone));
     let planned = link.standby.put(key(0), "planned").await?;
     let changed = link.standby.put(key(0), "changed").await?;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use etcd_sync_core::etcd::kv::{Event, KeyRange, Revision};
+use etcd_sync_integration::client::Client;
 use etcd_sync_integration::data::{self, Random};
 use etcd_sync_integration::etcd::ClusterOptions;
 use etcd_sync_integration::exact::PATIENCE;
@@ -16,7 +17,6 @@ use etcd_sync_integration::load::load;
 use etcd_sync_integration::process::Process;
 use etcd_sync_integration::saved_keys::whole;
 use etcd_sync_integration::tools;
-use etcd_sync_store::{Etcd, Side, WatchMessage};
 
 use super::{held, link, run, started};
 
@@ -35,9 +35,9 @@ async fn a_kill_loses_nothing() -> Result<()> {
     println!("ETCD_SYNC_SEED={seed}");
     let mut random = Random::new(seed);
     let link = link(20).await?;
-    let store = link.standby.store(Side::Standby)?;
+    let client = link.standby.client();
     let items: Vec<data::Item> = (0..KEYS).map(|i| (name(i), random.text(400).into_bytes())).collect();
-    load(&store, items, 4).await?;
+    load(&client, items, 4).await?;
     let whole: Held = held(&link).await?.into_iter().collect();
     let folder = tempfile::tempdir()?;
     let flag = "--accept-deletions=100000";
@@ -56,7 +56,7 @@ async fn a_kill_loses_nothing() -> Result<()> {
             tokio::time::sleep(Duration::from_millis(random.range(0..500) as u64)).await;
         } else {
             let left = had.keys().filter(|key| key.starts_with(APPS)).count();
-            deletions(&store, from, random.range(1..90).min(left)).await.with_context(context)?;
+            deletions(&client, from, random.range(1..90).min(left)).await.with_context(context)?;
         }
         prune.kill()?;
         let now: Held = held(&link).await?.into_iter().collect();
@@ -97,9 +97,9 @@ async fn a_kill_loses_nothing() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_that_dies_in_the_middle_loses_nothing() -> Result<()> {
     let link = started(Link::start(ClusterOptions::default(), ClusterOptions::three()).await?, 20).await?.0;
-    let store = link.standby.store(Side::Standby)?;
+    let client = link.standby.client();
     let items: Vec<data::Item> = (0..KEYS).map(|i| (name(i), vec![b'v'; 400])).collect();
-    load(&store, items, 4).await?;
+    load(&client, items, 4).await?;
     let folder = tempfile::tempdir()?;
     for member in 0..3 {
         let had: Held = held(&link).await?.into_iter().collect();
@@ -114,7 +114,7 @@ async fn a_member_that_dies_in_the_middle_loses_nothing() -> Result<()> {
         let kill = async {
             // Fewer on a machine that let it end before this was looked at.
             let left = had.keys().filter(|key| key.starts_with(prefix.as_bytes())).count();
-            deletions(&store, from, left.min(30)).await?;
+            deletions(&client, from, left.min(30)).await?;
             link.standby.kill_member(member)
         };
         let (output, killed) = tokio::join!(prune, kill);
@@ -144,14 +144,13 @@ fn name(number: usize) -> Vec<u8> {
 }
 
 /// Waits until so many keys of the test were deleted.
-async fn deletions(store: &Etcd, from: Revision, count: usize) -> Result<()> {
-    let mut watch = store.watch(KeyRange::prefix(APPS), from).await?;
+async fn deletions(client: &Client, from: Revision, count: usize) -> Result<()> {
+    let mut watch = client.watch(KeyRange::prefix(APPS), from).await?;
     let seeing = async {
         let mut seen = 0;
         while seen < count {
-            if let WatchMessage::Events { events, .. } = watch.next().await? {
-                seen += events.iter().filter(|event| matches!(event, Event::Delete { .. })).count();
-            }
+            let events = watch.next().await?;
+            seen += events.iter().filter(|event| matches!(event, Event::Delete { .. })).count();
         }
         anyhow::Ok(())
     };

@@ -16,7 +16,6 @@ use etcd_sync_integration::daemon::{Daemon, Output, run_command};
 use etcd_sync_integration::etcd::ClusterOptions;
 use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::link::{Link, config_keys, registry};
-use etcd_sync_store::Side;
 use serde_json::{Value, json};
 
 /// In every value of these tests, and in no output.
@@ -58,7 +57,7 @@ fn json_of(output: &Output) -> Result<Value> {
 }
 
 async fn held(link: &Link) -> Result<Vec<(Bytes, Bytes)>> {
-    let all = dump(&link.standby.store(Side::Standby)?, &registry(), 0).await?;
+    let all = dump(&link.standby.client(), &registry(), 0).await?;
     Ok(all.into_values().map(|kv| (kv.key, kv.value)).collect())
 }
 

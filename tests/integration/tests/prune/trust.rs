@@ -120,7 +120,7 @@ async fn a_lease_bound_key_of_the_primary_does_not_count() -> Result<()> {
     let granted = link.primary.etcdctl(&["lease", "grant", "600"]).await?;
     let lease = granted.split(' ').nth(1).and_then(|id| i64::from_str_radix(id, 16).ok()).context("no lease")?;
     let put = Op::Put { key: key.clone(), value: SECRET.into(), lease };
-    link.primary.store(Side::Primary)?.txn(Txn { success: vec![put], ..Txn::default() }).await?;
+    link.primary.client().txn(Txn { success: vec![put], ..Txn::default() }).await?;
     link.standby.put(&key, SECRET).await?;
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("saved").display().to_string();

@@ -9,7 +9,7 @@ use super::*;
 async fn a_kill_at_any_stage_loses_nothing() -> Result<()> {
     let link = parted(3_000).await?;
     live_apart(&link).await?;
-    delete_all(&link.primary.store(Side::Primary)?, &config_keys(3_000)[1_000..2_500]).await?;
+    delete_all(&link.primary.client(), &config_keys(3_000)[1_000..2_500]).await?;
     for i in 0..800 {
         link.primary.put(key(&format!("bulk-{i}")), SECRET).await?;
     }

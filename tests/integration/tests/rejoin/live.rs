@@ -6,7 +6,7 @@ use super::*;
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_confirmed_is_deleted_while_the_new_primary_is_in_use() -> Result<()> {
     let link = parted(1_000).await?;
-    delete_all(&link.primary.store(Side::Primary)?, &config_keys(400)).await?;
+    delete_all(&link.primary.client(), &config_keys(400)).await?;
     for i in 0..50 {
         link.standby.put(key(&format!("mine-{i:02}")), SECRET).await?;
     }
@@ -19,7 +19,7 @@ async fn what_was_confirmed_is_deleted_while_the_new_primary_is_in_use() -> Resu
     ensure!(text.contains("  … and 397 more") && text.contains("never on the new primary: 50"), "{text}");
 
     let stop = Arc::new(AtomicBool::new(false));
-    let (ended, store) = (Arc::clone(&stop), link.primary.store(Side::Primary)?);
+    let (ended, client) = (Arc::clone(&stop), link.primary.client());
     let live = tokio::spawn(async move {
         let mut writes = 0u64;
         while !ended.load(Ordering::Relaxed) {
@@ -28,7 +28,7 @@ async fn what_was_confirmed_is_deleted_while_the_new_primary_is_in_use() -> Resu
                 0 => Op::Delete { key },
                 _ => Op::Put { key, value: format!("{SECRET} {writes}").into(), lease: 0 },
             };
-            if store.txn(Txn { success: vec![op], ..Txn::default() }).await.is_ok() {
+            if client.txn(Txn { success: vec![op], ..Txn::default() }).await.is_ok() {
                 writes += 1;
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -75,7 +75,7 @@ async fn nothing_that_was_acknowledged_disappears_unsaved() -> Result<()> {
 /// Clients that write to the old primary until they are stopped. Gives what was acknowledged last of each key.
 fn clients(link: &Link) -> Result<(Arc<AtomicBool>, tokio::task::JoinHandle<Held>)> {
     let stop = Arc::new(AtomicBool::new(false));
-    let (ended, store) = (Arc::clone(&stop), link.standby.store(Side::Standby)?);
+    let (ended, client) = (Arc::clone(&stop), link.standby.client());
     let clients = tokio::spawn(async move {
         let (mut last, mut count) = (Held::new(), 0u64);
         while !ended.load(Ordering::Relaxed) {
@@ -86,7 +86,7 @@ fn clients(link: &Link) -> Result<(Arc<AtomicBool>, tokio::task::JoinHandle<Held
             };
             let (key, value) = (Bytes::from(key(&name)), Bytes::from(format!("{SECRET} late {count}")));
             let put = Op::Put { key: key.clone(), value: value.clone(), lease: 0 };
-            if store.txn(Txn { success: vec![put], ..Txn::default() }).await.is_ok() {
+            if client.txn(Txn { success: vec![put], ..Txn::default() }).await.is_ok() {
                 last.insert(key, value);
             }
             tokio::time::sleep(Duration::from_millis(1)).await;

@@ -60,7 +60,7 @@ async fn fill(link: &Link, keys: usize) -> Result<()> {
         .into_iter()
         .map(|key| (key.to_vec(), [SECRET.as_bytes(), b" mirrored ", &key].concat()))
         .collect();
-    load(&link.primary.store(Side::Primary)?, items, 4).await?;
+    load(&link.primary.client(), items, 4).await?;
     Ok(())
 }
 
@@ -78,10 +78,10 @@ async fn promoted(link: Link) -> Result<Link> {
         at_ms: 1,
     };
     let leaders: Vec<Bytes> = link.candidates().await?.into_iter().map(|kv| kv.key).collect();
-    let store = link.standby.store(Side::Standby)?;
+    let client = link.standby.client();
     // As a run of a command does, which is finished then.
     link.standby.put(&link.keys.open_run, &promotion.run).await?;
-    ensure!(store.txn(promote(&link.keys, &checkpoint, &leaders, &promotion)).await?.succeeded, "not promoted");
+    ensure!(client.txn(promote(&link.keys, &checkpoint, &leaders, &promotion)).await?.succeeded, "not promoted");
     link.standby.delete(&link.keys.open_run).await?;
     let Link { primary, standby, keys } = link;
     Ok(Link { primary: standby, standby: primary, keys })
@@ -130,7 +130,7 @@ fn json_of(output: &Output) -> Result<Value> {
 
 /// The old primary's keys with all that etcd says of them.
 async fn everything(link: &Link) -> Result<BTreeMap<Bytes, KeyValue>> {
-    dump(&link.standby.store(Side::Standby)?, &registry(), 0).await
+    dump(&link.standby.client(), &registry(), 0).await
 }
 
 async fn held(link: &Link) -> Result<Held> {
@@ -254,10 +254,10 @@ async fn exactly_what_only_the_old_primary_has_is_told_and_saved() -> Result<()>
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_not_confirmed_is_guarded() -> Result<()> {
     let link = parted(1_000).await?;
-    delete_all(&link.primary.store(Side::Primary)?, &config_keys(400)).await?;
+    delete_all(&link.primary.client(), &config_keys(400)).await?;
     let rejoining = Rejoining {
         format: Rejoining::FORMAT,
-        primary: cluster_id_text(link.primary.store(Side::Primary)?.identity().await?.cluster_id),
+        primary: cluster_id_text(link.primary.client().cluster_id().await?),
         from: link.standby.revision().await?,
         file: String::new(),
         saved: 0,
@@ -269,7 +269,7 @@ async fn what_was_not_confirmed_is_guarded() -> Result<()> {
     for (accepted, fits) in [(299, false), (300, true)] {
         let role = link.standby.get(&link.keys.role).await?;
         let txn = take_role(&link.keys, role.as_ref(), &rejoining, &scope, 7, accepted);
-        ensure!(link.standby.store(Side::Standby)?.txn(txn).await?.succeeded, "the role was not taken");
+        ensure!(link.standby.client().txn(txn).await?.succeeded, "the role was not taken");
         let daemon = link.daemon(&[])?;
         if fits {
             // 100 more are always allowed.
@@ -330,8 +330,8 @@ async fn the_roles_go_round_and_round() -> Result<()> {
         let difference = link.difference().await?;
         ensure!(difference.is_empty(), "round {round}: not equal:\n{difference}");
         ensure!(link.standby.get(&link.keys.promotion).await?.is_none(), "it is promoted still");
-        let (store, local) = (link.standby.store(Side::Standby)?, KeyRange::prefix(&link.keys.local_prefix));
-        ensure!(dump(&store, &local, 0).await?.is_empty(), "the ledger is not new");
+        let (client, local) = (link.standby.client(), KeyRange::prefix(&link.keys.local_prefix));
+        ensure!(dump(&client, &local, 0).await?.is_empty(), "the ledger is not new");
 
         let daemon = link.daemon(&["--checkpoint-interval=100ms"])?;
         daemon.wait_line("Start Sync update", PATIENCE).await?;

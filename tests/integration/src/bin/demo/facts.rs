@@ -13,7 +13,6 @@ use etcd_sync_integration::data::Item;
 use etcd_sync_integration::exact::is_synchronized;
 use etcd_sync_integration::link::{Link, registry};
 use etcd_sync_integration::load::Written;
-use etcd_sync_store::Side;
 use serde_json::Value;
 
 /// The loaded keys by what the scope says of them, each in the order of creation.
@@ -101,8 +100,8 @@ impl Facts {
     /// Reads both clusters whole, and counts. `before` is what the standby held when the synchronizer was dead.
     pub async fn look(&mut self, link: &Link, sorted: &Sorted, before: &BTreeMap<Bytes, KeyValue>) -> Result<()> {
         let difference = link.difference().await?;
-        let standby = dump(&link.standby.store(Side::Standby)?, &registry(), 0).await?;
-        let primary = dump(&link.primary.store(Side::Primary)?, &registry(), 0).await?;
+        let standby = dump(&link.standby.client(), &registry(), 0).await?;
+        let primary = dump(&link.primary.client(), &registry(), 0).await?;
         let scope = Scope::new(&ScopeConfig::default())?;
         self.in_scope_now = primary.values().filter(|kv| is_synchronized(&scope, kv)).count();
         (self.missed, self.mismatched) = (difference.missed.len(), difference.mismatched.len());

@@ -14,7 +14,6 @@ use etcd_sync_integration::data;
 use etcd_sync_integration::etcd::ClusterOptions;
 use etcd_sync_integration::link::{Link, registry};
 use etcd_sync_integration::load::{Writer, WriterOptions, load};
-use etcd_sync_store::Side;
 
 use facts::{Facts, Sorted};
 use screen::Screen;
@@ -55,7 +54,7 @@ async fn story(screen: &mut Screen) -> Result<()> {
     screen.step("Fill the primary as a Kubernetes management cluster would, and put local keys on the standby");
     let items = data::kubernetes(2_024, OBJECTS);
     let sorted = Sorted::new(&items)?;
-    let loaded = load(&link.primary.store(Side::Primary)?, items, 1).await?;
+    let loaded = load(&link.primary.client(), items, 1).await?;
     let mut facts = Facts { loaded: loaded.keys, ..Facts::default() };
     facts.put_local(&link, "before the first sync", 4).await?;
     screen.say(format!(
@@ -87,7 +86,7 @@ async fn story(screen: &mut Screen) -> Result<()> {
     screen.step("Change the primary all the time, and kill the synchronizer in the middle with SIGKILL");
     let [busy, doomed, changed] = facts::choose(&sorted.in_scope, [BUSY_KEYS, DELETED, CHANGED])?;
     let options = WriterOptions { per_second: 300.0, ..WriterOptions::new(busy) };
-    let writer = Writer::start(link.primary.store(Side::Primary)?, options);
+    let writer = Writer::start(link.primary.client(), options);
     let begin = link.checkpoint().await?.context("no record after the first sync")?.revision;
     await_true("300 changes are synchronized", WAIT, || async {
         Ok(link.checkpoint().await?.is_some_and(|checkpoint| checkpoint.revision >= begin + 300))
@@ -99,7 +98,7 @@ async fn story(screen: &mut Screen) -> Result<()> {
     screen.say(format!("{} changes followed; killed; the standby's record says revision {record}", record - begin));
 
     screen.step("While nobody synchronizes: delete and change keys, then compact the primary to its head");
-    let before = dump(&link.standby.store(Side::Standby)?, &registry(), 0).await?;
+    let before = dump(&link.standby.client(), &registry(), 0).await?;
     facts.doomed = doomed.into_iter().filter(|key| before.contains_key(key)).collect();
     for key in &facts.doomed {
         link.primary.delete(key).await?;
