@@ -8,9 +8,9 @@ use etcd_sync_core::link::lag::Lag;
 use etcd_sync_core::link::state::{Checkpoint, Phase, cluster_id_text};
 use etcd_sync_program::config::{Config, MonitorConfig};
 use etcd_sync_program::now_ms;
+use etcd_sync_store::link::headroom;
 use etcd_sync_store::link::pair::Pair;
 use etcd_sync_store::link::record::Record;
-use etcd_sync_store::link::headroom;
 use etcd_sync_store::{Error, Identity};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 

@@ -108,7 +108,8 @@ impl Families {
     /// Owners named by the family of the object held longest that are not held themselves.
     pub fn strangers_of_oldest(&self) -> Vec<Stranger> {
         let Some(&oldest) = self.members.keys().next() else { return Vec::new() };
-        let mut strangers: HashMap<&str, Stranger> = HashMap::new();
+        // Sorted, so that a seed of the simulation asks for them in the same order every time.
+        let mut strangers: BTreeMap<&str, Stranger> = BTreeMap::new();
         for member in self.family(oldest).into_iter().filter_map(|number| self.members.get(&number)) {
             for owner in member.owners.iter().filter(|owner| !self.holds(&owner.uid)) {
                 let stranger = strangers.entry(&owner.uid).or_insert_with(|| Stranger {

@@ -63,8 +63,8 @@ const AGAIN_MS: u64 = 500;
 /// What is to be healed, and how often it was.
 #[derive(Debug, Default)]
 pub(super) struct Replay {
-    /// Lost keys, with the time from which they are taken up.
-    lost: HashMap<Bytes, u64>,
+    /// Lost keys, with the time from which they are taken up. Sorted: whose turn it is must not depend on chance.
+    lost: BTreeMap<Bytes, u64>,
     /// No lost key is due before this time.
     next_due_ms: u64,
     /// The first and the last loss since the last round.

@@ -13,6 +13,7 @@ use etcd_sync_core::scope::{Scope, ScopeConfig};
 use etcd_sync_core::session::{Carried, Input, ReadFailure};
 
 use crate::daemon::{Commit, Daemon, Read, Sent};
+use crate::digest;
 use crate::model::Model;
 use crate::objects;
 
@@ -22,21 +23,32 @@ const LOCAL_NAMES: u64 = 6;
 const COLD_NAMES: u64 = 12;
 const STEPS: u64 = 3_000;
 
-/// How often each kind of trouble happened, over all seeds.
+/// How often each kind of trouble happened, over all seeds, and what came out.
 #[derive(Clone, Debug, Default)]
-pub struct Counts(BTreeMap<&'static str, u64>);
+pub struct Counts {
+    hits: BTreeMap<&'static str, u64>,
+    /// The sum of the seeds' digests: two versions of the code that show the same one did the same in every seed.
+    digest: u64,
+}
 
 impl std::ops::AddAssign for Counts {
     fn add_assign(&mut self, other: Counts) {
-        for (name, count) in other.0 {
-            *self.0.entry(name).or_default() += count;
+        for (name, count) in other.hits {
+            *self.hits.entry(name).or_default() += count;
         }
+        self.digest = self.digest.wrapping_add(other.digest);
+    }
+}
+
+impl std::fmt::Display for Counts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "digest {:016x}, {:?}", self.digest, self.hits)
     }
 }
 
 impl Counts {
     fn hit(&mut self, name: &'static str) {
-        *self.0.entry(name).or_default() += 1;
+        *self.hits.entry(name).or_default() += 1;
     }
 
     /// A simulation that no longer reaches its faults proves nothing.
@@ -67,7 +79,7 @@ impl Counts {
             "put back",
             "rejoin",
         ] {
-            assert!(self.0.get(name).is_some_and(|count| *count > 0), "no seed tried: {name}");
+            assert!(self.hits.get(name).is_some_and(|count| *count > 0), "no seed tried: {name}");
         }
     }
 }
@@ -196,6 +208,7 @@ impl World {
             self.step();
         }
         self.settle();
+        self.counts.digest = digest::of(&self.standby, &self.daemons[0].keys);
         self.counts
     }
 
