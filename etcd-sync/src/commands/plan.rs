@@ -20,7 +20,7 @@ use etcd_sync_store::link::record::{Record, local_keys};
 use serde_json::{Value, json};
 
 use crate::facts::preflight;
-use crate::facts::start::parted;
+use crate::facts::start::diverged;
 use crate::output::{Outcome, print, print_json};
 
 /// Reads both clusters and prints the plan. Exit code 1: the preflight fails or the role forbids it, so nothing of it would be
@@ -38,9 +38,9 @@ pub async fn run(config: Config, options: PlanConfig) -> Result<Outcome> {
     let record = Record::read(&pair.standby, &pair.keys).await?;
     let checkpoint = record.checkpoint()?;
     let (role, promotion) = (Role::of_key(record.role.as_ref()), record.promotion().ok().flatten());
-    let parted = parted(&pair.primary, &pair.keys).await?;
+    let diverged = diverged(&pair.primary, &pair.keys).await?;
     let found = record.role.as_ref().map(|kv| &kv.value[..]);
-    let held = role_allows(&pair.keys, found, checkpoint.is_some(), &parted, standby.cluster_id)
+    let held = role_allows(&pair.keys, found, checkpoint.is_some(), &diverged, standby.cluster_id)
         .err()
         .map(|refusal| status::held(&refusal, &role, promotion.as_ref()));
     if let (Some(held), TableOutput::Table) = (&held, options.output) {

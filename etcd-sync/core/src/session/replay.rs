@@ -12,16 +12,17 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use bytes::Bytes;
 
-use super::copy::op;
+use super::commit::{Changes, Purpose, op};
 use super::examine::Verdict;
-use super::{Changes, Ended, Note, ReadFailure, ReadFor, Session};
+use super::shared::{ReadFor, Shared};
+use super::{Ended, Note, ReadFailure};
 use crate::etcd::kv::{KeyValue, Revision, printable};
 use crate::etcd::request::{Compare, Page};
-use crate::link::side::Side;
+use crate::link::side::{Side, Sides};
 use crate::link::state::Checkpoint;
 use crate::object::{Header, Owner};
 use crate::scope::content;
-use crate::session::batch::Write;
+use crate::session::batch::{BatchLimits, Write};
 use crate::session::families::{Member, owners_first};
 
 /// Keys known to be lost at most; with more, a resync by difference is the better way.
@@ -48,7 +49,7 @@ const GENERATION_MS: u64 = 500;
 const PAUSE_FIRST_MS: u64 = 100;
 const PAUSE_MOST_MS: u64 = 60_000;
 
-/// A key that stayed so long begins anew.
+/// A key that stayed so long begins again.
 const FORGET_AFTER_MS: u64 = 10 * 60_000;
 
 /// Put back so often within that time, a key is reported.
@@ -92,8 +93,7 @@ struct Round {
 /// What both clusters hold of a key.
 #[derive(Debug, Default)]
 struct Found {
-    primary: Option<KeyValue>,
-    standby: Option<KeyValue>,
+    values: Sides<Option<KeyValue>>,
     /// Of the primary's value, where it can be decoded.
     header: Option<Box<Header>>,
 }
@@ -132,13 +132,13 @@ impl Replay {
         }
     }
 
-    /// Whether a key was put back so lately that the collector may not have heard of it.
+    /// Whether a key was put back so lately that the collector may not know of it yet.
     fn is_fresh(&self, key: &Bytes, now_ms: u64) -> bool {
         self.done.get(key).is_some_and(|done| now_ms < done.last_ms + GENERATION_MS)
     }
 
     /// The stream wrote this key itself: nothing is left to heal.
-    pub(super) fn written(&mut self, key: &Bytes) {
+    pub(super) fn on_written(&mut self, key: &Bytes) {
         self.lost.remove(key);
         if let Some(round) = &mut self.round {
             round.keys.remove(key);
@@ -155,7 +155,7 @@ impl Replay {
 
     fn count(&mut self, key: &Bytes, now_ms: u64) {
         if self.done.len() >= REMEMBERED_MAX {
-            // Those put back longest ago are the least likely to be asked for.
+            // Those put back longest ago are the least likely to be needed.
             let mut times: Vec<u64> = self.done.values().map(|done| done.last_ms).collect();
             let (_, &mut old, _) = times.select_nth_unstable(REMEMBERED_MAX / 10);
             self.done.retain(|_, done| done.last_ms > old);
@@ -175,70 +175,59 @@ impl Replay {
     }
 }
 
-impl Session {
+impl Replay {
     /// A key that the standby should have was found missing there.
-    pub(super) fn lost(&mut self, key: &Bytes) -> Result<(), Ended> {
-        if self.replay.lost.len() >= LOST_MAX {
+    pub(super) fn add_lost(&mut self, key: &Bytes, now_ms: u64) -> Result<(), Ended> {
+        if self.lost.len() >= LOST_MAX {
             return Err(Ended::Again { force_copy: true, why: "more keys are missed than can be put back one by one" });
         }
-        self.replay.first_loss_ms.get_or_insert(self.now_ms);
-        self.replay.last_loss_ms = self.now_ms;
-        let due = self.now_ms + self.replay.pause_ms(key, self.now_ms);
-        self.replay.next_due_ms = self.replay.next_due_ms.min(due);
-        self.replay.lost.entry(Bytes::copy_from_slice(key)).or_insert(due);
+        self.first_loss_ms.get_or_insert(now_ms);
+        self.last_loss_ms = now_ms;
+        let due = now_ms + self.pause_ms(key, now_ms);
+        self.next_due_ms = self.next_due_ms.min(due);
+        self.lost.entry(Bytes::copy_from_slice(key)).or_insert(due);
         Ok(())
     }
 
     /// Reads both sides of the keys that are due.
-    pub(super) fn begin_round(&mut self) {
-        let now = self.now_ms;
-        if self.replay.round.is_some() || self.replay.lost.is_empty() || now < self.replay.next_due_ms {
+    pub(super) fn try_begin_round(&mut self, shared: &mut Shared) {
+        let now = shared.now_ms;
+        if self.round.is_some() || self.lost.is_empty() || now < self.next_due_ms {
             return;
         }
-        let longest = self.replay.first_loss_ms.unwrap_or(now) + QUIET_MOST_MS;
-        if now < (self.replay.last_loss_ms + QUIET_MS).min(longest) {
+        let longest = self.first_loss_ms.unwrap_or(now) + QUIET_MOST_MS;
+        if now < (self.last_loss_ms + QUIET_MS).min(longest) {
             return;
         }
-        self.replay.first_loss_ms = None;
-        let due = self.replay.lost.iter().filter(|(_, due)| **due <= now);
+        self.first_loss_ms = None;
+        let due = self.lost.iter().filter(|(_, due)| **due <= now);
         let keys: Vec<Bytes> = due.map(|(key, _)| key.clone()).take(ROUND_MAX).collect();
         for key in &keys {
-            let again = now + self.replay.pause_ms(key, now).max(AGAIN_MS);
-            self.replay.lost.insert(key.clone(), again);
+            let again = now + self.pause_ms(key, now).max(AGAIN_MS);
+            self.lost.insert(key.clone(), again);
         }
-        self.replay.next_due_ms = self.replay.lost.values().min().copied().unwrap_or(u64::MAX);
+        self.next_due_ms = self.lost.values().min().copied().unwrap_or(u64::MAX);
         if keys.is_empty() {
             return;
         }
-        self.replay.round = Some(Round::default());
+        let round = self.round.insert(Round::default());
         for key in keys {
-            self.take_up(key);
+            round.try_add(shared, key);
         }
     }
 
-    /// False when the round is full.
-    fn take_up(&mut self, key: Bytes) -> bool {
-        let Some(round) = &mut self.replay.round else { return false };
-        if round.keys.contains_key(&key) {
-            return true;
-        }
-        if round.keys.len() >= ROUND_WITH_OWNERS_MAX {
-            return false;
-        }
-        round.keys.insert(key.clone(), Found::default());
-        round.reads_due += 2;
-        self.read_both(&key, ReadFor::Replay);
-        true
-    }
-
-    /// One side of a lost key has come; the owners it names are taken up too.
-    pub(super) fn replay_read(
+    /// One side of a lost key has come; the owners it names come into the round too.
+    pub(super) fn on_read(
         &mut self,
+        shared: &mut Shared,
         side: Side,
         key: Bytes,
         result: Result<Page, ReadFailure>,
     ) -> Result<(), Ended> {
-        let Some(round) = &mut self.replay.round else { return Ok(()) };
+        let Some(round) = &mut self.round else {
+            debug_assert!(false, "a round waits for its answers");
+            return Ok(());
+        };
         round.reads_due -= 1;
         let Ok(page) = result else {
             // The key stays lost, and its turn comes again.
@@ -246,142 +235,115 @@ impl Session {
             return Ok(());
         };
         let Some(kv) = page.kvs.into_iter().next() else { return Ok(()) };
-        if side == Side::Standby {
-            if let Some(found) = round.keys.get_mut(&key) {
-                found.standby = Some(kv);
+        match side {
+            Side::Standby => {
+                if let Some(found) = round.keys.get_mut(&key) {
+                    found.values.standby = Some(kv);
+                }
+                Ok(())
             }
-            return Ok(());
+            Side::Primary => round.on_primary_value(shared, key, kv),
         }
-        let Verdict::Write(header) = self.examine(&kv)? else { return Ok(()) };
-        let owners = header.as_deref().map(content::owners).unwrap_or_default();
-        let mut all = true;
-        for owner in owners {
-            for candidate in self.kinds.keys_of(&self.scope, &owner, &key) {
-                all &= !self.scope.in_scope(&candidate) || self.take_up(candidate);
-            }
-        }
-        if let (false, Some(round)) = (all, &mut self.replay.round) {
-            // Without all its owners it is not put back yet: its turn comes again.
-            round.keys.remove(&key);
-        }
-        if let Some(found) = self.replay.round.as_mut().and_then(|round| round.keys.get_mut(&key)) {
-            (found.primary, found.header) = (Some(kv), header);
-        }
-        Ok(())
     }
 
     /// Sends the next transaction of a round whose answers are there. True when something was sent. Only while nothing is
     /// under way.
-    pub(super) fn commit_replay(&mut self) -> bool {
-        match &self.replay.round {
-            Some(round) if round.reads_due == 0 => {}
-            _ => return false,
+    pub(super) fn try_commit(&mut self, shared: &mut Shared) -> bool {
+        if self.round.as_ref().is_none_or(|round| round.reads_due > 0) {
+            return false;
         }
-        if self.replay.round.as_ref().is_some_and(|round| round.txns.is_none()) {
-            let txns = self.decide_round();
-            if let Some(round) = &mut self.replay.round {
+        if self.round.as_ref().is_some_and(|round| round.txns.is_none()) {
+            let txns = self.decide_round(shared);
+            if let Some(round) = &mut self.round {
                 round.txns = Some(txns);
             }
         }
-        let next = self.replay.round.as_mut().and_then(|round| round.txns.as_mut());
+        let next = self.round.as_mut().and_then(|round| round.txns.as_mut());
         let Some(steps) = next.and_then(|txns| std::iter::from_fn(|| txns.pop_front()).find(|steps| !steps.is_empty()))
         else {
-            self.replay.round = None;
+            self.round = None;
             return false;
         };
-        let mut changes = Changes { replay: true, ..Changes::default() };
+        let mut changes = Changes { purpose: Purpose::Replay, ..Changes::default() };
         for Step { write, expected } in steps {
             let key = write.key().clone();
-            if self.ledger.is_written(&key) {
-                changes.ops.push(self.ledger_op(&key, false));
+            if shared.ledger.is_written(&key) {
+                changes.ops.push(shared.ledger_op(&key, false));
             }
             changes.compares.push(Compare::CreateRevision { key, revision: expected });
             changes.ops.push(op(&write));
             changes.writes.push(write);
         }
-        self.commit_checkpoint(self.checkpoint.clone(), changes);
+        shared.commit_checkpoint(shared.checkpoint.clone(), changes);
         true
     }
 
-    /// What to write for the keys of a round: those deleted that somebody made anew under another UID, then everything put
+    /// What to write for the keys of a round: those deleted that somebody made again under another UID, then everything put
     /// back, owners first. What has to wait for its owners stays lost for now.
-    fn decide_round(&mut self) -> VecDeque<Vec<Step>> {
-        let keys = self.replay.round.as_mut().map(|round| std::mem::take(&mut round.keys)).unwrap_or_default();
+    fn decide_round(&mut self, shared: &mut Shared) -> VecDeque<Vec<Step>> {
+        let keys = self.round.as_mut().map(|round| std::mem::take(&mut round.keys)).unwrap_or_default();
         let owned: HashSet<Bytes> =
             keys.iter().filter(|(_, found)| found.is_owned()).map(|(key, _)| key.clone()).collect();
-        let (mut made_anew, mut headers, mut members) = (HashMap::new(), HashMap::new(), Vec::new());
-        let mut waiting = HashSet::new();
-        for (key, Found { primary, standby, header }) in keys {
-            // Not on the primary, or not ours to put: what is still to come from there decides.
-            let Some(primary) = primary else {
-                self.replay.lost.remove(&key);
-                continue;
-            };
-            let Checkpoint { revision, offset, .. } = self.checkpoint;
-            let is_there = standby.as_ref().is_some_and(|standby| !self.is_another(header.as_deref(), standby));
-            if is_there {
-                // Also one that an abandoned transaction of ours made, and that looked foreign.
-                self.ledger.remove(key.clone(), 0);
-                self.replay.lost.remove(&key);
-                continue;
-            }
-            if primary.mod_revision > revision || (primary.mod_revision == revision && offset > 0) {
-                // The stream brings it, and its dependents come after it.
-                waiting.insert(key);
-                continue;
-            }
-            if let Some(standby) = standby {
-                made_anew.insert(key.clone(), standby.create_revision);
-            }
-            let owners = header.as_deref().map(content::owners).unwrap_or_default();
-            // Whatever cannot be decoded belongs to no family.
-            let uid = header.as_ref().map_or_else(|| printable(&key), |header| header.uid.clone());
-            headers.extend(header.map(|header| (key.clone(), header)));
-            members.push(Member { key, value: primary.value, revision: primary.mod_revision, uid, owners });
-        }
+        let Missing { members, headers, mut made_again, mut waiting } = self.missing(shared, keys);
         let (mut deletes, mut puts, mut putting) = (Vec::new(), Vec::new(), HashSet::new());
         for member in owners_first(members) {
             let Member { key, value, owners, .. } = member;
-            let owner_keys = owners.iter().flat_map(|owner| self.kinds.keys_of(&self.scope, owner, &key));
-            let is_new = |owner: &Bytes| putting.contains(owner) || self.replay.is_fresh(owner, self.now_ms);
+            let owner_keys = owners.iter().flat_map(|owner| shared.kinds.keys_of(&shared.scope, owner, &key));
+            let is_new = |owner: &Bytes| putting.contains(owner) || self.is_fresh(owner, shared.now_ms);
             let fresh = |owner: &Bytes| owned.contains(owner) && is_new(owner);
             if owner_keys.into_iter().any(|owner| waiting.contains(&owner) || fresh(&owner)) {
-                let due = self.now_ms + GENERATION_MS;
-                self.replay.next_due_ms = self.replay.next_due_ms.min(due);
-                self.replay.lost.insert(key.clone(), due);
+                let due = shared.now_ms + GENERATION_MS;
+                self.next_due_ms = self.next_due_ms.min(due);
+                self.lost.insert(key.clone(), due);
                 waiting.insert(key);
                 continue;
             }
-            self.tell_if_vanishing(&key, headers.get(&key).map(|header| &**header));
-            if let Some(expected) = made_anew.remove(&key) {
+            self.note_if_vanishing(shared, &key, headers.get(&key).map(|header| &**header));
+            if let Some(expected) = made_again.remove(&key) {
                 deletes.push(Step { write: Write::Delete { key: key.clone() }, expected });
             }
             putting.insert(key.clone());
             puts.push(Step { write: Write::Put { key, value }, expected: 0 });
         }
-        let mut txns: VecDeque<Vec<Step>> = deletes.chunks(TXN_KEYS_MAX).map(<[Step]>::to_vec).collect();
-        let (mut txn, mut bytes) = (Vec::new(), 0);
-        for step in puts {
-            let size = step.write.size_bytes();
-            if !txn.is_empty() && (txn.len() >= TXN_KEYS_MAX || bytes + size > self.config.limits.bytes) {
-                txns.push_back(std::mem::take(&mut txn));
-                bytes = 0;
+        transactions(&deletes, puts, shared.config.limits)
+    }
+
+    /// Which keys of a round the standby really lacks: what is there is not lost any more.
+    fn missing(&mut self, shared: &mut Shared, keys: BTreeMap<Bytes, Found>) -> Missing {
+        let mut missing = Missing::default();
+        for (key, Found { values, header }) in keys {
+            // Not on the primary, or not ours to put: what is still to come from there decides.
+            let Some(primary) = values.primary else {
+                self.lost.remove(&key);
+                continue;
+            };
+            let is_another = |standby: &KeyValue| is_another(shared, header.as_deref(), standby);
+            if values.standby.as_ref().is_some_and(|standby| !is_another(standby)) {
+                // Also one that an abandoned transaction of ours made, and that looked foreign.
+                shared.ledger.remove(key.clone(), 0);
+                self.lost.remove(&key);
+                continue;
             }
-            bytes += size;
-            txn.push(step);
+            let Checkpoint { revision, offset, .. } = shared.checkpoint;
+            if primary.mod_revision > revision || (primary.mod_revision == revision && offset > 0) {
+                // The stream brings it, and its dependents come after it.
+                missing.waiting.insert(key);
+                continue;
+            }
+            if let Some(standby) = values.standby {
+                missing.made_again.insert(key.clone(), standby.create_revision);
+            }
+            let owners = header.as_deref().map(content::owners).unwrap_or_default();
+            // Whatever cannot be decoded belongs to no family.
+            let uid = header.as_ref().map_or_else(|| printable(&key), |header| header.uid.clone());
+            missing.headers.extend(header.map(|header| (key.clone(), header)));
+            missing.members.push(Member { key, value: primary.value, revision: primary.mod_revision, uid, owners });
         }
-        txns.push_back(txn);
-        txns
+        missing
     }
 
-    /// Whether the standby's key holds another object than the primary's: one that was made there after the loss.
-    fn is_another(&self, primary: Option<&Header>, standby: &KeyValue) -> bool {
-        let found = content::header(&self.config.keyring, standby);
-        primary.zip(found).is_some_and(|(primary, found)| primary.uid != found.uid)
-    }
-
-    fn tell_if_vanishing(&mut self, key: &Bytes, header: Option<&Header>) {
-        let times = self.replay.times(key, self.now_ms);
+    fn note_if_vanishing(&self, shared: &mut Shared, key: &Bytes, header: Option<&Header>) {
+        let times = self.times(key, shared.now_ms);
         if times < VANISHING_TIMES {
             return;
         }
@@ -391,31 +353,100 @@ impl Session {
                  sides with the same UID, then restart the standby's kube-controller-manager"
             ),
             None => {
-                "somebody or some controller on the standby deletes it: the API server's audit log tells who".to_owned()
+                "somebody or some controller on the standby deletes it: the API server's audit log shows who".to_owned()
             }
         };
-        self.note(Note::KeepsVanishing { key: key.clone(), times, cause });
+        shared.note(Note::KeepsVanishing { key: key.clone(), times, cause });
     }
 
     /// A transaction of a round was applied. What it deleted stays lost until it is put back.
-    pub(super) fn replayed(&mut self, writes: &[Write]) {
+    pub(super) fn on_committed(&mut self, shared: &mut Shared, writes: &[Write]) {
         for write in writes.iter().filter(|write| matches!(write, Write::Delete { .. })) {
-            self.replay.lost.entry(write.key().clone()).or_insert(self.now_ms);
+            self.lost.entry(write.key().clone()).or_insert(shared.now_ms);
         }
         let puts = writes.iter().filter(|write| matches!(write, Write::Put { .. }));
         let keys: Vec<Bytes> = puts.map(|write| write.key().clone()).collect();
         for key in &keys {
-            self.replay.lost.remove(key);
-            self.replay.count(key, self.now_ms);
+            self.lost.remove(key);
+            self.count(key, shared.now_ms);
         }
-        self.stats.replays += keys.len() as u64;
+        shared.stats.replays += keys.len() as u64;
         if let Some(key) = keys.first() {
-            self.note(Note::Replayed { first: key.clone(), keys: keys.len() as u64 });
+            shared.note(Note::Replayed { first: key.clone(), keys: keys.len() as u64 });
         }
     }
 
     /// The standby has changed since it was read: what is still lost comes up again.
-    pub(super) fn replay_again(&mut self) {
-        self.replay.round = None;
+    pub(super) fn end_round(&mut self) {
+        self.round = None;
     }
+}
+
+impl Round {
+    /// Reads both sides of a key; false when the round is full.
+    fn try_add(&mut self, shared: &mut Shared, key: Bytes) -> bool {
+        if self.keys.contains_key(&key) {
+            return true;
+        }
+        if self.keys.len() >= ROUND_WITH_OWNERS_MAX {
+            return false;
+        }
+        self.keys.insert(key.clone(), Found::default());
+        self.reads_due += 2;
+        shared.read_both(&key, ReadFor::Replay);
+        true
+    }
+
+    /// The primary's value has come, with the owners it names.
+    fn on_primary_value(&mut self, shared: &mut Shared, key: Bytes, kv: KeyValue) -> Result<(), Ended> {
+        let Verdict::Write(header) = shared.examine(&kv)? else { return Ok(()) };
+        let owners = header.as_deref().map(content::owners).unwrap_or_default();
+        let mut all = true;
+        for owner in owners {
+            for candidate in shared.kinds.keys_of(&shared.scope, &owner, &key) {
+                all &= !shared.scope.in_scope(&candidate) || self.try_add(shared, candidate);
+            }
+        }
+        if !all {
+            // Without all its owners it is not put back yet: its turn comes again.
+            self.keys.remove(&key);
+        } else if let Some(found) = self.keys.get_mut(&key) {
+            (found.values.primary, found.header) = (Some(kv), header);
+        }
+        Ok(())
+    }
+}
+
+/// What of a round is to be put back.
+#[derive(Default)]
+struct Missing {
+    members: Vec<Member>,
+    headers: HashMap<Bytes, Box<Header>>,
+    /// Keys under which somebody made another object after the loss, with its creation revision.
+    made_again: HashMap<Bytes, Revision>,
+    /// Keys that are not put back in this round.
+    waiting: HashSet<Bytes>,
+}
+
+/// Cuts a round into transactions: deletions before everything else.
+fn transactions(deletes: &[Step], puts: Vec<Step>, limits: BatchLimits) -> VecDeque<Vec<Step>> {
+    let mut txns: VecDeque<Vec<Step>> = deletes.chunks(TXN_KEYS_MAX).map(<[Step]>::to_vec).collect();
+    let (mut txn, mut bytes) = (Vec::new(), 0);
+    for step in puts {
+        let size = step.write.size_bytes();
+        if !txn.is_empty() && (txn.len() >= TXN_KEYS_MAX || bytes + size > limits.bytes) {
+            txns.push_back(std::mem::take(&mut txn));
+            bytes = 0;
+        }
+        bytes += size;
+        txn.push(step);
+    }
+    txns.push_back(txn);
+    txns
+}
+
+/// Whether the standby's key holds another object than the primary's: one that was made there after the loss.
+fn is_another(shared: &Shared, primary: Option<&Header>, standby: &KeyValue) -> bool {
+    let found = content::header(&shared.config.keyring, standby);
+    primary.zip(found).is_some_and(|(primary, found)| primary.uid != found.uid)
 }

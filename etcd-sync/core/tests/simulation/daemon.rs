@@ -12,7 +12,7 @@ use etcd_sync_core::object::encryption::Keyring;
 use etcd_sync_core::scope::Scope;
 use etcd_sync_core::session::batch::BatchLimits;
 use etcd_sync_core::session::{
-    Carried, DeletionGuard, Effect, Ended, HELD_BYTES_MAX, Input, ReadFailure, Refusal, RequestId, Session,
+    BUFFERED_BYTES_MAX, Carried, DeletionGuard, Effect, Ended, Input, ReadFailure, Refusal, RequestId, Session,
     SessionConfig, Start, init_role,
 };
 
@@ -128,13 +128,13 @@ impl Daemon {
             limits: BatchLimits { ops: 5, bytes: 200 },
             in_flight_max,
             // Some hold whole families, some have to let go of them and ask for their owners.
-            held_bytes_max: if in_flight_max.is_multiple_of(2) { 700 } else { HELD_BYTES_MAX },
+            buffered_bytes_max: if in_flight_max.is_multiple_of(2) { 700 } else { BUFFERED_BYTES_MAX },
             checkpoint_interval_ms: 2_000,
             deletion_guard: DeletionGuard { count: 1_000, percent: 10, accepted: None },
             accept_empty_primary: true,
             accept_new_primary: None,
             keyring: Arc::new(Keyring::none()),
-            accept_locked: false,
+            accept_undecryptable: false,
             detail: false,
         };
         match Session::begin(config, Arc::clone(&self.scope), start) {
