@@ -57,7 +57,7 @@ pub async fn run(config: Config, options: PruneConfig) -> Result<Outcome> {
     let report = compare(&pair, &config.scope, &encryption, false, options.timeout, cannot).await?;
     // The comparison took its time: it may have been promoted or held meanwhile.
     let record = Record::read(&pair.standby, &pair.keys).await.context("the standby's record cannot be read")?;
-    let reason = report.at.held.as_deref().map(held).or_else(|| unfit(&record, checkpoint.as_ref(), &config.link));
+    let reason = report.at.paused.as_deref().map(held).or_else(|| unfit(&record, checkpoint.as_ref(), &config.link));
     if let Some(reason) = reason {
         return Ok(refused(&reason));
     }
@@ -162,7 +162,7 @@ async fn look_up(pair: &Pair, encryption: &Encryption, scope: &Scope, report: &R
             if scope.decide_kv(&kv) != Decision::InScope {
                 return Ok(None);
             }
-            encryption.prime(std::slice::from_ref(&kv)).await;
+            encryption.unwrap_keys(std::slice::from_ref(&kv)).await;
             let header = scope.split(&kv.key).and_then(|_| content::header(&encryption.keyring, &kv));
             Ok(Some(Candidate::new(&kv, reason, header.as_ref())))
         }

@@ -113,7 +113,7 @@ impl Shared {
         if ObjectKey::parse(relative).is_none() {
             return Ok(Verdict::Write(None));
         }
-        let plain = match self.config.keyring.open(&kv.key, &kv.value) {
+        let plain = match self.config.keyring.decrypt(&kv.key, &kv.value) {
             Ok(plain) => plain,
             Err(why) if self.config.accept_undecryptable => {
                 self.note_undecodable(kv, why.to_string());
@@ -145,7 +145,7 @@ impl Shared {
     pub(super) fn learn_kind(&mut self, kv: &KeyValue) {
         let is_crd =
             self.scope.split(&kv.key).is_some_and(|(_, relative)| relative.starts_with(content::CRDS.as_bytes()));
-        if let (true, Ok(plain)) = (is_crd, self.config.keyring.open(&kv.key, &kv.value)) {
+        if let (true, Ok(plain)) = (is_crd, self.config.keyring.decrypt(&kv.key, &kv.value)) {
             self.kinds.learn(&plain);
         }
     }

@@ -1,8 +1,9 @@
 //! The flags of `bootstrap`.
 
-use clap::{ArgAction, Args};
+use clap::Args;
 
-use super::values::{boolean, some_text};
+use super::switch::Switch;
+use super::values::some_text;
 
 /// `etcd-sync bootstrap`.
 #[derive(Clone, Debug, Args)]
@@ -19,23 +20,14 @@ pub struct BootstrapArgs {
     pub encryption_secret: Option<String>,
 
     /// Prepare the Secrets only
-    #[arg(
-        long, value_name = "BOOL", default_value = "false", value_parser = boolean, num_args = 0..=1,
-        require_equals = true, default_missing_value = "true", action = ArgAction::Set
-    )]
+    #[arg(long, switch = false)]
     pub skip_preflight: bool,
 
     /// Only warn when it cannot be proved that the standby's API server decrypts what the primary's has encrypted
-    #[arg(
-        long, value_name = "BOOL", default_value = "false", value_parser = boolean, num_args = 0..=1,
-        require_equals = true, default_missing_value = "true", action = ArgAction::Set
-    )]
+    #[arg(long, switch = false)]
     pub accept_unproved_encryption: bool,
 
-    /// Make the Secrets' copies anew, where the files are in order, and nothing else: for a schedule
-    #[arg(
-        long, value_name = "BOOL", default_value = "false", value_parser = boolean, num_args = 0..=1,
-        require_equals = true, default_missing_value = "true", action = ArgAction::Set
-    )]
+    /// Copy the files into the Secrets again, if the files are valid, and do nothing else: for a CronJob
+    #[arg(long, switch = false)]
     pub renew: bool,
 }

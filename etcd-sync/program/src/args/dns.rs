@@ -4,11 +4,12 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Args, Subcommand};
+use clap::{Args, Subcommand};
 use etcd_sync_operations::dns::NameServer;
 
 use super::TableOutput;
-use super::values::{address, boolean, domain, duration, duration_or_never, name_server, some_text, ttl};
+use super::switch::Switch;
+use super::values::{address, domain, duration, duration_or_never, name_server, some_text, ttl};
 
 /// Which name, where it must point, how it is changed and who is asked about it: a group of several commands.
 #[derive(Clone, Debug, Args)]
@@ -97,16 +98,10 @@ pub struct DnsSwitchArgs {
     pub output: TableOutput,
 
     /// Stop after showing the change
-    #[arg(
-        long, value_name = "BOOL", default_value = "false", value_parser = boolean, num_args = 0..=1,
-        require_equals = true, default_missing_value = "true", action = ArgAction::Set, help_heading = "Guards"
-    )]
+    #[arg(long, switch = false, help_heading = "Guards")]
     pub dry_run: bool,
 
     /// Do not ask
-    #[arg(
-        long, value_name = "BOOL", default_value = "false", value_parser = boolean, num_args = 0..=1,
-        require_equals = true, default_missing_value = "true", action = ArgAction::Set, help_heading = "Guards"
-    )]
+    #[arg(long, switch = false, help_heading = "Guards")]
     pub yes: bool,
 }

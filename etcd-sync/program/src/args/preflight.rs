@@ -4,9 +4,10 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Args, ValueEnum};
+use clap::{Args, ValueEnum};
 
-use super::values::{boolean, duration, monitor, number};
+use super::switch::Switch;
+use super::values::{duration, monitor, number};
 use super::{DnsArgs, TableOutput};
 
 /// What a look at both clusters before a switch needs to know. Commands that look flatten it into their flags.
@@ -42,10 +43,7 @@ pub struct ReadinessArgs {
     pub dns_from: Vec<IpAddr>,
 
     /// Only warn when it cannot be proved that the standby's API server decrypts what the primary's has encrypted
-    #[arg(
-        long, value_name = "BOOL", default_value = "false", value_parser = boolean, num_args = 0..=1,
-        require_equals = true, default_missing_value = "true", action = ArgAction::Set
-    )]
+    #[arg(long, switch = false)]
     pub accept_unproved_encryption: bool,
 }
 

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Args};
+use clap::Args;
 
-use super::values::{boolean, duration, number, some_text};
+use super::switch::Switch;
+use super::values::{duration, number, some_text};
 use super::{DnsArgs, ReadinessArgs, RestartArgs, TableOutput};
 
 /// What all commands with a journal have in common.
@@ -16,17 +17,11 @@ pub struct ProcedureArgs {
     pub output: TableOutput,
 
     /// Stop after the plan
-    #[arg(
-        long, value_name = "BOOL", default_value = "false", value_parser = boolean, num_args = 0..=1,
-        require_equals = true, default_missing_value = "true", action = ArgAction::Set, help_heading = "Guards"
-    )]
+    #[arg(long, switch = false, help_heading = "Guards")]
     pub dry_run: bool,
 
     /// Do not ask
-    #[arg(
-        long, value_name = "BOOL", default_value = "false", value_parser = boolean, num_args = 0..=1,
-        require_equals = true, default_missing_value = "true", action = ArgAction::Set, help_heading = "Guards"
-    )]
+    #[arg(long, switch = false, help_heading = "Guards")]
     pub yes: bool,
 
     /// Go on although these checks of the preflight fail; not for missed keys
@@ -65,10 +60,7 @@ pub struct SwitchoverArgs {
     pub procedure: ProcedureArgs,
 
     /// Mark the primary as handed over, in its own etcd: that needs the permission to write there
-    #[arg(
-        long, value_name = "BOOL", default_value = "true", value_parser = boolean, num_args = 0..=1,
-        require_equals = true, default_missing_value = "true", action = ArgAction::Set, help_heading = "Primary"
-    )]
+    #[arg(long, switch = true, help_heading = "Primary")]
     pub fence_primary: bool,
 
     /// Shell command that stops the primary's API servers; without it you are shown what to do, and waited for
@@ -107,10 +99,7 @@ pub struct FailoverArgs {
     pub accept_missing: Option<u64>,
 
     /// Go on although nobody knows whether keys are missed
-    #[arg(
-        long, value_name = "BOOL", default_value = "false", value_parser = boolean, num_args = 0..=1,
-        require_equals = true, default_missing_value = "true", action = ArgAction::Set, help_heading = "Guards"
-    )]
+    #[arg(long, switch = false, help_heading = "Guards")]
     pub accept_unchecked: bool,
 
     /// Go on although the primary answers and takes writes; WORDS must be "lose its writes"
@@ -131,10 +120,7 @@ pub struct JournalArgs {
     pub output: TableOutput,
 
     /// Give up the run that is not finished, as long as nothing was promoted: a fence around the primary is taken away
-    #[arg(
-        long, value_name = "BOOL", default_value = "false", value_parser = boolean, num_args = 0..=1,
-        require_equals = true, default_missing_value = "true", action = ArgAction::Set, help_heading = "Guards"
-    )]
+    #[arg(long, switch = false, help_heading = "Guards")]
     pub abandon: bool,
 
     /// Folder with the copies of the journal, as with `switchover`

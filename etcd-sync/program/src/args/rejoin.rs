@@ -3,27 +3,22 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Args};
+use clap::Args;
 
 use super::TableOutput;
-use super::values::{boolean, duration, number};
+use super::switch::Switch;
+use super::values::{duration, number};
 
 /// `etcd-sync rejoin`.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Guards")]
 pub struct RejoinArgs {
     /// Stop after the plan
-    #[arg(
-        long, value_name = "BOOL", default_value = "false", value_parser = boolean, num_args = 0..=1,
-        require_equals = true, default_missing_value = "true", action = ArgAction::Set
-    )]
+    #[arg(long, switch = false)]
     pub dry_run: bool,
 
     /// Do not ask
-    #[arg(
-        long, value_name = "BOOL", default_value = "false", value_parser = boolean, num_args = 0..=1,
-        require_equals = true, default_missing_value = "true", action = ArgAction::Set
-    )]
+    #[arg(long, switch = false)]
     pub yes: bool,
 
     /// File to save everything in that the old primary loses, with the values; it must not exist. Default:
@@ -34,17 +29,11 @@ pub struct RejoinArgs {
 
     /// Go on although the old primary's history is not the one that was synchronized, as after a restore from a backup: all that
     /// differs counts as never copied
-    #[arg(
-        long, value_name = "BOOL", default_value = "false", value_parser = boolean, num_args = 0..=1,
-        require_equals = true, default_missing_value = "true", action = ArgAction::Set
-    )]
+    #[arg(long, switch = false)]
     pub accept_other_history: bool,
 
     /// Go on although it cannot be proved that this cluster's API server decrypts what the new primary's has encrypted
-    #[arg(
-        long, value_name = "BOOL", default_value = "false", value_parser = boolean, num_args = 0..=1,
-        require_equals = true, default_missing_value = "true", action = ArgAction::Set
-    )]
+    #[arg(long, switch = false)]
     pub accept_unproved_encryption: bool,
 
     /// How long the copy and the proof may take each before the command gives up with exit code 2; another run goes on (1s to 7d)

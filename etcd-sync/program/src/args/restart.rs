@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Args};
+use clap::Args;
 use etcd_sync_operations::nslookup::PodRef;
 use etcd_sync_operations::restart::{SERVICES, WORKLOAD_SERVICES};
 
 use super::TableOutput;
-use super::values::{boolean, duration, pod, some_text};
+use super::switch::Switch;
+use super::values::{duration, pod, some_text};
 
 /// What is restarted, and where a name is looked up: of every command that does either.
 #[derive(Clone, Debug, Args)]
@@ -50,17 +51,11 @@ pub struct RestartServicesArgs {
     pub output: TableOutput,
 
     /// Stop after the plan
-    #[arg(
-        long, value_name = "BOOL", default_value = "false", value_parser = boolean, num_args = 0..=1,
-        require_equals = true, default_missing_value = "true", action = ArgAction::Set, help_heading = "Guards"
-    )]
+    #[arg(long, switch = false, help_heading = "Guards")]
     pub dry_run: bool,
 
     /// Do not ask
-    #[arg(
-        long, value_name = "BOOL", default_value = "false", value_parser = boolean, num_args = 0..=1,
-        require_equals = true, default_missing_value = "true", action = ArgAction::Set, help_heading = "Guards"
-    )]
+    #[arg(long, switch = false, help_heading = "Guards")]
     pub yes: bool,
 }
 

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use clap::{ArgAction, Args, ValueEnum};
+use clap::{Args, ValueEnum};
 
 use super::TableOutput;
-use super::values::{boolean, duration, key, number, some_text};
+use super::switch::Switch;
+use super::values::{duration, key, number, some_text};
 
 /// `etcd-sync prune`.
 #[derive(Clone, Debug, Args)]
@@ -44,17 +45,11 @@ pub struct PruneArgs {
     pub limit: u64,
 
     /// Stop after the plan
-    #[arg(
-        long, value_name = "BOOL", default_value = "false", value_parser = boolean, num_args = 0..=1,
-        require_equals = true, default_missing_value = "true", action = ArgAction::Set, help_heading = "Guards"
-    )]
+    #[arg(long, switch = false, help_heading = "Guards")]
     pub dry_run: bool,
 
     /// Do not ask
-    #[arg(
-        long, value_name = "BOOL", default_value = "false", value_parser = boolean, num_args = 0..=1,
-        require_equals = true, default_missing_value = "true", action = ArgAction::Set, help_heading = "Guards"
-    )]
+    #[arg(long, switch = false, help_heading = "Guards")]
     pub yes: bool,
 
     /// More keys than this are not deleted without --accept-deletions
@@ -90,31 +85,19 @@ pub struct RestoreArgs {
     pub file: PathBuf,
 
     /// Stop after the plan
-    #[arg(
-        long, value_name = "BOOL", default_value = "false", value_parser = boolean, num_args = 0..=1,
-        require_equals = true, default_missing_value = "true", action = ArgAction::Set
-    )]
+    #[arg(long, switch = false)]
     pub dry_run: bool,
 
     /// Do not ask
-    #[arg(
-        long, value_name = "BOOL", default_value = "false", value_parser = boolean, num_args = 0..=1,
-        require_equals = true, default_missing_value = "true", action = ArgAction::Set
-    )]
+    #[arg(long, switch = false)]
     pub yes: bool,
 
     /// Put keys back into another cluster than the one they were saved from
-    #[arg(
-        long, value_name = "BOOL", default_value = "false", value_parser = boolean, num_args = 0..=1,
-        require_equals = true, default_missing_value = "true", action = ArgAction::Set
-    )]
+    #[arg(long, switch = false)]
     pub accept_other_cluster: bool,
 
     /// Go on although the primary does not answer, as when it is gone for good: keys that it has are put back too
-    #[arg(
-        long, value_name = "BOOL", default_value = "false", value_parser = boolean, num_args = 0..=1,
-        require_equals = true, default_missing_value = "true", action = ArgAction::Set
-    )]
+    #[arg(long, switch = false)]
     pub without_primary: bool,
 
     /// Form of the output on stdout; JSON cannot ask, so it needs --yes or --dry-run

@@ -57,15 +57,6 @@ pub fn link(text: &str) -> Result<String, String> {
     Err("expected 1 to 40 lower-case letters, digits and dashes".to_owned())
 }
 
-/// A switch, as people write it in environments and files.
-pub fn boolean(text: &str) -> Result<bool, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "true" | "yes" | "on" | "1" => Ok(true),
-        "false" | "no" | "off" | "0" => Ok(false),
-        _ => Err("expected true or false".to_owned()),
-    }
-}
-
 /// An address to listen on.
 pub fn listen(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "expected ADDR:PORT with an IP address, like 0.0.0.0:8080 or [::]:8080".to_owned())

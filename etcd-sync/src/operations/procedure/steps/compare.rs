@@ -44,7 +44,7 @@ pub fn compared(journal: &Journal) -> Option<Proved> {
 
 fn judge(report: &Report, accepted: Option<u64>) -> Outcome {
     let at = &report.at;
-    if let Some(held) = &at.held {
+    if let Some(held) = &at.paused {
         return Outcome::Failed(format!("the link is held: {held}"));
     }
     if report.missed.count > 0 {
