@@ -227,7 +227,7 @@ pub enum Note {
 /// Counters and positions of one session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Changes of the primary seen.
+    /// Changes of the primary received.
     pub events: u64,
     /// Those filtered, by reason.
     pub skipped: BTreeMap<&'static str, u64>,

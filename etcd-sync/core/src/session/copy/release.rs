@@ -46,8 +46,8 @@ impl OwnerReads {
         self.by_key.remove(key).is_some_and(|read| read.done == revision)
     }
 
-    /// The keys where those owners may be whose page is still to come, and that were not read yet.
-    fn to_read(&mut self, shared: &Shared, walk: &Walk, owners: Vec<UnbufferedOwner>) -> Vec<Bytes> {
+    /// Adds the keys where those owners may be whose page is still to come, and that were not read yet; gives them.
+    fn add_unread(&mut self, shared: &Shared, walk: &Walk, owners: Vec<UnbufferedOwner>) -> Vec<Bytes> {
         let mut keys = Vec::new();
         for UnbufferedOwner { owner, dependent, revision } in owners {
             let candidates = shared.kinds.keys_of(&shared.scope, &owner, &dependent);
@@ -75,9 +75,7 @@ impl Copying {
         // What is queued already may own what comes now.
         self.outbox.enqueue_wait();
         let mut families = Vec::new();
-        while !(self.families.is_empty() || (left > 0 && self.families.bytes() <= left))
-            && !self.read_missing_owners(shared)
-        {
+        while self.families.bytes() > left && !self.read_missing_owners(shared) {
             families.extend(self.families.take_oldest());
         }
         let (limits, ledger) = (shared.config.limits, &shared.ledger);
@@ -98,7 +96,7 @@ impl Copying {
     fn read_missing_owners(&mut self, shared: &mut Shared) -> bool {
         let Some(walk) = &self.walk else { return false };
         let owners = self.families.unbuffered_owners_of_oldest();
-        let keys = self.owners.to_read(shared, walk, owners);
+        let keys = self.owners.add_unread(shared, walk, owners);
         for key in &keys {
             shared.read_both(key, ReadFor::Owner);
         }
