@@ -206,7 +206,7 @@ impl Pair {
             {
                 return Err(CheckError::OtherHistory);
             }
-            let held = record.condition.as_ref().map(|condition| condition.held.clone());
+            let held = record.condition.as_ref().map(|condition| condition.paused.clone());
             let moment = |basis, primary, standby| Moment {
                 basis,
                 primary,

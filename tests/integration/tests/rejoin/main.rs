@@ -152,7 +152,7 @@ fn expected(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(|(name, what)| (key(name), (*what).to_owned())).collect()
 }
 
-/// Both sides write after the parting, every kind of change on each.
+/// Both sides write after the point of divergence, every kind of change on each.
 async fn live_apart(link: &Link) -> Result<()> {
     let (old, new) = (&link.standby, &link.primary);
     let value = |text: &str| format!("{SECRET} {text}");
