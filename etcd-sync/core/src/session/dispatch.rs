@@ -119,7 +119,7 @@ impl Session {
         self.shared.next_effect()
     }
 
-    /// Whether changes of that side may be given now. While it says no, leave them in the stream.
+    /// Whether changes of that side may be given now. While not, leave them in the stream.
     pub fn wants(&self, side: Side) -> bool {
         match (side, &self.stage) {
             (Side::Standby, Stage::Streaming(streaming)) => streaming.wants_standby_events(&self.shared),

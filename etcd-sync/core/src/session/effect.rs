@@ -10,7 +10,7 @@ use crate::etcd::request::{Page, ReadRange, Txn, TxnReply};
 use crate::link::fence::Fenced;
 use crate::link::side::Side;
 
-/// Names one request so that its answer can be told from others.
+/// Names one request so that its answer is not taken for another's.
 pub type RequestId = u64;
 
 /// Something to do. Reads and commits run concurrently; their answers may come in any order.

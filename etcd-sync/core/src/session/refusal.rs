@@ -3,12 +3,12 @@
 use crate::etcd::kv::Revision;
 use crate::link::state::BadRecord;
 
-/// Why a synchronizer will not go on. It stays harmless and checks again later; each text says what to do.
+/// Why a synchronizer will not go on. It stays harmless and checks again later; each text names what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The standby's role forbids writing.
     #[error(
-        "the role of this standby is {found}, not \"standby\": it was promoted and serves users now, or it did before it was demoted; if it still shall, uninstall this synchronizer; if it shall become the standby of this primary, run `etcd-sync rejoin` with the same flags: it saves first what only this cluster has"
+        "the role of this standby is {found}, not \"standby\": it was promoted and serves users now, or it did before it was demoted; if that is intended, uninstall this synchronizer; to make it the standby of this primary, run `etcd-sync rejoin` with the same flags: it first saves what only this cluster has"
     )]
     Promoted {
         /// What the role key holds, for people.
@@ -17,11 +17,11 @@ pub enum Refusal {
     /// The standby was promoted under another link's name, which this one does not know of.
     #[error(
         "this cluster is no standby on its link {links}: it was promoted and serves users now, or it did before it was demoted; \
-         is --link (`link` in the chart) missing or misspelled? If this cluster shall become the standby of this primary, run \
-         `etcd-sync rejoin` with the same flags: it saves first what only this cluster has"
+         is --link (`link` in the chart) missing or misspelled? To make this cluster the standby of this primary, run \
+         `etcd-sync rejoin` with the same flags: it first saves what only this cluster has"
     )]
     PromotedElsewhere {
-        /// The links that say so.
+        /// Those links.
         links: String,
     },
     /// It served users before its standby was promoted: what it took meanwhile would be overwritten.
@@ -34,7 +34,7 @@ pub enum Refusal {
     },
     /// The primary was promoted by hand: this cluster may be the old primary, whose writes a copy would overwrite.
     #[error(
-        "the primary was promoted, but its {key} is missing, which tells over which cluster: this one may be the old primary; put it there (docs/runbook.md, Promotion by hand), then run `etcd-sync rejoin` if it is"
+        "the primary was promoted, but its {key} is missing, which names the cluster that it was promoted over: this one may be the old primary; write it (docs/runbook.md, Promotion by hand), then run `etcd-sync rejoin` if it is"
     )]
     PromotionUnrecorded {
         /// The key.
@@ -61,7 +61,7 @@ pub enum Refusal {
         "the primary is itself a standby (link {links}): synchronizing from it would be backwards; check --primary-endpoints"
     )]
     PrimaryIsStandby {
-        /// The links that say so.
+        /// Those links.
         links: String,
     },
     /// Another cluster than the recorded one.
@@ -97,14 +97,14 @@ pub enum Refusal {
         /// The primary's id.
         cluster: String,
     },
-    /// Nothing to take.
+    /// The primary has nothing in scope.
     #[error(
         "the primary holds no key below the synchronized prefixes: wrong endpoints or wrong --prefix; if it is really empty, give --accept-empty-primary"
     )]
     EmptyPrimary,
     /// The deletion guard.
     #[error(
-        "this resync would delete {deletions} of {scope} mirrored keys on the standby, more than the limit; nothing was changed; look at `etcd-sync plan`, and if it is right, give --accept-deletions {deletions}"
+        "this resync would delete {deletions} of {scope} mirrored keys on the standby, more than the limit; nothing was changed; check it with `etcd-sync plan`, and if it is right, give --accept-deletions {deletions}"
     )]
     Deletions {
         /// How many.
@@ -124,7 +124,7 @@ pub enum Refusal {
         /// What is wrong, without any of the value.
         why: String,
     },
-    /// The standby has a life of its own.
+    /// The standby has too many keys of its own.
     #[error(
         "the standby holds more than {limit} keys in scope that the primary does not have: it looks like a cluster in use; check --standby-endpoints, or narrow the scope"
     )]

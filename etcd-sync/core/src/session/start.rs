@@ -102,7 +102,7 @@ pub struct Start {
     pub primary_keys: u64,
     /// Whether the primary recognizes the checkpoint's witness; `None` when that revision is compacted or there is none.
     pub witness_recognized: Option<bool>,
-    /// Links whose role on the *primary* says standby.
+    /// Links whose role on the *primary* is standby.
     pub primary_standby_links: Vec<String>,
     /// The cluster that the primary was promoted over (its id in hexadecimal), if it was.
     pub promoted_over: Option<String>,
@@ -243,7 +243,7 @@ pub fn open(start: &Start, config: &SessionConfig, scope_fingerprint: &str) -> R
         writes: recorded.as_ref().map_or(0, |recorded| recorded.writes) + 1,
         witness: None,
         scope: scope_fingerprint.into(),
-        // What was out of scope then was never looked at, however old it is.
+        // What was out of scope then was never checked, however old it is.
         seen: recorded
             .as_ref()
             .filter(|recorded| recorded.scope == scope_fingerprint)

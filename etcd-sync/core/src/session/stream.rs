@@ -109,7 +109,7 @@ impl Streaming {
             let write = match shared.judge(event, decision)? {
                 Change::Put(kv, _) => Some(Write::Put { key: kv.key, value: kv.value }),
                 Change::Delete(key) => Some(Write::Delete { key }),
-                // Whether it is on record as local is asked when its turn comes.
+                // Whether it is on record as local is checked when its turn comes.
                 Change::LeavesScope(kv) if kv.lease != 0 => Some(Write::Delete { key: kv.key }),
                 // What was mirrored of it stays as it is until the primary deletes it: a same-name object created
                 // independently, which the standby's controllers make as often as the primary's, must never be taken for it.
