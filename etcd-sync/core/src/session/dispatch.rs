@@ -51,13 +51,13 @@ pub(super) enum Next {
 
 impl Session {
     /// Begins, or gives the reason why not.
-    pub fn begin(config: SessionConfig, scope: Arc<Scope>, start: Start) -> Result<Session, Refusal> {
+    pub fn begin(config: SessionConfig, scope: Arc<Scope>, mut start: Start) -> Result<Session, Refusal> {
         let beginning = open(&start, &config, &scope.fingerprint())?;
         let checkpoint = match &beginning {
             Beginning::Resume(checkpoint) | Beginning::Copy { begin: checkpoint, .. } => checkpoint.clone(),
         };
         let witness_recognized = start.witness_recognized == Some(true);
-        let (audit, lost) = (start.carried.audit, start.carried.lost.clone());
+        let (audit, lost) = (start.carried.audit, std::mem::take(&mut start.carried.lost));
         let mut shared = Shared::new(config, scope, start, checkpoint);
         let stage = match beginning {
             Beginning::Resume(_) => {
