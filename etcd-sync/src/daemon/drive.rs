@@ -1,11 +1,11 @@
-//! Drives one session: does what it asks for, tells it what happened, until it ends.
+//! Drives one session: does what it wants done, hands it what happened, until it ends.
 
 use std::time::Duration;
 
 use etcd_sync_core::etcd::kv::{KeyRange, KeyValue, Revision, printable};
 use etcd_sync_core::etcd::request::{Op, Page, ReadRange, Txn, TxnReply};
 use etcd_sync_core::link::fence::is_standby;
-use etcd_sync_core::link::side::Side;
+use etcd_sync_core::link::side::{Side, Sides};
 use etcd_sync_core::link::state::{Phase, PrimaryContact};
 use etcd_sync_core::session::{Carried, Effect, Ended, Input, Note, ReadFailure, RequestId, Session};
 use etcd_sync_kms::{Encryption, values};
@@ -25,16 +25,16 @@ const TICK: Duration = Duration::from_millis(100);
 const HEAD_INTERVAL: Duration = Duration::from_secs(1);
 const HEADROOM_INTERVAL: Duration = Duration::from_secs(15);
 
-/// How often the newest sign of the primary is written down, for whoever must tell what a lost primary took with it:
+/// How often the last contact with the primary is recorded, for whoever must know what a lost primary took with it:
 /// while it moves, and while it does not.
-const SEEN_INTERVAL: Duration = Duration::from_secs(2);
-const SEEN_INTERVAL_QUIET: Duration = Duration::from_secs(5);
+const CONTACT_INTERVAL: Duration = Duration::from_secs(2);
+const CONTACT_INTERVAL_QUIET: Duration = Duration::from_secs(5);
 
 /// How long a broken watch is opened again before the session gives up.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(20);
 const OPEN_PAUSE: Duration = Duration::from_millis(500);
 
-/// How long a read that fails for a moment is tried again before the session gives up: a copy that begins anew is dear.
+/// How long a read that fails for a moment is tried again before the session gives up: a copy that begins again is expensive.
 const READ_PATIENCE: Duration = Duration::from_secs(30);
 const READ_PAUSE: Duration = Duration::from_millis(200);
 const READ_PAUSE_MOST: Duration = Duration::from_secs(3);
@@ -54,7 +54,7 @@ pub enum Outcome {
     Stopped,
 }
 
-/// One leader's means.
+/// What one leader works with.
 pub struct Driver<'a> {
     pub primary: &'a Etcd,
     pub standby: &'a Etcd,
@@ -64,38 +64,38 @@ pub struct Driver<'a> {
     pub condition: ConditionKey<'a>,
 }
 
-/// The answer to something the session asked for, or to a probe.
+/// The answer to something the session wanted done, or to a probe.
 enum Answer {
     /// With the side, and the newest revision that had been seen of it.
     Read(RequestId, Side, Revision, Result<Page, Error>),
-    /// Changes of the primary whose data keys were asked for, with the opening of the watch that told them.
-    Primed(u64, Result<WatchMessage, WatchError>),
+    /// Changes of the primary whose data keys a KMS has unwrapped, with the opening of the watch that they came on.
+    Unwrapped(u64, Result<WatchMessage, WatchError>),
     Commit(RequestId, Result<TxnReply, WriteError>),
     Opened(Side, u64, Result<Watch, WatchError>),
     Head(Result<Identity, Error>),
     Headroom(Option<Revision>),
-    /// The sign of the primary was written down, or not: the next one will be.
-    SeenWritten,
+    /// The contact with the primary was recorded, or not: the next one will be.
+    ContactWritten,
 }
 
-/// Which sign of the primary is on record.
+/// Which contact with the primary is on record.
 #[derive(Default)]
-struct Seen {
+struct Contact {
     /// A new one, not written yet.
     new: Option<PrimaryContact>,
     written: Option<(Instant, Revision)>,
 }
 
-impl Seen {
+impl Contact {
     /// What is to be written now, if anything.
     fn due(&mut self, now: Instant) -> Option<PrimaryContact> {
         let revision = self.new.as_ref()?.revision;
         let due = self.written.is_none_or(|(at, written)| {
-            now >= at + if written == revision { SEEN_INTERVAL_QUIET } else { SEEN_INTERVAL }
+            now >= at + if written == revision { CONTACT_INTERVAL_QUIET } else { CONTACT_INTERVAL }
         });
-        let seen = if due { self.new.take() } else { None }?;
+        let contact = if due { self.new.take() } else { None }?;
         self.written = Some((now, revision));
-        Some(seen)
+        Some(contact)
     }
 }
 
@@ -105,12 +105,12 @@ struct Watches {
     standby: Option<Watch>,
     /// Counted up at each opening: an answer to an earlier one is dropped.
     opening: u64,
-    wanted: [u64; 2],
+    wanted: Sides<u64>,
     /// The opening whose changes wait for a KMS; what follows them waits too.
-    priming: Option<u64>,
+    unwrapping: Option<u64>,
     /// The newest revision seen of each side.
-    newest: [Revision; 2],
-    seen: Seen,
+    newest: Sides<Revision>,
+    contact: Contact,
 }
 
 impl Driver<'_> {
@@ -134,7 +134,7 @@ impl Driver<'_> {
                 self.perform(effect, &mut answers, &mut watches);
             }
             self.health.update_session(session);
-            // Not before: what held the link may hold it again after a look.
+            // Not before: what paused replication may pause it again after a check.
             if !under_way && session.is_under_way() {
                 under_way = true;
                 self.health.set_paused(None);
@@ -144,16 +144,16 @@ impl Driver<'_> {
                 () = stop.wanted() => return Outcome::Stopped,
                 () = self.leadership.lost() => return Outcome::LeadershipLost,
                 Some(answer) = answers.join_next() => match answer {
-                    Ok(answer) => self.answered(answer, session, &mut watches),
+                    Ok(answer) => self.on_answer(answer, session, &mut watches),
                     Err(failed) => std::panic::resume_unwind(failed.into_panic()),
                 },
-                message = next(&mut watches.primary), if session.wants(Side::Primary) && watches.priming.is_none() =>
-                    match self.prime(message, &mut answers, &mut watches) {
-                        Some(message) => told(session, Side::Primary, message, &mut watches.primary),
+                message = next(&mut watches.primary), if session.wants(Side::Primary) && watches.unwrapping.is_none() =>
+                    match self.unwrap_keys(message, &mut answers, &mut watches) {
+                        Some(message) => on_message(session, Side::Primary, message, &mut watches.primary),
                         None => Ok(()),
                     },
                 message = next(&mut watches.standby), if session.wants(Side::Standby) =>
-                    told(session, Side::Standby, message, &mut watches.standby),
+                    on_message(session, Side::Standby, message, &mut watches.standby),
                 _ = tick.tick() => {
                     let now = Instant::now();
                     if now >= head_due {
@@ -171,15 +171,15 @@ impl Driver<'_> {
                         });
                     }
                     if session.checkpoint().phase == Phase::Streaming
-                        && let Some(seen) = watches.seen.due(now)
+                        && let Some(contact) = watches.contact.due(now)
                     {
                         let standby = self.standby.clone();
-                        let txn = self.write_seen(&seen);
+                        let txn = self.write_contact(&contact);
                         answers.spawn(async move {
                             if let Err(failure) = standby.txn(txn).await {
-                                debug!(error = %failure, "the sign of the primary was not written down");
+                                debug!(error = %failure, "the last contact with the primary was not recorded");
                             }
-                            Answer::SeenWritten
+                            Answer::ContactWritten
                         });
                     }
                     session.handle(now_ms(), Input::Tick).map_err(Outcome::Ended)
@@ -194,7 +194,7 @@ impl Driver<'_> {
     fn perform(&self, effect: Effect, answers: &mut JoinSet<Answer>, watches: &mut Watches) {
         match effect {
             Effect::Read { id, side, request } => {
-                let (etcd, newest) = (self.etcd(side).clone(), watches.newest[side as usize]);
+                let (etcd, newest) = (self.etcd(side).clone(), *watches.newest.get(side));
                 let encryption = (side == Side::Primary).then(|| self.encryption.clone());
                 answers.spawn(async move {
                     let result = read(&etcd, request).await;
@@ -211,43 +211,43 @@ impl Driver<'_> {
             Effect::Watch { side, range, from } => {
                 watches.opening += 1;
                 let number = watches.opening;
-                watches.wanted[side as usize] = number;
+                *watches.wanted.get_mut(side) = number;
                 if side == Side::Primary {
-                    watches.priming = None;
+                    watches.unwrapping = None;
                 }
                 *watches.of(side) = None;
                 let etcd = self.etcd(side).clone();
                 answers.spawn(async move { Answer::Opened(side, number, open(&etcd, range, from).await) });
             }
-            Effect::Note(note) => tell(&note),
+            Effect::Note(note) => log(&note),
         }
     }
 
-    /// Gives changes back that nothing must be asked for. The others come as an answer when the KMS has been asked.
-    fn prime(
+    /// Gives changes back that need no KMS. The others come as an answer when the KMS has unwrapped their data keys.
+    fn unwrap_keys(
         &self,
         message: Result<WatchMessage, WatchError>,
         answers: &mut JoinSet<Answer>,
         watches: &mut Watches,
     ) -> Option<Result<WatchMessage, WatchError>> {
-        let sealed: Vec<KeyValue> = match &message {
+        let encrypted: Vec<KeyValue> = match &message {
             Ok(WatchMessage::Events { events, .. }) if self.encryption.needs_kms(values(events)) => {
                 values(events).cloned().collect()
             }
             _ => return Some(message),
         };
-        let (number, encryption) = (watches.wanted[Side::Primary as usize], self.encryption.clone());
-        watches.priming = Some(number);
+        let (number, encryption) = (watches.wanted.primary, self.encryption.clone());
+        watches.unwrapping = Some(number);
         answers.spawn(async move {
-            encryption.unwrap_keys(&sealed).await;
-            Answer::Primed(number, message)
+            encryption.unwrap_keys(&encrypted).await;
+            Answer::Unwrapped(number, message)
         });
         None
     }
 
-    fn write_seen(&self, seen: &PrimaryContact) -> Txn {
+    fn write_contact(&self, contact: &PrimaryContact) -> Txn {
         let fence = self.condition.fence;
-        let value = serde_json::to_vec(seen).unwrap_or_default().into();
+        let value = serde_json::to_vec(contact).unwrap_or_default().into();
         let success = vec![Op::Put { key: fence.keys.primary_contact.clone(), value, lease: 0 }];
         Txn { compares: vec![is_standby(&fence.keys), fence.is_leader()], success, failure: vec![] }
     }
@@ -259,12 +259,12 @@ impl Driver<'_> {
         }
     }
 
-    fn answered(&self, answer: Answer, session: &mut Session, watches: &mut Watches) -> Result<(), Outcome> {
+    fn on_answer(&self, answer: Answer, session: &mut Session, watches: &mut Watches) -> Result<(), Outcome> {
         let input = match answer {
-            Answer::Primed(number, _) if watches.priming != Some(number) => return Ok(()),
-            Answer::Primed(_, message) => {
-                watches.priming = None;
-                return told(session, Side::Primary, message, &mut watches.primary);
+            Answer::Unwrapped(number, _) if watches.unwrapping != Some(number) => return Ok(()),
+            Answer::Unwrapped(_, message) => {
+                watches.unwrapping = None;
+                return on_message(session, Side::Primary, message, &mut watches.primary);
             }
             // It was tried again over a restart, and what came back is not what went.
             Answer::Read(_, _, newest, Ok(page)) if page.revision < newest => {
@@ -274,7 +274,7 @@ impl Driver<'_> {
             Answer::Read(id, side, _, result) => {
                 let result = match result {
                     Ok(page) => {
-                        let newest = &mut watches.newest[side as usize];
+                        let newest = watches.newest.get_mut(side);
                         *newest = page.revision.max(*newest);
                         Ok(page)
                     }
@@ -291,7 +291,7 @@ impl Driver<'_> {
             Answer::Commit(_, Err(WriteError::NotApplied(error) | WriteError::Unknown(error))) => {
                 return Err(Outcome::Failed(error));
             }
-            Answer::Opened(side, number, _) if watches.wanted[side as usize] != number => return Ok(()),
+            Answer::Opened(side, number, _) if *watches.wanted.get(side) != number => return Ok(()),
             Answer::Opened(side, _, Ok(watch)) => {
                 *watches.of(side) = Some(watch);
                 Input::Opened { side }
@@ -305,9 +305,9 @@ impl Driver<'_> {
                 Input::WatchClosed { side }
             }
             Answer::Head(Ok(identity)) => {
-                let newest = &mut watches.newest[Side::Primary as usize];
+                let newest = &mut watches.newest.primary;
                 *newest = identity.revision.max(*newest);
-                watches.seen.new = Some(PrimaryContact { revision: identity.revision, at_ms: now_ms() });
+                watches.contact.new = Some(PrimaryContact { revision: identity.revision, at_ms: now_ms() });
                 self.health.update_head(identity.revision);
                 return Ok(());
             }
@@ -319,7 +319,7 @@ impl Driver<'_> {
                 self.health.update_headroom(compacted);
                 return Ok(());
             }
-            Answer::SeenWritten => return Ok(()),
+            Answer::ContactWritten => return Ok(()),
         };
         session.handle(now_ms(), input).map_err(Outcome::Ended)
     }
@@ -341,7 +341,8 @@ async fn next(watch: &mut Option<Watch>) -> Result<WatchMessage, WatchError> {
     }
 }
 
-fn told(
+/// A watch delivered something, or ended.
+fn on_message(
     session: &mut Session,
     side: Side,
     message: Result<WatchMessage, WatchError>,
@@ -393,12 +394,12 @@ async fn open(etcd: &Etcd, range: KeyRange, from: Revision) -> Result<Watch, Wat
 }
 
 /// What the session wants people to know.
-fn tell(note: &Note) {
+fn log(note: &Note) {
     match note {
         Note::CopyBegan { first: true } => info!("first sync begins"),
         Note::CopyBegan { first: false } => info!("resync by difference begins"),
         Note::Planned { deletions, scope } => info!(deletions, scope, "counted what the resync would delete"),
-        Note::Copied { written, equal } => info!(written, equal, "all values are copied; looking at surplus keys"),
+        Note::Copied { written, equal } => info!(written, equal, "all values are copied; checking surplus keys"),
         // Operators look for exactly these words.
         Note::Streaming { revision } => info!(revision, "Start Sync update"),
         Note::Wrote { key, deleted, revision } => {

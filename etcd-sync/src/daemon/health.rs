@@ -108,7 +108,7 @@ impl Health {
         state.phase = Some(checkpoint.phase);
         state.checkpoint = checkpoint.revision;
         state.lag.applied(match checkpoint.phase {
-            Phase::Streaming if session.is_idle() => stats.heard.max(checkpoint.revision),
+            Phase::Streaming if session.is_idle() => stats.received_revision.max(checkpoint.revision),
             Phase::Streaming => checkpoint.revision,
             Phase::FirstSync | Phase::Resync => 0,
         });
@@ -141,7 +141,7 @@ impl Health {
         add(&mut totals, &state.current);
         totals.local_keys = state.current.local_keys;
         (totals.lost, totals.vanishing) = (state.current.lost, state.current.vanishing);
-        totals.heard = state.current.heard;
+        totals.received_revision = state.current.received_revision;
         let streaming = state.phase == Some(Phase::Streaming);
         let lag_revisions = state.lag.revisions().filter(|_| streaming);
         let lag = lag_revisions.and_then(|_| state.lag.time(self.began.elapsed()));

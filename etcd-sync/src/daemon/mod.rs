@@ -20,7 +20,7 @@ use etcd_sync_core::link::state::{Phase, StateKeys, cluster_id_text};
 use etcd_sync_core::scope::Scope;
 use etcd_sync_core::session::batch::BatchLimits;
 use etcd_sync_core::session::{
-    Carried, DeletionGuard, Ended, HELD_BYTES_MAX, Refusal, Session, SessionConfig, init_role,
+    BUFFERED_BYTES_MAX, Carried, DeletionGuard, Ended, Refusal, Session, SessionConfig, init_role,
 };
 use etcd_sync_kms::{self, Encryption};
 use etcd_sync_operations::api_server::ApiServers;
@@ -113,9 +113,9 @@ fn begin(config: &Config, run: RunConfig, health: Arc<Health>, stop: Stop) -> Re
     let session = SessionConfig {
         limits: BatchLimits::DEFAULT,
         in_flight_max: run.transactions_in_flight,
-        held_bytes_max: HELD_BYTES_MAX,
+        buffered_bytes_max: BUFFERED_BYTES_MAX,
         keyring: Arc::clone(&encryption.keyring),
-        accept_locked: run.accept_unproved_encryption,
+        accept_undecryptable: run.accept_unproved_encryption,
         checkpoint_interval_ms: run.checkpoint_interval.as_millis() as u64,
         deletion_guard: DeletionGuard {
             count: run.deletions.count,

@@ -9,7 +9,7 @@ use etcd_sync_core::link::role::{Promotion, Role};
 use etcd_sync_core::link::state::StateKeys;
 use etcd_sync_core::scope::STATE_ROOT;
 use etcd_sync_core::scope::Scope;
-use etcd_sync_core::session::{Carried, Parted, Start};
+use etcd_sync_core::session::{Carried, Diverged, Start};
 use etcd_sync_store::link::record::{Record, ask_witness, local_keys};
 use etcd_sync_store::{Error, Etcd};
 
@@ -29,7 +29,7 @@ pub async fn gather(
         primary_keys += primary.count(range).await?.0 as u64;
     }
     let primary_standby_links = standby_links(primary).await?;
-    let Parted { over: promoted_over, unrecorded: promoted_unrecorded } = diverged(primary, &keys).await?;
+    let Diverged { over: promoted_over, unrecorded: promoted_unrecorded } = diverged(primary, &keys).await?;
     let record = Record::read(standby, &keys).await?;
     let served_links = if record.role.is_none() { served_links(standby).await? } else { vec![] };
     let local_keys = local_keys(standby, &keys).await?.into_iter().collect();
@@ -63,13 +63,13 @@ pub async fn gather(
     })
 }
 
-/// What the primary tells of its own promotion.
-pub async fn diverged(primary: &Etcd, keys: &StateKeys) -> Result<Parted, Error> {
+/// What is recorded on the primary about its own promotion.
+pub async fn diverged(primary: &Etcd, keys: &StateKeys) -> Result<Diverged, Error> {
     let (promotion, _) = primary.get(&keys.promotion).await?;
     // One that this version cannot read names nobody.
     let over = promotion.and_then(|kv| Promotion::decode(&kv.value).ok()).map(|promotion| promotion.primary);
     let unrecorded = over.is_none() && Role::of_key(primary.get(&keys.role).await?.0.as_ref()) == Role::Primary;
-    Ok(Parted { over, unrecorded })
+    Ok(Diverged { over, unrecorded })
 }
 
 /// The links of which this cluster itself is the standby: nothing may be synchronized from it.

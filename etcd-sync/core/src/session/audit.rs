@@ -1,11 +1,13 @@
-//! The full comparison beside live updates: a process that takes over, or another one that starts, has every key looked at
+//! The full comparison beside live updates: a process that takes over, or another one that starts, has every key checked
 //! once. What the standby lacks is handed to the replay, which reads it again before it writes.
 
-use super::{Ended, Note, ReadFailure, ReadFor, Session};
+use super::shared::{ReadFor, Shared};
+use super::stream::Streaming;
+use super::{Ended, Note, ReadFailure};
 use crate::etcd::request::Page;
 use crate::link::side::Side;
-use crate::scope::Decision;
-use crate::session::walk::{Ask, Joined, Walk, WalkOptions, join};
+use crate::scope::{Decision, Scope};
+use crate::session::walk::{Ask, Chunk, Joined, Walk, WalkOptions, join};
 
 /// A walk over the keys of both sides.
 #[derive(Debug)]
@@ -13,84 +15,93 @@ pub(super) struct Audit {
     walk: Walk,
     compared: u64,
     missed: u64,
-    /// Asked for once more while it was under way.
+    /// Wanted once more while it was under way.
     again: bool,
 }
 
-/// No further page is asked for while so many keys wait to be looked at.
+/// No further page is read while so many keys wait to be put back.
 const LOST_WAITING_MAX: usize = 1_000;
 
-impl Session {
-    /// Begins the comparison, once more after the one under way.
-    pub(super) fn begin_audit(&mut self) {
-        if let Some(audit) = &mut self.audit {
-            audit.again = true;
-            return;
-        }
+impl Audit {
+    fn new(scope: &Scope) -> Self {
         // The standby is read after the primary: what was written in between is there.
         let options = WalkOptions { keys_only: true, ..WalkOptions::new(Side::Primary) };
-        let walk = Walk::new(self.scope.ranges(), options);
-        self.audit = Some(Audit { walk, compared: 0, missed: 0, again: false });
+        Audit { walk: Walk::new(scope.ranges(), options), compared: 0, missed: 0, again: false }
+    }
+
+    /// The chunk that a page completes, if any.
+    fn take_page(&mut self, scope: &Scope, ask: Ask, result: Result<Page, ReadFailure>) -> Option<Chunk> {
+        let mut chunk = match result {
+            Ok(page) => self.walk.page(ask, page)?,
+            Err(ReadFailure::TooLarge) => {
+                self.walk.too_large(ask);
+                return None;
+            }
+            // It reads the newest revision, which cannot be compacted.
+            Err(ReadFailure::Compacted) => return None,
+        };
+        chunk.lead.retain(|kv| scope.decide_kv(kv) == Decision::InScope);
+        Some(chunk)
+    }
+}
+
+impl Streaming {
+    /// Begins the comparison, once more after the one under way.
+    pub(super) fn begin_audit(&mut self, shared: &Shared) {
+        match &mut self.audit {
+            Some(audit) => audit.again = true,
+            None => self.audit = Some(Audit::new(&shared.scope)),
+        }
     }
 
     /// A page of the comparison has come.
-    pub(super) fn audited(&mut self, ask: Ask, result: Result<Page, ReadFailure>) -> Result<(), Ended> {
-        let Some(Audit { walk, .. }) = &mut self.audit else { return Ok(()) };
-        let chunk = match result {
-            Ok(page) => walk.page(ask, page),
-            Err(ReadFailure::TooLarge) => {
-                walk.too_large(ask);
-                None
-            }
-            // It reads the newest revision, which cannot be compacted.
-            Err(ReadFailure::Compacted) => None,
+    pub(super) fn on_audit_page(
+        &mut self,
+        shared: &Shared,
+        ask: Ask,
+        result: Result<Page, ReadFailure>,
+    ) -> Result<(), Ended> {
+        let Some(audit) = &mut self.audit else {
+            debug_assert!(false, "an audit ends when all its pages have come");
+            return Ok(());
         };
-        let Some(mut chunk) = chunk else { return Ok(()) };
-        chunk.lead.retain(|kv| self.scope.decide_kv(kv) == Decision::InScope);
-        let (mut compared, mut missed) = (0, 0);
+        let Some(chunk) = audit.take_page(&shared.scope, ask, result) else { return Ok(()) };
         for joined in join(chunk) {
             match joined {
                 // What is newer is on its way.
-                Joined::Lead(kv) if kv.mod_revision <= self.checkpoint.revision => {
-                    missed += 1;
-                    self.lost(&kv.key)?;
+                Joined::Lead(kv) if kv.mod_revision <= shared.checkpoint.revision => {
+                    audit.compared += 1;
+                    audit.missed += 1;
+                    self.replay.add_lost(&kv.key, shared.now_ms)?;
                 }
                 Joined::Both(kv, standby) => {
-                    compared += 1;
-                    // Somebody else made it anew, as it seems.
-                    if kv.mod_revision <= self.checkpoint.revision && self.ledger.holds(&standby.key) {
-                        self.lost(&standby.key)?;
+                    audit.compared += 1;
+                    // Somebody else made it again, as it seems.
+                    if kv.mod_revision <= shared.checkpoint.revision && shared.ledger.holds(&standby.key) {
+                        self.replay.add_lost(&standby.key, shared.now_ms)?;
                     }
                 }
-                Joined::Lead(_) => compared += 1,
+                Joined::Lead(_) => audit.compared += 1,
                 Joined::Follow(_) => {}
             }
-        }
-        if let Some(audit) = &mut self.audit {
-            audit.compared += compared + missed;
-            audit.missed += missed;
         }
         Ok(())
     }
 
-    /// Asks for the next pages, or tells the result.
-    pub(super) fn advance_audit(&mut self) {
-        loop {
-            let Some(audit) = &mut self.audit else { return };
+    /// Reads the next pages, or reports the result.
+    pub(super) fn advance_audit(&mut self, shared: &mut Shared) {
+        while let Some(audit) = &mut self.audit {
             if audit.walk.finished() {
                 let Audit { compared, missed, again, .. } = *audit;
-                self.audit = None;
-                self.note(Note::Audited { compared, missed });
-                if again {
-                    self.begin_audit();
-                }
+                shared.note(Note::Audited { compared, missed });
+                self.audit = again.then(|| Audit::new(&shared.scope));
                 return;
             }
             if self.replay.len() >= LOST_WAITING_MAX {
                 return;
             }
             let Some((ask, request)) = audit.walk.next_read() else { return };
-            self.read(ask.side, request, ReadFor::Audit(ask));
+            shared.read(ask.side, request, ReadFor::Audit(ask));
         }
     }
 }

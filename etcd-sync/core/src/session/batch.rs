@@ -81,9 +81,9 @@ pub struct Batch {
     pub revision: Revision,
     /// 0 when all of that revision is applied, else how many of its changes are.
     pub offset: u64,
-    /// How many changes of the primary it stands for, left-out ones included.
+    /// How many changes of the primary it covers, filtered ones included.
     pub changes: u64,
-    /// The last change in it that is not left out: revision, key, and whether it is deleted.
+    /// The last change in it that is not filtered: revision, key, and whether it is deleted.
     pub last: Option<(Revision, Bytes, bool)>,
 }
 
@@ -117,7 +117,7 @@ impl Batcher {
         Batcher { queue: VecDeque::new(), queued_bytes: 0, revision, index: 0, skip, inside: offset > 0 }
     }
 
-    /// Queues one change in the primary's order; `None` for a change that is left out but still moves the position.
+    /// Queues one change in the primary's order; `None` for a change that is filtered but still moves the position.
     pub fn push(&mut self, revision: Revision, write: Option<Write>) {
         if revision != self.revision {
             self.end_revision();

@@ -1,16 +1,16 @@
-//! What a session asks of the world, and what the world tells it.
+//! What a session wants done, and what it is informed of.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::start::Refusal;
+use super::refusal::Refusal;
 use crate::etcd::kv::{Event, KeyRange, Revision};
 use crate::etcd::request::{Page, ReadRange, Txn, TxnReply};
 use crate::link::fence::Fenced;
 use crate::link::side::Side;
 
-/// Names one request so that its answer can be told from others.
+/// Names one request so that its answer is not taken for another's.
 pub type RequestId = u64;
 
 /// Something to do. Reads and commits run concurrently; their answers may come in any order.
@@ -31,7 +31,7 @@ pub enum Effect {
         side: Side,
         /// Which keys.
         range: KeyRange,
-        /// First revision to be told of.
+        /// First revision to receive.
         from: Revision,
     },
     /// Commit a transaction on the standby. Never to be retried.
@@ -41,7 +41,7 @@ pub enum Effect {
         /// The transaction.
         txn: Txn,
     },
-    /// Tell people.
+    /// Inform people.
     Note(Note),
 }
 
@@ -69,14 +69,14 @@ pub enum Input {
         /// False when the last revision goes on in the next input.
         complete: bool,
     },
-    /// Every change up to this revision has been told.
+    /// Every change up to this revision has been delivered.
     Progress {
         /// Of which cluster.
         side: Side,
         /// That revision.
         revision: Revision,
     },
-    /// The revisions asked for are compacted.
+    /// The revisions to be watched are compacted.
     WatchCompacted {
         /// Of which cluster.
         side: Side,
@@ -92,7 +92,7 @@ pub enum Input {
     Committed {
         /// Of this request.
         id: RequestId,
-        /// The answer; it may say that a compare failed.
+        /// The answer; perhaps that a compare failed.
         reply: TxnReply,
     },
     /// The standby refused a commit for its size; nothing of it was applied.
@@ -131,7 +131,15 @@ pub enum Ended {
     },
 }
 
-/// What people are told.
+impl Ended {
+    pub(super) const PRIMARY_COMPACTED: Ended =
+        Ended::Again { force_copy: true, why: "the primary compacted its history before it was read" };
+    pub(super) const STANDBY_COMPACTED: Ended =
+        Ended::Again { force_copy: true, why: "the standby compacted its history before it was read" };
+    pub(super) const WATCH_BROKE: Ended = Ended::Again { force_copy: false, why: "a watch broke" };
+}
+
+/// What people are informed of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
     /// A copy begins.
@@ -146,7 +154,7 @@ pub enum Note {
         /// Mirrored keys on the standby.
         scope: u64,
     },
-    /// All values are copied; what is surplus is looked at next.
+    /// All values are copied; surplus keys are checked next.
     Copied {
         /// Keys written.
         written: u64,
@@ -155,10 +163,10 @@ pub enum Note {
     },
     /// Live updates from here on.
     Streaming {
-        /// The primary's revision the standby stands for.
+        /// The primary's revision that the standby is consistent with.
         revision: Revision,
     },
-    /// One key was written (only when details are asked for).
+    /// One key was written (only with detailed logs).
     Wrote {
         /// The key.
         key: Bytes,
@@ -201,7 +209,7 @@ pub enum Note {
     Audited {
         /// Keys of the primary.
         compared: u64,
-        /// Those the standby seemed to lack; the replay looks at each once more.
+        /// Those the standby seemed to lack; the replay checks each once more.
         missed: u64,
     },
     /// The primary deleted a key that is local on the standby; it stays.
@@ -209,7 +217,7 @@ pub enum Note {
         /// The key.
         key: Bytes,
     },
-    /// Only the standby has it, and whether it is local can no longer be told; it stays.
+    /// Only the standby has it, and whether it is local is no longer known; it stays.
     UnknownOrigin {
         /// The key.
         key: Bytes,
@@ -219,9 +227,9 @@ pub enum Note {
 /// Counters and positions of one session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Changes of the primary seen.
+    /// Changes of the primary received.
     pub events: u64,
-    /// Those left out, by reason.
+    /// Those filtered, by reason.
     pub skipped: BTreeMap<&'static str, u64>,
     /// Transactions committed.
     pub transactions: u64,
@@ -251,6 +259,6 @@ pub struct Stats {
     pub copied: (u64, u64),
     /// Local keys on record.
     pub local_keys: u64,
-    /// The primary's revision up to which everything was heard.
-    pub heard: Revision,
+    /// The primary's revision up to which every change was received.
+    pub received_revision: Revision,
 }

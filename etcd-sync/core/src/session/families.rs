@@ -1,6 +1,6 @@
-//! Objects held back while a copy reads on, so that an owner and its dependents reach the standby together: its garbage
+//! Objects buffered while a copy reads on, so that an owner and its dependents reach the standby together: its garbage
 //! collector deletes a dependent whose owner it does not find, and its controllers make dependents of their own for an owner
-//! that seems to have none. Bounded by the caller, who takes families out when too much is held.
+//! that seems to have none. Bounded by the caller, who takes families out when too much is buffered.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
@@ -37,9 +37,9 @@ impl std::fmt::Debug for Member {
     }
 }
 
-/// An owner that is named, but not held.
+/// An owner that a buffered object names, but that is not buffered itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stranger {
+pub struct UnbufferedOwner {
     /// As its dependent names it.
     pub owner: Owner,
     /// The key of a dependent.
@@ -48,22 +48,22 @@ pub struct Stranger {
     pub revision: Revision,
 }
 
-/// The objects held. See the module.
+/// The objects buffered, with their ties of ownership.
 #[derive(Debug, Default)]
 pub struct Families {
     members: BTreeMap<u64, Member>,
     /// In the order of their coming: the number is the place in `members`.
     by_key: HashMap<Bytes, u64>,
     by_uid: HashMap<String, u64>,
-    /// Owner's UID to the dependents that name it, whether the owner is held or not.
+    /// Owner's UID to the dependents that name it, whether the owner is buffered or not.
     dependents: HashMap<String, BTreeSet<u64>>,
     next: u64,
     bytes: usize,
 }
 
 impl Families {
-    /// Holds an object back, in place of what was held under its key.
-    pub fn hold(&mut self, member: Member) {
+    /// Buffers an object, in place of what was buffered under its key.
+    pub fn buffer(&mut self, member: Member) {
         self.remove(&member.key);
         // What comes from a page is a slice that would keep the whole page in memory.
         let (key, value) = (Bytes::copy_from_slice(&member.key), Bytes::copy_from_slice(&member.value));
@@ -79,50 +79,51 @@ impl Families {
         self.members.insert(number, member);
     }
 
-    /// Lets go of what is held under a key: a newer change of it has come.
+    /// Drops what is buffered under a key: a newer change of it has come.
     pub fn remove(&mut self, key: &Bytes) -> Option<Member> {
         let number = *self.by_key.get(key)?;
         self.take_out(number)
     }
 
-    /// Whether an object with this UID is held.
-    pub fn holds(&self, uid: &str) -> bool {
+    /// Whether an object with this UID is buffered.
+    pub fn contains(&self, uid: &str) -> bool {
         self.by_uid.contains_key(uid)
     }
 
-    /// Bytes held.
+    /// Bytes buffered.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// How many objects are held.
+    /// How many objects are buffered.
     pub fn len(&self) -> usize {
         self.members.len()
     }
 
-    /// Whether nothing is held.
+    /// Whether nothing is buffered.
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
 
-    /// Owners named by the family of the object held longest that are not held themselves.
-    pub fn strangers_of_oldest(&self) -> Vec<Stranger> {
+    /// Owners named by the family of the object buffered longest that are not buffered themselves.
+    pub fn unbuffered_owners_of_oldest(&self) -> Vec<UnbufferedOwner> {
         let Some(&oldest) = self.members.keys().next() else { return Vec::new() };
-        let mut strangers: HashMap<&str, Stranger> = HashMap::new();
+        // Sorted, so that a seed of the simulation reads them in the same order every time.
+        let mut owners: BTreeMap<&str, UnbufferedOwner> = BTreeMap::new();
         for member in self.family(oldest).into_iter().filter_map(|number| self.members.get(&number)) {
-            for owner in member.owners.iter().filter(|owner| !self.holds(&owner.uid)) {
-                let stranger = strangers.entry(&owner.uid).or_insert_with(|| Stranger {
+            for owner in member.owners.iter().filter(|owner| !self.contains(&owner.uid)) {
+                let unbuffered = owners.entry(&owner.uid).or_insert_with(|| UnbufferedOwner {
                     owner: owner.clone(),
                     dependent: member.key.clone(),
                     revision: member.revision,
                 });
-                stranger.revision = stranger.revision.max(member.revision);
+                unbuffered.revision = unbuffered.revision.max(member.revision);
             }
         }
-        strangers.into_values().collect()
+        owners.into_values().collect()
     }
 
-    /// Takes out the family of the object held longest, owners before dependents.
+    /// Takes out the family of the object buffered longest, owners before dependents.
     pub fn take_oldest(&mut self) -> Option<Vec<Member>> {
         let oldest = *self.members.keys().next()?;
         let family = self.family(oldest);
@@ -232,7 +233,7 @@ pub enum Step {
 }
 
 /// Cuts families that fit no transaction: their roots first, then what is left of them, family by family, level by level.
-/// `fits` tells whether members fit one transaction.
+/// `fits` decides whether members fit one transaction.
 pub fn steps(families: Vec<Vec<Member>>, fits: impl Fn(&[Member]) -> bool) -> Vec<Step> {
     let (mut steps, mut level) = (Vec::new(), families);
     while !level.is_empty() {
@@ -245,7 +246,7 @@ pub fn steps(families: Vec<Vec<Member>>, fits: impl Fn(&[Member]) -> bool) -> Ve
             let (roots, rest) = roots(family);
             steps.extend(roots.into_iter().map(|root| Step::Together(vec![root])));
             let mut left = Families::default();
-            rest.into_iter().for_each(|member| left.hold(member));
+            rest.into_iter().for_each(|member| left.buffer(member));
             next.extend(std::iter::from_fn(|| left.take_oldest()));
         }
         if !next.is_empty() {
@@ -293,7 +294,7 @@ mod tests {
     fn a_family_comes_out_whole_and_owners_first() {
         let mut families = Families::default();
         for one in [member("c", &["b"]), member("x", &[]), member("b", &["a"]), member("a", &[]), member("y", &["x"])] {
-            families.hold(one);
+            families.buffer(one);
         }
         assert_eq!(names(&families.take_oldest().unwrap()), ["a", "b", "c"]);
         assert_eq!(names(&families.take_oldest().unwrap()), ["x", "y"]);
@@ -301,24 +302,24 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_value_replaces_the_one_held() {
+    fn a_newer_value_replaces_the_one_buffered() {
         let mut families = Families::default();
-        families.hold(member("a", &["o"]));
-        families.hold(Member { value: Bytes::from_static(b"newer"), ..member("a", &[]) });
+        families.buffer(member("a", &["o"]));
+        families.buffer(Member { value: Bytes::from_static(b"newer"), ..member("a", &[]) });
         assert_eq!(families.len(), 1);
-        assert!(families.strangers_of_oldest().is_empty());
+        assert!(families.unbuffered_owners_of_oldest().is_empty());
         assert_eq!(families.remove(&member("a", &[]).key).unwrap().value, "newer");
         assert!(families.is_empty());
     }
 
     #[test]
-    fn owners_that_are_not_held_are_named_once() {
+    fn owners_that_are_not_buffered_are_named_once() {
         let mut families = Families::default();
-        families.hold(member("a", &["o"]));
-        families.hold(member("b", &["a", "o"]));
-        let strangers = families.strangers_of_oldest();
-        assert_eq!(strangers.len(), 1);
-        assert_eq!(strangers[0].owner.uid, "o");
+        families.buffer(member("a", &["o"]));
+        families.buffer(member("b", &["a", "o"]));
+        let owners = families.unbuffered_owners_of_oldest();
+        assert_eq!(owners.len(), 1);
+        assert_eq!(owners[0].owner.uid, "o");
     }
 
     #[test]
@@ -352,7 +353,7 @@ mod tests {
             let mut families = Families::default();
             for (i, of) in owners.iter().enumerate() {
                 let of: Vec<String> = of.iter().map(|owner| name(*owner)).collect();
-                families.hold(member(&name(i), &of.iter().map(String::as_str).collect::<Vec<_>>()));
+                families.buffer(member(&name(i), &of.iter().map(String::as_str).collect::<Vec<_>>()));
             }
             let all = std::iter::from_fn(|| families.take_oldest()).collect();
             let (mut time, mut when) = (0, HashMap::new());

@@ -1,13 +1,14 @@
-//! What a session must know before it begins, and the reasons not to begin.
+//! What a session must know before it begins, and the decision whether it resumes or copies.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::refusal::Refusal;
 use crate::etcd::kv::{Revision, printable};
 use crate::etcd::request::{Compare, Op, Txn};
 use crate::link::fence::Fence;
-use crate::link::state::{BadRecord, Checkpoint, Phase, ROLE_STANDBY, StateKeys, cluster_id_text};
+use crate::link::state::{Checkpoint, Phase, ROLE_STANDBY, StateKeys, cluster_id_text};
 use crate::object::encryption::Keyring;
 use crate::scope::content::Kinds;
 use crate::session::batch::BatchLimits;
@@ -19,21 +20,21 @@ pub struct SessionConfig {
     pub limits: BatchLimits,
     /// Most transactions under way at once while copying.
     pub in_flight_max: usize,
-    /// Bytes of objects that a copy holds back for their families, see [`super::HELD_BYTES_MAX`].
-    pub held_bytes_max: usize,
+    /// Bytes of objects that a copy buffers for their families, see [`super::BUFFERED_BYTES_MAX`].
+    pub buffered_bytes_max: usize,
     /// How often the checkpoint of an idle link is moved, in milliseconds.
     pub checkpoint_interval_ms: u64,
-    /// When a resync must stop and ask.
+    /// When a resync must stop and wait for the operator's confirmation.
     pub deletion_guard: DeletionGuard,
     /// Begin although the primary holds nothing in scope.
     pub accept_empty_primary: bool,
     /// Take the primary with this cluster id (hexadecimal) although the record names another, or a longer history.
     pub accept_new_primary: Option<String>,
-    /// Opens values that the API servers encrypt at rest.
+    /// Decrypts values that the API servers encrypt at rest.
     pub keyring: Arc<Keyring>,
-    /// Take over also what it does not open: the operator answers for the standby's API server being able to.
-    pub accept_locked: bool,
-    /// Tell of every key written.
+    /// Synchronize also what cannot be decrypted with it: the operator answers for the standby's API server being able to.
+    pub accept_undecryptable: bool,
+    /// Report every key written.
     pub detail: bool,
 }
 
@@ -44,12 +45,12 @@ pub struct DeletionGuard {
     pub count: u64,
     /// And so many percent of the mirrored keys.
     pub percent: u64,
-    /// The operator's word: up to so many.
+    /// Confirmed by the operator: up to so many.
     pub accepted: Option<u64>,
 }
 
 impl DeletionGuard {
-    /// Whether `deletions` out of `scope` keys may be done without a further word.
+    /// Whether `deletions` out of `scope` keys may be done without a further confirmation.
     pub fn allows(&self, deletions: u64, scope: u64) -> bool {
         deletions <= self.count.max(scope * self.percent / 100).max(self.accepted.unwrap_or(0))
     }
@@ -99,15 +100,15 @@ pub struct Start {
     pub primary_revision: Revision,
     /// How many keys the primary has below the synchronized prefixes.
     pub primary_keys: u64,
-    /// What the primary says of the checkpoint's witness; `None` when that revision is compacted or there is none.
+    /// Whether the primary recognizes the checkpoint's witness; `None` when that revision is compacted or there is none.
     pub witness_recognized: Option<bool>,
-    /// Links whose role on the *primary* says standby.
+    /// Links whose role on the *primary* is standby.
     pub primary_standby_links: Vec<String>,
     /// The cluster that the primary was promoted over (its id in hexadecimal), if it was.
     pub promoted_over: Option<String>,
     /// The primary was promoted, and nobody wrote down over which cluster.
     pub promoted_unrecorded: bool,
-    /// Other links of the *standby* whose role is not that of a standby: it serves users, or did. Only asked for a link
+    /// Other links of the *standby* whose role is not that of a standby: it serves users, or did. Only read for a link
     /// without a role.
     pub served_links: Vec<String>,
     /// From the session before.
@@ -131,166 +132,9 @@ pub fn init_role(keys: &StateKeys) -> Txn {
     }
 }
 
-/// Why a synchronizer will not go on. It stays harmless and asks again later; each text says what to do.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// The standby's role forbids writing.
-    #[error(
-        "the role of this standby is {found}, not \"standby\": it was promoted and serves users now, or it did before it was fenced; if it still shall, uninstall this synchronizer; if it shall become the standby of this primary, run `etcd-sync rejoin` with the same flags: it saves first what only this cluster has"
-    )]
-    Promoted {
-        /// What the role key holds, for people.
-        found: String,
-    },
-    /// The standby was promoted under another link's name, which this one does not know of.
-    #[error(
-        "this cluster is no standby on its link {links}: it was promoted and serves users now, or it did before it was fenced; \
-         is --link (`link` in the chart) missing or misspelled? If this cluster shall become the standby of this primary, run \
-         `etcd-sync rejoin` with the same flags: it saves first what only this cluster has"
-    )]
-    PromotedElsewhere {
-        /// The links that say so.
-        links: String,
-    },
-    /// It served users before its standby was promoted: what it took meanwhile would be overwritten.
-    #[error(
-        "this cluster ({cluster}) is the old primary that the new one was promoted over: what was written here since would be lost; run `etcd-sync rejoin` with the same flags: it shows and saves that first, then makes this cluster the standby"
-    )]
-    OldPrimary {
-        /// Its id.
-        cluster: String,
-    },
-    /// The primary was promoted by hand: this cluster may be the old primary, whose writes a copy would overwrite.
-    #[error(
-        "the primary was promoted, but its {key} is missing, which tells over which cluster: this one may be the old primary; put it there (docs/runbook.md, Promotion by hand), then run `etcd-sync rejoin` if it is"
-    )]
-    PromotionUnrecorded {
-        /// The key.
-        key: String,
-    },
-    /// The role was removed by hand.
-    #[error(
-        "the role of this standby is missing although the link has run before: somebody deleted {key}; find out who promoted or cleaned this cluster, then put \"standby\" there to go on"
-    )]
-    RoleMissing {
-        /// The role's key.
-        key: String,
-    },
-    /// Both sides are one cluster.
-    #[error(
-        "primary and standby are the same etcd cluster (id {cluster}): check --primary-endpoints and --standby-endpoints"
-    )]
-    SameCluster {
-        /// Its id.
-        cluster: String,
-    },
-    /// The primary is itself a standby.
-    #[error(
-        "the primary is itself a standby (link {links}): synchronizing from it would be backwards; check --primary-endpoints"
-    )]
-    PrimaryIsStandby {
-        /// The links that say so.
-        links: String,
-    },
-    /// Another cluster than the recorded one.
-    #[error(
-        "the primary is cluster {found}, but this link was made with cluster {recorded}: wrong endpoints, or the primary was rebuilt; if it is the right one, give --accept-new-primary {found}"
-    )]
-    OtherPrimary {
-        /// Recorded id.
-        recorded: String,
-        /// Id found.
-        found: String,
-    },
-    /// The primary is older than what was already taken from it.
-    #[error(
-        "the primary's history went back: it is at revision {revision}, but revision {checkpoint} of it was already applied here; it was restored from an older snapshot; if the standby should follow it, give --accept-new-primary {cluster}"
-    )]
-    HistoryWentBack {
-        /// The primary's revision.
-        revision: Revision,
-        /// The checkpoint's.
-        checkpoint: Revision,
-        /// The primary's id.
-        cluster: String,
-    },
-    /// The primary is another one behind the same cluster id.
-    #[error(
-        "the primary's history is not the one this standby was synchronized from: {evidence}; it was restored from an older \
-         snapshot and written to since; if the standby should follow it, give --accept-new-primary {cluster}"
-    )]
-    HistoryDiffers {
-        /// What shows it.
-        evidence: String,
-        /// The primary's id.
-        cluster: String,
-    },
-    /// Nothing to take.
-    #[error(
-        "the primary holds no key below the synchronized prefixes: wrong endpoints or wrong --prefix; if it is really empty, give --accept-empty-primary"
-    )]
-    EmptyPrimary,
-    /// The deletion guard.
-    #[error(
-        "this resync would delete {deletions} of {scope} mirrored keys on the standby, more than the limit; nothing was changed; look at `etcd-sync plan`, and if it is right, give --accept-deletions {deletions}"
-    )]
-    Deletions {
-        /// How many.
-        deletions: u64,
-        /// Out of how many.
-        scope: u64,
-    },
-    /// The standby's API server could not serve it.
-    #[error(
-        "the value of {key} cannot be decrypted ({why}): the standby's API server could not either, and one such value makes all \
-         objects of its kind unreadable there; nothing of it was written; give both API servers the same encryption configuration, \
-         and this program with --encryption-config"
-    )]
-    Locked {
-        /// The key, printable.
-        key: String,
-        /// What is wrong, without any of the value.
-        why: String,
-    },
-    /// The standby has a life of its own.
-    #[error(
-        "the standby holds more than {limit} keys in scope that the primary does not have: it looks like a cluster in use; check --standby-endpoints, or narrow the scope"
-    )]
-    TooManyLocalKeys {
-        /// The limit.
-        limit: usize,
-    },
-    /// The record cannot be used.
-    #[error(transparent)]
-    Checkpoint(#[from] BadRecord),
-}
-
-impl Refusal {
-    /// A short name for metrics and JSON.
-    pub fn label(&self) -> &'static str {
-        match self {
-            Refusal::Promoted { .. } => "promoted",
-            Refusal::PromotedElsewhere { .. } => "promoted_elsewhere",
-            Refusal::OldPrimary { .. } => "old_primary",
-            Refusal::PromotionUnrecorded { .. } => "promotion_unrecorded",
-            Refusal::RoleMissing { .. } => "role_missing",
-            Refusal::SameCluster { .. } => "same_cluster",
-            Refusal::PrimaryIsStandby { .. } => "primary_is_standby",
-            Refusal::OtherPrimary { .. } => "other_primary",
-            Refusal::HistoryWentBack { .. } => "history_went_back",
-            Refusal::HistoryDiffers { .. } => "history_differs",
-            Refusal::EmptyPrimary => "empty_primary",
-            Refusal::Deletions { .. } => "deletion_guard",
-            Refusal::Locked { .. } => "locked_value",
-            Refusal::TooManyLocalKeys { .. } => "too_many_local_keys",
-            Refusal::Checkpoint(_) => "bad_checkpoint",
-        }
-    }
-}
-
 /// How a session begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Opening {
+pub enum Beginning {
     /// Go on behind the checkpoint.
     Resume(Checkpoint),
     /// Copy by difference; the record to write first.
@@ -298,13 +142,13 @@ pub enum Opening {
         /// The first record of this copy.
         begin: Checkpoint,
         /// No synchronizer has ever written here.
-        virgin: bool,
+        never_synchronized: bool,
     },
 }
 
-/// What the primary tells of its own promotion.
+/// What is recorded on the primary about its own promotion: with it the two histories diverged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Parted {
+pub struct Diverged {
     /// The cluster that it was promoted over (its id in hexadecimal), if it was.
     pub over: Option<String>,
     /// It was promoted, and nobody wrote down over which cluster.
@@ -316,16 +160,16 @@ pub fn role_allows(
     keys: &StateKeys,
     role: Option<&[u8]>,
     ran: bool,
-    parted: &Parted,
+    diverged: &Diverged,
     standby_cluster: u64,
 ) -> Result<(), Refusal> {
     match role {
         Some(role) if role == ROLE_STANDBY => Ok(()),
         Some(role) => Err(Refusal::Promoted { found: format!("\"{}\"", printable(role)) }),
-        None if parted.over.as_ref() == Some(&cluster_id_text(standby_cluster)) => {
+        None if diverged.over.as_ref() == Some(&cluster_id_text(standby_cluster)) => {
             Err(Refusal::OldPrimary { cluster: cluster_id_text(standby_cluster) })
         }
-        None if parted.unrecorded => Err(Refusal::PromotionUnrecorded { key: printable(&keys.promotion) }),
+        None if diverged.unrecorded => Err(Refusal::PromotionUnrecorded { key: printable(&keys.promotion) }),
         // It is made when everything else is judged good, see init_role.
         None if !ran => Ok(()),
         None => Err(Refusal::RoleMissing { key: printable(&keys.role) }),
@@ -333,13 +177,19 @@ pub fn role_allows(
 }
 
 /// Judges the facts.
-pub fn open(start: &Start, config: &SessionConfig, scope_fingerprint: &str) -> Result<Opening, Refusal> {
+pub fn open(start: &Start, config: &SessionConfig, scope_fingerprint: &str) -> Result<Beginning, Refusal> {
     let cluster = cluster_id_text(start.primary_cluster);
     if start.primary_cluster == start.standby_cluster {
         return Err(Refusal::SameCluster { cluster });
     }
-    let parted = Parted { over: start.promoted_over.clone(), unrecorded: start.promoted_unrecorded };
-    role_allows(&start.fence.keys, start.role.as_deref(), start.checkpoint.is_some(), &parted, start.standby_cluster)?;
+    let diverged = Diverged { over: start.promoted_over.clone(), unrecorded: start.promoted_unrecorded };
+    role_allows(
+        &start.fence.keys,
+        start.role.as_deref(),
+        start.checkpoint.is_some(),
+        &diverged,
+        start.standby_cluster,
+    )?;
     if start.role.is_none() && !start.served_links.is_empty() {
         return Err(Refusal::PromotedElsewhere { links: start.served_links.join(", ") });
     }
@@ -373,7 +223,7 @@ pub fn open(start: &Start, config: &SessionConfig, scope_fingerprint: &str) -> R
         && known_history
         && !start.force_copy
     {
-        return Ok(Opening::Resume(recorded.clone()));
+        return Ok(Beginning::Resume(recorded.clone()));
     }
     if start.primary_keys == 0 && !config.accept_empty_primary {
         return Err(Refusal::EmptyPrimary);
@@ -393,7 +243,7 @@ pub fn open(start: &Start, config: &SessionConfig, scope_fingerprint: &str) -> R
         writes: recorded.as_ref().map_or(0, |recorded| recorded.writes) + 1,
         witness: None,
         scope: scope_fingerprint.into(),
-        // What was out of scope then was never looked at, however old it is.
+        // What was out of scope then was never checked, however old it is.
         seen: recorded
             .as_ref()
             .filter(|recorded| recorded.scope == scope_fingerprint)
@@ -405,5 +255,5 @@ pub fn open(start: &Start, config: &SessionConfig, scope_fingerprint: &str) -> R
             .filter(|recorded| known_history && recorded.phase != Phase::Streaming)
             .and_then(|recorded| recorded.accepted_deletions),
     };
-    Ok(Opening::Copy { begin, virgin: recorded.is_none() })
+    Ok(Beginning::Copy { begin, never_synchronized: recorded.is_none() })
 }

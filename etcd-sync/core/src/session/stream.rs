@@ -1,178 +1,236 @@
 //! Steady state: the primary's changes in their order, one transaction under way, the checkpoint moving with each.
 
-use std::collections::HashSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::copy::op;
-use super::{Changes, Ended, Note, Refusal, Session, Stage};
+use super::audit::Audit;
+use super::commit::Changes;
+use super::examine::{Change, decide};
+use super::replay::Replay;
+use super::shared::Shared;
+use super::{Ended, Note, QUEUED_EVENTS_MAX, Refusal};
 use crate::etcd::kv::{Event, Revision, printable};
-use crate::etcd::request::Op;
+use crate::link::fence::{Fenced, other_role};
 use crate::link::provenance::Tracker;
 use crate::link::side::Side;
-use crate::link::state::{Checkpoint, Phase, Witness};
+use crate::link::state::{Checkpoint, Witness};
+use crate::scope::Decision;
 use crate::session::batch::{Batch, Write};
-
-/// Ledger changes written with one transaction at most.
-const LEDGER_OPS_MAX: usize = 32;
 
 /// How often the record follows the standby's own life when the primary is quiet.
 const SEEN_INTERVAL_MS: u64 = 60_000;
 
-impl Session {
-    /// Opens both watches behind a record.
-    pub(super) fn open_streams(&mut self, checkpoint: &Checkpoint) {
-        let (revision, offset) = (checkpoint.revision, checkpoint.offset);
-        self.stats.heard = if offset > 0 { revision - 1 } else { revision };
-        let from = match (offset, &checkpoint.witness) {
-            (0, Some(witness)) if self.witness_recognized && witness.last => {
-                // From the last change on: whatever the primary tells up to the checkpoint was never applied here.
-                self.resumed_at = revision;
+/// The stage of live updates. It follows both watches.
+#[derive(Debug)]
+pub(super) struct Streaming {
+    tracker: Tracker,
+    pub(super) replay: Replay,
+    pub(super) audit: Option<Audit>,
+    /// Taken from the batcher, but not to be sent before the tracker has caught up.
+    deferred: Option<Batch>,
+    /// Changes up to here come again only to recognize the primary's history by.
+    resumed_at: Revision,
+    /// Foreign creations up to here must be known before anything is deleted.
+    known_from: Revision,
+}
+
+impl Streaming {
+    fn new(shared: &Shared) -> Self {
+        Streaming {
+            tracker: Tracker::new(shared.checkpoint.seen),
+            replay: Replay::default(),
+            audit: None,
+            deferred: None,
+            resumed_at: 0,
+            known_from: shared.last_commit_revision,
+        }
+    }
+
+    /// Goes on behind the record: opens both watches.
+    pub(super) fn resume(shared: &mut Shared, witness_recognized: bool) -> Self {
+        let mut streaming = Streaming::new(shared);
+        let (revision, offset) = (shared.checkpoint.revision, shared.checkpoint.offset);
+        shared.stats.received_revision = if offset > 0 { revision - 1 } else { revision };
+        let from = match (offset, &shared.checkpoint.witness) {
+            (0, Some(witness)) if witness_recognized && witness.last => {
+                // From the last change on: whatever the primary delivers up to the checkpoint was never applied here.
+                streaming.resumed_at = revision;
                 witness.revision + 1
             }
             (0, _) => revision + 1,
             _ => revision,
         };
-        self.watch(Side::Primary, from);
-        self.watch(Side::Standby, checkpoint.seen + 1);
+        shared.watch(Side::Primary, from);
+        shared.watch(Side::Standby, shared.checkpoint.seen + 1);
+        streaming
     }
 
     /// The copy is complete and its record written; the primary's watch goes on as it is.
-    pub(super) fn start_streaming(&mut self) {
-        let (seen, revision) = (self.checkpoint.seen, self.checkpoint.revision);
-        self.own_revisions = HashSet::new();
-        self.known_from = self.last_commit_revision;
-        self.kinds_known = true;
-        if std::mem::take(&mut self.audit_after_copy) {
-            self.begin_audit();
+    pub(super) fn after_copy(shared: &mut Shared, audit_due: bool) -> Self {
+        let mut streaming = Streaming::new(shared);
+        shared.kinds_known = true;
+        if audit_due {
+            streaming.begin_audit(shared);
         }
-        self.stage = Stage::Streaming(Tracker::new(seen));
-        self.watch(Side::Standby, seen + 1);
-        self.note(Note::Streaming { revision });
+        shared.watch(Side::Standby, shared.checkpoint.seen + 1);
+        shared.note(Note::Streaming { revision: shared.checkpoint.revision });
+        streaming
     }
 
-    pub(super) fn advance_stream(&mut self) {
-        if self.kinds_known {
-            self.begin_round();
+    /// Whether more changes of the standby may be given now.
+    pub(super) fn wants_standby_events(&self, shared: &Shared) -> bool {
+        // What waits for more of the standby's history must not keep that history away.
+        shared.ledger.unwritten() < QUEUED_EVENTS_MAX || !shared.ledger.is_settled(self.tracker.seen())
+    }
+
+    /// Nothing waits for the tracker.
+    pub(super) fn is_idle(&self) -> bool {
+        self.deferred.is_none()
+    }
+
+    /// The primary's watch stands: only now is it certain that the history behind the record is still there.
+    pub(super) fn on_opened(&self, shared: &mut Shared) {
+        shared.note(Note::Streaming { revision: shared.checkpoint.revision });
+    }
+
+    /// Changes of the primary have come.
+    pub(super) fn on_events(&self, shared: &mut Shared, events: Vec<Event>, complete: bool) -> Result<(), Ended> {
+        shared.update_received_from(&events, complete);
+        let scope = Arc::clone(&shared.scope);
+        for event in events {
+            let (revision, decision) = (event.revision(), decide(&scope, &event));
+            if revision <= self.resumed_at {
+                if decision == Decision::InScope {
+                    return Err(on_redelivered_event(shared, &event));
+                }
+                continue;
+            }
+            let write = match shared.judge(event, decision)? {
+                Change::Put(kv, _) => Some(Write::Put { key: kv.key, value: kv.value }),
+                Change::Delete(key) => Some(Write::Delete { key }),
+                // Whether it is on record as local is checked when its turn comes.
+                Change::LeavesScope(kv) if kv.lease != 0 => Some(Write::Delete { key: kv.key }),
+                // What was mirrored of it stays as it is until the primary deletes it: a same-name object created
+                // independently, which the standby's controllers make as often as the primary's, must never be taken for it.
+                Change::LeavesScope(_) | Change::Filtered => None,
+            };
+            if decision == Decision::InScope && write.is_none() {
+                shared.filtered_at = revision;
+            }
+            shared.batcher.push(revision, write);
         }
-        self.advance_audit();
-        if !self.in_flight.is_empty() || self.commit_replay() || self.commit_batch() {
-            return;
+        if complete {
+            shared.batcher.end_revision();
         }
-        let Stage::Streaming(tracker) = &self.stage else { return };
-        let idle_ms = self.now_ms - self.last_commit_ms.min(self.now_ms);
-        let primary_moved =
-            self.stats.heard > self.checkpoint.revision && idle_ms >= self.config.checkpoint_interval_ms;
-        // Our own last write is no reason for another: a quiet pair must come to rest.
-        let standby_moved = tracker.seen() > self.last_commit_revision && idle_ms >= SEEN_INTERVAL_MS;
-        if self.is_idle() && self.ledger.unwritten() == 0 && (primary_moved || standby_moved) {
-            let (revision, seen) = (self.stats.heard.max(self.checkpoint.revision), tracker.seen());
-            let checkpoint = Checkpoint { revision, offset: 0, seen, ..self.checkpoint.clone() };
-            self.commit_checkpoint(checkpoint, Changes::default());
+        Ok(())
+    }
+
+    /// Changes of the standby have come, our own among them.
+    pub(super) fn on_standby_events(
+        &mut self,
+        shared: &mut Shared,
+        events: &[Event],
+        complete: bool,
+    ) -> Result<(), Ended> {
+        let keys = &shared.fence.keys;
+        for event in events.iter().filter(|event| *event.key() == keys.role) {
+            let role = match event {
+                Event::Put(kv) => Some(&kv.value[..]),
+                Event::Delete { .. } => None,
+            };
+            if let Some(found) = other_role(role) {
+                return Err(Ended::Fenced(Fenced::Role { found }));
+            }
+        }
+        let committed = shared.last_commit_revision;
+        let lost = self.tracker.observe(events, complete, &shared.scope, keys, &mut shared.ledger, committed);
+        for key in lost {
+            self.replay.add_lost(&key, shared.now_ms)?;
+        }
+        // Another replica came up: who restarted it wants everything checked.
+        let (prefix, own) = (&keys.leader_prefix, &shared.fence.leader_key);
+        let joined = |event: &Event| matches!(event, Event::Put(kv) if kv.key.starts_with(prefix) && kv.create_revision == kv.mod_revision);
+        if events.iter().any(|event| joined(event) && event.key() != own) {
+            self.begin_audit(shared);
+        }
+        shared.guard_ledger()
+    }
+
+    /// The standby's watch is complete up to `revision`.
+    pub(super) fn on_standby_progress(&mut self, revision: Revision) {
+        self.tracker.progress(revision);
+    }
+
+    /// Sends what is due, one transaction at a time.
+    pub(super) fn advance(&mut self, shared: &mut Shared) {
+        if shared.kinds_known {
+            self.replay.try_begin_round(shared);
+        }
+        self.advance_audit(shared);
+        if shared.in_flight.is_empty() && !self.replay.try_commit(shared) && !self.try_commit_batch(shared) {
+            self.try_move_checkpoint(shared);
         }
     }
 
-    /// Sends the next transaction's worth of changes and ledger entries, if there is any. Only while nothing is under way.
-    pub(super) fn commit_batch(&mut self) -> bool {
-        let seen = match &self.stage {
-            Stage::Streaming(tracker) => tracker.seen(),
-            // While copying, the record's own claim stands until the sweep has looked at everything.
-            _ => self.checkpoint.seen,
-        };
-        let (patch, covered) = self.ledger.take(LEDGER_OPS_MAX, seen);
-        let seen = covered.max(self.checkpoint.seen);
-        if !patch.is_empty() {
-            // On its own, so that a large change of the primary still has the whole transaction for itself.
-            let entry = |(key, added): (Bytes, bool)| self.ledger_op(&key, added);
-            let ops = patch.into_iter().map(entry).collect();
-            self.commit_checkpoint(
-                Checkpoint { seen, ..self.checkpoint.clone() },
-                Changes { ops, ..Changes::default() },
-            );
-            return true;
-        }
-        let ledger = &self.ledger;
-        let cost = |write: &Write| match write {
-            Write::Put { key, .. } => ledger.put_ops(key),
-            Write::Delete { .. } => 1,
-        };
-        let next = self.deferred.take().or_else(|| self.batcher.next(self.config.limits, cost));
-        let Some(batch) = next else { return false };
-        if self.must_wait_for_tracker(&batch) {
+    /// Sends the next transaction's worth of changes and ledger entries, if there is any.
+    fn try_commit_batch(&mut self, shared: &mut Shared) -> bool {
+        let Some(seen) = shared.try_commit_ledger(self.tracker.seen()) else { return true };
+        let next = self.deferred.take().or_else(|| shared.next_batch());
+        let Some(mut batch) = next else { return false };
+        if self.must_wait_for_tracker(shared, &batch) {
             self.deferred = Some(batch);
             return false;
         }
-        let (revision, offset) = (batch.revision, batch.offset);
-        let (mut writes, mut ops) = (Vec::new(), Vec::new());
-        for write in batch.writes {
-            self.replay.written(write.key());
-            match &write {
-                Write::Delete { key } if self.ledger.holds(key) => {
-                    self.stats.kept_local += 1;
-                    self.note(Note::KeptLocal { key: key.clone() });
-                    continue;
-                }
-                Write::Put { key, .. } if self.ledger.is_written(key) => ops.push(self.ledger_op(key, false)),
-                _ => {}
-            }
-            ops.push(op(&write));
-            writes.push(write);
-        }
-        let witness = match (&self.stage, batch.last) {
-            (Stage::Streaming(_), Some((revision, key, deleted))) => Witness::new(&key, revision, deleted, true),
-            (Stage::Streaming(_), None) => self.checkpoint.witness.clone(),
-            // While copying, changes that pages already hold are passed over.
-            _ => None,
+        batch.writes.iter().for_each(|write| self.replay.on_written(write.key()));
+        let witness = match batch.last.take() {
+            Some((revision, key, deleted)) => Witness::new(&key, revision, deleted, true),
+            None => shared.checkpoint.witness.clone(),
         };
-        // Nothing of what its content has left out is known when it is told again.
-        let is_last = |witness: &Witness| witness.last && witness.revision >= self.left_out_at;
+        // Nothing of what its content has filtered is known when it comes again.
+        let is_last = |witness: &Witness| witness.last && witness.revision >= shared.filtered_at;
         let witness = witness.map(|witness| Witness { last: is_last(&witness), ..witness });
-        let checkpoint = Checkpoint { revision, offset, seen, witness, ..self.checkpoint.clone() };
-        self.commit_checkpoint(checkpoint, Changes { writes, ops, ..Changes::default() });
+        shared.commit_batch(batch, witness, seen);
         true
     }
 
-    /// A change at or before the checkpoint, told again from the witness on: one in scope proves another history.
-    pub(super) fn told_again(&self, event: &Event) -> Result<(), Ended> {
-        if !self.is_in_scope(event) {
-            return Ok(());
+    /// Moves the checkpoint without data, now and then.
+    fn try_move_checkpoint(&mut self, shared: &mut Shared) {
+        let idle_ms = shared.now_ms - shared.last_commit_ms.min(shared.now_ms);
+        let (received, seen) = (shared.stats.received_revision, self.tracker.seen());
+        let primary_moved = received > shared.checkpoint.revision && idle_ms >= shared.config.checkpoint_interval_ms;
+        // Our own last write is no reason for another: a quiet pair must come to rest.
+        let standby_moved = seen > shared.last_commit_revision && idle_ms >= SEEN_INTERVAL_MS;
+        let is_idle = shared.is_idle() && self.is_idle() && shared.ledger.unwritten() == 0;
+        if is_idle && (primary_moved || standby_moved) {
+            let revision = received.max(shared.checkpoint.revision);
+            let checkpoint = Checkpoint { revision, offset: 0, seen, ..shared.checkpoint.clone() };
+            shared.commit_checkpoint(checkpoint, Changes::default());
         }
-        let cluster = self.checkpoint.primary.clone();
-        if self.config.accept_new_primary.as_ref() == Some(&cluster) {
-            return Err(Ended::Again { force_copy: true, why: "the primary's other history is accepted" });
-        }
-        let (revision, key) = (event.revision(), printable(event.key()));
-        let evidence = format!("it changed {key} at revision {revision}, which was never applied here");
-        Err(Ended::Refused(Refusal::HistoryDiffers { evidence, cluster }))
     }
 
-    /// Whether a deletion hangs on the record of local keys while our own last writes are not seen in it yet.
-    fn must_wait_for_tracker(&self, batch: &Batch) -> bool {
-        let Stage::Streaming(tracker) = &self.stage else { return false };
-        let held = |write: &Write| matches!(write, Write::Delete { key } if self.ledger.holds(key));
+    /// Whether a deletion depends on the record of local keys while our own last writes are not seen in it yet.
+    fn must_wait_for_tracker(&self, shared: &Shared, batch: &Batch) -> bool {
+        let is_local = |write: &Write| matches!(write, Write::Delete { key } if shared.ledger.holds(key));
         let is_delete = |write: &Write| matches!(write, Write::Delete { .. });
         // What was made here while nobody followed the standby's history is not on record yet.
-        (tracker.seen() < self.last_commit_revision && batch.writes.iter().any(held))
-            || (tracker.seen() < self.known_from && batch.writes.iter().any(is_delete))
+        (self.tracker.seen() < shared.last_commit_revision && batch.writes.iter().any(is_local))
+            || (self.tracker.seen() < self.known_from && batch.writes.iter().any(is_delete))
     }
 
-    /// The operation that puts a key on the written record of local keys, or takes it off.
-    pub(super) fn ledger_op(&self, key: &Bytes, local: bool) -> Op {
-        let key = self.fence.keys.local_entry(key);
-        if local { Op::Put { key, value: Bytes::new(), lease: 0 } } else { Op::Delete { key } }
+    /// Keys that are lost and not back yet.
+    pub(super) fn lost(&self) -> Vec<Bytes> {
+        self.replay.keys().cloned().collect()
     }
+}
 
-    /// The record that ends a copy.
-    pub(super) fn streaming_checkpoint(&self, seen: Revision) -> Checkpoint {
-        Checkpoint {
-            phase: Phase::Streaming,
-            revision: self.stats.heard,
-            offset: 0,
-            seen,
-            witness: self.newest_change.clone(),
-            base: 0,
-            accepted_deletions: None,
-            ..self.checkpoint.clone()
-        }
+/// A change in scope at or before the checkpoint, delivered again from the witness on: it proves another history.
+fn on_redelivered_event(shared: &Shared, event: &Event) -> Ended {
+    let cluster = shared.checkpoint.primary.clone();
+    if shared.config.accept_new_primary.as_ref() == Some(&cluster) {
+        return Ended::Again { force_copy: true, why: "the primary's other history is accepted" };
     }
+    let (revision, key) = (event.revision(), printable(event.key()));
+    let evidence = format!("it changed {key} at revision {revision}, which was never applied here");
+    Ended::Refused(Refusal::HistoryDiffers { evidence, cluster })
 }

@@ -1,15 +1,22 @@
-//! What only the standby has: counted before a resync writes anything, and dealt with after everything is copied. A key we
-//! mirrored and the primary no longer has is deleted; a local one is put on record; one that cannot be told stays.
+//! What only the standby has, checked after everything is copied. A key we mirrored and the primary no longer has is deleted;
+//! a local one is put on record; one whose origin is unknown stays.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Changes, Effect, Ended, Note, ReadFailure, ReadFor, Refusal, Session, Stage};
-use crate::etcd::kv::{KeyRange, KeyValue, Revision, successor};
+use super::commit::{Changes, Purpose};
+use super::examine::{Change, decide, is_key_in_scope};
+use super::shared::{ReadFor, Shared};
+use super::trail::Trail;
+use super::{Ended, Note, ReadFailure};
+use crate::etcd::kv::{Event, KeyRange, KeyValue, Revision, successor};
 use crate::etcd::request::{Compare, Op, Page, ReadRange};
 use crate::link::provenance::{Origin, Question, revision_is_ours};
 use crate::link::side::Side;
+use crate::link::state::{Checkpoint, Phase};
+use crate::scope::Decision;
 use crate::session::batch::Write;
 use crate::session::walk::{Ask, Chunk, Joined, Walk, WalkOptions, join};
 
@@ -26,295 +33,294 @@ const BATCHES_BETWEEN_PAGES: u32 = 16;
 const ROUNDS_MAX: u32 = 5;
 
 /// The standby is read first, the primary after: a key the primary does not have then was deleted, not just late.
-fn walk(ranges: &[KeyRange]) -> Walk {
+pub(super) fn walk(ranges: &[KeyRange]) -> Walk {
     Walk::new(ranges, WalkOptions { keys_only: true, ..WalkOptions::new(Side::Standby) })
 }
 
-/// Counts, before a resync.
+/// The stage that checks what only the standby has, the primary's watch running beside.
 #[derive(Debug)]
-pub(super) struct Plan {
-    walk: Walk,
-    deletions: u64,
-    mirrored: u64,
-    /// The newest revision of the primary a page was read at.
-    newest_page: Revision,
-}
-
-impl Plan {
-    pub(super) fn new(ranges: &[KeyRange]) -> Self {
-        Plan { walk: walk(ranges), deletions: 0, mirrored: 0, newest_page: 0 }
-    }
-
-    pub(super) fn walk(&mut self) -> &mut Walk {
-        &mut self.walk
-    }
-}
-
-#[derive(Debug)]
-pub(super) struct Sweep {
+pub(super) struct Sweeping {
+    trail: Trail,
     walk: Walk,
     round: u32,
     batches: u32,
-    /// The standby's revision at the first page: everything created before it is looked at.
+    /// The standby's revision at the first page: everything created before it is checked.
     seen: Option<Revision>,
     /// The newest revision of the primary a page was read at.
     newest_page: Revision,
     mirrored: u64,
     deleted: u64,
-    /// Keys to delete, with the creation revision they must still have: a key made anew is another one, one that a local
+    /// Keys to delete, with the creation revision they must still have: a key made again is another one, one that a local
     /// controller only changed is not.
     deletes: BTreeMap<Bytes, Revision>,
-    /// Keys of the primary that its objects' content takes out of scope: on the standby they count as surplus.
-    pub(super) leaving: HashSet<Bytes>,
-    /// Keys whose origin lies in the standby's history, by the revision to ask about next.
-    asking: BTreeMap<Revision, Vec<Question>>,
+    /// Keys whose origin lies in the standby's history, by the revision to read next.
+    questions: BTreeMap<Revision, Vec<Question>>,
 }
 
-impl Sweep {
-    /// Queues the next thing to ask; gives the question back when there is none.
-    fn ask(&mut self, mut question: Question) -> Option<Question> {
-        let Some(next) = question.ask.pop() else { return Some(question) };
-        self.asking.entry(next).or_default().push(question);
-        None
-    }
-
-    /// The primary tells of the key itself: its own change decides, not what a page showed.
-    pub(super) fn leave_to_stream(&mut self, key: &Bytes) {
-        self.deletes.remove(key);
-        self.asking.values_mut().for_each(|questions| questions.retain(|question| question.key != key));
-    }
-
-    /// Whether only what was heard by now must be applied before the next step: deletions, or the last record.
-    pub(super) fn is_ending(&self, heard: Revision) -> bool {
-        let read = self.walk.finished() || (self.walk.at_rest() && self.deletes.len() >= DELETES_QUEUED_MAX);
-        read && self.asking.is_empty() && heard >= self.newest_page
-    }
-
-    pub(super) fn walk(&mut self) -> &mut Walk {
-        &mut self.walk
-    }
-
-    /// Whether the key is still to be judged, or judged and not dealt with yet.
-    pub(super) fn is_open(&self, key: &Bytes) -> bool {
-        let asked = self.asking.values().flatten().any(|question| question.key == key);
-        self.walk.is_pending(key) || asked || self.deletes.contains_key(key)
-    }
-}
-
-impl Session {
-    pub(super) fn plan_chunk(&mut self, chunk: Chunk) {
-        let Stage::Planning(plan) = &mut self.stage else { return };
-        plan.newest_page = plan.newest_page.max(chunk.follow_revision);
-        for joined in join(chunk) {
-            match joined {
-                Joined::Both(..) => plan.mirrored += 1,
-                Joined::Lead(kv) => {
-                    if self.moments.origin(self.ledger.holds(&kv.key), kv.create_revision, kv.mod_revision)
-                        != Origin::Local
-                    {
-                        plan.mirrored += 1;
-                        plan.deletions += 1;
-                    }
-                }
-                Joined::Follow(_) => {}
-            }
-        }
-    }
-
-    pub(super) fn advance_plan(&mut self) -> Result<(), Ended> {
-        let Stage::Planning(plan) = &mut self.stage else { return Ok(()) };
-        if plan.walk.finished() {
-            let (deletions, scope) = (plan.deletions, plan.mirrored);
-            // The copy begins at the present: the plan may have taken longer than the primary keeps its history.
-            self.primary_revision = self.primary_revision.max(plan.newest_page);
-            self.note(Note::Planned { deletions, scope });
-            self.guard_deletions(deletions, scope)?;
-            self.start_copy();
-            return Ok(());
-        }
-        while let Some((ask, request)) = self.next_walk_read() {
-            self.read(ask.side, request, ReadFor::Walk(ask));
-        }
-        Ok(())
-    }
-
-    fn next_walk_read(&mut self) -> Option<(Ask, ReadRange)> {
-        match &mut self.stage {
-            Stage::Planning(plan) => plan.walk.next_read(),
-            Stage::Sweeping(sweep) => sweep.walk.next_read(),
-            _ => None,
-        }
-    }
-
-    fn guard_deletions(&self, deletions: u64, scope: u64) -> Result<(), Ended> {
-        // What was accepted for this copy is known; the limit is for what comes on top.
-        let unknown = deletions.saturating_sub(self.checkpoint.accepted_deletions.unwrap_or(0));
-        if self.config.deletion_guard.allows(unknown, scope) {
-            return Ok(());
-        }
-        Err(Ended::Refused(Refusal::Deletions { deletions, scope }))
-    }
-
-    pub(super) fn start_sweep(&mut self) {
-        let leaving = match &mut self.stage {
-            Stage::Copying(copy) => std::mem::take(&mut copy.leaving),
-            _ => HashSet::new(),
-        };
-        self.begin_sweep(0, 0, leaving);
-    }
-
-    fn begin_sweep(&mut self, round: u32, deleted: u64, leaving: HashSet<Bytes>) {
-        self.stage = Stage::Sweeping(Sweep {
-            walk: walk(self.scope.ranges()),
-            round,
+impl Sweeping {
+    pub(super) fn new(ranges: &[KeyRange], trail: Trail) -> Self {
+        Sweeping {
+            trail,
+            walk: walk(ranges),
+            round: 0,
             batches: 0,
             seen: None,
             newest_page: 0,
             mirrored: 0,
-            deleted,
+            deleted: 0,
             deletes: BTreeMap::new(),
-            leaving,
-            asking: BTreeMap::new(),
-        });
+            questions: BTreeMap::new(),
+        }
     }
 
-    /// A key changed between its page and its deletion: everything is looked at again.
-    pub(super) fn sweep_again(&mut self) -> Result<(), Ended> {
-        let Stage::Sweeping(sweep) = &mut self.stage else { return Ok(()) };
-        let (round, deleted, leaving) = (sweep.round + 1, sweep.deleted, std::mem::take(&mut sweep.leaving));
+    /// A key changed between its page and its deletion: everything is checked again.
+    pub(super) fn begin_again(&mut self, shared: &Shared) -> Result<(), Ended> {
+        debug_assert!(shared.reads.is_empty(), "nothing is read while deletions are sent");
+        let (round, deleted) = (self.round + 1, self.deleted);
         if round == ROUNDS_MAX {
             return Err(Ended::Again { force_copy: true, why: "surplus keys kept changing while they were deleted" });
         }
-        self.reads.clear();
-        self.begin_sweep(round, deleted, leaving);
+        let again = Sweeping::new(shared.scope.ranges(), std::mem::take(&mut self.trail));
+        *self = Sweeping { round, deleted, ..again };
         Ok(())
     }
 
-    pub(super) fn sweep_chunk(&mut self, chunk: Chunk) -> Result<(), Ended> {
-        let Stage::Sweeping(sweep) = &mut self.stage else { return Ok(()) };
-        sweep.seen.get_or_insert(chunk.lead_revision);
-        sweep.newest_page = sweep.newest_page.max(chunk.follow_revision);
-        // A change of a surplus key that was heard before its page, but is not applied yet, decides as one heard later does.
-        let waiting = self.batcher.keys();
+    /// Whether more changes of the primary may be given now.
+    pub(super) fn wants_events(&self, shared: &Shared) -> bool {
+        // Once everything is received that the pages showed, the rest waits in the stream until the record is written.
+        let is_enough = shared.revision_complete && self.is_ending(shared);
+        !is_enough && shared.has_room()
+    }
+
+    /// Keys were met that the replay must check.
+    pub(super) fn is_audit_due(&self) -> bool {
+        self.trail.audit_due
+    }
+
+    /// A transaction of this session was applied.
+    pub(super) fn on_committed(&mut self, revision: Revision) {
+        self.trail.own_revisions.insert(revision);
+    }
+
+    /// Changes of the primary have come.
+    pub(super) fn on_events(&mut self, shared: &mut Shared, events: Vec<Event>, complete: bool) -> Result<(), Ended> {
+        shared.update_received_from(&events, complete);
+        let scope = Arc::clone(&shared.scope);
+        for event in events {
+            let (revision, decision) = (event.revision(), decide(&scope, &event));
+            if is_key_in_scope(decision) {
+                self.trail.update_newest(event.key(), revision, matches!(event, Event::Delete { .. }));
+            }
+            let write = self.write_for(shared, event, decision)?;
+            match &write {
+                Some(write) => self.leave_to_stream(write.key()),
+                None if decision == Decision::InScope => shared.filtered_at = revision,
+                None => {}
+            }
+            shared.batcher.push(revision, write);
+        }
+        if complete {
+            shared.batcher.end_revision();
+        }
+        Ok(())
+    }
+
+    fn write_for(&mut self, shared: &mut Shared, event: Event, decision: Decision<'_>) -> Result<Option<Write>, Ended> {
+        Ok(match shared.judge(event, decision)? {
+            Change::Put(kv, _) => {
+                self.trail.leaving_scope.remove(&kv.key);
+                Some(Write::Put { key: kv.key, value: kv.value })
+            }
+            Change::Delete(key) if self.trail.leaving_scope.contains(&key) => None,
+            Change::Delete(key) => Some(Write::Delete { key }),
+            Change::Filtered => None,
+            Change::LeavesScope(kv) => self.on_leaving_scope(shared, kv),
+        })
+    }
+
+    /// An object has left the scope: what is not judged yet is judged as surplus.
+    fn on_leaving_scope(&mut self, shared: &Shared, kv: KeyValue) -> Option<Write> {
+        let is_leased = kv.lease != 0;
+        // What a waiting change writes is ours once it is written, and no page will show it.
+        if !shared.batcher.puts(&kv.key) && (!is_leased || self.is_open(&kv.key)) {
+            self.trail.leaving_scope.insert(Bytes::copy_from_slice(&kv.key));
+            return None;
+        }
+        // Whether it is on record as local is checked when its turn comes.
+        is_leased.then_some(Write::Delete { key: kv.key })
+    }
+
+    /// The primary's own change of the key decides, not what a page showed.
+    fn leave_to_stream(&mut self, key: &Bytes) {
+        self.deletes.remove(key);
+        self.questions.values_mut().for_each(|questions| questions.retain(|question| question.key != key));
+    }
+
+    /// Whether the key is still to be judged, or judged and not dealt with yet.
+    fn is_open(&self, key: &Bytes) -> bool {
+        let in_question = self.questions.values().flatten().any(|question| question.key == key);
+        self.walk.is_pending(key) || in_question || self.deletes.contains_key(key)
+    }
+
+    /// Whether only what was received by now must be applied before the next step: deletions, or the last record.
+    fn is_ending(&self, shared: &Shared) -> bool {
+        let read = self.walk.finished() || (self.walk.at_rest() && self.deletes.len() >= DELETES_QUEUED_MAX);
+        read && self.questions.is_empty() && shared.stats.received_revision >= self.newest_page
+    }
+
+    pub(super) fn on_page(
+        &mut self,
+        shared: &mut Shared,
+        ask: Ask,
+        result: Result<Page, ReadFailure>,
+    ) -> Result<(), Ended> {
+        match shared.take_page(&mut self.walk, ask, result)? {
+            Some(chunk) => self.on_chunk(shared, chunk),
+            None => Ok(()),
+        }
+    }
+
+    fn on_chunk(&mut self, shared: &mut Shared, chunk: Chunk) -> Result<(), Ended> {
+        self.seen.get_or_insert(chunk.lead_revision);
+        self.newest_page = self.newest_page.max(chunk.follow_revision);
+        // A change of a surplus key that was received before its page, but is not applied yet, decides as a later one does.
+        let waiting = shared.batcher.keys();
         for joined in join(chunk) {
             match joined {
-                Joined::Both(standby, _) if !sweep.leaving.contains(&standby.key) => {
-                    sweep.mirrored += 1;
-                    let ours = |revision| self.own_revisions.contains(&revision);
-                    let made = standby.create_revision;
-                    if made > self.moments.began && !ours(made) && !ours(standby.mod_revision) {
-                        // Somebody else made it while this copy ran: a twin of what is left out, or in place of what we wrote.
-                        self.ledger.add(standby.key, 0, 0);
-                        self.audit_after_copy = true;
+                Joined::Both(standby, _) if !self.trail.leaving_scope.contains(&standby.key) => {
+                    self.mirrored += 1;
+                    if self.is_made_meanwhile(shared, &standby) {
+                        shared.ledger.add(standby.key, 0, 0);
+                        self.trail.audit_due = true;
                     }
                 }
                 // Perhaps written by this copy, and taken away since.
-                Joined::Follow(_) => self.audit_after_copy = true,
+                Joined::Follow(_) => self.trail.audit_due = true,
                 Joined::Lead(kv) if waiting.contains(&kv.key) => {}
-                Joined::Lead(KeyValue { key, create_revision, mod_revision, .. })
-                | Joined::Both(KeyValue { key, create_revision, mod_revision, .. }, _) => {
-                    match self.moments.origin(self.ledger.holds(&key), create_revision, mod_revision) {
-                        Origin::Local => self.ledger.add(key, 0, 0),
-                        Origin::Mirrored => drop(sweep.deletes.insert(key, create_revision)),
-                        Origin::AskHistory => {
-                            sweep.ask(self.moments.question(key, create_revision, mod_revision));
-                        }
-                    }
-                }
+                Joined::Lead(kv) | Joined::Both(kv, _) => self.judge_surplus(shared, kv),
             }
         }
-        self.guard_ledger()
+        shared.guard_ledger()
+    }
+
+    /// Whether somebody else made the key while this copy ran: in place of what we wrote, or an object of the same name,
+    /// created independently, as something filtered.
+    fn is_made_meanwhile(&self, shared: &Shared, standby: &KeyValue) -> bool {
+        let ours = |revision| self.trail.own_revisions.contains(&revision);
+        let made = standby.create_revision;
+        made > shared.moments.began && !ours(made) && !ours(standby.mod_revision)
+    }
+
+    fn judge_surplus(&mut self, shared: &mut Shared, kv: KeyValue) {
+        let KeyValue { key, create_revision, mod_revision, .. } = kv;
+        match shared.moments.origin(shared.ledger.holds(&key), create_revision, mod_revision) {
+            Origin::Local => shared.ledger.add(key, 0, 0),
+            Origin::Mirrored => drop(self.deletes.insert(key, create_revision)),
+            Origin::AskHistory => drop(self.queue(shared.moments.question(key, create_revision, mod_revision))),
+        }
+    }
+
+    /// Queues the next thing to read; gives the question back when there is none.
+    fn queue(&mut self, mut question: Question) -> Option<Question> {
+        let Some(next) = question.ask.pop() else { return Some(question) };
+        self.questions.entry(next).or_default().push(question);
+        None
     }
 
     /// The marks at a past revision of the standby, or the news that it is compacted.
-    pub(super) fn asked_history(&mut self, revision: Revision, result: Result<Page, ReadFailure>) {
-        let Stage::Sweeping(sweep) = &mut self.stage else { return };
+    pub(super) fn on_marks(&mut self, shared: &mut Shared, revision: Revision, result: Result<Page, ReadFailure>) {
         let ours = result.as_ref().is_ok_and(|page| {
             let marks: Vec<_> = page.kvs.iter().map(|kv| kv.mod_revision).collect();
             revision_is_ours(revision, &marks)
         });
-        for mut question in sweep.asking.remove(&revision).unwrap_or_default() {
+        for mut question in self.questions.remove(&revision).unwrap_or_default() {
             question.compacted |= result.is_err();
             if ours {
-                sweep.deletes.insert(question.key, question.create_revision);
-            } else if let Some(question) = sweep.ask(question) {
+                self.deletes.insert(question.key, question.create_revision);
+            } else if let Some(question) = self.queue(question) {
                 if question.compacted {
-                    self.stats.unknown_origin += 1;
-                    self.effects.push_back(Effect::Note(Note::UnknownOrigin { key: question.key.clone() }));
+                    shared.stats.unknown_origin += 1;
+                    shared.note(Note::UnknownOrigin { key: question.key.clone() });
                 }
-                // Also what nobody can tell goes on record: the next sweep would take it for ours by its age.
-                self.ledger.add(question.key, 0, 0);
+                // Also what nobody knows goes on record: the next sweep would take it for ours by its age.
+                shared.ledger.add(question.key, 0, 0);
             }
         }
     }
 
-    pub(super) fn advance_sweep(&mut self) -> Result<(), Ended> {
-        if !self.in_flight.is_empty() {
+    /// Goes on with whatever is next: the history, waiting changes, pages, deletions, and at last the record.
+    pub(super) fn advance(&mut self, shared: &mut Shared) -> Result<(), Ended> {
+        if !shared.in_flight.is_empty() {
             return Ok(());
         }
-        let Stage::Sweeping(sweep) = &mut self.stage else { return Ok(()) };
-        if let Some(&revision) = sweep.asking.keys().next() {
-            if self.reads.is_empty() {
-                self.ask_history(revision);
+        if let Some(&revision) = self.questions.keys().next() {
+            if shared.reads.is_empty() {
+                read_marks(shared, revision);
             }
             return Ok(());
         }
         // Nothing is written while a page is judged: what it shows must still be so when the verdict falls.
-        if sweep.walk.at_rest() {
-            // A few batches, then a page: neither holds up the other for ever.
-            sweep.batches += 1;
-            let page_next = sweep.batches > BATCHES_BETWEEN_PAGES && !sweep.is_ending(self.stats.heard);
-            if !page_next && self.commit_batch() {
+        if self.walk.at_rest() {
+            // A few batches, then a page: neither blocks the other forever.
+            self.batches += 1;
+            let page_next = self.batches > BATCHES_BETWEEN_PAGES && !self.is_ending(shared);
+            if !page_next && shared.try_commit_batch() {
                 return Ok(());
             }
         }
-        let Stage::Sweeping(sweep) = &mut self.stage else { return Ok(()) };
-        sweep.batches = 0;
-        if !sweep.walk.at_rest() || (!sweep.walk.finished() && sweep.deletes.len() < DELETES_QUEUED_MAX) {
-            while let Some((ask, request)) = self.next_walk_read() {
-                self.read(ask.side, request, ReadFor::Walk(ask));
+        self.batches = 0;
+        if !self.walk.at_rest() || (!self.walk.finished() && self.deletes.len() < DELETES_QUEUED_MAX) {
+            while let Some((ask, request)) = self.walk.next_read() {
+                shared.read(ask.side, request, ReadFor::Walk(ask));
             }
             return Ok(());
         }
-        // A page may be ahead of the watch: what it showed is acted on once everything before it is heard and applied.
-        let (none, newest_page, seen) = (sweep.deletes.is_empty(), sweep.newest_page, sweep.seen);
-        if !self.is_idle() || self.stats.heard < newest_page {
+        // A page may be ahead of the watch: what it showed is acted on once everything before it is received and applied.
+        if !shared.is_idle() || shared.stats.received_revision < self.newest_page {
             return Ok(());
         }
-        if !none {
-            return self.commit_deletes();
+        if !self.deletes.is_empty() {
+            return self.commit_deletes(shared);
         }
-        let seen = seen.unwrap_or(self.moments.began);
-        self.commit_checkpoint(self.streaming_checkpoint(seen), Changes::default());
+        shared.commit_checkpoint(self.last_record(shared), Changes::default());
         Ok(())
     }
 
-    fn ask_history(&mut self, revision: Revision) {
-        let keys = &self.fence.keys;
-        let (first, last) =
-            (keys.checkpoint.clone().min(keys.copied.clone()), keys.checkpoint.clone().max(keys.copied.clone()));
-        let range = KeyRange { start: first, end: successor(&last) };
-        let request = ReadRange { range, limit: 0, keys_only: true, revision };
-        self.read(Side::Standby, request, ReadFor::Marks(revision));
-    }
-
-    fn commit_deletes(&mut self) -> Result<(), Ended> {
-        let copied = self.stats.copied.0;
-        let Stage::Sweeping(sweep) = &mut self.stage else { return Ok(()) };
-        let (deletions, scope) = (sweep.deleted + sweep.deletes.len() as u64, copied.max(sweep.mirrored));
-        let count = DELETES_MAX.min(self.config.limits.ops);
-        let deletes: Vec<_> = std::iter::from_fn(|| sweep.deletes.pop_first()).take(count).collect();
-        sweep.deleted += deletes.len() as u64;
-        self.guard_deletions(deletions, scope)?;
-        let compares = deletes
-            .iter()
-            .map(|(key, create_revision)| Compare::CreateRevision { key: key.clone(), revision: *create_revision });
-        let ops = deletes.iter().map(|(key, _)| Op::Delete { key: key.clone() }).collect();
-        let writes = deletes.iter().map(|(key, _)| Write::Delete { key: key.clone() }).collect();
-        self.commit_checkpoint(
-            self.checkpoint.clone(),
-            Changes { writes, ops, compares: compares.collect(), replay: false },
-        );
+    fn commit_deletes(&mut self, shared: &mut Shared) -> Result<(), Ended> {
+        let (deletions, scope) = (self.deleted + self.deletes.len() as u64, shared.stats.copied.0.max(self.mirrored));
+        shared.guard_deletions(deletions, scope)?;
+        let count = DELETES_MAX.min(shared.config.limits.ops);
+        let mut changes = Changes { purpose: Purpose::Sweep, ..Changes::default() };
+        for (key, revision) in std::iter::from_fn(|| self.deletes.pop_first()).take(count) {
+            self.deleted += 1;
+            changes.compares.push(Compare::CreateRevision { key: key.clone(), revision });
+            changes.ops.push(Op::Delete { key: key.clone() });
+            changes.writes.push(Write::Delete { key });
+        }
+        shared.commit_checkpoint(shared.checkpoint.clone(), changes);
         Ok(())
     }
+
+    /// The record that ends a copy.
+    fn last_record(&self, shared: &Shared) -> Checkpoint {
+        Checkpoint {
+            phase: Phase::Streaming,
+            revision: shared.stats.received_revision,
+            offset: 0,
+            seen: self.seen.unwrap_or(shared.moments.began),
+            witness: self.trail.newest_change(),
+            base: 0,
+            accepted_deletions: None,
+            ..shared.checkpoint.clone()
+        }
+    }
+}
+
+/// Reads our marks as they were at a revision of the standby.
+fn read_marks(shared: &mut Shared, revision: Revision) {
+    let (checkpoint, copied) = (shared.fence.keys.checkpoint.clone(), shared.fence.keys.copied.clone());
+    let (first, last) = if checkpoint < copied { (checkpoint, copied) } else { (copied, checkpoint) };
+    let range = KeyRange { start: first, end: successor(&last) };
+    let request = ReadRange { range, limit: 0, keys_only: true, revision };
+    shared.read(Side::Standby, request, ReadFor::Marks(revision));
 }

@@ -6,13 +6,13 @@ use bytes::Bytes;
 use etcd_sync_core::etcd::kv::{Event, KeyRange, Revision};
 use etcd_sync_core::etcd::request::{Op, Page, ReadRange, Txn, TxnReply};
 use etcd_sync_core::link::fence::Fence;
-use etcd_sync_core::link::side::Side;
+use etcd_sync_core::link::side::{Side, Sides};
 use etcd_sync_core::link::state::{Checkpoint, StateKeys};
 use etcd_sync_core::object::encryption::Keyring;
 use etcd_sync_core::scope::Scope;
 use etcd_sync_core::session::batch::BatchLimits;
 use etcd_sync_core::session::{
-    Carried, DeletionGuard, Effect, Ended, HELD_BYTES_MAX, Input, ReadFailure, Refusal, RequestId, Session,
+    BUFFERED_BYTES_MAX, Carried, DeletionGuard, Effect, Ended, Input, ReadFailure, Refusal, RequestId, Session,
     SessionConfig, Start, init_role,
 };
 
@@ -21,7 +21,7 @@ use crate::model::Model;
 /// A read, before and after the cluster has answered it.
 #[derive(Debug)]
 pub enum Read {
-    Asked(Side, ReadRange),
+    Pending(Side, ReadRange),
     Answered(Result<Page, ReadFailure>),
 }
 
@@ -35,7 +35,7 @@ pub struct Sent {
 /// A commit, before and after the cluster has applied it.
 #[derive(Debug)]
 pub enum Commit {
-    Asked(Sent),
+    Pending(Sent),
     Answered(TxnReply),
 }
 
@@ -44,7 +44,7 @@ pub struct Watch {
     pub range: KeyRange,
     pub next: Revision,
     pub opened: bool,
-    /// The rest of a revision told in parts.
+    /// The rest of a revision that is delivered in parts.
     pub rest: Vec<Event>,
 }
 
@@ -57,7 +57,7 @@ pub struct Daemon {
     pub force_copy: bool,
     pub reads: Vec<(RequestId, Read)>,
     pub commits: Vec<(RequestId, Commit)>,
-    pub watches: [Option<Watch>; 2],
+    pub watches: Sides<Option<Watch>>,
     pub refused: Option<Refusal>,
     pub unknown_origin: u64,
     terms: usize,
@@ -75,7 +75,7 @@ impl Daemon {
             force_copy: false,
             reads: Vec::new(),
             commits: Vec::new(),
-            watches: [None, None],
+            watches: Sides::default(),
             refused: None,
             unknown_origin: 0,
             terms: 0,
@@ -128,13 +128,13 @@ impl Daemon {
             limits: BatchLimits { ops: 5, bytes: 200 },
             in_flight_max,
             // Some hold whole families, some have to let go of them and ask for their owners.
-            held_bytes_max: if in_flight_max.is_multiple_of(2) { 700 } else { HELD_BYTES_MAX },
+            buffered_bytes_max: if in_flight_max.is_multiple_of(2) { 700 } else { BUFFERED_BYTES_MAX },
             checkpoint_interval_ms: 2_000,
             deletion_guard: DeletionGuard { count: 1_000, percent: 10, accepted: None },
             accept_empty_primary: true,
             accept_new_primary: None,
             keyring: Arc::new(Keyring::none()),
-            accept_locked: false,
+            accept_undecryptable: false,
             detail: false,
         };
         match Session::begin(config, Arc::clone(&self.scope), start) {
@@ -162,13 +162,13 @@ impl Daemon {
     fn drain(&mut self) {
         while let Some(effect) = self.session.as_mut().and_then(Session::poll) {
             match effect {
-                Effect::Read { id, side, request } => self.reads.push((id, Read::Asked(side, request))),
+                Effect::Read { id, side, request } => self.reads.push((id, Read::Pending(side, request))),
                 Effect::Commit { id, txn } => {
                     let leader = self.leader.clone().expect("only a leader has a session");
-                    self.commits.push((id, Commit::Asked(Sent { txn, leader })));
+                    self.commits.push((id, Commit::Pending(Sent { txn, leader })));
                 }
                 Effect::Watch { side, range, from } => {
-                    self.watches[side as usize] = Some(Watch { range, next: from, opened: false, rest: vec![] });
+                    *self.watches.get_mut(side) = Some(Watch { range, next: from, opened: false, rest: vec![] });
                 }
                 Effect::Note(_) => {}
             }
@@ -200,11 +200,11 @@ impl Daemon {
             self.carried = session.carried();
         }
         self.reads.clear();
-        self.watches = [None, None];
-        let asked = |(_, commit)| match commit {
-            Commit::Asked(sent) => Some(sent),
+        self.watches = Sides::default();
+        let pending = |(_, commit)| match commit {
+            Commit::Pending(sent) => Some(sent),
             Commit::Answered(_) => None,
         };
-        self.commits.drain(..).filter_map(asked).collect()
+        self.commits.drain(..).filter_map(pending).collect()
     }
 }

@@ -122,6 +122,11 @@ impl Model {
         self.compacted = self.compacted.max(revision.min(self.revision));
     }
 
+    /// Every change since the beginning, in order.
+    pub fn history(&self) -> impl Iterator<Item = &Event> {
+        self.log.values().flatten()
+    }
+
     /// The next revision from `from` on that changed something in the range.
     pub fn next_change(&self, from: Revision, range: &KeyRange) -> Option<(Revision, Vec<Event>)> {
         self.log.range(from..).find_map(|(revision, events)| {

@@ -59,7 +59,7 @@ pub fn child_kind(child: u64) -> &'static str {
     if child.is_multiple_of(2) { "ConfigMap" } else { "Part" }
 }
 
-/// In step with the keys above.
+/// As in the keys above.
 fn api_version(kind: &str) -> &'static str {
     match kind {
         "Part" => "zoo.io/v1",
@@ -80,7 +80,7 @@ pub fn ties(value: &[u8]) -> Option<(String, Vec<String>)> {
 }
 
 /// Whether a value's content takes it out of scope.
-pub fn is_left_out(scope: &Scope, kv: &KeyValue) -> bool {
+pub fn is_filtered(scope: &Scope, kv: &KeyValue) -> bool {
     let Some(header) = header(&kv.value) else { return false };
     content::decide(scope, &Kinds::default(), &kv.key, &header) != Decision::InScope
 }

@@ -13,6 +13,7 @@ use etcd_sync_core::scope::{Scope, ScopeConfig};
 use etcd_sync_core::session::{Carried, Input, ReadFailure};
 
 use crate::daemon::{Commit, Daemon, Read, Sent};
+use crate::digest;
 use crate::model::Model;
 use crate::objects;
 
@@ -22,21 +23,32 @@ const LOCAL_NAMES: u64 = 6;
 const COLD_NAMES: u64 = 12;
 const STEPS: u64 = 3_000;
 
-/// How often each kind of trouble happened, over all seeds.
+/// How often each kind of trouble happened, over all seeds, and what came out.
 #[derive(Clone, Debug, Default)]
-pub struct Counts(BTreeMap<&'static str, u64>);
+pub struct Counts {
+    hits: BTreeMap<&'static str, u64>,
+    /// The sum of the seeds' digests: two versions of the code that show the same one did the same in every seed.
+    digest: u64,
+}
 
 impl std::ops::AddAssign for Counts {
     fn add_assign(&mut self, other: Counts) {
-        for (name, count) in other.0 {
-            *self.0.entry(name).or_default() += count;
+        for (name, count) in other.hits {
+            *self.hits.entry(name).or_default() += count;
         }
+        self.digest = self.digest.wrapping_add(other.digest);
+    }
+}
+
+impl std::fmt::Display for Counts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "digest {:016x}, {:?}", self.digest, self.hits)
     }
 }
 
 impl Counts {
     fn hit(&mut self, name: &'static str) {
-        *self.0.entry(name).or_default() += 1;
+        *self.hits.entry(name).or_default() += 1;
     }
 
     /// A simulation that no longer reaches its faults proves nothing.
@@ -62,12 +74,12 @@ impl Counts {
             "family",
             "adopted by a pod",
             "deleted by hand",
-            "made anew by hand",
+            "made again by hand",
             "collected",
             "put back",
             "rejoin",
         ] {
-            assert!(self.0.get(name).is_some_and(|count| *count > 0), "no seed tried: {name}");
+            assert!(self.hits.get(name).is_some_and(|count| *count > 0), "no seed tried: {name}");
         }
     }
 }
@@ -84,8 +96,8 @@ pub struct World {
     local: BTreeSet<Bytes>,
     /// Keys both sides held before the link was made: one that the primary gives up before the first sync is complete counts
     /// as local, every other one as mirrored.
-    twins: BTreeSet<Bytes>,
-    /// Synchronized keys that somebody else deleted on the standby, or made anew after that, and that are not back yet.
+    on_both: BTreeSet<Bytes>,
+    /// Synchronized keys that somebody else deleted on the standby, or made again after that, and that are not back yet.
     lost: BTreeSet<Bytes>,
     /// Every (key, value) a synchronizer has written: values are unique, so none may come twice.
     written: HashSet<(Bytes, Bytes)>,
@@ -131,7 +143,7 @@ impl World {
             stale: vec![],
             scope,
             local: BTreeSet::new(),
-            twins: BTreeSet::new(),
+            on_both: BTreeSet::new(),
             lost: BTreeSet::new(),
             written: HashSet::new(),
             serial: 0,
@@ -148,11 +160,11 @@ impl World {
             let value = format!("cold {name}").into();
             world.primary.write(vec![Op::Put { key: cold_key(name), value, lease: 0 }]);
         }
-        let twins = world.in_scope(&world.primary, Revision::MAX);
-        for (key, value) in twins {
+        let mirrored = world.in_scope(&world.primary, Revision::MAX);
+        for (key, value) in mirrored {
             if world.random.below(4) == 0 {
                 world.standby.write(vec![Op::Put { key: key.clone(), value, lease: 0 }]);
-                world.twins.insert(key);
+                world.on_both.insert(key);
             }
         }
         for _ in 0..world.random.below(4) {
@@ -172,7 +184,7 @@ impl World {
         self.counts.hit("rejoin");
         let from = self.standby.revision;
         self.local.clear();
-        self.twins.clear();
+        self.on_both.clear();
         // Somebody still uses it. What is made now stays.
         for _ in 0..self.random.below(3) {
             self.standby_writes();
@@ -196,6 +208,7 @@ impl World {
             self.step();
         }
         self.settle();
+        self.counts.digest = digest::of(&self.standby, &self.daemons[0].keys);
         self.counts
     }
 
@@ -252,12 +265,12 @@ impl World {
         let lanes = daemon
             .reads
             .iter()
-            .filter(|(_, read)| matches!(read, Read::Asked(Side::Primary, request) if is_page(&request.range)));
+            .filter(|(_, read)| matches!(read, Read::Pending(Side::Primary, request) if is_page(&request.range)));
         if lanes.count() > 1 {
             self.counts.hit("several lanes");
         }
         let at = self.random.below(daemon.reads.len() as u64) as usize;
-        if let Read::Asked(side, request) = &daemon.reads[at].1 {
+        if let Read::Pending(side, request) = &daemon.reads[at].1 {
             let model = if *side == Side::Primary { &self.primary } else { &self.standby };
             // Small pages, so that a copy has many.
             let mut request = request.clone();
@@ -289,7 +302,7 @@ impl World {
         if at > 0 {
             self.counts.hit("reordered replies");
         }
-        if let Commit::Asked(sent) = &self.daemons[index].commits[at].1 {
+        if let Commit::Pending(sent) = &self.daemons[index].commits[at].1 {
             let sent = sent.clone();
             if !self.calm && self.random.below(4 * self.trouble_in) == 0 {
                 // The answer never comes: the driver begins again, the transaction may still arrive.
@@ -315,12 +328,12 @@ impl World {
     fn watch(&mut self, index: usize, side: Side) {
         let model = if side == Side::Primary { &self.primary } else { &self.standby };
         let daemon = &mut self.daemons[index];
-        let Some(watch) = &mut daemon.watches[side as usize] else { return };
+        let Some(watch) = daemon.watches.get_mut(side) else { return };
         if !watch.opened {
             watch.opened = true;
             let input = if watch.next <= model.compacted {
                 let compact_revision = model.compacted;
-                daemon.watches[side as usize] = None;
+                *daemon.watches.get_mut(side) = None;
                 Input::WatchCompacted { side, compact_revision }
             } else {
                 Input::Opened { side }
@@ -388,7 +401,7 @@ impl World {
                     assert!(claimed && after.revision > since, "the local key {key:?} was deleted");
                     self.local.remove(key);
                 }
-                // One made anew by hand is deleted before the primary's is put back.
+                // One made again by hand is deleted before the primary's is put back.
                 Op::Delete { key } if self.primary.at(key, after.revision).is_none() => drop(self.lost.remove(key)),
                 _ => {}
             }
@@ -407,8 +420,8 @@ impl World {
             self.counts.hit("swept");
         }
         if after.phase == Phase::Streaming && before.is_none_or(|before| before.phase == Phase::FirstSync) {
-            let twins = std::mem::take(&mut self.twins);
-            self.twins = twins.into_iter().filter(|key| self.on_record(key)).collect();
+            let on_both = std::mem::take(&mut self.on_both);
+            self.on_both = on_both.into_iter().filter(|key| self.on_record(key)).collect();
         }
         self.must_be_exact(&after);
         reply
@@ -430,8 +443,8 @@ impl World {
         }
         let expected = self.in_scope(&self.primary, record.revision);
         let mut found = self.in_scope(&self.standby, Revision::MAX);
-        let twin = |key: &Bytes| self.twins.contains(key) && self.on_record(key) && !expected.contains_key(key);
-        found.retain(|key, _| !(self.local.contains(key) || twin(key) || self.is_left_out(key, record.revision)));
+        let is_local = |key: &Bytes| self.on_both.contains(key) && self.on_record(key) && !expected.contains_key(key);
+        found.retain(|key, _| !(self.local.contains(key) || is_local(key) || self.is_filtered(key, record.revision)));
         // What somebody took away is missed until it is put back.
         found.retain(|key, _| !self.lost.contains(key));
         let expected: BTreeMap<_, _> = expected.into_iter().filter(|(key, _)| !self.lost.contains(key)).collect();
@@ -455,14 +468,14 @@ impl World {
     fn in_scope(&self, model: &Model, revision: Revision) -> BTreeMap<Bytes, Bytes> {
         let state = model.state(&self.scope.covering_range(), revision);
         let wanted = |(key, kv): &(Bytes, KeyValue)| {
-            self.scope.in_scope(key) && kv.lease == 0 && !objects::is_left_out(&self.scope, kv)
+            self.scope.in_scope(key) && kv.lease == 0 && !objects::is_filtered(&self.scope, kv)
         };
         state.into_iter().filter(wanted).map(|(key, kv)| (key, kv.value)).collect()
     }
 
     /// The primary's object of that key belongs to something out of scope: the standby's own matter.
-    fn is_left_out(&self, key: &Bytes, revision: Revision) -> bool {
-        self.primary.at(key, revision).is_some_and(|kv| objects::is_left_out(&self.scope, kv))
+    fn is_filtered(&self, key: &Bytes, revision: Revision) -> bool {
+        self.primary.at(key, revision).is_some_and(|kv| objects::is_filtered(&self.scope, kv))
     }
 
     /// The claim of invariant 4: no dependent is on the standby before its owner, if the primary has that owner.
@@ -543,7 +556,7 @@ impl World {
     fn standby_loses(&mut self) {
         let mirrored = self.in_scope(&self.standby, Revision::MAX);
         let keys: Vec<&Bytes> =
-            mirrored.keys().filter(|key| !key.ends_with(b"-local") && !self.twins.contains(*key)).collect();
+            mirrored.keys().filter(|key| !key.ends_with(b"-local") && !self.on_both.contains(*key)).collect();
         if keys.is_empty() || self.record().is_none() {
             return;
         }
@@ -552,9 +565,9 @@ impl World {
         self.counts.hit("deleted by hand");
         self.take_away(&key);
         if object && self.random.below(3) == 0 {
-            self.counts.hit("made anew by hand");
+            self.counts.hit("made again by hand");
             self.serial += 1;
-            let value = objects::value("Part", "anew", &format!("anew-{}", self.serial), None, self.serial);
+            let value = objects::value("Part", "mine", &format!("mine-{}", self.serial), None, self.serial);
             let op = Op::Put { key, value, lease: 0 };
             self.trace(std::slice::from_ref(&op), || format!("standby {}: foreign", self.standby.revision + 1));
             self.standby.write(vec![op]);
@@ -565,7 +578,7 @@ impl World {
     fn collect(&mut self) {
         for key in objects::orphans(&self.primary) {
             // Pods are not modelled.
-            if !self.is_left_out(&key, Revision::MAX) {
+            if !self.is_filtered(&key, Revision::MAX) {
                 self.primary.write(vec![Op::Delete { key }]);
             }
         }
@@ -678,7 +691,7 @@ impl World {
     fn break_watch(&mut self) {
         let index = self.random.below(self.daemons.len() as u64) as usize;
         let side = if self.random.below(2) == 0 { Side::Primary } else { Side::Standby };
-        if self.daemons[index].watches[side as usize].take().is_some() {
+        if self.daemons[index].watches.get_mut(side).take().is_some() {
             self.counts.hit("broken watch");
             self.daemons[index].handle(self.now_ms, Input::WatchClosed { side });
         }
@@ -740,7 +753,7 @@ impl World {
     }
 }
 
-/// SplitMix64: the same numbers for a seed on every machine and for ever.
+/// SplitMix64: the same numbers for a seed on every machine and forever.
 struct Random(u64);
 
 impl Random {

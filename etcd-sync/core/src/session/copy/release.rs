@@ -1,130 +1,142 @@
-//! Letting go of what a copy holds back: families, owners first. An owner that is neither held nor written, but whose page is
-//! still to come, is asked for ahead of it.
+//! Writing what a copy buffers: families, owners first. An owner that is neither buffered nor written, but whose page is still
+//! to come, is read ahead of it.
+
+use std::collections::HashMap;
 
 use bytes::Bytes;
 
+use super::Copying;
 use crate::etcd::kv::{KeyValue, Revision};
 use crate::etcd::request::Page;
-use crate::link::side::Side;
+use crate::link::side::{Side, Sides};
 use crate::scope::content;
 use crate::session::batch::Write;
 use crate::session::examine::{Verdict, member_of};
-use crate::session::families::{Member, Step, Stranger, steps};
-use crate::session::{Ended, ReadFailure, ReadFor, Session, Stage};
+use crate::session::families::{Member, Step, UnbufferedOwner, steps};
+use crate::session::shared::{ReadFor, Shared};
+use crate::session::walk::Walk;
+use crate::session::{Ended, ReadFailure};
+
+/// Owners read because too much is buffered to wait for their page, and how many answers are due.
+#[derive(Debug, Default)]
+pub(super) struct OwnerReads {
+    by_key: HashMap<Bytes, OwnerRead>,
+    due: usize,
+}
 
 /// What both sides have of an owner, until its page has come by.
 #[derive(Debug, Default)]
-pub(super) struct AskedOwner {
-    primary: Option<KeyValue>,
-    standby: Option<KeyValue>,
+struct OwnerRead {
+    found: Sides<Option<KeyValue>>,
     answers: u8,
     /// Read at this revision of the primary, with this UID.
     at: Revision,
     uid: String,
     /// The change of the primary that is dealt with.
-    pub(super) done: Revision,
+    done: Revision,
 }
 
-impl Session {
-    /// Queues the families held longest, until at most `left` bytes are held. An owner that is neither held nor written, but
-    /// whose page is still to come, is asked for first.
-    pub(super) fn release_families(&mut self, left: usize) {
-        let Stage::Copying(copy) = &mut self.stage else { return };
-        if copy.owners_due > 0 {
+impl OwnerReads {
+    pub(super) fn are_due(&self) -> bool {
+        self.due > 0
+    }
+
+    /// The page with this key has come by: whether this very change of it was dealt with already.
+    pub(super) fn is_done(&mut self, key: &Bytes, revision: Revision) -> bool {
+        self.by_key.remove(key).is_some_and(|read| read.done == revision)
+    }
+
+    /// Adds the keys where those owners may be whose page is still to come, and that were not read yet; gives them.
+    fn add_unread(&mut self, shared: &Shared, walk: &Walk, owners: Vec<UnbufferedOwner>) -> Vec<Bytes> {
+        let mut keys = Vec::new();
+        for UnbufferedOwner { owner, dependent, revision } in owners {
+            let candidates = shared.kinds.keys_of(&shared.scope, &owner, &dependent);
+            for key in candidates.into_iter().filter(|key| walk.is_ahead(key) && shared.scope.in_scope(key)) {
+                let before = self.by_key.get(&key);
+                let is_new = before.is_none_or(|read| read.uid != owner.uid && read.at < revision);
+                if is_new && !keys.contains(&key) {
+                    self.by_key.insert(key.clone(), OwnerRead::default());
+                    keys.push(key);
+                }
+            }
+        }
+        self.due += keys.len();
+        keys
+    }
+}
+
+impl Copying {
+    /// Queues the families buffered longest, until at most `left` bytes are buffered. An owner that is neither buffered nor
+    /// written, but whose page is still to come, is read first.
+    pub(super) fn release_families(&mut self, shared: &mut Shared, left: usize) {
+        if self.owners.are_due() {
             return;
         }
         // What is queued already may own what comes now.
-        copy.enqueue_wait();
+        self.outbox.enqueue_wait();
         let mut families = Vec::new();
-        loop {
-            let Stage::Copying(copy) = &mut self.stage else { return };
-            if copy.families.is_empty() || (left > 0 && copy.families.bytes() <= left) {
-                break;
-            }
-            let strangers = copy.families.strangers_of_oldest();
-            if self.ask_owners(strangers) {
-                break;
-            }
-            let Stage::Copying(copy) = &mut self.stage else { return };
-            families.extend(copy.families.take_oldest());
+        while self.families.bytes() > left && !self.read_missing_owners(shared) {
+            families.extend(self.families.take_oldest());
         }
-        let (limits, ledger) = (self.config.limits, &self.ledger);
+        let (limits, ledger) = (shared.config.limits, &shared.ledger);
         let fits = |members: &[Member]| {
             let cost: usize = members.iter().map(|member| ledger.put_ops(&member.key)).sum();
             let bytes: usize = members.iter().map(|member| put(member).size_bytes()).sum();
             cost <= limits.ops && bytes <= limits.bytes
         };
-        let steps = steps(families, fits);
-        let Stage::Copying(copy) = &mut self.stage else { return };
-        for step in steps {
+        for step in steps(families, fits) {
             match step {
-                Step::Together(members) => copy.enqueue(members.iter().map(put).collect()),
-                Step::Wait => copy.enqueue_wait(),
+                Step::Together(members) => self.outbox.enqueue(members.iter().map(put).collect()),
+                Step::Wait => self.outbox.enqueue_wait(),
             }
         }
     }
 
-    /// Asks for those owners whose page is still to come; false when there is none.
-    fn ask_owners(&mut self, strangers: Vec<Stranger>) -> bool {
-        let mut keys = Vec::new();
-        {
-            let Stage::Copying(copy) = &mut self.stage else { return false };
-            let Some(walk) = &copy.walk else { return false };
-            for Stranger { owner, dependent, revision } in strangers {
-                let candidates = self.kinds.keys_of(&self.scope, &owner, &dependent);
-                for key in candidates.into_iter().filter(|key| walk.is_ahead(key) && self.scope.in_scope(key)) {
-                    let asked = copy.asked_owners.get(&key);
-                    let ask = asked.is_none_or(|asked| asked.uid != owner.uid && asked.at < revision);
-                    if ask && !keys.contains(&key) {
-                        copy.asked_owners.insert(key.clone(), AskedOwner::default());
-                        keys.push(key);
-                    }
-                }
-            }
-            copy.owners_due += keys.len();
-        }
+    /// Reads those owners of the family buffered longest whose page is still to come; false when there is none.
+    fn read_missing_owners(&mut self, shared: &mut Shared) -> bool {
+        let Some(walk) = &self.walk else { return false };
+        let owners = self.families.unbuffered_owners_of_oldest();
+        let keys = self.owners.add_unread(shared, walk, owners);
         for key in &keys {
-            self.read_both(key, ReadFor::Owner);
+            shared.read_both(key, ReadFor::Owner);
         }
         !keys.is_empty()
     }
 
-    /// An owner has come ahead of its page.
-    pub(in crate::session) fn owner_read(
+    /// One side of an owner has come ahead of its page.
+    pub(in crate::session) fn on_owner(
         &mut self,
+        shared: &mut Shared,
         side: Side,
         key: &Bytes,
         result: Result<Page, ReadFailure>,
     ) -> Result<(), Ended> {
-        let Stage::Copying(copy) = &mut self.stage else { return Ok(()) };
-        let Some(asked) = copy.asked_owners.get_mut(key) else { return Ok(()) };
-        // An owner that cannot be read is not asked for again.
+        let Some(read) = self.owners.by_key.get_mut(key) else {
+            debug_assert!(false, "no page comes by while an owner is read");
+            return Ok(());
+        };
+        // An owner that cannot be read is not read again.
         let (kv, revision) = result.map_or((None, Revision::MAX), |page| (page.kvs.into_iter().next(), page.revision));
-        match side {
-            Side::Primary => {
-                if revision != Revision::MAX {
-                    copy.newest_page = copy.newest_page.max(revision);
-                }
-                (asked.primary, asked.at) = (kv, revision);
+        *read.found.get_mut(side) = kv;
+        if side == Side::Primary {
+            read.at = revision;
+            if revision != Revision::MAX {
+                self.newest_page = self.newest_page.max(revision);
             }
-            Side::Standby => asked.standby = kv,
         }
-        asked.answers += 1;
-        if asked.answers != 2 {
+        read.answers += 1;
+        if read.answers != 2 {
             return Ok(());
         }
-        copy.owners_due -= 1;
-        let (Some(kv), standby) = (asked.primary.take(), asked.standby.take()) else { return Ok(()) };
+        self.owners.due -= 1;
+        let Sides { primary: Some(kv), standby } = std::mem::take(&mut read.found) else { return Ok(()) };
         let equal = standby.is_some_and(|standby| standby.value == kv.value);
-        let Verdict::Write(Some(header)) = self.examine(&kv)? else { return Ok(()) };
-        let Stage::Copying(copy) = &mut self.stage else { return Ok(()) };
-        if let Some(asked) = copy.asked_owners.get_mut(key) {
-            (asked.done, asked.uid) = (kv.mod_revision, header.uid.clone());
-        }
+        let Verdict::Write(Some(header)) = shared.examine(&kv)? else { return Ok(()) };
+        (read.done, read.uid) = (kv.mod_revision, header.uid.clone());
         if !equal {
-            copy.families.hold(member_of(&kv, &header, content::owners(&header)));
+            self.families.buffer(member_of(&kv, &header, content::owners(&header)));
         }
-        self.come_across(&kv.key, kv.mod_revision, false);
+        self.trail.update_newest(&kv.key, kv.mod_revision, false);
         Ok(())
     }
 }

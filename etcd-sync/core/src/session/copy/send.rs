@@ -1,22 +1,33 @@
 //! What a copy has read on its way into transactions, several of them under way.
 
-use super::Copy;
+use std::collections::VecDeque;
+
+use super::Copying;
 use crate::etcd::request::Op;
-use crate::session::batch::Write;
-use crate::session::{Flight, Session, Stage};
+use crate::session::batch::{BatchLimits, Write};
+use crate::session::commit::{Flight, op};
+use crate::session::shared::Shared;
 
 /// What waits to be sent.
 #[derive(Debug)]
-pub(super) enum Queued {
+enum Queued {
     /// In one transaction with whatever fits.
     Together(Vec<Write>),
     /// Nothing behind it before everything ahead of it is committed.
     Wait,
 }
 
-impl Copy {
+/// Values that wait to be sent, and how many were.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    queue: VecDeque<Queued>,
+    bytes: usize,
+    written: u64,
+}
+
+impl Outbox {
     pub(super) fn enqueue(&mut self, writes: Vec<Write>) {
-        self.queued_bytes += writes.iter().map(Write::size_bytes).sum::<usize>();
+        self.bytes += writes.iter().map(Write::size_bytes).sum::<usize>();
         self.queue.push_back(Queued::Together(writes));
     }
 
@@ -25,77 +36,99 @@ impl Copy {
             self.queue.push_back(Queued::Wait);
         }
     }
-}
 
-impl Session {
-    /// Sends what is queued, in full transactions while more pages are coming.
-    pub(super) fn commit_puts(&mut self) {
-        loop {
-            let Stage::Copying(copy) = &mut self.stage else { return };
-            let Some(walk) = &copy.walk else { return };
-            if let Some(Queued::Wait) = copy.queue.front() {
-                if !self.in_flight.is_empty() {
-                    return;
-                }
-                copy.queue.pop_front();
-                continue;
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Bytes waiting.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Keys sent.
+    pub(super) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Whether a transaction can be filled.
+    fn fills(&self, limits: BatchLimits) -> bool {
+        self.queue.len() >= limits.ops || self.bytes >= limits.bytes
+    }
+
+    /// Whether nothing may be sent before everything under way is committed; passes over places where that is so already.
+    fn must_wait(&mut self, is_under_way: bool) -> bool {
+        while let Some(Queued::Wait) = self.queue.front() {
+            if is_under_way {
+                return true;
             }
-            // One operation of each transaction is the mark; a put of a local key takes one more for the ledger.
-            let (limits, held_bytes_max) = (self.config.limits, self.config.held_bytes_max);
-            let full = copy.queue.len() >= limits.ops || copy.queued_bytes >= limits.bytes;
-            let due = full || walk.at_rest() || copy.complete || copy.families.bytes() >= held_bytes_max;
-            if self.in_flight.len() >= self.config.in_flight_max || copy.queue.is_empty() || !due {
-                return;
-            }
-            let (mut ops, mut writes, mut bytes) = (Vec::new(), Vec::new(), 0);
-            while let Some(Queued::Together(next)) = copy.queue.front_mut() {
-                let cost = |write: &Write| self.ledger.put_ops(write.key());
-                let unit_ops: usize = next.iter().map(cost).sum();
-                let unit_bytes: usize = next.iter().map(Write::size_bytes).sum();
-                if !writes.is_empty() && (ops.len() + unit_ops > limits.ops || bytes + unit_bytes > limits.bytes) {
-                    break;
-                }
-                // A unit too large by itself (entries of the ledger came to it) goes in parts, one after the other.
-                let mut left = limits.ops;
-                let part = next
-                    .iter()
-                    .take_while(|write| {
-                        cost(write) <= left && {
-                            left -= cost(write);
-                            true
-                        }
-                    })
-                    .count();
-                let rest = next.split_off(part.max(1));
-                for write in next.drain(..) {
-                    bytes += write.size_bytes();
-                    copy.queued_bytes -= write.size_bytes();
-                    if self.ledger.is_written(write.key()) {
-                        ops.push(Op::Delete { key: self.fence.keys.local_entry(write.key()) });
-                    }
-                    ops.push(op(&write));
-                    writes.push(write);
-                }
-                copy.queue.pop_front();
-                if !rest.is_empty() {
-                    copy.queue.push_front(Queued::Together(rest));
-                    copy.queue.push_front(Queued::Wait);
-                }
-            }
-            copy.written += writes.len() as u64;
-            let (done, total) = walk.progress();
-            let mark = format!("{{\"done\":{done},\"total\":{total},\"at_ms\":{}}}", self.now_ms);
-            ops.push(Op::Put { key: self.fence.keys.copied.clone(), value: mark.into(), lease: 0 });
-            let txn = self.fence.txn(self.checkpoint_value.as_ref(), ops);
-            self.send(txn, Flight::Puts(writes));
+            self.queue.pop_front();
         }
+        false
+    }
+
+    /// Takes what fits one transaction: its operations on data and on the ledger, and the writes among them.
+    fn take(&mut self, shared: &Shared) -> (Vec<Op>, Vec<Write>) {
+        let limits = shared.config.limits;
+        let cost = |write: &Write| shared.ledger.put_ops(write.key());
+        let (mut ops, mut writes, mut bytes) = (Vec::new(), Vec::new(), 0);
+        while let Some(Queued::Together(next)) = self.queue.front_mut() {
+            let unit_ops: usize = next.iter().map(cost).sum();
+            let unit_bytes: usize = next.iter().map(Write::size_bytes).sum();
+            if !writes.is_empty() && (ops.len() + unit_ops > limits.ops || bytes + unit_bytes > limits.bytes) {
+                break;
+            }
+            let rest = next.split_off(fitting(next, limits.ops, cost));
+            for write in next.drain(..) {
+                bytes += write.size_bytes();
+                self.bytes -= write.size_bytes();
+                if shared.ledger.is_written(write.key()) {
+                    ops.push(shared.ledger_op(write.key(), false));
+                }
+                ops.push(op(&write));
+                writes.push(write);
+            }
+            self.queue.pop_front();
+            if !rest.is_empty() {
+                self.queue.push_front(Queued::Together(rest));
+                self.queue.push_front(Queued::Wait);
+            }
+        }
+        self.written += writes.len() as u64;
+        (ops, writes)
     }
 }
 
-/// The operation that makes a write.
-pub(in crate::session) fn op(write: &Write) -> Op {
-    match write {
-        Write::Put { key, value } => Op::Put { key: key.clone(), value: value.clone(), lease: 0 },
-        Write::Delete { key } => Op::Delete { key: key.clone() },
+/// A unit too large by itself (entries of the ledger came to it) goes in parts, one after the other: how many writes of it
+/// come first.
+fn fitting(unit: &[Write], ops_max: usize, cost: impl Fn(&Write) -> usize) -> usize {
+    let mut left = ops_max;
+    let fits = |write: &&Write| {
+        let cost = cost(write);
+        let fits = cost <= left;
+        left = left.saturating_sub(cost);
+        fits
+    };
+    unit.iter().take_while(fits).count().max(1)
+}
+
+impl Copying {
+    /// Sends what is queued, in full transactions while more pages are coming.
+    pub(super) fn commit_puts(&mut self, shared: &mut Shared) {
+        let is_full = self.is_full(shared);
+        let Some(walk) = &self.walk else { return };
+        while !self.outbox.must_wait(!shared.in_flight.is_empty()) {
+            let due = self.outbox.fills(shared.config.limits) || walk.at_rest() || self.complete || is_full;
+            if shared.in_flight.len() >= shared.config.in_flight_max || self.outbox.is_empty() || !due {
+                return;
+            }
+            // One operation of each transaction is the mark; a put of a local key takes one more for the ledger.
+            let (mut ops, writes) = self.outbox.take(shared);
+            let (done, total) = walk.progress();
+            let mark = format!("{{\"done\":{done},\"total\":{total},\"at_ms\":{}}}", shared.now_ms);
+            ops.push(Op::Put { key: shared.fence.keys.copied.clone(), value: mark.into(), lease: 0 });
+            let txn = shared.fence.txn(shared.checkpoint_value.as_ref(), ops);
+            shared.send(txn, Flight::Puts(writes));
+        }
     }
 }

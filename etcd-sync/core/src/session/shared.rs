@@ -1,0 +1,192 @@
+//! What every stage of a session needs: the decisions of the operator, the record as the standby holds it, and the ways to
+//! have something done.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::commit::Flight;
+use super::{
+    Effect, Ended, Note, QUEUED_BYTES_MAX, QUEUED_EVENTS_MAX, Refusal, RequestId, SessionConfig, Start, Stats,
+};
+use crate::etcd::kv::{Event, KeyRange, Revision};
+use crate::etcd::request::ReadRange;
+use crate::link::fence::Fence;
+use crate::link::provenance::{LOCAL_KEYS_MAX, Ledger, Moments};
+use crate::link::side::Side;
+use crate::link::state::Checkpoint;
+use crate::scope::Scope;
+use crate::scope::content::Kinds;
+use crate::session::batch::Batcher;
+use crate::session::walk::Ask;
+
+/// State that outlives a stage. Stages borrow it; nothing in it depends on which stage that is.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) config: SessionConfig,
+    pub(super) scope: Arc<Scope>,
+    pub(super) fence: Fence,
+    /// The record as the standby holds it, and its value there.
+    pub(super) checkpoint: Checkpoint,
+    pub(super) checkpoint_value: Option<Bytes>,
+    pub(super) ledger: Ledger,
+    pub(super) moments: Moments,
+    pub(super) kinds: Kinds,
+    /// All CRDs of the primary were read.
+    pub(super) kinds_known: bool,
+    /// The primary's newest revision before a copy begins: its watch starts behind it.
+    pub(super) primary_revision: Revision,
+    /// The primary's watch does not stand inside a revision.
+    pub(super) revision_complete: bool,
+    /// The newest revision of a change that its key has in scope and its content has not.
+    pub(super) filtered_at: Revision,
+    /// Changes of the primary on their way into transactions.
+    pub(super) batcher: Batcher,
+    pub(super) now_ms: u64,
+    pub(super) last_commit_ms: u64,
+    pub(super) last_commit_revision: Revision,
+    pub(super) stats: Stats,
+    pub(super) in_flight: HashMap<RequestId, Flight>,
+    pub(super) reads: HashMap<RequestId, ReadFor>,
+    effects: VecDeque<Effect>,
+    next_id: RequestId,
+}
+
+/// What a read is for, so that its answer reaches whoever wanted it.
+#[derive(Clone, Debug)]
+pub(super) enum ReadFor {
+    /// A page for the walk of a plan, a copy or a sweep.
+    Walk(Ask),
+    /// Our marks at a past revision of the standby, for a sweep.
+    Marks(Revision),
+    /// An owner that a copy needs ahead of its page.
+    Owner(Side, Bytes),
+    /// CRDs, while streaming; the ranges that are left.
+    Kinds(Vec<KeyRange>),
+    /// A page of the audit.
+    Audit(Ask),
+    /// A lost key.
+    Replay(Side, Bytes),
+}
+
+impl Shared {
+    pub(super) fn new(config: SessionConfig, scope: Arc<Scope>, start: Start, checkpoint: Checkpoint) -> Self {
+        let moments = Moments {
+            base: checkpoint.base,
+            seen: checkpoint.seen,
+            last_write: start.last_write,
+            began: start.standby_revision,
+        };
+        Shared {
+            config,
+            scope,
+            fence: start.fence,
+            batcher: Batcher::resume(checkpoint.revision, checkpoint.offset),
+            checkpoint,
+            checkpoint_value: start.checkpoint,
+            ledger: Ledger::new(start.local_keys),
+            moments,
+            kinds: start.carried.kinds,
+            kinds_known: start.carried.kinds_known,
+            primary_revision: start.primary_revision,
+            revision_complete: true,
+            filtered_at: 0,
+            now_ms: start.now_ms,
+            last_commit_ms: 0,
+            last_commit_revision: start.standby_revision,
+            stats: Stats::default(),
+            in_flight: HashMap::new(),
+            reads: HashMap::new(),
+            effects: VecDeque::new(),
+            next_id: 0,
+        }
+    }
+
+    pub(super) fn next_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    pub(super) fn next_id(&mut self) -> RequestId {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    pub(super) fn push(&mut self, effect: Effect) {
+        self.effects.push_back(effect);
+    }
+
+    pub(super) fn note(&mut self, note: Note) {
+        self.push(Effect::Note(note));
+    }
+
+    pub(super) fn read(&mut self, side: Side, request: ReadRange, purpose: ReadFor) {
+        let id = self.next_id();
+        self.reads.insert(id, purpose);
+        self.push(Effect::Read { id, side, request });
+    }
+
+    /// Reads one key with its value, the newest, on both sides.
+    pub(super) fn read_both(&mut self, key: &Bytes, purpose: impl Fn(Side, Bytes) -> ReadFor) {
+        for side in Side::BOTH {
+            let request = ReadRange::single(key.clone(), false, 0);
+            self.read(side, request, purpose(side, key.clone()));
+        }
+    }
+
+    pub(super) fn watch(&mut self, side: Side, from: Revision) {
+        let range = match side {
+            Side::Primary => self.scope.covering_range(),
+            // Our own marks distinguish our revisions from others', so the state directory must be in it.
+            Side::Standby => {
+                let covering = self.scope.covering_range();
+                let root = KeyRange::prefix(&self.fence.keys.root);
+                let end = if covering.end.is_empty() { covering.end } else { covering.end.max(root.end) };
+                KeyRange { start: covering.start.min(root.start), end }
+            }
+        };
+        self.push(Effect::Watch { side, range, from });
+    }
+
+    /// The primary's watch is complete up to `revision`.
+    pub(super) fn update_received(&mut self, revision: Revision) {
+        self.stats.received_revision = self.stats.received_revision.max(revision);
+    }
+
+    /// Changes of the primary have come: how far its watch is now.
+    pub(super) fn update_received_from(&mut self, events: &[Event], complete: bool) {
+        self.stats.events += events.len() as u64;
+        self.revision_complete = complete;
+        if let Some(last) = events.last() {
+            self.update_received(if complete { last.revision() } else { last.revision() - 1 });
+        }
+    }
+
+    /// Whether more changes of the primary may come into memory.
+    pub(super) fn has_room(&self) -> bool {
+        self.batcher.queued_bytes() < QUEUED_BYTES_MAX && self.batcher.len() < QUEUED_EVENTS_MAX
+    }
+
+    /// Everything received is sent and nothing is under way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.in_flight.is_empty() && self.batcher.is_empty()
+    }
+
+    /// Refuses to go on when the standby has more keys of its own than a standby may have.
+    pub(super) fn guard_ledger(&self) -> Result<(), Ended> {
+        if self.ledger.len() > LOCAL_KEYS_MAX {
+            return Err(Ended::Refused(Refusal::TooManyLocalKeys { limit: LOCAL_KEYS_MAX }));
+        }
+        Ok(())
+    }
+
+    /// Refuses to go on when a resync would delete more than was accepted.
+    pub(super) fn guard_deletions(&self, deletions: u64, scope: u64) -> Result<(), Ended> {
+        // What was accepted for this copy is known; the limit is for what comes on top.
+        let unknown = deletions.saturating_sub(self.checkpoint.accepted_deletions.unwrap_or(0));
+        if self.config.deletion_guard.allows(unknown, scope) {
+            return Ok(());
+        }
+        Err(Ended::Refused(Refusal::Deletions { deletions, scope }))
+    }
+}
