@@ -7,9 +7,8 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use etcd_sync_operations::dns::NameServer;
 
-use super::TableOutput;
-use super::switch::Switch;
 use super::values::{address, domain, duration, duration_or_never, name_server, some_text, ttl};
+use super::{ConfirmArgs, TableOutput};
 
 /// Which name, where it must point, how it is changed and which servers are queried: a group of several commands.
 #[derive(Clone, Debug, Args)]
@@ -93,15 +92,7 @@ pub struct DnsSwitchArgs {
     #[command(flatten)]
     pub dns: DnsArgs,
 
-    /// Form of the output on stdout; JSON cannot ask, so it needs --yes or --dry-run
-    #[arg(short, long, value_name = "FORMAT", default_value = "table", help_heading = "Output")]
-    pub output: TableOutput,
-
-    /// Stop after showing the change
-    #[arg(long, switch = false, help_heading = "Guards")]
-    pub dry_run: bool,
-
-    /// Skip the confirmation
-    #[arg(long, switch = false, help_heading = "Guards")]
-    pub yes: bool,
+    /// The plan and the confirmation.
+    #[command(flatten)]
+    pub confirm: ConfirmArgs,
 }

@@ -7,22 +7,14 @@ use clap::Args;
 
 use super::switch::Switch;
 use super::values::{duration, number, some_text};
-use super::{DnsArgs, ReadinessArgs, RestartArgs, TableOutput};
+use super::{ConfirmArgs, DnsArgs, ReadinessArgs, RestartArgs, TableOutput};
 
 /// What all commands with a journal have in common.
 #[derive(Clone, Debug, Args)]
 pub struct ProcedureArgs {
-    /// Form of the output on stdout; JSON cannot ask, so it needs --yes or --dry-run
-    #[arg(short, long, value_name = "FORMAT", default_value = "table", help_heading = "Output")]
-    pub output: TableOutput,
-
-    /// Stop after the plan
-    #[arg(long, switch = false, help_heading = "Guards")]
-    pub dry_run: bool,
-
-    /// Skip the confirmation
-    #[arg(long, switch = false, help_heading = "Guards")]
-    pub yes: bool,
+    /// The plan and the confirmation.
+    #[command(flatten)]
+    pub confirm: ConfirmArgs,
 
     /// Go on although these checks of the preflight fail; not for missed keys
     #[arg(long, value_name = "CHECK,...", value_delimiter = ',', value_parser = some_text, help_heading = "Guards")]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
 
-use super::TableOutput;
+use super::ConfirmArgs;
 use super::switch::Switch;
 use super::values::{duration, key, number, some_text};
 
@@ -34,23 +34,15 @@ pub struct PruneArgs {
     #[arg(long, value_name = "ORIGIN", default_value = "all")]
     pub origin: OriginArg,
 
-    /// Form of the output on stdout; JSON cannot ask, so it needs --yes or --dry-run
-    #[arg(short, long, value_name = "FORMAT", default_value = "table", help_heading = "Output")]
-    pub output: TableOutput,
+    /// The plan and the confirmation.
+    #[command(flatten)]
+    pub confirm: ConfirmArgs,
 
     /// How many keys are shown, the first ones; 0: all. More than these may be selected
     #[arg(
         long, value_name = "KEYS", default_value = "100", value_parser = number(0, u64::MAX), help_heading = "Output"
     )]
     pub limit: u64,
-
-    /// Stop after the plan
-    #[arg(long, switch = false, help_heading = "Guards")]
-    pub dry_run: bool,
-
-    /// Skip the confirmation
-    #[arg(long, switch = false, help_heading = "Guards")]
-    pub yes: bool,
 
     /// More keys than this are not deleted without --accept-deletions
     #[arg(
@@ -84,14 +76,6 @@ pub struct RestoreArgs {
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 
-    /// Stop after the plan
-    #[arg(long, switch = false)]
-    pub dry_run: bool,
-
-    /// Skip the confirmation
-    #[arg(long, switch = false)]
-    pub yes: bool,
-
     /// Put keys back into another cluster than the one they were saved from
     #[arg(long, switch = false)]
     pub accept_other_cluster: bool,
@@ -100,9 +84,9 @@ pub struct RestoreArgs {
     #[arg(long, switch = false)]
     pub without_primary: bool,
 
-    /// Form of the output on stdout; JSON cannot ask, so it needs --yes or --dry-run
-    #[arg(short, long, value_name = "FORMAT", default_value = "table", help_heading = "Output")]
-    pub output: TableOutput,
+    /// The plan and the confirmation.
+    #[command(flatten)]
+    pub confirm: ConfirmArgs,
 
     /// How many keys of each outcome are shown, the first ones; 0: all
     #[arg(
