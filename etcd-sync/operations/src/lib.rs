@@ -2,6 +2,7 @@
 //! the texts about them. Facts go in, plans, judgements and texts come out; no I/O, no clock, no async.
 
 pub mod api_server;
+pub mod bootstrap;
 pub mod dns;
 pub mod drill;
 pub mod nslookup;

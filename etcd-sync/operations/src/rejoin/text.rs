@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Change, Kept, Line, Note, Origin, Plan};
-use crate::text::wrap;
+use crate::text::{age, wrap};
 use etcd_sync_core::etcd::kv::Revision;
 use etcd_sync_core::link::role::How;
 
@@ -61,7 +61,7 @@ impl Plan {
             How::Switchover => "switchover",
             How::Failover => "failover",
         };
-        let age = age(self.now_ms.saturating_sub(self.promotion.at_ms) / 1_000);
+        let age = age(self.now_ms.saturating_sub(self.promotion.at_ms));
         paragraph(
             &mut text,
             &format!(
@@ -293,14 +293,4 @@ fn kept(kept: &Kept) -> Value {
         one
     });
     json!({ "count": kept.count, "keys": keys.collect::<Vec<_>>() })
-}
-
-/// A time in its two largest units.
-fn age(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3_600 => format!("{}m {}s", seconds / 60, seconds % 60),
-        3_600..86_400 => format!("{}h {}m", seconds / 3_600, seconds % 3_600 / 60),
-        _ => format!("{}d {}h", seconds / 86_400, seconds % 86_400 / 3_600),
-    }
 }
