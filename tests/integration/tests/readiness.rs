@@ -117,7 +117,7 @@ async fn everything_good_passes() -> Result<()> {
     let text = normalized(&output.stdout).replace(&normalized(&certs), "CA");
     let expected = "\
 pass check nothing is missed, N keys compared at the primary's revision N \
-pass synchronizer leader leads (epoch N) and streams; second stands by \
+pass synchronizer leader leads (epoch N) and streams; second is ready to take over \
 pass lag the standby LAG \
 pass headroom the primary's history reaches N revisions back \
 pass role the standby has the role of one (link default), and was synchronized from this primary \

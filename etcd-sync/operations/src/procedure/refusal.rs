@@ -43,7 +43,7 @@ pub enum Refusal {
     FirstSync,
     /// The standby is between two states.
     #[error(
-        "a resync was under way: the standby is not consistent with any single revision of the primary, and nobody can tell \
+        "a resync was under way: the standby is not consistent with any single revision of the primary, and it is not known \
          what is missed; if there is no other option, give --accept-unchecked"
     )]
     Resync,
@@ -192,7 +192,7 @@ pub enum Unknown {
     #[error("nobody knows whether keys are missed on this standby (--monitor URL names the monitor that may know)")]
     NoVerdict,
     /// The last comparison did not get to its end.
-    #[error("{0} differences were not looked into")]
+    #[error("{0} differences were not examined")]
     Unproved(u64),
     /// The last comparison says little about now.
     #[error("the monitor's last comparison is too old")]

@@ -9,7 +9,7 @@ mod tests;
 mod text;
 
 pub use self::found::{Change, Found, Origin, Pair, judge};
-pub use self::plan::{Kept, Line, Note, Plan};
+pub use self::plan::{Line, Note, Plan};
 pub use self::steps::{remaining_steps, settled_before};
 pub use self::text::{Outcome, Proof};
 

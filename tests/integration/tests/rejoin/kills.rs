@@ -80,7 +80,7 @@ async fn the_journal_tells_what_was_done_whatever_it_missed() -> Result<()> {
     let output = run_command_with(&args, &[("USER", "ada"), ("HOSTNAME", "bastion")], PATIENCE).await?;
     assert_eq!(output.code, Some(0), "{output:?}");
     println!("{}", output.stdout);
-    for told in ["The rejoin is complete", &copies.display().to_string(), "1  part             done"] {
+    for told in ["The rejoin is complete", &copies.display().to_string(), "1  find-divergence      done"] {
         ensure!(output.stdout.contains(told), "{told}: {}", output.stdout);
     }
     let wide = |line: &&str| line.chars().count() > 80 && !line.contains(&*folder.path().to_string_lossy());

@@ -38,7 +38,7 @@ pub async fn mark_primary_demoted(pair: &Pair, journal: &Journal) -> Result<Outc
                 return Ok(Outcome::Failed(format!("the primary's role is \"{other}\", which is none")));
             }
             Role::None | Role::Primary if tries == TRIES => {
-                return Ok(Outcome::Failed("the primary's role keeps changing: somebody else works on it".into()));
+                return Ok(Outcome::Failed("the primary's role keeps changing: another client writes it".into()));
             }
             Role::None | Role::Primary => {}
         }
@@ -77,7 +77,7 @@ pub async fn clear_demoted(pair: &Pair, token: &str) -> Result<Role> {
             (_, role) => return Ok(role),
         }
     }
-    anyhow::bail!("the primary's role keeps changing: somebody else works on it")
+    anyhow::bail!("the primary's role keeps changing: another client writes it")
 }
 
 /// The run whose mark the primary bears.

@@ -174,7 +174,7 @@ async fn promotion(
 fn promoted(record: &Record, run: &str) -> Result<Outcome> {
     let Some(found) = &record.promotion else {
         return Ok(Outcome::Failed(
-            "the role of the standby is primary, but no promotion is on record: who wrote it?".into(),
+            "the role of the standby is primary, but no promotion is on record: find out who wrote the role".into(),
         ));
     };
     let promotion = Promotion::decode(&found.value)?;
