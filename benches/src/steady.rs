@@ -38,7 +38,7 @@ pub async fn measure(args: &Args) -> Result<()> {
     flags.extend(args.run_flags.split_whitespace());
     let daemon = link.daemon(&flags)?;
     daemon.wait_line("Start Sync update", WAIT).await?;
-    link.await_in_step(WAIT).await?;
+    link.await_caught_up(WAIT).await?;
 
     let primary = link.primary.store(Side::Primary)?;
     let time = Duration::from_secs(args.seconds);

@@ -1,4 +1,4 @@
-//! No value makes a keyring panic, whatever a KMS unsealed for it.
+//! No value makes a keyring panic, whatever a KMS unwrapped for it.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -8,8 +8,8 @@ use etcd_sync_core::object::encryption::{EncryptionConfig, Keyring};
 use etcd_sync_core::object::header;
 use libfuzzer_sys::fuzz_target;
 
-const CONFIG: &str = include_str!("../../etcd-sync/core/tests/golden/sealed/encryption.yaml");
-const SEED: &[u8] = include_bytes!("../../etcd-sync/core/tests/golden/sealed/kms.seed");
+const CONFIG: &str = include_str!("../../etcd-sync/core/tests/golden/encrypted/encryption.yaml");
+const SEED: &[u8] = include_bytes!("../../etcd-sync/core/tests/golden/encrypted/kms.seed");
 
 static CONFIGURED: LazyLock<EncryptionConfig> = LazyLock::new(|| EncryptionConfig::parse(CONFIG).unwrap());
 
@@ -19,8 +19,8 @@ fuzz_target!(|value: &[u8]| {
     if let Some(request) = keyring.kms_request(value) {
         keyring.learn(&request, SEED.to_vec().into());
     }
-    match keyring.open(key, &Bytes::copy_from_slice(value)) {
+    match keyring.decrypt(key, &Bytes::copy_from_slice(value)) {
         Ok(plain) => drop(header(&plain)),
-        Err(locked) => drop(locked.to_string()),
+        Err(without_kms) => drop(without_kms.to_string()),
     }
 });

@@ -39,7 +39,7 @@ export function lagWords(observed, old) {
   const catching = catchingUp(observed);
   if (catching) return { value: sentence(NOT_KNOWN), note: catching, tone: old ? "old" : "warn" };
   const known = observed?.lag ?? { revisions: null, seconds: null };
-  const note = known.revisions == null ? why(observed, "not while the link stands still") : plural(known.revisions, "revision");
+  const note = known.revisions == null ? why(observed, "not while replication is interrupted") : plural(known.revisions, "revision");
   const value = known.seconds == null ? sentence(NOT_KNOWN) : duration(known.seconds);
   return { value, note, tone: tone(old) };
 }

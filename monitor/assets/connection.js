@@ -5,8 +5,8 @@
  * every 11 s, while neither etcd answers.
  */
 const SILENCE_MS = 15_000;
-/** Longest wait for the answer whether a token is wanted, in ms: a browser has few connections to one server. */
-const ASK_MS = 4_000;
+/** Longest wait for the answer whether a token is required, in ms: a browser has few connections to one server. */
+const ANSWER_MS = 4_000;
 /** Waits between attempts, in ms. */
 const RETRY_MS = [500, 1000, 2000, 4000, 5000];
 
@@ -17,13 +17,13 @@ const RETRY_MS = [500, 1000, 2000, 4000, 5000];
  */
 
 /**
- * Opens `/api/events` and keeps it open for the life of the page. Where a token is wanted the page is loaded again.
+ * Opens `/api/events` and keeps it open for the life of the page. Where a token is required the page is loaded again.
  * @param {Listener} listener
  */
 export function connect(listener) {
   /** @type {EventSource | null} */
   let source = null;
-  let heardMs = Date.now();
+  let lastEventMs = Date.now();
   let lostMs = /** @type {number | null} */ (null);
   let attempt = 0;
   let retry = 0;
@@ -31,13 +31,13 @@ export function connect(listener) {
   function open() {
     clearTimeout(retry);
     source?.close();
-    heardMs = Date.now();
+    lastEventMs = Date.now();
     const opened = new EventSource("/api/events");
     source = opened;
     for (const name of ["state", "observed", "running", "result"]) {
       opened.addEventListener(name, (event) => {
         if (source !== opened) return;
-        heardMs = Date.now();
+        lastEventMs = Date.now();
         attempt = 0;
         // Only a whole state says that what is shown is the present again.
         if (name === "state") lost(null);
@@ -52,11 +52,11 @@ export function connect(listener) {
   async function again() {
     source?.close();
     source = null;
-    lost(lostMs ?? heardMs);
+    lost(lostMs ?? lastEventMs);
     clearTimeout(retry);
     retry = setTimeout(open, RETRY_MS[Math.min(attempt, RETRY_MS.length - 1)]);
     attempt += 1;
-    if (await wantsToken()) location.reload();
+    if (await needsToken()) location.reload();
   }
 
   function lost(ms) {
@@ -66,7 +66,7 @@ export function connect(listener) {
   }
 
   setInterval(() => {
-    if (source && Date.now() - heardMs > SILENCE_MS) again();
+    if (source && Date.now() - lastEventMs > SILENCE_MS) again();
   }, 1000);
   // A laptop that was asleep: do not wait for the next attempt.
   for (const name of ["online", "pageshow"]) addEventListener(name, () => lostMs != null && open());
@@ -74,10 +74,10 @@ export function connect(listener) {
   open();
 }
 
-/** Whether the monitor refuses for want of a token; an EventSource does not tell. */
-async function wantsToken() {
+/** Whether the monitor refuses because a token is missing; an EventSource does not show that. */
+async function needsToken() {
   try {
-    return (await fetch("/api/state", { method: "HEAD", cache: "no-store", signal: AbortSignal.timeout(ASK_MS) })).status === 401;
+    return (await fetch("/api/state", { method: "HEAD", cache: "no-store", signal: AbortSignal.timeout(ANSWER_MS) })).status === 401;
   } catch {
     return false;
   }

@@ -22,7 +22,7 @@ const COPIED_MS = 4_000;
  * @property {string} hint
  * @property {string} [command]
  *
- * What a row stands for: equal ids share a row, so that focus and selection stay when the list comes anew.
+ * What a row stands for: equal ids share a row, so that focus and selection stay when the list comes again.
  * @param {Difference} difference
  */
 export function idOf(difference) {
@@ -73,7 +73,7 @@ function breakable(key) {
 function command(one) {
   if (!one.command) return null;
   const button = h("button", { type: "button", class: "copy" });
-  // What is heard begins with what is seen.
+  // The spoken label begins with the visible one.
   const say = (word) => {
     setText(button, word);
     setAttribute(button, "aria-label", `${word} the command for ${one.key}`);

@@ -1,4 +1,4 @@
-// The table of differences: asks the monitor for what the filters want, and keeps the place of who reads it.
+// The table of differences: reads from the monitor what the filters select, and keeps the place of who reads it.
 
 import { byId, setChildren, setText, time } from "./dom.js";
 import { differenceRow, idOf } from "./difference_row.js";
@@ -30,7 +30,7 @@ export function setUpDifferences(nowMs) {
 
 /**
  * Reads the differences again.
- * @param {import("./verdict.js").Result[]} next what the checks have told
+ * @param {import("./verdict.js").Result[]} next the results of the checks
  */
 export async function refreshDifferences(next) {
   results = next;
@@ -123,9 +123,9 @@ function valuesAge(answer) {
 export function emptyWords(results, all) {
   const told = newestTold(results);
   if (all > 0) return "No difference matches these filters.";
-  if (!told) return "No check has told yet: whether there are differences is not known.";
+  if (!told) return "No check has ended with a verdict yet: whether there are differences is not known.";
   if (unproved(told) || unproved(newestDeep(results))) {
-    return "Not all that seemed to differ could be looked into, and nothing of it is listed: see the report.";
+    return "Not all differences could be checked, and none of them is listed: see the report.";
   }
-  return "No differences: the last check that could tell found the same keys on both sides.";
+  return "No differences: the last check with a verdict found the same keys on both sides.";
 }

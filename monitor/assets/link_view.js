@@ -42,7 +42,7 @@ export function showLink(observed, nowMs, old) {
   setText(cards.standby.title, standby.role === "primary" ? "Standby, promoted" : "Standby");
   const copied = standby.copied?.total > 0 ? `, ${percent(standby.copied.done, standby.copied.total)}` : "";
   fill(cards.standby, ...reached(standby), [
-    ["Role", standby.role ?? (standby.reachable ? "none: nothing ever ran here" : NOT_KNOWN)],
+    ["Role", standby.role ?? (standby.reachable ? "none: no synchronizer ever ran here" : NOT_KNOWN)],
     ["Phase", standby.phase ? `${PHASES[standby.phase] ?? standby.phase}${standby.phase === "streaming" ? "" : copied}` : "none"],
     ["Revision", count(standby.revision)],
     ["Cluster id", code(standby.cluster)],
@@ -53,7 +53,7 @@ function synchronizer({ primary, standby }) {
   if (standby.role === "primary") return ["notice", "ended: promoted", "ended"];
   if (!standby.reachable) return ["unknown", NOT_KNOWN, "stopped"];
   if (!standby.leader) return ["bad", "not running", "stopped"];
-  if (standby.held) return ["bad", "held", "stopped"];
+  if (standby.paused) return ["bad", "paused", "stopped"];
   if (!primary.reachable) return ["warn", "waiting for the primary", "stopped"];
   return ["good", "running", "flowing"];
 }
@@ -65,7 +65,7 @@ function reached(side) {
 function candidates(standby) {
   const names = standby.candidates ?? [];
   if (names.length > 0) return names.length > 3 ? plural(names.length, "other replica") : list(names);
-  return standby.leader ? "none: no other replica stands by" : "none";
+  return standby.leader ? "none: no other replica is on standby" : "none";
 }
 
 /** The revision and its age; a node is made only when it changes, in `fill`. */

@@ -2,7 +2,7 @@
 
 import { ago, duration, plural, stopped, ticking } from "./text.js";
 
-/** Below this much history left, in seconds, a pause of the link may cost a resync. */
+/** Below this much history left, in seconds, an interruption may cause a resync. */
 export const HEADROOM_WARN_SECONDS = 120;
 /** An observation older than this, in ms, is not the present any more. */
 export const OBSERVED_OLD_MS = 15_000;
@@ -12,17 +12,17 @@ export const OBSERVED_OLD_MS = 15_000;
  * @param {{error: string | null}} side
  */
 export function otherwise(side) {
-  return /^it answers\b/i.test(side.error ?? "") ? "is not the one it should be" : "cannot be reached";
+  return /^it answers\b/i.test(side.error ?? "") ? "is another cluster than recorded" : "cannot be reached";
 }
 
 /**
- * What there is to say of a lag that has no seconds yet, or null: the monitor has not seen this standby caught up.
+ * The text for a lag without seconds, or null: the monitor has not seen this standby caught up.
  * @param {any} observed
  */
 export function catchingUp(observed) {
   const { revisions = null, seconds = null } = observed?.lag ?? {};
   if (seconds != null || !(revisions > 0)) return null;
-  return `catching up: ${plural(revisions, "revision")} behind, since when is not known`;
+  return `catching up: ${plural(revisions, "revision")} behind, for an unknown time`;
 }
 
 /**
@@ -45,7 +45,7 @@ export function noticesOf(state, nowMs, lostMs) {
   if (lostMs == null && nowMs - observed.atMs > OBSERVED_OLD_MS) {
     all.push({
       id: "blind", tone: "warn", title: `The monitor has not read the etcds for ${ticking((nowMs - observed.atMs) / 1000)}`,
-      text: "Reachability, roles and lag below are from before. Look at the monitor's log.",
+      text: "Reachability, roles and lag below are from before. Read the log of the monitor.",
     });
   }
   all.push(...sides(observed), ...link(observed, nowMs), ...headroom(observed));
@@ -92,11 +92,11 @@ function link({ standby, primary }, nowMs) {
     }];
   }
   const all = [];
-  if (standby.held) {
-    const since = ago(standby.held.sinceMs, nowMs);
+  if (standby.paused) {
+    const since = ago(standby.paused.sinceMs, nowMs);
     all.push({
-      id: "held", tone: "bad", title: `The link is held: it stands still on purpose, since ${since}`,
-      text: `${stopped(standby.held.why)} Told by ${standby.held.holder}.`,
+      id: "paused", tone: "bad", title: `Replication is paused, since ${since}`,
+      text: `${stopped(standby.paused.why)} Reported by ${standby.paused.holder}.`,
     });
   }
   if (standby.reachable && standby.role == null) {
@@ -107,7 +107,7 @@ function link({ standby, primary }, nowMs) {
   } else if (standby.reachable && standby.leader == null) {
     all.push({
       id: "leader", tone: "bad", title: "No synchronizer is running",
-      text: `No etcd-sync leads this link: changes of the primary do not arrive.${primary.reachable ? " Look at the pods of etcd-sync." : ""}`,
+      text: `No replica of etcd-sync is the leader: changes of the primary do not arrive.${primary.reachable ? " Check the pods of etcd-sync." : ""}`,
     });
   }
   return all;
@@ -118,6 +118,6 @@ function headroom({ headroom, standby }) {
   if (left == null || left >= HEADROOM_WARN_SECONDS || standby.role === "primary") return [];
   return [{
     id: "headroom", tone: "warn", title: `Only ${duration(left)} of history headroom`,
-    text: "If the link stands still that long, the primary's compaction passes it and a resync follows.",
+    text: "If replication is interrupted for longer than that, the primary's compaction passes the checkpoint and a resync follows.",
   }];
 }

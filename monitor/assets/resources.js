@@ -40,7 +40,7 @@ function build() {
   const body = h("tbody");
   const foot = h("tfoot");
   const heads = ["Resource", "Primary", "Standby", "Missed", "Surplus", "Mismatched"];
-  const table = h("table", { class: "plain" }, h("caption", { class: "unseen" }, "Keys by resource, as of the last check that could tell"),
+  const table = h("table", { class: "plain" }, h("caption", { class: "unseen" }, "Keys by resource, as of the last check with a verdict"),
     h("thead", {}, h("tr", {}, ...heads.map((head, index) => h("th", { scope: "col", class: index ? "number" : null }, head)))), body, foot);
   const scroll = h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Table of counts by resource" }, table);
   const empty = h("p", { class: "empty" }, "No check has told yet: nothing is counted.");

@@ -57,7 +57,7 @@ function build() {
         h("thead", {}, h("tr", {}, ...heads.map((head, i) => h("th", { scope: "col", class: i > 1 ? "number" : null }, head)))), body)), more);
   details.addEventListener("toggle", () => details.open && table());
   strip.addEventListener("keydown", move);
-  for (const leaving of ["pointerleave", "focusout"]) strip.addEventListener(leaving, () => { chosen = null; read(); });
+  for (const end of ["pointerleave", "focusout"]) strip.addEventListener(end, () => { chosen = null; read(); });
   byId("timeline").append(empty, strip, times, h("div", { class: "strip-foot" }, readout, legend), details);
   new ResizeObserver(() => showTimeline(results)).observe(strip);
   return { strip, empty, from, times, readout, details, body, more };

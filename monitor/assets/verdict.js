@@ -1,10 +1,10 @@
-// What the newest comparison says, and whether it may still be believed. Pure.
+// The result of the newest comparison, and whether it is still current. Pure.
 
 import { OBSERVED_OLD_MS, catchingUp, otherwise } from "./notices.js";
 import { NOT_KNOWN, ago, count, duration, list, percent, plural, stopped, ticking } from "./text.js";
 
 /**
- * @typedef {object} Result one comparison, as the monitor tells it
+ * @typedef {object} Result one comparison, as the monitor sends it
  * @property {number} id
  * @property {number} startedMs
  * @property {number} tookMs
@@ -28,14 +28,14 @@ import { NOT_KNOWN, ago, count, duration, list, percent, plural, stopped, tickin
  * @property {string} title
  * @property {string} [spoken] the title without what changes with every reading; when it is another one
  * @property {string[]} lines what goes with it, most important first
- * @property {Result | null} told the comparison it rests on
- * @property {Result | null} newest the last comparison that began, which may not have told
+ * @property {Result | null} told the comparison that it is based on
+ * @property {Result | null} newest the last comparison that began, which may have no verdict
  * @property {{done: number, total: number} | null} [progress] of a copy under way
  */
 
 /** A standby further behind than this, in seconds, is consistent with the past only. */
 const BEHIND_SECONDS = 60;
-/** Two comparisons that ended at once may be told in any order, by so much, in ms. */
+/** Two comparisons that ended at once may be reported in any order, by so much, in ms. */
 const AT_ONCE_MS = 1_000;
 
 const BASIS = {
@@ -57,7 +57,7 @@ export function endedMs(result) {
 export function newestOf(results) {
   let newest = null;
   for (const one of results) {
-    // Whatever ends later by the order but not by the clock: the clock was set back, and tells no order.
+    // Whatever ends later by the order but not by the clock: the clock was set back, and gives no order.
     const setBack = newest && endedMs(one) + AT_ONCE_MS < endedMs(newest);
     if (!newest || one.startedMs >= newest.startedMs || setBack) newest = one;
   }
@@ -81,7 +81,7 @@ export function newestDeep(results) {
 }
 
 /**
- * Whether a comparison found differences and could not look into them: none is counted.
+ * Whether a comparison found differences and could not check them: none is counted.
  * @param {Result | null} result
  */
 export function unproved(result) {
@@ -138,7 +138,7 @@ export function outOfDateMs(checkIntervalMs) {
 }
 
 /**
- * @param {any} state as /api/state tells it; null before the first
+ * @param {any} state as /api/state sends it; null before the first
  * @param {number} nowMs the monitor's clock
  * @param {number | null} lostMs since when the page has no connection
  * @returns {Verdict}
@@ -155,7 +155,7 @@ export function verdictOf(state, nowMs, lostMs) {
 }
 
 function atPresent(state, newest, told, nowMs) {
-  const before = told && `The last check that could tell, ${ago(endedMs(told), nowMs)}, said: ${describe(told)}.`;
+  const before = told && `The last check with a verdict, ${ago(endedMs(told), nowMs)}, found: ${describe(told)}.`;
   const copying = copyUnderWay(state.observed);
   if (copying) {
     const lines = [copying.line, "A failover is not possible before it ends."];
@@ -196,7 +196,7 @@ function caveat(observed, nowMs) {
   if (!primary.reachable) return { words: `the primary ${otherwise(primary)}`, line: why("primary", primary) };
   if (!standby.reachable) return { words: `the standby ${otherwise(standby)}`, line: why("standby", standby) };
   if (standby.role === "primary") return null;
-  if (standby.held) return { words: "the link is held" };
+  if (standby.paused) return { words: "replication is paused" };
   if (standby.leader == null) return { words: "no synchronizer is running" };
   const spoken = "behind the primary";
   const catching = catchingUp(observed);
@@ -216,13 +216,13 @@ function valuesBefore(results, told, nowMs) {
   if (!deep) return { ...known, lines: ["Keys were compared, values were not: tick “compare values too” to do so."] };
   const mismatched = deep.mismatched ?? 0;
   const compared = `Values were last compared ${ago(endedMs(deep), nowMs)}`;
-  const again = "Tick “compare values too” to look again at once.";
+  const again = "Tick “compare values too” to compare them now.";
   if (mismatched > 0) {
     const age = ` (values compared ${ago(endedMs(deep), nowMs)})`;
     return { ...known, mismatched, first: true, age, lines: [`${compared}: ${plural(mismatched, "value")} mismatched. ${again}`] };
   }
   if (!unproved(deep)) return { ...known, lines: [`${compared}: no value mismatched.`] };
-  const lines = [`${compared}, and not all that seemed to differ could be looked into. ${again}`];
+  const lines = [`${compared}, and not all differences could be checked. ${again}`];
   return { ...known, unproved: true, first: true, lines };
 }
 
@@ -230,9 +230,9 @@ function valuesBefore(results, told, nowMs) {
 function meaning(told, tone) {
   const lines = [];
   const promotion = told.basis === "promotion";
-  if (promotion) lines.push("Compared as both sides were at the moment of the promotion: what came later is not looked at.");
+  if (promotion) lines.push("Compared as both sides were at the moment of the promotion: later changes are not compared.");
   if (unproved(told)) {
-    lines.push("Keys or values seem to differ and could not all be looked into: see “Report as text” at the foot of this page.");
+    lines.push("Keys or values seem to differ, and not all could be checked: see “Report as text” at the foot of this page.");
   } else if (told.missed > 0) {
     lines.push(promotion
       ? "Missed keys had not arrived when this side was promoted: what depends on a missed owner is garbage collected here."
@@ -249,7 +249,7 @@ function meaning(told, tone) {
   if ((told.ownStatus ?? 0) > 0) {
     lines.push(`${plural(told.ownStatus, "object differs", "objects differ")} in status only, written by this side's own controllers.`);
   }
-  if (told.healed > 0) lines.push(`${plural(told.healed, "difference")} of the check before healed.`);
+  if (told.healed > 0) lines.push(`${plural(told.healed, "difference")} of the check before are gone.`);
   return lines;
 }
 
@@ -260,7 +260,7 @@ function copyUnderWay(observed) {
   const progress = standby.copied?.total > 0 ? standby.copied : null;
   const line = progress
     ? `${count(progress.done)} of ${plural(progress.total, "key")} copied, ${percent(progress.done, progress.total)}.`
-    : "How far it is is not known yet.";
+    : "The progress is not known yet.";
   return { title: `Not ready: ${what} under way`, line, progress };
 }
 

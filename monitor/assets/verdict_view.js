@@ -50,7 +50,7 @@ function showProgress(progress) {
   setText(holder.firstChild, percent(progress.done, progress.total));
 }
 
-/** The figures a verdict rests on; the first one ticks. */
+/** The figures that a verdict is based on; the first one ticks. */
 function showFacts({ told, newest }, nowMs) {
   const holder = byId("facts");
   const id = `${told?.startedMs} ${newest?.startedMs}`;
@@ -59,10 +59,10 @@ function showFacts({ told, newest }, nowMs) {
   const fact = (name, value) => h("div", {}, h("dt", {}, name), h("dd", {}, value));
   const ended = (name, result) => fact(name, time(endedMs(result), ago, dateTime(endedMs(result)), nowMs));
   const tried = newest && newest !== told ? [ended("Tried", newest)] : [];
-  if (!told) return holder.replaceChildren(...tried, fact(newest ? "Could tell" : "Checked", "never"));
+  if (!told) return holder.replaceChildren(...tried, fact(newest ? "Last verdict" : "Checked", "never"));
   holder.replaceChildren(
     ...tried,
-    ended(newest === told ? "Checked" : "Could tell last", told),
+    ended(newest === told ? "Checked" : "Last verdict", told),
     fact("Took", duration(told.tookMs / 1000)),
     fact("Keys compared", count(told.keysCompared)),
     fact("Primary revision", count(told.primaryRevision)),

@@ -15,7 +15,7 @@ use crate::view::{CheckResult, Observed, Running, Sample, State};
 /// Points of the charts: a quarter of an hour of one every two seconds.
 const SAMPLES_MAX: usize = 450;
 
-/// Events a page may be behind before it gets the whole state anew.
+/// Events a page may be behind before it gets the whole state again.
 const EVENTS_MAX: usize = 64;
 
 /// Shared by everything in the process.
@@ -75,7 +75,7 @@ impl Board {
             lag_revisions: observed.lag.revisions,
             headroom_seconds: observed.headroom.seconds,
         };
-        self.tell("observed", &Data { observed: &observed, sample });
+        self.publish("observed", &Data { observed: &observed, sample });
         let mut known = self.lock();
         if known.samples.len() == SAMPLES_MAX {
             known.samples.pop_front();
@@ -100,7 +100,7 @@ impl Board {
             known.running[usize::from(deep)] = running;
             known.now_running()
         };
-        self.tell("running", &Data { running });
+        self.publish("running", &Data { running });
     }
 
     /// A comparison has ended.
@@ -116,7 +116,7 @@ impl Board {
             (result, known.history.latest().cloned())
         };
         let resources = latest.as_ref().map_or(&[][..], |(_, report)| &report.resources);
-        self.tell("result", &Data { result: &result, resources });
+        self.publish("result", &Data { result: &result, resources });
         result
     }
 
@@ -152,20 +152,20 @@ impl Board {
         ended_ms: u64,
     ) -> serde_json::Result<Vec<u8>> {
         let mut document = Vec::new();
-        // Locked for one difference at a time: the others go on meanwhile.
+        // One difference at a time under the lock: the others go on meanwhile.
         let since_ms = |finding: &_| self.history(|history| history.since_ms(finding));
         report.write_json(&mut document, scope, limit, Some(ended_ms), since_ms)?;
         document.push(b'\n');
         Ok(document)
     }
 
-    fn tell(&self, name: &'static str, data: &impl Serialize) {
-        // Nobody may be listening.
+    fn publish(&self, name: &'static str, data: &impl Serialize) {
+        // Maybe no page is open.
         let _ = self.events.send(Event { name, data: json(data).into() });
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
-        // Nothing panics while it holds the lock, and what is half told is told again soon.
+        // Nothing panics while the lock is taken, and a half-written state is replaced soon.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

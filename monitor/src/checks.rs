@@ -23,11 +23,11 @@ use crate::view::{CheckResult, Running, Verdict};
 /// Callers that may wait for a comparison at once.
 const WAITING_MAX: usize = 500;
 
-/// How often open pages hear how far a comparison is.
+/// How often open pages get the progress of a comparison.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Values that differ are looked at again after so many intervals of the checks.
-const CHECKS_BETWEEN_LOOKS: u32 = 5;
+/// Values that differ are compared again after so many intervals of the checks.
+const CHECKS_BETWEEN_DEEP: u32 = 5;
 
 /// Longest wait for a moment at which the two can be compared.
 const PATIENCE_MAX: Duration = Duration::from_secs(30);
@@ -111,7 +111,7 @@ impl Checks {
 
     /// At their interval, and more often while some are known to differ: whether they still do must not stay unknown.
     async fn compare_values(self, config: Arc<Config<MonitorConfig>>, board: Arc<Board>) {
-        let soon = config.command.check_interval * CHECKS_BETWEEN_LOOKS;
+        let soon = config.command.check_interval * CHECKS_BETWEEN_DEEP;
         let every = config.command.deep_check_interval;
         let pause = every.map_or(soon, |every| every.min(soon));
         let mut looked: Option<Instant> = None;
@@ -173,7 +173,7 @@ impl Lane {
                 compared = &mut compared => return match compared {
                     Ok(compared) => compared.map_err(|error| error.to_string()),
                     Err(_) => Err(format!(
-                        "the comparison did not end within {}: give it more --check-timeout, or a faster pace",
+                        "the comparison did not end within {}: raise --check-timeout, --check-keys-per-second or --check-bytes-per-second",
                         humantime::format_duration(limit)
                     )),
                 },
@@ -195,7 +195,7 @@ fn log(before: &mut Option<(Verdict, u64, u64, u64)>, result: &CheckResult, repo
     }
     let (missed, surplus, deep) = (result.missed, result.surplus, result.deep);
     match (&result.error, result.verdict) {
-        (Some(error), _) => warn!(deep, %error, "check: cannot tell"),
+        (Some(error), _) => warn!(deep, %error, "check: no verdict"),
         (None, Verdict::Consistent) => info!(deep, keys = result.keys_compared, "check: consistent"),
         (None, _) => warn!(deep, missed, surplus, mismatched, "check: the two clusters differ"),
     }

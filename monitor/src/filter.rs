@@ -11,7 +11,7 @@ use crate::history::Known;
 /// Names offered to filter by, of each kind.
 const NAMES_MAX: usize = 500;
 
-/// Stands for "in no namespace".
+/// Means "in no namespace".
 const NO_NAMESPACE: &str = "-";
 
 /// Which differences, and which part of them.
@@ -31,7 +31,7 @@ pub struct Filter {
     pub seen_until_ms: Option<u64>,
     /// First seen after this time.
     pub seen_after_ms: Option<u64>,
-    /// Rows to leave out.
+    /// Rows to skip.
     pub offset: usize,
     /// Rows to give.
     pub limit: usize,

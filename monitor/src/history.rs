@@ -185,7 +185,7 @@ pub struct Known {
 }
 
 impl Known {
-    /// The lists, each with the name of its kind and who could mend it.
+    /// The lists, each with the name of its kind and who could repair it.
     pub fn lists(&self) -> impl Iterator<Item = (&'static str, &Kept, Situation)> {
         let latest = self.latest.iter().flat_map(|report| {
             let situation = report.situation();
@@ -233,7 +233,7 @@ mod tests {
     use std::sync::LazyLock;
     use std::time::Duration;
 
-    use etcd_sync_core::compare::check::{Basis, ComparedAt, Comparison, Difference, Looked, SurplusReason, Suspect};
+    use etcd_sync_core::compare::check::{Basis, Checked, ComparedAt, Comparison, Difference, SurplusReason, Suspect};
     use etcd_sync_core::compare::drift::Drift;
     use etcd_sync_core::scope::{Scope, ScopeConfig};
 
@@ -243,7 +243,7 @@ mod tests {
         let scope = Scope::new(&ScopeConfig::default()).unwrap();
         let mut comparison = Comparison::new(deep);
         for (key, difference) in found {
-            comparison.confirm(&Suspect { key: (*key).into(), difference: *difference }, &scope, Looked::default());
+            comparison.confirm(&Suspect { key: (*key).into(), difference: *difference }, &scope, Checked::default());
         }
         let at = ComparedAt {
             basis: Basis::Checkpoint,
@@ -251,7 +251,7 @@ mod tests {
             standby_revision: 1,
             primary_head: 1,
             synchronizer: true,
-            held: None,
+            paused: None,
             moments: 1,
             took_ms: 1,
         };

@@ -1,4 +1,4 @@
-//! Asks both etcds every two seconds where they are.
+//! Reads the state of both etcds every two seconds.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,10 +22,10 @@ const INTERVAL: Duration = Duration::from_secs(2);
 /// A cluster that hangs is away.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How often the primary is asked for the end of its history.
+/// How often the compact revision of the primary is searched.
 const HEADROOM_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Asks for ever.
+/// Reads the state of both etcds until the process ends.
 pub async fn run(pair: Pair, config: Arc<Config<MonitorConfig>>, board: Arc<Board>) {
     let began = Instant::now();
     let mut seen = Seen::default();
@@ -39,7 +39,7 @@ pub async fn run(pair: Pair, config: Arc<Config<MonitorConfig>>, board: Arc<Boar
             let record = Record::read(&pair.standby, &pair.keys).await?;
             Ok((record, pair.standby.identity().await?))
         });
-        // Side by side: an open page takes a monitor that is silent for long for lost.
+        // Side by side: an open page considers a monitor lost that is silent for long.
         let (primary, standby) = tokio::join!(answer(pair.primary.identity()), standby);
         seen.primary(began.elapsed(), primary);
         seen.standby(standby);
@@ -48,10 +48,10 @@ pub async fn run(pair: Pair, config: Arc<Config<MonitorConfig>>, board: Arc<Boar
     }
 }
 
-/// What the look for the end of the primary's history is told, and what it tells.
+/// Input and result of the search for the compact revision of the primary.
 #[derive(Default)]
 struct History {
-    /// The checkpoint to look back from.
+    /// The checkpoint to search back from.
     checkpoint: Mutex<Option<Revision>>,
     compacted: Mutex<Option<Revision>>,
 }
@@ -63,14 +63,14 @@ impl History {
     }
 }
 
-/// Beside the observation: the first look takes many questions, one after the other.
+/// Beside the observation: the first search takes many reads, one after the other.
 async fn history_of(pair: Pair, config: Arc<Config<MonitorConfig>>, history: Arc<History>) {
     let key = config.scope.covering_range().start;
     let mut ticks = interval(HEADROOM_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut known = 0;
     loop {
-        // The first tick comes at once, before anybody knows a checkpoint.
+        // The first tick comes at once, before a checkpoint is known.
         let checkpoint = *lock(&history.checkpoint);
         let Some(checkpoint) = checkpoint else {
             tokio::time::sleep(INTERVAL).await;
@@ -100,7 +100,7 @@ struct Seen {
     primary: view::Primary,
     standby: view::Standby,
     lag: Lag,
-    /// The checkpoint while the standby stands for one.
+    /// The checkpoint while the standby is consistent with one.
     streaming: Option<Revision>,
     /// The primary that the standby was synchronized from.
     recorded: Option<String>,
@@ -188,7 +188,7 @@ fn standby(record: &Record, checkpoint: Option<&Checkpoint>) -> view::Standby {
         leader: leader.map(|leader| leader.holder.clone()),
         epoch: leader.map(|leader| leader.epoch),
         candidates: record.candidates.iter().skip(1).map(|other| other.holder.clone()).collect(),
-        held: record.condition.as_ref().map(|condition| view::Held {
+        paused: record.condition.as_ref().map(|condition| view::Paused {
             why: condition.paused.clone(),
             since_ms: condition.since_ms,
             holder: condition.holder.clone(),
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn another_primary_starts_anew() {
+    fn another_primary_starts_again() {
         let mut seen = Seen { recorded: Some("7".into()), ..Seen::default() };
         seen.primary(Duration::ZERO, identity(7, 100));
         assert!(seen.view(Duration::ZERO).primary.reachable);

@@ -1,4 +1,4 @@
-//! What `/api/state` and the events say, as JSON. Times are Unix milliseconds.
+//! What `/api/state` and the events contain, as JSON. Times are Unix milliseconds.
 
 use etcd_sync_core::compare::check::{Basis, ResourceCount};
 use serde::Serialize;
@@ -22,7 +22,7 @@ pub struct State<'a> {
     pub resources: &'a [ResourceCount],
 }
 
-/// What both etcds say themselves.
+/// What both etcds report themselves.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Observed {
@@ -57,15 +57,15 @@ pub struct Standby {
     pub leader: Option<String>,
     pub epoch: Option<i64>,
     pub candidates: Vec<String>,
-    pub held: Option<Held>,
+    pub paused: Option<Paused>,
     pub checkpoint: Option<CheckpointView>,
     pub copied: Option<Copied>,
 }
 
-/// Why the link stands still.
+/// Why replication is paused.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Held {
+pub struct Paused {
     pub why: String,
     pub since_ms: u64,
     pub holder: String,
@@ -140,7 +140,7 @@ pub struct CheckResult {
     pub mismatched: Option<u64>,
     /// Only of a deep one.
     pub own_status: Option<u64>,
-    /// Differences that nobody looked into.
+    /// Differences that were not checked.
     pub unproved: u64,
     /// Differences of the one before that are gone.
     pub healed: u64,

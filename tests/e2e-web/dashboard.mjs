@@ -35,7 +35,7 @@ async function dashboard(watched) {
   await page.locator("#connection[data-state=live]").waitFor();
   // A reload would lose this mark.
   await page.evaluate(() => (window.sameDocument = true));
-  await page.getByText("No differences: the last check that could tell").waitFor();
+  await page.getByText("No differences: the last check with a verdict").waitFor();
   await accessible(page, "the dashboard without differences");
 
   await step("opened", "stopped");
@@ -59,7 +59,7 @@ async function dashboard(watched) {
   await page.locator("#check-button").click();
   await verdict(page, "good", "Consistent");
   await page.locator("#check-deep").uncheck();
-  await page.getByText("No differences: the last check that could tell").waitFor();
+  await page.getByText("No differences: the last check with a verdict").waitFor();
   await timeline(page);
   await page.locator("#theme input[value=light]").check();
   await shot(page, "dashboard-light", "#timeline");

@@ -37,7 +37,7 @@ function state(results = [result()], standby = {}, observed = {}) {
     link: "default", checkIntervalMs: 60_000, running: null, results, samples: [], resources: [],
     observed: {
       atMs: NOW - 1000, primary: { reachable: true, error: null },
-      standby: { reachable: true, role: "standby", phase: "streaming", leader: "a", epoch: 7, candidates: [], held: null, copied: null, ...standby },
+      standby: { reachable: true, role: "standby", phase: "streaming", leader: "a", epoch: 7, candidates: [], paused: null, copied: null, ...standby },
       lag: { revisions: 0, seconds: 0 }, headroom: { revisions: 5000, seconds: 300 }, ...observed,
     },
   };
@@ -65,12 +65,12 @@ test("a verdict is green only when it is fresh, complete, and the link runs", ()
   assert.equal(verdict(state()).title, "Consistent");
   const but = [
     [{ leader: null }, {}, "no synchronizer is running"],
-    [{ held: { why: "w", sinceMs: NOW, holder: "a" } }, {}, "the link is held"],
+    [{ paused: { why: "w", sinceMs: NOW, holder: "a" } }, {}, "replication is paused"],
     [{ reachable: false, error: "e" }, {}, "the standby cannot be reached"],
     [{}, { primary: { reachable: false, error: "e" } }, "the primary cannot be reached"],
     [{}, { lag: { revisions: 812, seconds: 77 } }, "1 min 17 s behind"],
-    [{}, { lag: { revisions: 812, seconds: null } }, "catching up: 812 revisions behind, since when is not known"],
-    [{}, { lag: { revisions: 1, seconds: null } }, "catching up: 1 revision behind, since when is not known"],
+    [{}, { lag: { revisions: 812, seconds: null } }, "catching up: 812 revisions behind, for an unknown time"],
+    [{}, { lag: { revisions: 1, seconds: null } }, "catching up: 1 revision behind, for an unknown time"],
     [{}, { atMs: NOW - 15_001 }, "the monitor has not read the clusters lately"],
     [{ role: "primary", leader: null }, { primary: { reachable: false, error: "e" } }, "the primary cannot be reached"],
     [{ role: "primary", leader: null }, { atMs: NOW - 15_001 }, "the monitor has not read the clusters lately"],
@@ -88,7 +88,7 @@ test("a verdict is green only when it is fresh, complete, and the link runs", ()
 
 test("a lag without a beginning is a warning on its card too, and is said aloud once", () => {
   const observed = (revisions) => ({ ...state().observed, lag: { revisions, seconds: null } });
-  const words = { value: "Not known", note: "catching up: 812 revisions behind, since when is not known", tone: "warn" };
+  const words = { value: "Not known", note: "catching up: 812 revisions behind, for an unknown time", tone: "warn" };
   assert.deepEqual(lagWords(observed(812), false), words);
   assert.equal(lagWords(observed(812), true).tone, "old");
   assert.equal(lagWords(observed(0), false).tone, "plain");
@@ -100,12 +100,12 @@ test("a primary that is another cluster is not said to be silent", () => {
   const error = "it answers, but it is cluster 8, and the standby was synchronized from cluster 7: check --primary-endpoints";
   const other = state([result()], {}, { primary: { reachable: false, error } });
   const { tone, title, lines } = verdict(other);
-  assert.deepEqual([tone, title], ["warn", "Consistent, but the primary is not the one it should be"]);
+  assert.deepEqual([tone, title], ["warn", "Consistent, but the primary is another cluster than recorded"]);
   assert.equal(lines[0], `The primary: ${error}.`);
   const unknown = { ...other.observed, lag: { revisions: null, seconds: null } };
-  assert.equal(lagWords(unknown, false).note, "the primary is not the one it should be");
+  assert.equal(lagWords(unknown, false).note, "the primary is another cluster than recorded");
   const [notice] = noticesOf(other, NOW, null);
-  assert.equal(notice.title, "The primary is not the one it should be");
+  assert.equal(notice.title, "The primary is another cluster than recorded");
   assert.match(notice.text, /^It answers, but it is cluster 8, .*: check --primary-endpoints\. No check can be made\./);
 });
 
@@ -157,7 +157,7 @@ test("the attempt that began last is the newest, whichever ended last", () => {
   assert.equal(newestTold([keys, slow, setBack]).id, 3, "a clock that was set back must not hide what is new");
 });
 
-test("what could not be looked into is never consistent", () => {
+test("what could not be checked is never consistent", () => {
   const open = result({ verdict: "different", deep: true, mismatched: 0 });
   const { tone, title, lines } = verdict(state([open]));
   assert.deepEqual([tone, title], ["bad", "Not consistent: see the report"]);
@@ -168,8 +168,8 @@ test("what could not be looked into is never consistent", () => {
   assert.match(plain(later.lines[0]), /^Values were last compared 1 min 29 s ago, and not all /);
   assert.match(emptyWords([open], 0), /see the report/);
   assert.match(emptyWords([before, result({ id: 2 })], 0), /see the report/);
-  assert.match(emptyWords([result()], 0), /^No differences: the last check that could tell/);
-  assert.match(emptyWords([], 0), /^No check has told yet/);
+  assert.match(emptyWords([result()], 0), /^No differences: the last check with a verdict/);
+  assert.match(emptyWords([], 0), /^No check has ended with a verdict yet/);
 });
 
 test("an old verdict is grey, and a bad one as well", () => {
@@ -194,7 +194,7 @@ test("a check that cannot tell says why, and what was known", () => {
   const failed = result({ id: 2, verdict: "unknown", error: "the primary does not answer", startedMs: NOW - 3000 });
   const { tone, title, lines, told, newest } = verdict(state([result(), failed]));
   assert.deepEqual([tone, title, lines[0]], ["unknown", "Cannot tell", "The primary does not answer."]);
-  assert.equal(plain(lines[1]), "The last check that could tell, 12 s ago, said: Consistent (12,345 keys, primary revision 1,234).");
+  assert.equal(plain(lines[1]), "The last check with a verdict, 12 s ago, found: Consistent (12,345 keys, primary revision 1,234).");
   assert.deepEqual([told.id, newest.id], [1, 2]);
   assert.equal(verdict(state([failed])).title, "Cannot tell");
   assert.equal(verdict(state([])).title, "Not checked yet");
@@ -240,7 +240,7 @@ test("notices", () => {
   assert.deepEqual(notices(null), []);
   assert.deepEqual(notices(state([], { leader: null })), ["leader"]);
   assert.deepEqual(notices(state([], { role: null, leader: null })), ["unused"]);
-  assert.deepEqual(notices(state([], { held: { why: "w", sinceMs: NOW, holder: "a" } })), ["held"]);
+  assert.deepEqual(notices(state([], { paused: { why: "w", sinceMs: NOW, holder: "a" } })), ["paused"]);
   assert.deepEqual(notices(state([], {}, { headroom: { revisions: 10, seconds: 119 } })), ["headroom"]);
   assert.deepEqual(notices(state([], {}, { headroom: { revisions: 10, seconds: null } })), [], "a quiet primary is no reason to warn");
   assert.deepEqual(notices(state([], {}, { atMs: NOW - 21_000 })), ["blind"]);

@@ -28,8 +28,8 @@ pub struct KubeconfigFile {
     pub server_name: Option<String>,
     /// The authorities of the API server, each in its binary form (DER).
     pub authorities: Vec<Vec<u8>>,
-    /// The client's certificate (PEM), which may have its key beside it, or why it cannot be read; `None`: another way of
-    /// saying who one is.
+    /// The client's certificate (PEM), which may have its key beside it, or why it cannot be read; `None`: another
+    /// kind of authentication is used.
     pub client: Option<Result<Vec<u8>, String>>,
 }
 

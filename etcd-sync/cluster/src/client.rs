@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use etcd_sync_operations::api_server::ApiServer;
 use kube::{Client, Config};
 
-/// One that does not answer must not hold up a synchronization.
+/// One that does not answer must not block a synchronization.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The client of an API server; nothing is sent yet. Token and authorities are read again as time goes by.
@@ -73,7 +73,7 @@ mod tests {
         });
         let client = client(&ApiServer { url, token_file: Some(file.clone()), cacert: None, flag: None });
         std::fs::remove_file(&file).unwrap();
-        // The answer is none; only the question is looked at.
+        // The answer is none; only the request is checked.
         let _ = client.unwrap().apiserver_version().await;
         server.join().unwrap()
     }

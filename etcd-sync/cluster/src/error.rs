@@ -1,4 +1,4 @@
-//! Why an API server could not be asked, or did not do what was asked.
+//! Why a request to an API server failed.
 
 use std::error::Error as StdError;
 use std::path::PathBuf;
@@ -9,13 +9,13 @@ use etcd_sync_operations::text::causes;
 /// Longest wait for one answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What went wrong between this program and an API server.
+/// Why a request to an API server failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Nobody told where the standby's API server is.
+    /// The address of the standby's API server is not known.
     #[error(
-        "it is not known how to reach the standby's API server: give --standby-kubeconfig FILE, or --standby-api-server and \
-         --standby-api-token-file, or run this in the standby"
+        "the address of the standby's API server is not known: give --standby-kubeconfig FILE, or --standby-api-server and \
+         --standby-api-token-file, or run this command in a pod of the standby"
     )]
     NoApiServer,
     /// A kubeconfig that cannot be used.
@@ -35,23 +35,23 @@ pub enum Error {
         source: anyhow::Error,
     },
     /// No answer in time.
-    #[error("{cluster}: cannot {what}: no answer within {}s; is its API server up, and reachable from here?", TIMEOUT.as_secs())]
+    #[error("{cluster}: cannot {what}: no answer within {}s; check that its API server runs and that this host can reach it", TIMEOUT.as_secs())]
     Late {
         /// The cluster.
         cluster: String,
         /// What was to be done.
         what: String,
     },
-    /// The token or certificate is not accepted, or lacks a right.
+    /// The token or certificate is not accepted, or lacks a permission.
     #[error(
-        "{cluster}: cannot {what}: {message}; give the user of this token or kubeconfig that right, or use another one"
+        "{cluster}: cannot {what}: {message}; grant that permission to the user of this token or kubeconfig, or use another user"
     )]
     Forbidden {
         /// The cluster.
         cluster: String,
         /// What was to be done.
         what: String,
-        /// The API server's words.
+        /// The API server's message.
         message: String,
     },
     /// The API server refuses for another reason.
@@ -63,11 +63,14 @@ pub enum Error {
         what: String,
         /// The HTTP status.
         code: u16,
-        /// The API server's words.
+        /// The API server's message.
         message: String,
     },
-    /// There was no answer that could be understood.
-    #[error("{cluster}: cannot {what}: {}; is its API server up, and reachable from here?", chain(source))]
+    /// There was no valid answer.
+    #[error(
+        "{cluster}: cannot {what}: {}; check that its API server runs and that this host can reach it",
+        chain(source)
+    )]
     Unreachable {
         /// The cluster.
         cluster: String,
@@ -135,7 +138,7 @@ impl Error {
     }
 }
 
-/// Waits for an answer, and puts an error into words.
+/// Waits for an answer, and describes an error.
 pub(crate) async fn ask<T>(
     cluster: &str,
     what: &str,

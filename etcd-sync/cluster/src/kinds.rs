@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Cluster, Error, next, page};
 
-/// How often a list is begun anew that took longer than the API server keeps its beginning.
+/// How often a list is started again that took longer than the API server keeps its beginning.
 const STARTS: usize = 3;
 
 /// What came of reading all objects of one kind.
@@ -45,7 +45,7 @@ pub struct Kind {
 pub struct Served {
     /// In the order of discovery, the core first.
     pub kinds: Vec<Kind>,
-    /// Versions of groups (`metrics.k8s.io/v1beta1`) of which it does not say what they serve, and why: mostly those whose
+    /// Versions of groups (`metrics.k8s.io/v1beta1`) of which the served resources are not known, and why: mostly those whose
     /// own API server is down.
     pub silent: Vec<(String, String)>,
 }
@@ -55,7 +55,7 @@ pub struct Served {
 /// time is kept. A kind that fails is an entry with its error, not the end.
 ///
 /// # Errors
-/// The API server does not say what it serves.
+/// The API server does not report what it serves.
 pub async fn read_every_kind(
     cluster: &Cluster,
     wanted: &(dyn Fn(&str, &str) -> bool + Sync),
@@ -75,10 +75,10 @@ pub async fn read_every_kind(
     Ok(reads)
 }
 
-/// Asks what can be listed. A group that says nothing is not the end.
+/// Reads what can be listed. A group that does not answer is not the end.
 ///
 /// # Errors
-/// The API server does not say which groups there are.
+/// The API server does not report which groups there are.
 pub async fn served(cluster: &Cluster) -> Result<Served, Error> {
     let mut all = Served::default();
     for (group, versions) in groups(cluster).await? {
@@ -136,7 +136,7 @@ pub async fn read_kind(cluster: &Cluster, kind: &Kind) -> KindRead {
 /// Every group with its versions as `apiVersion`s, the preferred one first; the core first.
 async fn groups(cluster: &Cluster) -> Result<Vec<(String, Vec<String>)>, Error> {
     let client = cluster.client();
-    let what = "ask what the API server serves";
+    let what = "read what the API server serves";
     let core = cluster.ask(what, client.list_core_api_versions()).await?.versions;
     let mut all = vec![(String::new(), core)];
     for group in cluster.ask(what, client.list_api_groups()).await?.groups {
@@ -151,7 +151,7 @@ async fn groups(cluster: &Cluster) -> Result<Vec<(String, Vec<String>)>, Error> 
 
 /// The plurals of what can be listed, in this version of a group.
 async fn resources(cluster: &Cluster, group: &str, api_version: &str) -> Result<Vec<String>, Error> {
-    let (client, what) = (cluster.client(), format!("ask what {api_version} serves"));
+    let (client, what) = (cluster.client(), format!("read what {api_version} serves"));
     let found = match group {
         "" => cluster.ask(&what, client.list_core_api_resources(api_version)).await?,
         _ => cluster.ask(&what, client.list_api_group_resources(api_version)).await?,

@@ -1,4 +1,4 @@
-//! The Lease that names the leader, for people and scripts. It keeps nobody from writing: that is done in etcd.
+//! The Lease that names the leader, for people and scripts. It prevents no writes: etcd does that.
 
 use std::time::Duration;
 
@@ -54,7 +54,11 @@ impl LeaderLease {
                     Err(error) => {
                         let text = error.to_string();
                         if warned.as_ref() != Some(&text) {
-                            warn!(lease = lease.name, error = text, "the leader cannot be named in its Lease");
+                            warn!(
+                                lease = lease.name,
+                                error = text,
+                                "cannot write the Lease of the leader; trying again"
+                            );
                             warned = Some(text);
                         }
                     }
@@ -65,7 +69,7 @@ impl LeaderLease {
         Held { lease: self.clone(), holder: holder.to_owned(), task }
     }
 
-    /// Writes the holder down; `None`: nobody, if it is still `by`.
+    /// Writes the holder; `None`: no holder, if it is still `by`.
     async fn write(&self, holder: Option<&str>, by: &str) -> Result<(), Error> {
         let found = self.cluster.ask("read the Lease of the leader", self.api.get_opt(&self.name)).await?;
         let old = found.as_ref().and_then(|lease| lease.spec.clone()).unwrap_or_default();
@@ -99,11 +103,14 @@ impl LeaderLease {
 }
 
 impl Held {
-    /// Says that nobody leads.
+    /// Writes that there is no leader.
     pub async fn release(self) {
         self.task.abort();
         if !matches!(timeout(RELEASE, self.lease.write(None, &self.holder)).await, Ok(Ok(()))) {
-            warn!(lease = self.lease.name, "the Lease still names this replica, for {DURATION_S} s");
+            warn!(
+                lease = self.lease.name,
+                "the Lease could not be released: it names this replica for another {DURATION_S} s"
+            );
         }
     }
 }

@@ -47,7 +47,7 @@ impl fmt::Debug for Cluster {
 }
 
 impl Cluster {
-    /// The standby: by --standby-kubeconfig, else by --standby-api-server, else the cluster around; `None`: nobody told.
+    /// The standby: by --standby-kubeconfig, else by --standby-api-server, else the cluster around; `None`: it is not known.
     /// Nothing is sent yet.
     pub async fn standby(servers: &ApiServers) -> Result<Option<Cluster>, Error> {
         match (&servers.standby_kubeconfig, &servers.standby) {
@@ -57,7 +57,7 @@ impl Cluster {
         }
     }
 
-    /// The primary, where --active-cluster-vip says how to reach it. Nothing is sent yet.
+    /// The primary, where --active-cluster-vip gives its address. Nothing is sent yet.
     pub fn primary(servers: &ApiServers) -> Result<Option<Cluster>, Error> {
         servers.primary.as_ref().map(|server| Cluster::from_flags("primary", server)).transpose()
     }

@@ -25,13 +25,13 @@ const OUTPUT_MAX: u64 = 64 << 10;
 /// The container kubectl takes when none is named.
 const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
-/// What nslookup said in a pod.
+/// What nslookup answered in a pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Lookup {
     /// The pod it ran in, as `namespace/name`.
     pub pod: String,
-    /// What it said.
+    /// Its answer.
     #[serde(flatten)]
     pub said: Nslookup,
     /// All it printed.

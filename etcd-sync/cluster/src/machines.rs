@@ -64,7 +64,7 @@ async fn group(cluster: &Cluster) -> Result<Option<ApiGroup>, Error> {
             found => found.map(Some),
         }
     };
-    cluster.ask("ask what the API server serves", found).await
+    cluster.ask("read what the API server serves", found).await
 }
 
 fn machine(object: DynamicObject) -> Machine {

@@ -15,17 +15,17 @@ use tokio::time::{Instant, sleep};
 
 use crate::{Cluster, Error};
 
-/// How often it is looked whether pods are ready.
+/// How often the readiness of pods is checked.
 const PACE: Duration = Duration::from_secs(1);
 
-/// How often a deletion is tried that finds the API server busy or gone, and the pause in between.
+/// How often a deletion is tried that fails because the API server is busy or gone, and the pause in between.
 const TRIES: usize = 5;
 
 /// Where CoreDNS runs, under the label that every installer gives it.
 const DNS_NAMESPACE: &str = "kube-system";
 const DNS_SELECTOR: &str = "k8s-app=kube-dns";
 
-/// Finds the pods with these labels in a cluster, in all namespaces. A cluster that cannot be asked is in the plan with its error.
+/// Finds the pods with these labels in a cluster, in all namespaces. A cluster that does not answer is in the plan with its error.
 pub async fn plan(work: &[(&Cluster, &[String])]) -> RestartPlan {
     let parts = work.iter().map(|(cluster, labels)| async move {
         let selections = labels.iter().map(|selector| Selection { selector: selector.clone(), namespace: None });
@@ -41,7 +41,7 @@ pub async fn plan_coredns(cluster: &Cluster) -> RestartPlan {
 }
 
 /// Deletes exactly the pods of a plan, each by its UID, and waits until their owners have as many ready pods again. The same
-/// plan a second time deletes nothing that is not in it, and waits likewise. `progress` hears every step in words.
+/// plan a second time deletes nothing that is not in it, and waits likewise. `progress` receives a text for every step.
 ///
 /// # Errors
 /// The plan names a cluster that is not given. What fails in a cluster is in the report.
@@ -123,7 +123,7 @@ async fn restart(
             }
         }
     }
-    // What was not deleted will not be made anew.
+    // What was not deleted will not be created again.
     let failed =
         |wait: &Wait| report.failed.iter().any(|pod| pod.namespace == wait.namespace && holds(part, wait, pod));
     let waits: Vec<Wait> = waits.into_iter().filter(|wait| !failed(wait)).collect();
@@ -147,7 +147,7 @@ async fn delete(cluster: &Cluster, pod: &PlannedPod) -> Result<bool, Error> {
     let mut tries = 1;
     loop {
         let outcome = async {
-            // The API server takes a second deletion of a pod that is on its way for another success.
+            // The API server takes a second deletion of a pod that is being deleted for another success.
             let found = cluster.ask(&what, api.get_opt(&pod.name)).await?;
             let stays = |found: &ApiPod| {
                 found.metadata.uid.as_ref() == Some(&pod.uid) && found.metadata.deletion_timestamp.is_none()
@@ -167,7 +167,7 @@ async fn delete(cluster: &Cluster, pod: &PlannedPod) -> Result<bool, Error> {
     }
 }
 
-/// Waits for all owners, or for the limit. Gives the last error when the API server could not be asked at the end.
+/// Waits for all owners, or for the limit. Gives the last error when the API server did not answer at the end.
 async fn await_owners(
     cluster: &Cluster,
     waits: Vec<Wait>,
@@ -219,7 +219,7 @@ async fn look(cluster: &Cluster, waits: &[Wait], owners: &[OwnerReport]) -> Resu
     Ok(now)
 }
 
-/// Before the first look.
+/// Before the first check.
 fn unknown(wait: &Wait) -> Progress {
     Progress::Waiting { ready: 0, needed: wait.ready, missing: wait.pods(), unready: Vec::new(), deleting: Vec::new() }
 }

@@ -21,13 +21,13 @@ pub enum Written {
     Updated,
     /// It was so already.
     Unchanged,
-    /// What it holds is better.
+    /// The content that is there is better.
     Kept,
-    /// Somebody else made it: it stays as it is.
+    /// Another program or person made it: it stays as it is.
     Foreign,
 }
 
-/// Puts files into a Secret. One that is there already stays when `better` says so of its content.
+/// Puts files into a Secret. One that is there already stays if `better` is true for its content.
 ///
 /// # Errors
 /// The API server refuses, or does not answer.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use bytes::Bytes;
-use etcd_sync_core::object::encryption::{EncryptionConfig, Keyring, Locked};
+use etcd_sync_core::object::encryption::{EncryptionConfig, Keyring, Undecryptable};
 use etcd_sync_core::object::{Form, Header, header};
 
 /// The values of a folder by their etcd keys.
@@ -19,15 +19,15 @@ fn values(folder: &str) -> BTreeMap<String, Bytes> {
 }
 
 fn config() -> EncryptionConfig {
-    EncryptionConfig::parse(include_str!("golden/sealed/encryption.yaml")).unwrap()
+    EncryptionConfig::parse(include_str!("golden/encrypted/encryption.yaml")).unwrap()
 }
 
 fn keyring() -> Keyring {
     let keyring = Keyring::new(&config()).unwrap();
-    for value in values("sealed").values() {
+    for value in values("encrypted").values() {
         if let Some(request) = keyring.kms_request(value) {
             assert!(request.annotations.contains_key("mode.kms.example.com"));
-            keyring.learn(&request, include_bytes!("golden/sealed/kms.seed").to_vec().into());
+            keyring.learn(&request, include_bytes!("golden/encrypted/kms.seed").to_vec().into());
         }
     }
     keyring
@@ -89,7 +89,7 @@ fn stored_objects_have_their_headers() {
     let (plain, cbor) = (values("plain"), values("cbor"));
     assert_eq!((plain.len(), cbor.len()), (7, 1));
     for (key, value) in plain.iter().chain(&cbor) {
-        assert_eq!(Keyring::none().open(key.as_bytes(), value).as_ref(), Ok(value));
+        assert_eq!(Keyring::none().decrypt(key.as_bytes(), value).as_ref(), Ok(value));
         check(key, &header(value).unwrap(), Form::of(value).unwrap());
     }
     assert!(cbor.values().all(|value| Form::of(value) == Some(Form::Cbor)));
@@ -97,7 +97,7 @@ fn stored_objects_have_their_headers() {
 }
 
 #[test]
-fn sealed_objects_open_with_their_own_key_at_their_own_place() {
+fn encrypted_objects_decrypt_with_their_own_key_at_their_own_place() {
     let seals = [
         ("configmaps/apps/map", "aesgcm key key1"),
         ("deployments/apps/web", "secretbox key box"),
@@ -105,23 +105,23 @@ fn sealed_objects_open_with_their_own_key_at_their_own_place() {
         ("secrets/apps/token", "aescbc key key1"),
         ("serviceaccounts/apps/default", "kms v2 plugin test"),
     ];
-    let (keyring, values) = (keyring(), values("sealed"));
+    let (keyring, values) = (keyring(), values("encrypted"));
     assert_eq!(values.len(), seals.len());
     for (key, seal) in seals {
         let key = format!("/registry/{key}");
         let value = &values[&key];
-        let plain = keyring.open(key.as_bytes(), value).unwrap();
+        let plain = keyring.decrypt(key.as_bytes(), value).unwrap();
         check(&key, &header(&plain).unwrap(), Form::of(&plain).unwrap());
-        assert_eq!(Keyring::seal_of(value).unwrap().to_string(), seal);
-        assert!(matches!(Keyring::none().open(key.as_bytes(), value), Err(Locked::NoConfig(_))));
+        assert_eq!(Keyring::encrypted_by(value).unwrap().to_string(), seal);
+        assert!(matches!(Keyring::none().decrypt(key.as_bytes(), value), Err(Undecryptable::NoConfig(_))));
         // Only two providers bind a value to its place.
-        let moved = keyring.open(b"/registry/elsewhere", value);
+        let moved = keyring.decrypt(b"/registry/elsewhere", value);
         let bound = seal.starts_with("aesgcm") || seal.starts_with("kms");
-        assert_eq!(matches!(moved, Err(Locked::WrongKey(_))), bound, "{seal}");
+        assert_eq!(matches!(moved, Err(Undecryptable::WrongKey(_))), bound, "{seal}");
     }
-    let locked = Keyring::new(&config()).unwrap();
+    let without_kms = Keyring::new(&config()).unwrap();
     let account = "/registry/serviceaccounts/apps/default";
-    assert!(matches!(locked.open(account.as_bytes(), &values[account]), Err(Locked::NeedsKms(_))));
+    assert!(matches!(without_kms.decrypt(account.as_bytes(), &values[account]), Err(Undecryptable::NeedsKms(_))));
 }
 
 /// What the fuzz targets do, for a moment: no damage to any value makes anything panic.
@@ -133,16 +133,16 @@ fn damaged_values_never_panic() {
     });
     println!("ETCD_SYNC_SEED={seed}");
     let (keyring, mut random) = (keyring(), Random(seed));
-    for folder in ["plain", "cbor", "sealed"] {
+    for folder in ["plain", "cbor", "encrypted"] {
         for (key, value) in values(folder) {
             for _ in 0..2_000 {
                 let damaged: Bytes = random.damage(&value).into();
                 let _ = header(&damaged);
-                if let Ok(plain) = keyring.open(key.as_bytes(), &damaged) {
+                if let Ok(plain) = keyring.decrypt(key.as_bytes(), &damaged) {
                     let _ = header(&plain);
                 }
                 // Damage behind the seal, too.
-                if let Ok(plain) = keyring.open(key.as_bytes(), &value) {
+                if let Ok(plain) = keyring.decrypt(key.as_bytes(), &value) {
                     let _ = header(&random.damage(&plain));
                 }
                 let _ = keyring.kms_request(&damaged);
@@ -191,12 +191,12 @@ impl Random {
 #[ignore = "measures"]
 fn throughput() {
     let keyring = keyring();
-    for folder in ["plain", "cbor", "sealed"] {
+    for folder in ["plain", "cbor", "encrypted"] {
         for (key, value) in values(folder) {
             let rounds = 20_000;
             let start = std::time::Instant::now();
             for _ in 0..rounds {
-                let plain = keyring.open(key.as_bytes(), &value).unwrap();
+                let plain = keyring.decrypt(key.as_bytes(), &value).unwrap();
                 std::hint::black_box(header(&plain).unwrap());
             }
             let each = start.elapsed() / rounds;

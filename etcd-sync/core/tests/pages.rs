@@ -1,4 +1,4 @@
-//! Keeps the tables in docs/ that show what is built in in step with it.
+//! The tables in docs/ show what is built in.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ const UPDATE: &str = "UPDATE_DOCS";
 
 #[test]
 fn the_scope_page_shows_the_policy() {
-    in_step("scope.md", "core/src/cluster-local.yaml", &policy_table(&builtin_rules()));
+    assert_shows("scope.md", "core/src/scope/cluster-local.yaml", &policy_table(&builtin_rules()));
 }
 
 #[test]
@@ -27,14 +27,14 @@ fn the_scope_page_names_the_excluded_namespaces() {
 
 #[test]
 fn the_conflicts_page_shows_every_kind() {
-    in_step("conflicts.md", "core/src/conflicts/kind.rs", &conflict_table());
+    assert_shows("conflicts.md", "core/src/compare/conflicts/kind.rs", &conflict_table());
 }
 
 fn page(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(name)
 }
 
-fn in_step(name: &str, source: &str, table: &str) {
+fn assert_shows(name: &str, source: &str, table: &str) {
     let text = std::fs::read_to_string(page(name)).unwrap();
     let (before, rest) = text.split_once(BEGIN).expect("the mark where the table begins");
     let (shown, after) = rest.split_once(END).expect("the mark where the table ends");
@@ -43,7 +43,7 @@ fn in_step(name: &str, source: &str, table: &str) {
     }
     assert!(
         shown == table,
-        "docs/{name} does not show {source}. Write it anew with: \
+        "docs/{name} does not show {source}. Write it again with: \
          {UPDATE}=1 cargo test -p etcd-sync-core --test pages\nIt should be:\n{table}"
     );
 }

@@ -1,4 +1,4 @@
-//! The file of `--encryption-config`, and what opens values with it.
+//! The file of `--encryption-config`, and the keys that decrypt values with it.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -15,12 +15,12 @@ use crate::plugin::Kms;
 /// After a failure the plugins are left alone for so long: every page and every change would wait for them.
 const KMS_PAUSE: Duration = Duration::from_secs(5);
 
-/// What opens the values of the pair. Cheap to clone.
+/// Keys that decrypt the values of the pair. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Encryption {
-    /// Opens values; what only a KMS knows it learns from [`Encryption::prime`].
+    /// Decrypts values; what only a KMS knows it learns from [`Encryption::unwrap_keys`].
     pub keyring: Arc<Keyring>,
-    /// What the file says; `None`: there is none.
+    /// What the file holds; `None`: there is none.
     pub config: Option<Arc<EncryptionConfig>>,
     kms: Option<Arc<Plugins>>,
 }
@@ -74,22 +74,22 @@ impl Encryption {
         Ok(Encryption { keyring, config: Some(Arc::new(config)), kms })
     }
 
-    /// Whether a KMS must be asked before these values can be opened.
+    /// Whether a KMS must be asked before these values can be decrypted.
     pub fn needs_kms<'a>(&self, mut values: impl Iterator<Item = &'a KeyValue>) -> bool {
         self.kms.is_some() && values.any(|kv| self.keyring.kms_request(&kv.value).is_some())
     }
 
-    /// Lets the KMS plugins unseal what these values need. A failure is logged, and whoever opens the values sees it again.
-    pub async fn prime(&self, values: &[KeyValue]) {
+    /// Lets the KMS plugins unwrap the data keys of these values. A failure is logged, and whoever decrypts the values sees it again.
+    pub async fn unwrap_keys(&self, values: &[KeyValue]) {
         let Some(plugins) = &self.kms else { return };
         let failed = *plugins.failed.lock().unwrap_or_else(PoisonError::into_inner);
         if failed.is_some_and(|at| at.elapsed() < KMS_PAUSE) {
             return;
         }
-        let outcome = plugins.kms.prime(&self.keyring, values).await;
+        let outcome = plugins.kms.unwrap_keys(&self.keyring, values).await;
         *plugins.failed.lock().unwrap_or_else(PoisonError::into_inner) = outcome.is_err().then(Instant::now);
         if let Err(error) = outcome {
-            warn!(%error, "values of the primary stay closed");
+            warn!(%error, "cannot unwrap the data keys of encrypted values: they are not decrypted");
         }
     }
 }
@@ -102,11 +102,11 @@ pub fn values(events: &[Event]) -> impl Iterator<Item = &KeyValue> {
     })
 }
 
-/// The file holds keys: a warning when everybody on the machine may read it.
+/// The file holds keys: a warning when every user of the machine may read it.
 pub fn warn_of_mode(file: Option<&Path>) {
     let mode = file.and_then(|file| Some((file, std::fs::metadata(file).ok()?.permissions().mode())));
     if let Some((file, mode)) = mode.filter(|(_, mode)| mode & 0o004 != 0) {
         let mode = format!("{:04o}", mode & 0o7777);
-        warn!(file = %file.display(), mode, "everybody may read the encryption keys in this file: chmod 0600");
+        warn!(file = %file.display(), mode, "every user of this machine can read the encryption keys in this file: run chmod 0600");
     }
 }

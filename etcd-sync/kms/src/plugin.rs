@@ -1,4 +1,4 @@
-//! Asks KMS v2 plugins to unseal data keys: `v2.KeyManagementService` over a unix socket, as kube-apiserver asks them.
+//! Asks KMS v2 plugins to unwrap data keys: `v2.KeyManagementService` over a unix socket, as kube-apiserver asks them.
 //!
 //! Messages are declared by hand with the tags of `k8s.io/kms/apis/v2/api.proto`, with `skip_debug` as in
 //! [`crate::proto`].
@@ -30,11 +30,11 @@ pub struct Kms {
     plugins: Vec<Plugin>,
 }
 
-/// Why a data key stays sealed.
+/// Why a data key cannot be unwrapped.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KmsError {
-    /// Nobody serves the socket, or somebody who is no plugin.
+    /// No process serves the socket, or one that is no KMS plugin.
     #[error(
         "KMS plugin {plugin} does not answer on {socket}: {problem}; run the plugin on this machine, and give \
              etcd-sync an encryption configuration with its socket here"
@@ -49,7 +49,7 @@ pub enum KmsError {
     },
     /// The plugin takes too long.
     #[error(
-        "KMS plugin {plugin} did not answer within {timeout:?}: look at the plugin and the KMS behind it, or raise its \
+        "KMS plugin {plugin} did not answer within {timeout:?}: check the plugin and the KMS behind it, or raise its \
              timeout in the encryption configuration"
     )]
     Slow {
@@ -58,9 +58,9 @@ pub enum KmsError {
         /// The configuration's timeout.
         timeout: Duration,
     },
-    /// The plugin says no, mostly because its KMS does not have the key.
+    /// The plugin refuses, mostly because its KMS does not have the key.
     #[error(
-        "KMS plugin {plugin} refuses to unseal with its key {key_id}: {problem}; give the plugin access to this key"
+        "KMS plugin {plugin} refuses to unwrap a data key with its key {key_id}: {problem}; give the plugin access to this key"
     )]
     Refused {
         /// The plugin's name in the configuration.
@@ -70,18 +70,18 @@ pub enum KmsError {
         /// The plugin's answer.
         problem: String,
     },
-    /// The plugin says of itself that it does not work.
-    #[error("KMS plugin {plugin} says that it is not healthy: {problem}; look at its log")]
+    /// The plugin reports that it does not work.
+    #[error("KMS plugin {plugin} reports that it is not healthy: {problem}; read its log")]
     Unhealthy {
         /// The plugin's name in the configuration.
         plugin: String,
-        /// Its own words.
+        /// Its own message.
         problem: String,
     },
 }
 
 impl Kms {
-    /// Prepares the connections; each is made at its first use, and anew after a failure. Must run inside a tokio
+    /// Prepares the connections; each is made at its first use, and again after a failure. Must run inside a tokio
     /// runtime.
     pub fn new(config: &EncryptionConfig) -> Kms {
         Kms { plugins: config.kms_plugins().iter().map(Plugin::new).collect() }
@@ -102,20 +102,20 @@ impl Kms {
         Ok(())
     }
 
-    /// Unseals every data key that the values of a page need and the keyring lacks, each once. Values that no plugin of
-    /// the configuration sealed cost a look at their first bytes.
+    /// Unwraps every data key that the values of a page need and the keyring lacks, each once. Values that no plugin of
+    /// the configuration encrypted cost a look at their first bytes.
     ///
     /// # Errors
-    /// The first one. A refused key does not keep the others of the page from being unsealed.
-    pub async fn prime(&self, keyring: &Keyring, page: &[KeyValue]) -> Result<(), KmsError> {
+    /// The first one. A refused key does not keep the others of the page from being unwrapped.
+    pub async fn unwrap_keys(&self, keyring: &Keyring, page: &[KeyValue]) -> Result<(), KmsError> {
         let mut asked = HashSet::new();
         let mut refused = None;
         for request in page.iter().filter_map(|kv| keyring.kms_request(&kv.value)) {
             if !asked.insert(request.digest()) {
                 continue;
             }
-            match self.unseal(&request).await {
-                Ok(unsealed) => keyring.learn(&request, unsealed),
+            match self.unwrap(&request).await {
+                Ok(unwrapped) => keyring.learn(&request, unwrapped),
                 Err(error @ KmsError::Refused { .. }) => refused = refused.or(Some(error)),
                 Err(error) => return Err(error),
             }
@@ -124,7 +124,7 @@ impl Kms {
     }
 
     /// Asks the plugin that a request names.
-    async fn unseal(&self, request: &KmsRequest) -> Result<Zeroizing<Vec<u8>>, KmsError> {
+    async fn unwrap(&self, request: &KmsRequest) -> Result<Zeroizing<Vec<u8>>, KmsError> {
         let Some(plugin) = self.plugins.iter().find(|plugin| plugin.config.name == request.provider) else {
             // Only with a keyring of another configuration.
             let problem = "the encryption configuration does not have it".to_owned();

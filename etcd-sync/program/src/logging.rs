@@ -41,12 +41,12 @@ where
         LogLevel::Trace => LevelFilter::TRACE,
     };
     let keys = if detail { LevelFilter::DEBUG.max(level) } else { LevelFilter::OFF };
-    // Below info, libraries tell about every frame they send.
+    // Below info, libraries log every frame they send.
     let libraries = if level == LevelFilter::TRACE { level } else { level.min(LevelFilter::INFO) };
     let filter = Targets::new()
         .with_default(level)
         .with_targets(["h2", "hyper", "hyper_util", "rustls", "tower", "tonic"].map(|name| (name, libraries)))
-        // The HTTP client tells every failure as an error, which our own words tell then with the remedy.
+        // The HTTP client logs every failure as an error; our own error has it with the remedy.
         .with_target("kube_client::client::builder", if level >= LevelFilter::DEBUG { level } else { LevelFilter::OFF })
         .with_target(DETAIL, keys);
     let lines = tracing_subscriber::fmt::layer().with_writer(writer);
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn less_important_lines_are_left_out() {
+    fn lines_below_the_level_are_omitted() {
         let emit = || {
             tracing::debug!("own");
             tracing::debug!(target: "h2::codec", "frame");

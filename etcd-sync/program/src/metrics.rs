@@ -1,4 +1,4 @@
-//! A page of metrics in Prometheus' text format, set anew at every scrape; nothing global.
+//! A page of metrics in Prometheus' text format, set again at every scrape; nothing global.
 
 use metrics::{Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};

@@ -17,7 +17,7 @@ const WORKER_THREADS: usize = 2;
 
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Starts the log and does `work`. What keeps it from its end goes to stderr behind the program's `name`.
+/// Starts the log and does `work`. An error goes to stderr behind the program's `name`.
 pub fn start<C, F, T>(name: &str, config: Result<Config<C>, ArgsError>, work: impl FnOnce(Config<C>) -> F) -> ExitCode
 where
     F: Future<Output = anyhow::Result<T>>,
@@ -31,7 +31,7 @@ where
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKER_THREADS).enable_all().build();
     let outcome = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
         let outcome = runtime.block_on(work(config));
-        // A look-up of a name that hangs cannot be stopped; it must not hold up the end.
+        // A look-up of a name that hangs cannot be stopped; it must not block the end.
         runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
         outcome
     });

@@ -62,7 +62,7 @@ pub async fn run(config: Config, options: PlanConfig) -> Result<Outcome> {
     let reading = WalkOptions { prefetch: true, ..WalkOptions::new(Side::Primary) };
     let scope = &config.scope;
     // What a KMS holds was asked for when the preflight looked at samples.
-    let open = |kv: &KeyValue| encryption.keyring.open(&kv.key, &kv.value).ok();
+    let open = |kv: &KeyValue| encryption.keyring.decrypt(&kv.key, &kv.value).ok();
     let pace = Pace::unlimited();
     let mut walk = Walk::new(&scope.ranges_below(CRDS), reading);
     pair.walk(&mut walk, &pace, true, |chunk, _| plan.learn(&chunk, scope, open))

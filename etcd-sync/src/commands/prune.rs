@@ -53,7 +53,7 @@ pub async fn run(config: Config, options: PruneConfig) -> Result<Outcome> {
     let report = compare(&pair, &config.scope, &encryption, false, options.timeout, cannot).await?;
     // The comparison took its time: it may have been promoted or paused meanwhile.
     let record = Record::read(&pair.standby, &pair.keys).await.context("the standby's record cannot be read")?;
-    may_begin(&config.link, &record, checkpoint.as_ref(), report.at.held.as_deref())?;
+    may_begin(&config.link, &record, checkpoint.as_ref(), report.at.paused.as_deref())?;
     let candidates = look_up(&pair, &encryption, &config.scope, &report).await?;
     let at = PlannedAt {
         link: config.link.clone(),
@@ -130,7 +130,7 @@ async fn look_up(pair: &Pair, encryption: &Encryption, scope: &Scope, report: &R
             if scope.decide_kv(&kv) != Decision::InScope {
                 return Ok(None);
             }
-            encryption.prime(std::slice::from_ref(&kv)).await;
+            encryption.unwrap_keys(std::slice::from_ref(&kv)).await;
             let header = scope.split(&kv.key).and_then(|_| content::header(&encryption.keyring, &kv));
             Ok(Some(Candidate::new(&kv, reason, header.as_ref())))
         }

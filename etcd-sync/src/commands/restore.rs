@@ -8,7 +8,7 @@ use etcd_sync_core::etcd::kv::{KeyValue, printable};
 use etcd_sync_core::etcd::request::ReadRange;
 use etcd_sync_core::link::state::{Checkpoint, Phase, cluster_id_text};
 use etcd_sync_core::scope::Scope;
-use etcd_sync_core::scope::content::{self, Opened};
+use etcd_sync_core::scope::content::{self, Decoded};
 use etcd_sync_kms::Encryption;
 use etcd_sync_operations::prune::standby;
 use etcd_sync_operations::restore::{Item, Refusal, Report, State, order, put_back, putting_back};
@@ -103,9 +103,9 @@ async fn item(scope: &Scope, encryption: &Encryption, kv: &KeyValue) -> Item {
     if scope.split(&kv.key).is_none() {
         return Item::new(kv, None, false);
     }
-    encryption.prime(from_ref(kv)).await;
-    let Opened { header, sealed } = content::open(&encryption.keyring, kv);
-    Item::new(kv, header.as_ref(), sealed)
+    encryption.unwrap_keys(from_ref(kv)).await;
+    let Decoded { header, undecryptable } = content::decode(&encryption.keyring, kv);
+    Item::new(kv, header.as_ref(), undecryptable)
 }
 
 /// What the standby has on record, if the keys of the file may be put back into it.

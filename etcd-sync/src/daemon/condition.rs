@@ -1,4 +1,4 @@
-//! Why the link is held, in the standby, for `status` and the monitor.
+//! Why replication is paused, in the standby, for `status` and the monitor.
 
 use bytes::Bytes;
 use etcd_sync_core::etcd::request::{Compare, Op, Txn};
@@ -16,14 +16,14 @@ pub struct ConditionKey<'a> {
 }
 
 impl ConditionKey<'_> {
-    /// Writes why the link is held, or that it is not. Fenced like every write: on a promoted standby not even this is
+    /// Writes why replication is paused, or that it is not. Fenced like every write: on a promoted standby not even this is
     /// written.
-    pub async fn write(&self, held: Option<&str>, stop: &mut Stop) {
+    pub async fn write(&self, why: Option<&str>, stop: &mut Stop) {
         let key = self.fence.keys.condition.clone();
-        let change = match held {
-            Some(held) => {
+        let change = match why {
+            Some(why) => {
                 let condition =
-                    Condition { paused: held.to_owned(), since_ms: now_ms(), holder: self.holder.to_owned() };
+                    Condition { paused: why.to_owned(), since_ms: now_ms(), holder: self.holder.to_owned() };
                 let value = serde_json::to_vec(&condition).unwrap_or_default().into();
                 Op::Put { key, value, lease: 0 }
             }
@@ -38,7 +38,7 @@ impl ConditionKey<'_> {
             compares.push(self.fence.is_leader());
             let txn = Txn { compares, success: vec![change.clone()], failure: vec![] };
             let written = tokio::select! {
-                // A standby that hangs must not hold up the end.
+                // A standby that hangs must not block the end.
                 () = stop.wanted() => return,
                 written = self.standby.txn(txn) => written,
             };
@@ -46,7 +46,7 @@ impl ConditionKey<'_> {
                 Ok(reply) if !reply.succeeded => {}
                 Ok(_) => return,
                 Err(failure) => {
-                    warn!(error = %failure, "the condition could not be recorded in the standby");
+                    warn!(error = %failure, "cannot record in the standby why replication is paused");
                     return;
                 }
             }

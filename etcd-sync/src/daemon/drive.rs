@@ -47,7 +47,7 @@ pub enum Outcome {
     /// A request failed in a way the machine does not handle.
     Failed(Error),
     /// Something outside of the machine forbids to go on: a short name, and what to do.
-    Held(&'static str, String),
+    Paused(&'static str, String),
     /// The lease is gone.
     LeadershipLost,
     /// We were asked to stop.
@@ -118,7 +118,7 @@ impl Driver<'_> {
     /// the record when the next session begins.
     pub async fn run(&self, mut session: Session, stop: &mut Stop) -> (Outcome, Phase, Carried) {
         let outcome = self.work(&mut session, stop).await;
-        self.health.session(&session);
+        self.health.update_session(&session);
         (outcome, session.checkpoint().phase, session.carried())
     }
 
@@ -133,11 +133,11 @@ impl Driver<'_> {
             while let Some(effect) = session.poll() {
                 self.perform(effect, &mut answers, &mut watches);
             }
-            self.health.session(session);
+            self.health.update_session(session);
             // Not before: what held the link may hold it again after a look.
             if !under_way && session.is_under_way() {
                 under_way = true;
-                self.health.hold(None);
+                self.health.set_paused(None);
                 self.condition.write(None, stop).await;
             }
             let handled = tokio::select! {
@@ -199,7 +199,7 @@ impl Driver<'_> {
                 answers.spawn(async move {
                     let result = read(&etcd, request).await;
                     if let (Ok(page), Some(encryption)) = (&result, encryption) {
-                        encryption.prime(&page.kvs).await;
+                        encryption.unwrap_keys(&page.kvs).await;
                     }
                     Answer::Read(id, side, newest, result)
                 });
@@ -239,7 +239,7 @@ impl Driver<'_> {
         let (number, encryption) = (watches.wanted[Side::Primary as usize], self.encryption.clone());
         watches.priming = Some(number);
         answers.spawn(async move {
-            encryption.prime(&sealed).await;
+            encryption.unwrap_keys(&sealed).await;
             Answer::Primed(number, message)
         });
         None
@@ -308,7 +308,7 @@ impl Driver<'_> {
                 let newest = &mut watches.newest[Side::Primary as usize];
                 *newest = identity.revision.max(*newest);
                 watches.seen.new = Some(PrimaryContact { revision: identity.revision, at_ms: now_ms() });
-                self.health.head(identity.revision);
+                self.health.update_head(identity.revision);
                 return Ok(());
             }
             Answer::Head(Err(error)) => {
@@ -316,7 +316,7 @@ impl Driver<'_> {
                 return Ok(());
             }
             Answer::Headroom(compacted) => {
-                self.health.headroom(compacted);
+                self.health.update_headroom(compacted);
                 return Ok(());
             }
             Answer::SeenWritten => return Ok(()),

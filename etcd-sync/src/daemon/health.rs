@@ -1,4 +1,4 @@
-//! What this replica knows about itself and the link, for `/readyz`, `/metrics`, the progress display and the log.
+//! The state of this replica and the link, for `/readyz`, `/metrics`, the progress display and the log.
 
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ pub struct Health {
 #[derive(Debug, Default)]
 struct State {
     role: Role,
-    hold: Option<(&'static str, String)>,
+    paused: Option<(&'static str, String)>,
     phase: Option<Phase>,
     checkpoint: Revision,
     lag: Lag,
@@ -48,8 +48,8 @@ pub enum Role {
 pub struct Snapshot {
     /// In the election.
     pub role: Role,
-    /// Why it stands still: short name, and words.
-    pub hold: Option<(&'static str, String)>,
+    /// Why replication is paused: short name, and text.
+    pub paused: Option<(&'static str, String)>,
     /// Of the link; `None` before a session.
     pub phase: Option<Phase>,
     /// The record's revision.
@@ -75,34 +75,34 @@ impl Health {
         Health { state: Mutex::default(), ready_lag, began: Instant::now() }
     }
 
-    /// The role changed.
-    pub fn role(&self, role: Role) {
+    /// This replica has another role in the election.
+    pub fn set_role(&self, role: Role) {
         let mut state = self.lock();
         state.role = role;
         if role != Role::Leader {
             state.phase = None;
-            state.hold = None;
+            state.paused = None;
             state.lag.forget();
-            // What only a leader knows now.
+            // Only a leader knows these.
             let Stats { local_keys, lost, vanishing, copied, .. } = &mut state.current;
             (*local_keys, *lost, *vanishing, *copied) = Default::default();
         }
     }
 
-    /// The link stands still (`Some`) or goes on.
-    pub fn hold(&self, hold: Option<(&'static str, String)>) {
-        self.lock().hold = hold;
+    /// Replication is paused (`Some`) or goes on.
+    pub fn set_paused(&self, reason: Option<(&'static str, String)>) {
+        self.lock().paused = reason;
     }
 
     /// A session begins: its counters start at zero.
-    pub fn begin(&self) {
+    pub fn begin_session(&self) {
         let mut state = self.lock();
         let current = std::mem::take(&mut state.current);
         add(&mut state.past, &current);
     }
 
-    /// The session has moved.
-    pub fn session(&self, session: &Session) {
+    /// The session made progress.
+    pub fn update_session(&self, session: &Session) {
         let mut state = self.lock();
         let (checkpoint, stats) = (session.checkpoint(), session.stats());
         state.phase = Some(checkpoint.phase);
@@ -115,8 +115,8 @@ impl Health {
         state.current.clone_from(stats);
     }
 
-    /// The primary is at this revision now.
-    pub fn head(&self, revision: Revision) {
+    /// The primary has this revision now.
+    pub fn update_head(&self, revision: Revision) {
         self.lock().lag.head(self.began.elapsed(), revision);
     }
 
@@ -125,8 +125,8 @@ impl Health {
         self.lock().compacted
     }
 
-    /// It was looked up again.
-    pub fn headroom(&self, compacted: Option<Revision>) {
+    /// The compact revision was read again; `None`: it cannot be read.
+    pub fn update_headroom(&self, compacted: Option<Revision>) {
         let mut state = self.lock();
         state.headroom_known = compacted.is_some();
         if let Some(compacted) = compacted {
@@ -147,7 +147,7 @@ impl Health {
         let lag = lag_revisions.and_then(|_| state.lag.time(self.began.elapsed()));
         Snapshot {
             role: state.role,
-            hold: state.hold.clone(),
+            paused: state.paused.clone(),
             phase: state.phase,
             checkpoint: state.checkpoint,
             lag_revisions,
@@ -161,24 +161,24 @@ impl Health {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it holds the lock, and a half-written gauge would do no harm.
+        // Nothing panics while the lock is taken, and a half-written gauge would do no harm.
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
 impl State {
     fn ready(&self, lag: Option<Duration>, most: Duration) -> Result<&'static str, String> {
-        if let Some((_, why)) = &self.hold {
+        if let Some((_, why)) = &self.paused {
             return Err(why.clone());
         }
         match (self.role, self.phase) {
             (Role::Starting, _) => Err("connecting".into()),
-            (Role::Candidate, _) => Ok("standing by: another replica leads"),
-            (Role::Leader, None) => Err("about to begin".into()),
+            (Role::Candidate, _) => Ok("standing by: another replica is the leader"),
+            (Role::Leader, None) => Err("about to start".into()),
             (Role::Leader, Some(Phase::Streaming)) => match lag {
                 None => Err("catching up with the primary".into()),
                 Some(lag) if lag > most => Err(format!("{} s behind the primary", lag.as_secs())),
-                Some(_) => Ok("in step with the primary"),
+                Some(_) => Ok("caught up with the primary"),
             },
             (Role::Leader, Some(phase)) => {
                 let (done, total) = self.current.copied;

@@ -21,7 +21,7 @@ struct Server {
     certificates: Watched,
 }
 
-/// Listens until the process ends. `certificates`: what is told of when it expires.
+/// Listens until the process ends. `certificates`: those whose expiry the metrics show.
 pub async fn serve(listen: SocketAddr, health: Arc<Health>, certificates: Watched) -> Result<()> {
     let listener = etcd_sync_program::listen::bind(listen)
         .await

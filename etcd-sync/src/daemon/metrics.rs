@@ -11,33 +11,33 @@ pub struct Metrics(Page);
 
 /// (name, help)
 const DESCRIPTIONS: &[(&str, &str)] = &[
-    ("etcd_sync_role", "1 for what this replica does: starting, candidate or leader"),
+    ("etcd_sync_role", "1 for the state of this replica: starting, candidate or leader"),
     ("etcd_sync_phase", "1 for the phase of the link, as the leader sees it"),
-    ("etcd_sync_held", "1 while the link stands still; /readyz and the log say why"),
-    ("etcd_sync_checkpoint_revision", "Revision of the primary the standby stands for"),
+    ("etcd_sync_paused", "1 while replication is paused; /readyz and the log have the reason"),
+    ("etcd_sync_checkpoint_revision", "Revision of the primary that the standby is consistent with"),
     ("etcd_sync_lag_revisions", "Revisions of the primary not applied yet"),
-    ("etcd_sync_lag_seconds", "How long ago the standby was where the primary was"),
+    ("etcd_sync_lag_seconds", "Age of the oldest change of the primary that is not applied yet"),
     ("etcd_sync_history_headroom_revisions", "Revisions between the primary's compaction and the checkpoint"),
     ("etcd_sync_history_headroom_seconds", "Time until compaction passes the checkpoint, at the primary's pace"),
-    ("etcd_sync_copy_keys_done", "Keys of the copy under way that are compared"),
-    ("etcd_sync_copy_keys_expected", "Keys of the primary in the copy under way"),
+    ("etcd_sync_copy_keys_done", "Keys compared by the copy that is running"),
+    ("etcd_sync_copy_keys_expected", "Keys of the primary in the copy that is running"),
     ("etcd_sync_local_keys", "Keys in scope on record as local to the standby"),
     ("etcd_sync_events_total", "Changes of the primary seen"),
-    ("etcd_sync_skipped_total", "Changes left out, by reason"),
+    ("etcd_sync_skipped_total", "Changes filtered (not in scope), by reason"),
     ("etcd_sync_transactions_total", "Transactions committed on the standby"),
     ("etcd_sync_puts_total", "Keys written"),
     ("etcd_sync_deletes_total", "Keys deleted"),
     ("etcd_sync_written_bytes_total", "Bytes of keys and values written"),
-    ("etcd_sync_too_large_total", "Keys that fit no transaction of the standby"),
+    ("etcd_sync_too_large_total", "Keys that are too large for a transaction of the standby"),
     ("etcd_sync_undecodable_total", "Values of objects that could not be decoded, synchronized as they are"),
-    ("etcd_sync_replays_total", "Keys put back that somebody deleted on the standby"),
-    ("etcd_sync_lost_keys", "Keys deleted on the standby that are not back yet"),
+    ("etcd_sync_replays_total", "Keys put back after they were deleted on the standby"),
+    ("etcd_sync_lost_keys", "Keys deleted on the standby and not put back yet"),
     ("etcd_sync_vanishing_keys", "Keys that were put back again and again within ten minutes"),
     ("etcd_sync_kept_local_total", "Local keys kept although the primary deleted its own"),
     ("etcd_sync_unknown_origin_total", "Surplus keys kept because their origin is unknown"),
     (
         "etcd_sync_certificate_expiry_timestamp_seconds",
-        "When the client certificate for a side ends, or its authority, whichever is first",
+        "When the client certificate for a side or its CA certificate expires, whichever is first",
     ),
 ];
 
@@ -57,8 +57,8 @@ impl Metrics {
             let now = snapshot.phase == Some(phase);
             self.0.gauge("etcd_sync_phase", Some(("phase", phase.name())), f64::from(now));
         }
-        let held = snapshot.hold.as_ref().map(|(reason, _)| *reason);
-        self.0.gauge("etcd_sync_held", None, f64::from(held.is_some()));
+        let paused = snapshot.paused.as_ref().map(|(reason, _)| *reason);
+        self.0.gauge("etcd_sync_paused", None, f64::from(paused.is_some()));
         let leader = snapshot.role == Role::Leader;
         // What is not known is NaN, which no alert takes for zero.
         let known = |value: Option<f64>| value.filter(|_| leader).unwrap_or(f64::NAN);

@@ -40,14 +40,14 @@ use crate::cluster::Cluster;
 use crate::cluster::lease::LeaderLease;
 use crate::facts::preflight::{self, Pair};
 
-/// How often a held link looks whether the reason is gone.
-const HOLD_INTERVAL: Duration = Duration::from_secs(5);
+/// How often paused replication checks whether the reason is gone.
+const PAUSED_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Pauses between attempts after failures: doubled from the first to the second.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_MOST: Duration = Duration::from_secs(5);
 
-/// A process that is asked to stop hands its leadership over within this time.
+/// A process that has to stop hands its leadership over within this time.
 const RESIGN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A transaction smaller than this is not made smaller.
@@ -67,7 +67,7 @@ struct Daemon {
     encryption_config: Option<PathBuf>,
     /// As the file was when the session began.
     encryption: Encryption,
-    /// What the last preflight warned of: it is said once.
+    /// What the last preflight warned of: it is logged once.
     warned: BTreeSet<String>,
     health: Arc<Health>,
     stop: Stop,
@@ -92,7 +92,7 @@ pub async fn run(config: Config, run: RunConfig) -> Result<()> {
         let cluster = Cluster::standby(&daemon.api_servers).await?;
         daemon.lease = cluster.map(|cluster| LeaderLease::new(cluster, namespace, name));
     }
-    daemon.campaign_for_ever().await
+    daemon.campaign_forever().await
 }
 
 /// The same inside of a command, without a listener: takes part in the election and synchronizes until stopped.
@@ -104,7 +104,7 @@ pub fn inside(
 ) -> Result<impl Future<Output = Result<()>> + Send + use<>> {
     let daemon = begin(config, run, Arc::clone(&health), stop)?;
     progress::show(health);
-    Ok(daemon.campaign_for_ever())
+    Ok(daemon.campaign_forever())
 }
 
 fn begin(config: &Config, run: RunConfig, health: Arc<Health>, stop: Stop) -> Result<Daemon> {
@@ -128,7 +128,7 @@ fn begin(config: &Config, run: RunConfig, health: Arc<Health>, stop: Stop) -> Re
     };
     // All are made once here so that a bad file or endpoint ends the process at once.
     let (primary, standby) = (config.primary.etcd()?, config.standby.etcd()?);
-    // A member that hangs must hold up neither the start nor the end.
+    // A member that hangs must block neither the start nor the end.
     tokio::spawn(warn_of_versions(primary, standby.clone()));
     Ok(Daemon {
         keys: StateKeys::new(&config.link),
@@ -154,7 +154,10 @@ async fn warn_of_versions(primary: Etcd, standby: Etcd) {
         for (endpoint, status) in members {
             match status {
                 Ok(status) if status.is_learner => {
-                    warn!(side, endpoint, "this member is a learner and is not used; promote it or leave it out");
+                    warn!(
+                        side,
+                        endpoint, "this member is a learner and is not used; promote it, or remove its endpoint"
+                    );
                 }
                 Ok(status) => {
                     if let Some(warning) = version_warning(&status.version) {
@@ -168,12 +171,12 @@ async fn warn_of_versions(primary: Etcd, standby: Etcd) {
 }
 
 impl Daemon {
-    async fn campaign_for_ever(mut self) -> Result<()> {
+    async fn campaign_forever(mut self) -> Result<()> {
         let mut pause = RETRY_FIRST;
         loop {
             let holder = self.run.holder.clone();
-            // Only who is known to wait for another one may say so: nobody may lead at all.
-            let waiting = || self.health.role(Role::Candidate);
+            // A candidate only when another replica leads: maybe none leads.
+            let waiting = || self.health.set_role(Role::Candidate);
             let (prefix, ttl) = (&self.keys.leader_prefix, self.run.leader_ttl);
             let elected = campaign(&self.standby, prefix, holder.as_bytes(), ttl, waiting, self.stop.wanted()).await;
             let leadership = match elected {
@@ -183,8 +186,8 @@ impl Daemon {
                     return Ok(());
                 }
                 Err(error) => {
-                    self.health.role(Role::Starting);
-                    self.health.hold(Some(("election", error.to_string())));
+                    self.health.set_role(Role::Starting);
+                    self.health.set_paused(Some(("election", error.to_string())));
                     error!(%error, "cannot take part in the election yet");
                     if self.wait(pause).await {
                         return Ok(());
@@ -194,9 +197,9 @@ impl Daemon {
                 }
             };
             pause = RETRY_FIRST;
-            self.health.role(Role::Leader);
-            self.health.hold(None);
-            // Operators and scripts look for exactly these words.
+            self.health.set_role(Role::Leader);
+            self.health.set_paused(None);
+            // Operators and scripts search for exactly these words.
             info!(holder, epoch = leadership.epoch(), "Acquired leader lease");
             let named = self.lease.as_ref().map(|lease| lease.hold(&holder));
             let term = self.lead(&leadership).await;
@@ -206,13 +209,13 @@ impl Daemon {
             }
             match term {
                 Term::Lost => {
-                    self.health.role(Role::Starting);
-                    warn!("this replica no longer leads");
+                    self.health.set_role(Role::Starting);
+                    warn!("this replica is no longer the leader");
                 }
                 Term::Stopped => {
                     if !matches!(timeout(RESIGN_TIMEOUT, leadership.resign()).await, Ok(Ok(()))) {
                         warn!(
-                            "the leadership could not be handed over: the next leader waits until the lease runs out"
+                            "the leadership could not be handed over: the next leader starts when the lease has expired"
                         );
                     }
                     info!("stopped");
@@ -237,40 +240,40 @@ impl Daemon {
                 Outcome::Stopped => return Term::Stopped,
                 Outcome::LeadershipLost | Outcome::Ended(Ended::Fenced(Fenced::Epoch)) => return Term::Lost,
                 Outcome::Ended(Ended::Again { force_copy: force, why }) => {
-                    info!(why, "beginning again from the checkpoint");
+                    info!(why, "starting again from the checkpoint");
                     force_copy |= force;
                     RETRY_FIRST
                 }
                 Outcome::Ended(Ended::ShrinkTransactions) => {
                     let bytes = (self.session.limits.bytes / 2).max(TXN_BYTES_LEAST);
-                    warn!(bytes, "the standby takes only smaller transactions");
+                    warn!(bytes, "the standby accepts only smaller transactions");
                     self.session.limits.bytes = bytes;
                     RETRY_FIRST
                 }
                 Outcome::Ended(Ended::Fenced(fenced)) => {
-                    self.hold(&fence, "promoted", &fenced.to_string()).await;
-                    HOLD_INTERVAL
+                    self.pause(&fence, "promoted", &fenced.to_string()).await;
+                    PAUSED_INTERVAL
                 }
                 Outcome::Ended(Ended::Refused(refusal)) => {
-                    self.hold(&fence, refusal.label(), &refusal.to_string()).await;
-                    HOLD_INTERVAL
+                    self.pause(&fence, refusal.label(), &refusal.to_string()).await;
+                    PAUSED_INTERVAL
                 }
-                Outcome::Held(label, why) => {
-                    self.hold(&fence, label, &why).await;
-                    HOLD_INTERVAL
+                Outcome::Paused(label, why) => {
+                    self.pause(&fence, label, &why).await;
+                    PAUSED_INTERVAL
                 }
                 Outcome::Failed(failure @ Error::NoSpace { .. }) => {
-                    self.hold(&fence, "no_space", &failure.to_string()).await;
-                    HOLD_INTERVAL
+                    self.pause(&fence, "no_space", &failure.to_string()).await;
+                    PAUSED_INTERVAL
                 }
                 Outcome::Failed(failure) if failure.is_transient() => {
-                    warn!(error = %failure, "beginning again from the checkpoint");
+                    warn!(error = %failure, "starting again from the checkpoint");
                     pause = (pause * 2).min(RETRY_MOST);
                     pause
                 }
                 Outcome::Failed(failure) => {
-                    self.hold(&fence, "failed", &failure.to_string()).await;
-                    HOLD_INTERVAL
+                    self.pause(&fence, "failed", &failure.to_string()).await;
+                    PAUSED_INTERVAL
                 }
             };
             tokio::select! {
@@ -287,7 +290,7 @@ impl Daemon {
             Ok(begun) => begun,
             Err(outcome) => return (outcome, None),
         };
-        self.health.begin();
+        self.health.begin_session();
         let driver = Driver {
             primary: &primary,
             standby: &self.standby,
@@ -309,13 +312,13 @@ impl Daemon {
         force_copy: bool,
     ) -> Result<(Etcd, Session), Outcome> {
         // A client takes the first cluster it meets for the right one, and a primary may be rebuilt behind its address:
-        // a new session looks again.
+        // a new session checks it again.
         let primary = match self.primary.etcd() {
             Ok(primary) => primary,
             Err(error) => return Err(Outcome::Failed(error)),
         };
         self.encryption = Encryption::load(self.encryption_config.as_deref())
-            .map_err(|error| Outcome::Held("encryption_config", error.to_string()))?;
+            .map_err(|error| Outcome::Paused("encryption_config", error.to_string()))?;
         self.session.keyring = Arc::clone(&self.encryption.keyring);
         // Whoever was promoted over a primary that is gone must not wait for its answer to know it.
         if let Ok((Some(role), _)) = self.standby.get(&self.keys.role).await
@@ -339,7 +342,7 @@ impl Daemon {
             Ok(session) => session,
             Err(refusal) => return Err(Outcome::Ended(Ended::Refused(refusal))),
         };
-        // Whoever resumes was looked at before the copy.
+        // A session that resumes was checked before the copy.
         if session.checkpoint().phase != Phase::Streaming {
             tokio::select! {
                 () = stop.wanted() => return Err(Outcome::Stopped),
@@ -372,7 +375,7 @@ impl Daemon {
         let gathered = preflight::facts(pair, self.run.accept_unproved_encryption).await;
         let findings = judge(&gathered.map_err(Outcome::Failed)?);
         let warned = findings.iter().filter(|finding| finding.level == Level::Warn);
-        // Each member's version was spoken of when the process began.
+        // The versions of the members were logged when the process started.
         let warned = warned.filter(|finding| finding.check != Check::EtcdVersions);
         let warned: BTreeSet<String> = warned.map(|finding| finding.text()).collect();
         for text in warned.difference(&self.warned) {
@@ -380,7 +383,7 @@ impl Daemon {
         }
         self.warned = warned;
         match refusal(&findings) {
-            Some(why) => Err(Outcome::Held("preflight", why)),
+            Some(why) => Err(Outcome::Paused("preflight", why)),
             None => {
                 info!(warnings = self.warned.len(), "preflight passed");
                 Ok(())
@@ -388,14 +391,14 @@ impl Daemon {
         }
     }
 
-    /// Stands still and says why, in the log, in `/readyz`, and in the standby for `status`.
-    async fn hold(&self, fence: &Fence, label: &'static str, why: &str) {
-        if self.health.snapshot().hold.as_ref().is_none_or(|(_, held)| held != why) {
-            error!(reason = label, "held: {why}");
+    /// Pauses replication and reports the reason, in the log, in `/readyz`, and in the standby for `status`.
+    async fn pause(&self, fence: &Fence, label: &'static str, why: &str) {
+        if self.health.snapshot().paused.as_ref().is_none_or(|(_, known)| known != why) {
+            error!(reason = label, "paused: {why}");
             let condition = ConditionKey { standby: &self.standby, fence, holder: &self.run.holder };
             condition.write(Some(why), &mut self.stop.clone()).await;
         }
-        self.health.hold(Some((label, why.to_owned())));
+        self.health.set_paused(Some((label, why.to_owned())));
     }
 
     /// True when the process should end.

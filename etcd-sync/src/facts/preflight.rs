@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use etcd_sync_cluster::Cluster;
 use etcd_sync_core::etcd::kv::{KeyValue, printable};
-use etcd_sync_core::object::encryption::{EncryptionConfig, Keyring, Locked, Seal};
+use etcd_sync_core::object::encryption::{EncryptedBy, EncryptionConfig, Keyring, Undecryptable};
 use etcd_sync_core::object::header;
 use etcd_sync_core::object::object_key::ObjectKey;
 use etcd_sync_core::scope::Scope;
@@ -89,7 +89,7 @@ pub async fn facts_of_standby(pair: Pair<'_>, accept_unproved_encryption: bool) 
                 standby.sample(prefix, scope, Wanted::InScope),
                 standby.sample(prefix, scope, Wanted::OutOfScope)
             )?;
-            tokio::join!(encryption.prime(&in_scope), encryption.prime(&out_of_scope));
+            tokio::join!(encryption.unwrap_keys(&in_scope), encryption.unwrap_keys(&out_of_scope));
             let copied = in_scope.iter().filter(|kv| scope.in_scope(&kv.key));
             copies.extend(copied.filter_map(|kv| sample(prefix, kv, true, encryption)));
             let others = out_of_scope.iter().filter(|kv| !scope.in_scope(&kv.key));
@@ -126,7 +126,7 @@ async fn samples(pair: Pair<'_>) -> Result<(Vec<Sample>, Vec<Sample>), Error> {
     for prefix in scope.kubernetes_prefixes() {
         let (of_primary, of_standby) =
             tokio::try_join!(primary.sample(prefix, scope, Wanted::InScope), standby.sample(prefix, scope, wanted))?;
-        tokio::join!(encryption.prime(&of_primary), encryption.prime(&of_standby));
+        tokio::join!(encryption.unwrap_keys(&of_primary), encryption.unwrap_keys(&of_standby));
         let in_scope = of_primary.iter().filter(|kv| scope.in_scope(&kv.key) && kv.lease == 0);
         there.extend(in_scope.filter_map(|kv| sample(prefix, kv, true, encryption)));
         here.extend(of_standby.iter().filter_map(|kv| sample(prefix, kv, own(kv), encryption)));
@@ -136,7 +136,7 @@ async fn samples(pair: Pair<'_>) -> Result<(Vec<Sample>, Vec<Sample>), Error> {
 
 fn sample(prefix: &str, kv: &KeyValue, own: bool, encryption: &Encryption) -> Option<Sample> {
     let resource = resource(prefix, &kv.key)?;
-    let opened = encryption.keyring.open(&kv.key, &kv.value);
+    let opened = encryption.keyring.decrypt(&kv.key, &kv.value);
     let api_version = opened.as_ref().ok().and_then(|plain| Some(header(plain).ok()?.api_version));
     let seal = seal(&kv.value);
     let opens = match (&encryption.config, opened) {
@@ -149,19 +149,19 @@ fn sample(prefix: &str, kv: &KeyValue, own: bool, encryption: &Encryption) -> Op
     Some(Sample { key: printable(&kv.key), resource: printable(resource), own, seal, opens, api_version })
 }
 
-fn seal(value: &Bytes) -> Option<Seal> {
-    let unknown = || Seal { provider: "an unknown provider's".to_owned(), key: "unknown".to_owned() };
-    value.starts_with(ENCRYPTED).then(|| Keyring::seal_of(value).unwrap_or_else(unknown))
+fn seal(value: &Bytes) -> Option<EncryptedBy> {
+    let unknown = || EncryptedBy { provider: "an unknown provider's".to_owned(), key: "unknown".to_owned() };
+    value.starts_with(ENCRYPTED).then(|| Keyring::encrypted_by(value).unwrap_or_else(unknown))
 }
 
-fn closed(locked: &Locked) -> Decrypts {
+fn closed(locked: &Undecryptable) -> Decrypts {
     match locked {
-        Locked::NeedsKms(request) => {
+        Undecryptable::NeedsKms(request) => {
             Decrypts::Unknown(format!("the KMS plugin {} did not unwrap its key", request.provider))
         }
-        Locked::UnknownKey(_) | Locked::NoConfig(_) => Decrypts::No("it has no such key".to_owned()),
-        Locked::WrongKey(_) => Decrypts::No("its key of this name is another one".to_owned()),
-        Locked::Malformed(_) => Decrypts::No("the value is broken".to_owned()),
+        Undecryptable::UnknownKey(_) | Undecryptable::NoConfig(_) => Decrypts::No("it has no such key".to_owned()),
+        Undecryptable::WrongKey(_) => Decrypts::No("its key of this name is another one".to_owned()),
+        Undecryptable::Malformed(_) => Decrypts::No("the value is broken".to_owned()),
     }
 }
 

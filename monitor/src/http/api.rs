@@ -77,7 +77,7 @@ pub async fn begin(State(server): State<Arc<Server>>, headers: HeaderMap, parame
     let value = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let own = |origin: &str| origin.split_once("://").map(|(_, host)| host) == value("host");
     if value("origin").is_some_and(|origin| !own(origin)) {
-        return text(StatusCode::FORBIDDEN, "only this monitor's own page may ask for a comparison\n");
+        return text(StatusCode::FORBIDDEN, "only the page of this monitor may start a comparison\n");
     }
     let mut taken = Taken::new(parameters);
     let deep = match taken.switch("deep").and_then(|deep| taken.done("deep=1").map(|()| deep)) {
@@ -86,7 +86,7 @@ pub async fn begin(State(server): State<Arc<Server>>, headers: HeaderMap, parame
     };
     match server.checks.begin(deep) {
         true => json(StatusCode::ACCEPTED, "{}\n"),
-        false => text(StatusCode::SERVICE_UNAVAILABLE, "too many callers wait for a comparison\n"),
+        false => text(StatusCode::SERVICE_UNAVAILABLE, "too many requests wait for a comparison\n"),
     }
 }
 

@@ -19,7 +19,7 @@ const TEXT_LIMIT: usize = 100;
 
 const KNOWN: &str = "deep=1, last=1, format=json, format=text, limit=N (0: all), fail=1";
 
-const NO_LAST: &str = "no comparison has come to a verdict yet since the monitor was started";
+const NO_LAST: &str = "no comparison has ended with a verdict since the monitor started";
 
 /// What a caller asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub async fn check(State(server): State<Arc<Server>>, headers: HeaderMap, parame
         false => match server.checks.check(asked.deep).await {
             Some(Checked { id, ended_ms, report: Ok(report) }) => (id, ended_ms, report),
             Some(Checked { report: Err(error), .. }) => return unknown(&asked, &error),
-            None => return unknown(&asked, "too many callers wait for a comparison: try again in a moment"),
+            None => return unknown(&asked, "too many requests wait for a comparison: try again in a moment"),
         },
     };
     let status = match asked.fail && !report.consistent() {

@@ -25,26 +25,26 @@ const DESCRIPTIONS: &[(&str, &str)] = &[
     ("etcd_sync_monitor_missed_keys", "Keys only on the primary, as of the last comparison"),
     ("etcd_sync_monitor_surplus_keys", "Keys only on the standby, as of the last comparison"),
     ("etcd_sync_monitor_mismatched_keys", "Keys with other values on both sides, as of the last deep comparison"),
-    ("etcd_sync_monitor_own_status_keys", "Keys whose status only differs, as of the last deep comparison"),
+    ("etcd_sync_monitor_own_status_keys", "Keys that differ in the status only, as of the last deep comparison"),
     ("etcd_sync_monitor_oldest_difference_seconds", "Age of the difference that is known for longest; 0: none"),
     ("etcd_sync_monitor_oldest_missed_seconds", "Age of the missed key that is known for longest; 0: none"),
     ("etcd_sync_monitor_check_duration_seconds", "How long the last comparison took"),
     ("etcd_sync_monitor_checked_keys", "Keys compared by the last comparison"),
     ("etcd_sync_monitor_checks_total", "Comparisons, by outcome"),
-    ("etcd_sync_monitor_last_success_timestamp_seconds", "When a comparison last came to a verdict"),
+    ("etcd_sync_monitor_last_success_timestamp_seconds", "When the last comparison with a verdict ended"),
     ("etcd_sync_monitor_reachable", "1 while the cluster answers"),
     ("etcd_sync_monitor_role", "1 for the standby's role: standby, primary, or none"),
-    ("etcd_sync_monitor_leader", "1 while a synchronizer leads"),
-    ("etcd_sync_monitor_held", "1 while the link stands still"),
-    ("etcd_sync_monitor_lag_revisions", "Revisions of the primary the standby lacks"),
-    ("etcd_sync_monitor_lag_seconds", "How long ago the standby was where the primary was"),
+    ("etcd_sync_monitor_leader", "1 while a synchronizer is the leader"),
+    ("etcd_sync_monitor_paused", "1 while replication is paused"),
+    ("etcd_sync_monitor_lag_revisions", "Revisions of the primary not applied on the standby yet"),
+    ("etcd_sync_monitor_lag_seconds", "Age of the oldest change of the primary that is not applied yet"),
     (
         "etcd_sync_monitor_history_headroom_seconds",
         "Time until compaction passes the checkpoint, at the primary's pace",
     ),
     (
         "etcd_sync_monitor_certificate_expiry_timestamp_seconds",
-        "When the monitor's client certificate for a side ends, or its authority, whichever is first",
+        "When the monitor's client certificate for a side or its CA certificate expires, whichever is first",
     ),
 ];
 
@@ -102,7 +102,7 @@ impl Metrics {
             self.0.gauge("etcd_sync_monitor_role", Some(("role", role)), known(is));
         }
         self.0.gauge("etcd_sync_monitor_leader", None, known(standby.leader.is_some()));
-        self.0.gauge("etcd_sync_monitor_held", None, known(standby.held.is_some()));
+        self.0.gauge("etcd_sync_monitor_paused", None, known(standby.paused.is_some()));
         let gauge = |name, value: Option<f64>| self.0.gauge(name, None, value.unwrap_or(f64::NAN));
         gauge("etcd_sync_monitor_lag_revisions", observed.lag.revisions.map(|lag| lag as f64));
         gauge("etcd_sync_monitor_lag_seconds", observed.lag.seconds);

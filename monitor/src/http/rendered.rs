@@ -54,6 +54,6 @@ mod tests {
         assert_eq!(get(1, "again").await, "first");
         assert_eq!(get(2, "second").await, "second");
         drop(first);
-        assert_eq!(get(1, "anew").await, "anew");
+        assert_eq!(get(1, "later").await, "later");
     }
 }

@@ -44,7 +44,7 @@ impl Token {
         let Some(file) = &self.file else { return Ok(None) };
         let token = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
         let token = token.trim();
-        ensure!(!token.is_empty(), "{} is empty: write a token into it, or leave the flag out", file.display());
+        ensure!(!token.is_empty(), "{} is empty: write a token into it, or omit the flag", file.display());
         Ok(Some(token.to_owned()))
     }
 }
@@ -63,7 +63,7 @@ pub async fn guard(State(server): State<Arc<Server>>, request: Request, next: Ne
     if browser.is_some_and(|accept| accept.contains("text/html")) {
         return pages::login(StatusCode::UNAUTHORIZED, "");
     }
-    let words = "a token is needed: send the header 'Authorization: Bearer TOKEN'\n";
+    let words = "a token is required: send the header 'Authorization: Bearer TOKEN'\n";
     let mut response = text(StatusCode::UNAUTHORIZED, words);
     response.headers_mut().insert(WWW_AUTHENTICATE, "Bearer".parse().expect("a fixed text"));
     response
@@ -77,7 +77,7 @@ pub async fn login(State(server): State<Arc<Server>>, Form(login): Form<Login>) 
         Err(error) => return unreadable(&error),
     };
     if !equal(login.token.trim(), &token) {
-        return pages::login(StatusCode::UNAUTHORIZED, "That is not the token.");
+        return pages::login(StatusCode::UNAUTHORIZED, "The token is wrong.");
     }
     let cookie = format!("{COOKIE_NAME}={}; HttpOnly; SameSite=Strict; Path=/", proof(&token));
     ([(SET_COOKIE, cookie)], Redirect::to("/")).into_response()
@@ -106,7 +106,7 @@ fn equal(one: &str, other: &str) -> bool {
 
 fn unreadable(why: &anyhow::Error) -> Response {
     error!(error = format!("{why:#}"), "--token-file");
-    text(StatusCode::SERVICE_UNAVAILABLE, "the token's file cannot be read: the monitor's log says why\n")
+    text(StatusCode::SERVICE_UNAVAILABLE, "the token file cannot be read: the reason is in the log of the monitor\n")
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::process::Process;
 
 const START: Duration = Duration::from_secs(120);
 
-/// How often a server is started anew that found its port taken.
+/// How often a server is started again that found its port taken.
 const ATTEMPTS: usize = 3;
 
 /// A TSIG key, as the server knows it.

@@ -70,7 +70,7 @@ pub async fn delete_all(store: &Etcd, keys: &[Bytes]) -> Result<Revision> {
 
 /// Whether the standby shall hold a copy of `kv`: by its key, by its lease and by its content.
 pub fn is_synchronized(scope: &Scope, kv: &KeyValue) -> bool {
-    scope.decide_kv(kv) == Decision::InScope && !content::leaves_out(scope, &Kinds::default(), &Keyring::none(), kv)
+    scope.decide_kv(kv) == Decision::InScope && !content::is_filtered(scope, &Kinds::default(), &Keyring::none(), kv)
 }
 
 impl Link {

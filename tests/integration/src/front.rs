@@ -63,7 +63,7 @@ pub async fn forward(listener: TcpListener, to: SocketAddr) {
     let mut connections = JoinSet::new();
     while let Ok((mut client, _)) = listener.accept().await {
         connections.spawn(async move {
-            // An error breaks the connection, and so the client hears of it.
+            // An error breaks the connection, and so the client sees it.
             let mut server = TcpStream::connect(to).await?;
             tokio::io::copy_bidirectional(&mut client, &mut server).await
         });
@@ -83,11 +83,11 @@ mod tests {
         let mut here = TcpStream::connect((front.address(), 2379)).await?;
         let (mut other, _) = there.accept().await?;
         other.write_all(b"hello").await?;
-        let mut heard = [0; 5];
-        here.read_exact(&mut heard).await?;
-        assert_eq!(&heard, b"hello");
+        let mut received = [0; 5];
+        here.read_exact(&mut received).await?;
+        assert_eq!(&received, b"hello");
         front.close(2379).await;
-        assert!(matches!(here.read(&mut heard).await, Ok(0) | Err(_)));
+        assert!(matches!(here.read(&mut received).await, Ok(0) | Err(_)));
         assert!(TcpStream::connect((front.address(), 2379)).await.is_err());
         Ok(())
     }

@@ -47,13 +47,13 @@ impl KmsPlugin {
         )
     }
 
-    /// Encrypts with another key from now on; data sealed with the old one still opens.
+    /// Encrypts with another key from now on; data encrypted with the old one can still be decrypted.
     pub fn rotate(&self) -> Result<()> {
         lock(&self.state.keys).push(new_key()?);
         Ok(())
     }
 
-    /// Loses all keys but the newest: data sealed with the others is refused.
+    /// Loses all keys but the newest: data encrypted with the others is refused.
     pub fn forget_old_keys(&self) {
         let mut keys = lock(&self.state.keys);
         let old = keys.len() - 1;
@@ -72,17 +72,17 @@ impl KmsPlugin {
         Ok(self.state.decrypt(request)?.plaintext)
     }
 
-    /// What an API server with [`KmsPlugin::config`] stores for this value: sealed with a data key of its own, which this plugin
-    /// has sealed.
+    /// What an API server with [`KmsPlugin::config`] stores for this value: encrypted with a data key of its own, which this plugin
+    /// has wrapped.
     pub fn seal(&self, key: &[u8], plain: &[u8]) -> Result<Vec<u8>> {
         let mut secret = [0; 32];
         aws_lc_rs::rand::fill(&mut secret).context("random bytes")?;
         let data_key = RandomizedNonceKey::new(&AES_256_GCM, &secret).context("make a key")?;
-        let mut sealed = plain.to_vec();
-        let nonce = data_key.seal_in_place_append_tag(Aad::from(key), &mut sealed).context("seal")?;
+        let mut encrypted = plain.to_vec();
+        let nonce = data_key.seal_in_place_append_tag(Aad::from(key), &mut encrypted).context("seal")?;
         let source = self.state.encrypt(EncryptRequest { plaintext: secret.to_vec(), uid: "test".to_owned() })?;
         let object = EncryptedObject {
-            encrypted_data: [&nonce.as_ref()[..], &sealed[..]].concat(),
+            encrypted_data: [&nonce.as_ref()[..], &encrypted[..]].concat(),
             key_id: source.key_id,
             encrypted_dek_source: source.ciphertext,
             annotations: source.annotations,
@@ -110,7 +110,7 @@ struct State {
     decryptions: AtomicUsize,
 }
 
-/// What the plugin wants back with what it sealed.
+/// What the plugin wants back with what it encrypted.
 const ANNOTATION: (&str, &[u8]) = ("mode.kms.example.com", b"test");
 
 fn new_key() -> Result<Option<RandomizedNonceKey>> {
@@ -179,12 +179,12 @@ impl State {
         let keys = lock(&self.keys);
         let (id, key) = keys.iter().enumerate().next_back().ok_or_else(|| Status::internal("no key"))?;
         let key = key.as_ref().ok_or_else(|| Status::internal("no key"))?;
-        let mut sealed = request.plaintext;
+        let mut encrypted = request.plaintext;
         let aad = Aad::from(id.to_string());
-        let nonce = key.seal_in_place_append_tag(aad, &mut sealed).map_err(|_| Status::internal("cannot seal"))?;
-        sealed.extend_from_slice(nonce.as_ref());
+        let nonce = key.seal_in_place_append_tag(aad, &mut encrypted).map_err(|_| Status::internal("cannot seal"))?;
+        encrypted.extend_from_slice(nonce.as_ref());
         let annotations = [(ANNOTATION.0.to_owned(), ANNOTATION.1.to_vec())].into();
-        Ok(EncryptResponse { ciphertext: sealed, key_id: id.to_string(), annotations })
+        Ok(EncryptResponse { ciphertext: encrypted, key_id: id.to_string(), annotations })
     }
 
     fn decrypt(&self, request: DecryptRequest) -> Result<DecryptResponse, Status> {
@@ -196,10 +196,11 @@ impl State {
         let keys = lock(&self.keys);
         let key = request.key_id.parse().ok().and_then(|id: usize| keys.get(id)?.as_ref());
         let key = key.ok_or_else(|| Status::not_found("there is no such key"))?;
-        let mut sealed = request.ciphertext;
-        let at = sealed.len().checked_sub(NONCE_LEN).ok_or_else(|| wrong("too short"))?;
-        let nonce = Nonce::try_assume_unique_for_key(&sealed.split_off(at)).map_err(|_| wrong("too short"))?;
-        let opened = key.open_in_place(nonce, Aad::from(request.key_id), &mut sealed).map_err(|_| wrong("not mine"))?;
+        let mut encrypted = request.ciphertext;
+        let at = encrypted.len().checked_sub(NONCE_LEN).ok_or_else(|| wrong("too short"))?;
+        let nonce = Nonce::try_assume_unique_for_key(&encrypted.split_off(at)).map_err(|_| wrong("too short"))?;
+        let opened =
+            key.open_in_place(nonce, Aad::from(request.key_id), &mut encrypted).map_err(|_| wrong("not mine"))?;
         Ok(DecryptResponse { plaintext: opened.to_vec() })
     }
 }

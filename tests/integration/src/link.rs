@@ -75,7 +75,7 @@ impl Link {
     }
 
     /// Waits until the record says that the standby stands for exactly the primary's present revision. Nobody may write.
-    pub async fn await_in_step(&self, timeout: Duration) -> Result<()> {
+    pub async fn await_caught_up(&self, timeout: Duration) -> Result<()> {
         let head = self.primary.revision().await?;
         await_until("the checkpoint reaches the primary", timeout, || async {
             let Some(checkpoint) = self.checkpoint().await? else { return Ok(Some("no checkpoint".to_owned())) };
@@ -88,7 +88,7 @@ impl Link {
 
     /// Waits until the link is in step, then fails unless both sides hold the same. Nobody may write.
     pub async fn await_equal(&self, timeout: Duration) -> Result<()> {
-        self.await_in_step(timeout).await?;
+        self.await_caught_up(timeout).await?;
         let difference = self.difference().await?;
         if !difference.is_empty() {
             bail!("the record says in step, but the standby differs:\n{difference}");

@@ -8,11 +8,14 @@ use etcd_sync_integration::etcd::{Cluster, ClusterOptions};
 use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::link::Link;
 use etcd_sync_integration::load::{Writer, WriterOptions, load};
+use etcd_sync_integration::soak::rounds;
 use etcd_sync_store::Side;
 use serde_json::{Value, json};
 
 /// Checks in a row without a false alarm.
-const CHECKS: usize = 100;
+fn checks() -> usize {
+    rounds(40, 400)
+}
 
 fn key(number: usize) -> Bytes {
     format!("/registry/configmaps/apps/c{number:04}").into()
@@ -49,7 +52,7 @@ async fn a_hundred_checks_under_load_raise_no_alarm() -> Result<()> {
     let (link, _daemon) = link(2_000).await?;
     let writer = writer(&link, 2_000)?;
     let mut revisions = std::collections::BTreeSet::new();
-    for round in 0..CHECKS {
+    for round in 0..checks() {
         let deep: &[&str] = if round % 2 == 0 { &["-o", "json", "--deep"] } else { &["-o", "json"] };
         let output = check(&link, deep).await?;
         let report = report(&output)?;
@@ -59,7 +62,7 @@ async fn a_hundred_checks_under_load_raise_no_alarm() -> Result<()> {
     }
     let written = writer.stop().await?;
     assert!(written.transactions > 1_000, "the load was no load: {written:?}");
-    assert!(revisions.len() > CHECKS / 2, "the checks saw only {} moments", revisions.len());
+    assert!(revisions.len() > checks() / 2, "the checks saw only {} moments", revisions.len());
     Ok(())
 }
 
@@ -87,7 +90,7 @@ async fn checks_are_right_while_both_sides_are_compacted() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn planted_differences_are_named_exactly() -> Result<()> {
     let (link, daemon) = link(50).await?;
-    link.await_in_step(PATIENCE).await?;
+    link.await_caught_up(PATIENCE).await?;
     daemon.terminate(PATIENCE).await?;
     link.standby.delete(&key(7)).await?;
     link.standby.put(&key(8), b"another value").await?;
@@ -116,7 +119,7 @@ async fn planted_differences_are_named_exactly() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_synchronizer_the_newest_revisions_are_compared() -> Result<()> {
     let (link, daemon) = link(50).await?;
-    link.await_in_step(PATIENCE).await?;
+    link.await_caught_up(PATIENCE).await?;
     daemon.terminate(PATIENCE).await?;
     link.primary.put(&key(99), b"written while nobody synchronizes").await?;
     link.primary.compact(link.primary.revision().await?).await?;
@@ -135,9 +138,9 @@ async fn it_says_when_it_cannot_tell() -> Result<()> {
     assert!(output.stderr.contains("nothing was ever synchronized"), "{}", output.stderr);
 
     let (link, _daemon) = link(10).await?;
-    let stranger = Cluster::start(ClusterOptions::default()).await?;
+    let unrelated = Cluster::start(ClusterOptions::default()).await?;
     let mut args = vec!["check".to_owned()];
-    args.extend(stranger.flags(Side::Primary));
+    args.extend(unrelated.flags(Side::Primary));
     args.extend(link.standby.flags(Side::Standby));
     let output = run_command(&args).await?;
     assert_eq!(output.code, Some(2));
@@ -148,7 +151,7 @@ async fn it_says_when_it_cannot_tell() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plan_tells_every_outcome_and_writes_nothing() -> Result<()> {
     let (link, daemon) = link(50).await?;
-    link.await_in_step(PATIENCE).await?;
+    link.await_caught_up(PATIENCE).await?;
     daemon.terminate(PATIENCE).await?;
     link.standby.put(b"/registry/configmaps/apps/only-here", b"1").await?;
     link.primary.put(&key(1), b"changed").await?;
@@ -174,7 +177,7 @@ async fn a_plan_tells_every_outcome_and_writes_nothing() -> Result<()> {
     assert_eq!(keys("overwrite"), [json!("/registry/configmaps/apps/c0001")]);
     assert_eq!(keys("delete"), [json!("/registry/configmaps/apps/c0002")]);
     assert_eq!(keys("keep-local"), [json!("/registry/configmaps/apps/only-here")]);
-    assert_eq!(keys("leave-out").len(), 2);
+    assert_eq!(keys("filtered").len(), 2);
     assert_eq!(link.standby.revision().await?, before, "a plan wrote something");
     Ok(())
 }

@@ -143,7 +143,7 @@ async fn flag_over_environment_over_file() -> Result<()> {
         let line: serde_json::Value = serde_json::from_str(&line)?;
         assert_eq!(line["holder"], expected);
         assert_eq!(link.candidates().await?[0].value, expected);
-        await_ready(&daemon, 200, "in step", PATIENCE).await?;
+        await_ready(&daemon, 200, "caught up", PATIENCE).await?;
         assert!(daemon.terminate(PATIENCE).await?.success());
     }
     Ok(())

@@ -13,13 +13,13 @@ use etcd_sync_integration::load::load;
 use etcd_sync_store::Side;
 
 #[tokio::test]
-async fn ready_means_in_step_or_standing_by() -> Result<()> {
+async fn ready_means_caught_up_or_standing_by() -> Result<()> {
     let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;
     load(&link.primary.store(Side::Primary)?, data::kubernetes(1, 4000), 4).await?;
     let leader = link.daemon(&["--transactions-in-flight=1"])?;
     let copied = async || Ok(link.standby.get(&link.keys.copied).await?.is_some());
     leader.run_in_slices("the first sync has begun", copied).await?;
-    // The copy stands still for a moment, so that it can be looked at.
+    // The copy is stopped for a moment, so that it can be checked.
     link.standby.pause_member(0)?;
     leader.resume()?;
     await_ready(&leader, 503, "first-sync under way: ", PATIENCE).await?;
@@ -27,12 +27,12 @@ async fn ready_means_in_step_or_standing_by() -> Result<()> {
     assert!(leader.metric("etcd_sync_lag_revisions").await.is_some_and(f64::is_nan), "there is no lag before a copy");
     assert_eq!(leader.http("/healthz").await?, (200, "ok\n".to_owned()));
     link.standby.resume_member(0)?;
-    await_ready(&leader, 200, "in step with the primary", PATIENCE).await?;
+    await_ready(&leader, 200, "caught up with the primary", PATIENCE).await?;
     link.await_equal(PATIENCE).await?;
     assert_eq!(leader.metric("etcd_sync_phase{phase=\"streaming\"}").await, Some(1.0));
 
     let candidate = link.daemon(&[])?;
-    await_ready(&candidate, 200, "standing by: another replica leads", PATIENCE).await?;
+    await_ready(&candidate, 200, "standing by: another replica is the leader", PATIENCE).await?;
     assert_eq!(candidate.http("/healthz").await?.0, 200);
     assert_eq!(candidate.metric("etcd_sync_role{role=\"candidate\"}").await, Some(1.0));
     assert_eq!(candidate.metric("etcd_sync_role{role=\"leader\"}").await, Some(0.0));
@@ -94,7 +94,7 @@ async fn metrics_are_described_and_exact() -> Result<()> {
     }
     let daemon = link.daemon(&["--checkpoint-interval=100ms"])?;
     link.await_equal(PATIENCE).await?;
-    await_ready(&daemon, 200, "in step", PATIENCE).await?;
+    await_ready(&daemon, 200, "caught up", PATIENCE).await?;
     assert_eq!(daemon.metric("etcd_sync_puts_total").await, Some(10.0));
     assert_eq!(daemon.metric("etcd_sync_copy_keys_expected").await, Some(10.0));
     assert_eq!(daemon.metric("etcd_sync_copy_keys_done").await, Some(10.0));
@@ -122,7 +122,7 @@ async fn metrics_are_described_and_exact() -> Result<()> {
     link.primary.etcdctl(&["put", &format!("--lease={lease}"), leased, "bound"]).await?;
     bytes += leased.len();
     link.primary.put("elsewhere", "not even seen").await?;
-    link.await_in_step(PATIENCE).await?;
+    link.await_caught_up(PATIENCE).await?;
     assert!(link.standby.get(leased).await?.is_none(), "the copy of a key on a lease is still there");
 
     let counts = [
@@ -214,7 +214,7 @@ async fn no_value_leaks(format: &str) -> Result<()> {
     daemon.wait_line("Start Sync update", PATIENCE).await?;
     link.primary.put(&keys[2], format!("streamed {SECRET}")).await?;
     link.primary.delete(&keys[3]).await?;
-    link.await_in_step(PATIENCE).await?;
+    link.await_caught_up(PATIENCE).await?;
     let mut pages = Vec::new();
     for path in ["/healthz", "/readyz", "/metrics", "/nowhere"] {
         pages.push(daemon.http(path).await?.1);
@@ -225,10 +225,10 @@ async fn no_value_leaks(format: &str) -> Result<()> {
     daemon.wait_line("cannot connect to the standby etcd", PATIENCE).await?;
     pages.push(daemon.http("/readyz").await?.1);
     link.standby.restart_member(0).await?;
-    link.await_in_step(PATIENCE).await?;
+    link.await_caught_up(PATIENCE).await?;
     assert_eq!(link.difference().await?.missed.len(), 1, "only the huge one");
     link.standby.put(&link.keys.role, "primary").await?;
-    daemon.wait_line("held: ", PATIENCE).await?;
+    daemon.wait_line("paused: ", PATIENCE).await?;
     assert!(daemon.terminate(PATIENCE).await?.success());
 
     let lines = daemon.lines();

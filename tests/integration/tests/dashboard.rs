@@ -27,7 +27,7 @@ const TOKEN: &str = "a token of this test";
 struct Browser {
     child: Child,
     says: Lines<BufReader<ChildStdout>>,
-    hears: ChildStdin,
+    input: ChildStdin,
 }
 
 impl Browser {
@@ -38,8 +38,8 @@ impl Browser {
         command.arg("dashboard.mjs").args(args).current_dir(folder).kill_on_drop(true);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("start node")?;
         let says = BufReader::new(child.stdout.take().context("its output was asked for")?).lines();
-        let hears = child.stdin.take().context("its input was asked for")?;
-        Ok(Browser { child, says, hears })
+        let input = child.stdin.take().context("its input was asked for")?;
+        Ok(Browser { child, says, input })
     }
 
     /// Waits for the end of a step.
@@ -55,7 +55,7 @@ impl Browser {
 
     /// Says that it may go on.
     async fn go(&mut self, word: &str) -> Result<()> {
-        self.hears.write_all(format!("{word}\n").as_bytes()).await.with_context(|| format!("say {word:?}"))
+        self.input.write_all(format!("{word}\n").as_bytes()).await.with_context(|| format!("say {word:?}"))
     }
 
     async fn ended(mut self) -> Result<()> {
@@ -113,7 +113,7 @@ async fn a_browser_sees_differences_come_and_go() -> Result<()> {
     link.standby.delete(SURPLUS).await?;
     // Its next change brings a value that was changed on the standby back.
     link.primary.put(&keys[1], config_map("changed on the primary")).await?;
-    link.await_in_step(PATIENCE).await?;
+    link.await_caught_up(PATIENCE).await?;
     await_until("the daemon puts the missed key back", PATIENCE, || async {
         let difference = link.difference().await?;
         Ok((!difference.is_empty()).then(|| difference.to_string()))

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use etcd_sync_core::etcd::kv::{KeyRange, KeyValue};
-use etcd_sync_core::object::encryption::{EncryptionConfig, Keyring, Locked};
+use etcd_sync_core::object::encryption::{EncryptionConfig, Keyring, Undecryptable};
 use etcd_sync_core::object::{Form, Header, header};
 use etcd_sync_integration::compare::{await_true, dump};
 use etcd_sync_integration::etcd::{Cluster, ClusterOptions};
@@ -51,7 +51,7 @@ async fn all_values_open_and_have_a_header_1_34() -> Result<()> {
     let keyring = Keyring::new(&config)?;
     let seals = compare_headers(&plane, &etcd, &keyring, Form::Json).await?;
     for seal in ["aescbc key key1", "aesgcm key key1", "secretbox key box", "aescbc key other"] {
-        ensure!(seals.iter().any(|found| found == seal), "nothing is sealed with {seal}: {seals:?}");
+        ensure!(seals.iter().any(|found| found == seal), "nothing is encrypted with {seal}: {seals:?}");
     }
     Ok(())
 }
@@ -75,9 +75,9 @@ async fn all_values_open_and_have_a_header_with_kms_and_cbor() -> Result<()> {
     kms.check().await?;
     let values = stored(&etcd).await?;
     let one = values.iter().find(|kv| kv.key.starts_with(b"/registry/secrets/apps/")).context("no secret")?;
-    ensure!(matches!(keyring.open(&one.key, &one.value), Err(Locked::NeedsKms(_))));
+    ensure!(matches!(keyring.decrypt(&one.key, &one.value), Err(Undecryptable::NeedsKms(_))));
     let before = plugin.decryptions();
-    kms.prime(&keyring, &values).await?;
+    kms.unwrap_keys(&keyring, &values).await?;
     let asked = plugin.decryptions() - before;
     ensure!(asked == 1, "one API server that ran once made one seed, and the plugin was asked {asked} times");
     let seals = compare_headers(&plane, &etcd, &keyring, Form::Cbor).await?;
@@ -87,11 +87,11 @@ async fn all_values_open_and_have_a_header_with_kms_and_cbor() -> Result<()> {
     plugin.rotate()?;
     plugin.forget_old_keys();
     let keyring = Keyring::new(&config)?;
-    let refused = kms.prime(&keyring, &values).await;
+    let refused = kms.unwrap_keys(&keyring, &values).await;
     ensure!(matches!(&refused, Err(KmsError::Refused { key_id, .. }) if key_id == "0"), "{refused:?}");
     drop(plugin);
     for kms in [kms, Kms::new(&config)] {
-        let gone = kms.prime(&keyring, &values).await;
+        let gone = kms.unwrap_keys(&keyring, &values).await;
         ensure!(matches!(gone, Err(KmsError::Unreachable { .. })), "{gone:?}");
     }
     Ok(())
@@ -108,9 +108,9 @@ async fn compare_headers(plane: &ControlPlane, etcd: &Cluster, keyring: &Keyring
         if key == "/registry/health" {
             continue;
         }
-        let plain = keyring.open(&kv.key, &kv.value).with_context(|| key.clone())?;
+        let plain = keyring.decrypt(&kv.key, &kv.value).with_context(|| key.clone())?;
         let header = header(&plain).with_context(|| key.clone())?;
-        seals.extend(Keyring::seal_of(&kv.value).map(|seal| seal.to_string()));
+        seals.extend(Keyring::encrypted_by(&kv.value).map(|seal| seal.to_string()));
         if let Some(uid) = identities.get(&key) {
             ensure!(header.uid == *uid && key.ends_with(&header.name), "{key}: {header:?}");
             compared += 1;
@@ -222,7 +222,7 @@ fn owned(owner: &Value) -> Value {
         "spec": {"list": [1, 2.5, null, true, {"deep": ["text"]}], "metadata": {"name": "not this one"}}})
 }
 
-/// Writes the golden values of etcd-sync-core's tests anew; its README there says when and how.
+/// Writes the golden values of etcd-sync-core's tests again; its README there says when and how.
 #[tokio::test]
 #[ignore = "writes files into the tree"]
 async fn write_golden_values() -> Result<()> {
@@ -246,9 +246,9 @@ async fn write_golden_values() -> Result<()> {
     let encryption = format!("{PROVIDERS}{kms}");
     let options = PlaneOptions { encryption: Some(encryption), ..PlaneOptions::default() };
     let keys = [&plain[2..], &["configmaps/apps/map", more[2], "serviceaccounts/apps/default"]].concat();
-    write_golden("sealed", options, &keys, Some(&plugin)).await?;
+    write_golden("encrypted", options, &keys, Some(&plugin)).await?;
     let socket = folder.path().to_string_lossy().into_owned();
-    let file = golden().join("sealed/encryption.yaml");
+    let file = golden().join("encrypted/encryption.yaml");
     Ok(std::fs::write(&file, std::fs::read_to_string(&file)?.replace(&socket, "/run"))?)
 }
 

@@ -143,13 +143,13 @@ async fn a_rejected_update_says_what_to_do_and_changes_nothing() -> Result<()> {
         key.write(&file)?;
         Ok(format!("--dns-tsig-key-file={}", file.display()))
     };
-    let stranger = key("stranger", Key::new("stranger")?)?;
+    let unknown = key("unknown", Key::new("unknown")?)?;
     let secret = key("secret", Key::new(&world.key.name)?)?;
     let algorithm = key("algorithm", Key { algorithm: "hmac-sha512".into(), ..world.key.clone() })?;
     let (closed_name, closed_zone) = ("--domain=global.closed.test".to_owned(), "--dns-zone=closed.test".to_owned());
     let foreign = ["--domain=global.foreign.test".to_owned(), "--dns-zone=foreign.test".to_owned()];
     for (changes, parts) in [
-        (&[stranger][..], ["does not know the TSIG key stranger", "(BADKEY)"]),
+        (&[unknown][..], ["does not know the TSIG key unknown", "(BADKEY)"]),
         (&[secret], ["knows the TSIG key failover-key, but with another secret", "(BADSIG)"]),
         (&[algorithm], ["does not know the TSIG key failover-key with that algorithm", "(BADKEY)"]),
         (&[closed_name, closed_zone], ["refuses to change the zone closed.test", "allow-update or update-policy"]),

@@ -145,17 +145,17 @@ async fn many_deletions_ask_first() -> Result<()> {
     for flags in [&[][..], &["--accept-deletions=299"]] {
         link.bury_leader().await?;
         let daemon = link.daemon(flags)?;
-        let line = daemon.wait_line("held", PATIENCE).await?;
+        let line = daemon.wait_line("paused", PATIENCE).await?;
         ensure!(line.contains("would delete 300 of 1000"), "{line}");
         ensure!(line.contains("--accept-deletions 300"), "{line}");
         await_ready(&daemon, 503, "would delete 300 of 1000", PATIENCE).await?;
-        ensure!(dump(&store, &registry(), 0).await? == before, "a held resync changed the standby");
-        let said = link.standby.get(&link.keys.condition).await?.context("nobody else can see that it is held")?;
-        // It looks again every five seconds. Nobody hears of that while nothing changes.
+        ensure!(dump(&store, &registry(), 0).await? == before, "a paused resync changed the standby");
+        let said = link.standby.get(&link.keys.condition).await?.context("the pause is not recorded")?;
+        // It checks again every five seconds. Nothing is written while nothing changes.
         let looked = daemon.mark();
         daemon.wait_line_from(looked, "resync by difference begins", PATIENCE).await?;
         await_ready(&daemon, 503, "would delete 300 of 1000", PATIENCE).await?;
-        let again = link.standby.get(&link.keys.condition).await?.context("it is not held any more")?;
+        let again = link.standby.get(&link.keys.condition).await?.context("it is not paused any more")?;
         ensure!(again.mod_revision == said.mod_revision, "the reason was taken back and given again");
         daemon.kill()?;
     }
@@ -166,19 +166,19 @@ async fn many_deletions_ask_first() -> Result<()> {
     let standing = link.verify(&local).await?;
     assert_eq!(standing.keys.len(), 710);
     await_ready(&daemon, 200, "", PATIENCE).await?;
-    ensure!(link.standby.get(&link.keys.condition).await?.is_none(), "it says still that it is held");
+    ensure!(link.standby.get(&link.keys.condition).await?.is_none(), "it still reports a pause");
     Ok(())
 }
 
 /// Another scope is another copy by difference; and what the standby has of its own there was never ours to delete.
 #[tokio::test]
-async fn a_wider_scope_takes_in_what_was_left_out() -> Result<()> {
+async fn a_wider_scope_includes_what_was_filtered() -> Result<()> {
     let link = Link::start(single(EtcdVersion::V3_6), single(EtcdVersion::V3_6)).await?;
     load_keys(&link, 200).await?;
     let theirs: Vec<String> = (0..30).map(|i| format!("/registry/configmaps/team-x/c-{i}")).collect();
     put_all(&link.primary, &theirs).await?;
     let mut local = put_all(&link.standby, &own("before", 5)).await?;
-    // The standby's own, in the namespace that is left out at first.
+    // The standby's own, in the namespace that is filtered at first.
     local.extend(
         put_all(&link.standby, &["/registry/configmaps/team-x/own-0", "/registry/secrets/team-x/own-1"]).await?,
     );

@@ -43,7 +43,7 @@ async fn a_secured_cluster_of_three_survives_a_member() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_secured_cluster_lets_no_stranger_in() -> Result<()> {
+async fn a_secured_cluster_refuses_unknown_clients() -> Result<()> {
     let cluster = Cluster::start(ClusterOptions { version: EtcdVersion::V3_5, ..Default::default() }.secured()).await?;
     let flags = cluster.flags(Side::Standby).join(" ");
     for flag in ["endpoints=https://", "cacert=", "cert=", "key=", "user=", "password-file="] {
@@ -51,8 +51,8 @@ async fn a_secured_cluster_lets_no_stranger_in() -> Result<()> {
     }
     let mut options = cluster.store_options(Side::Standby);
     options.auth = None;
-    let stranger = Etcd::new(options)?;
-    assert!(stranger.get(b"a").await.is_err(), "without a password etcd answered");
+    let unknown = Etcd::new(options)?;
+    assert!(unknown.get(b"a").await.is_err(), "without a password etcd answered");
     Ok(())
 }
 

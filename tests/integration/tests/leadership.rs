@@ -22,7 +22,7 @@ const LONG: &[&str] = &["--leader-ttl=60s"];
 /// Longest hand-over: less than that.
 const HANDED_OVER: Duration = Duration::from_secs(45);
 
-/// A link in use: some data, a writer on the primary, a leader in step, and a candidate that waits.
+/// A link in use: some data, a writer on the primary, a leader that has caught up, and a candidate that waits.
 struct Busy {
     link: Link,
     writer: Writer,
@@ -128,7 +128,7 @@ async fn a_leader_that_slept_commits_nothing_when_it_wakes() -> Result<()> {
     busy.await_epoch(second).await?;
     let mark = busy.leader.mark();
     busy.leader.resume()?;
-    busy.leader.wait_line_from(mark, "no longer leads", PATIENCE).await?;
+    busy.leader.wait_line_from(mark, "no longer the leader", PATIENCE).await?;
     busy.leader.wait_line_from(mark, "waiting behind another leader", PATIENCE).await?;
     await_ready(&busy.leader, 200, "standing by", PATIENCE).await?;
     assert_eq!(busy.leader.metric("etcd_sync_role{role=\"candidate\"}").await, Some(1.0));
@@ -154,7 +154,7 @@ async fn a_leader_whose_key_is_deleted_commits_nothing_more_in_its_epoch() -> Re
     daemon.wait_line("Start Sync update", PATIENCE).await?;
     let mark = daemon.mark();
     let deleted = link.standby.delete(&link.candidates().await?[0].key).await?;
-    daemon.wait_line_from(mark, "no longer leads", PATIENCE).await?;
+    daemon.wait_line_from(mark, "no longer the leader", PATIENCE).await?;
     let second = epoch_of(&daemon.wait_line_from(mark, LEADS, PATIENCE).await?)?;
     writer.stop().await?;
     link.await_equal(PATIENCE).await?;
@@ -230,7 +230,7 @@ async fn after_a_promotion_nothing_is_written_any_more() -> Result<()> {
     let line = busy.leader.wait_line_from(leader_mark, "it was promoted", PATIENCE).await?;
     assert!(line.contains("ERROR") && line.contains("reason=\"promoted\""), "{line}");
     await_ready(&busy.leader, 503, "it was promoted", PATIENCE).await?;
-    assert_eq!(busy.leader.metric("etcd_sync_held").await, Some(1.0));
+    assert_eq!(busy.leader.metric("etcd_sync_paused").await, Some(1.0));
     // It tried once more, from a fresh look at the role, and was refused.
     busy.leader.wait_line_from(leader_mark, "serves users now", PATIENCE).await?;
     let (status, _) = busy.leader.http("/healthz").await?;
@@ -255,7 +255,7 @@ async fn a_daemon_started_against_a_promoted_standby_writes_nothing() -> Result<
     let promoted = link.standby.put(&link.keys.role, ROLE_PRIMARY).await?;
     let daemon = link.daemon(FLAGS)?;
     await_ready(&daemon, 503, "it was promoted and serves users now", PATIENCE).await?;
-    daemon.wait_line("held: the role of this standby is", PATIENCE).await?;
+    daemon.wait_line("paused: the role of this standby is", PATIENCE).await?;
     assert!(daemon.terminate(PATIENCE).await?.success(), "{}", daemon.tail());
     let history = link.standby_history(promoted + 1).await?;
     assert_eq!(written(&link, &history), Vec::<String>::new());
@@ -273,8 +273,8 @@ async fn nothing_is_read_from_a_standby() -> Result<()> {
     let line = daemon.wait_line("itself a standby", PATIENCE).await?;
     assert!(line.contains("--primary-endpoints") && line.contains("reason=\"primary_is_standby\""), "{line}");
     let history = link.standby_history(1).await?;
-    let strangers = history.iter().filter(|event| !event.key().starts_with(STATE_ROOT)).count();
-    assert_eq!((strangers, link.checkpoint().await?), (0, None));
+    let others = history.iter().filter(|event| !event.key().starts_with(STATE_ROOT)).count();
+    assert_eq!((others, link.checkpoint().await?), (0, None));
     // The way out: it is a standby no longer.
     link.primary.put("/etcd-sync/other/role", ROLE_PRIMARY).await?;
     link.await_equal(PATIENCE).await
@@ -293,8 +293,8 @@ async fn a_standby_promoted_on_another_link_is_not_written() -> Result<()> {
         assert!(line.contains("--link") && line.contains("reason=\"promoted_elsewhere\""), "{line}");
         assert!(daemon.terminate(PATIENCE).await?.success(), "{}", daemon.tail());
         let history = link.standby_history(promoted + 1).await?;
-        let strangers = history.iter().filter(|event| !event.key().starts_with(STATE_ROOT)).count();
-        assert_eq!((strangers, link.checkpoint().await?), (0, None));
+        let others = history.iter().filter(|event| !event.key().starts_with(STATE_ROOT)).count();
+        assert_eq!((others, link.checkpoint().await?), (0, None));
     }
     // A standby on one link may be one on another, too.
     link.standby.put("/etcd-sync/other/role", "standby").await?;

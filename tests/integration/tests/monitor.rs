@@ -14,6 +14,7 @@ use etcd_sync_integration::etcd::{Cluster, ClusterOptions};
 use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::link::{Link, await_ready};
 use etcd_sync_integration::load::{Writer, WriterOptions, load};
+use etcd_sync_integration::soak::rounds;
 use etcd_sync_store::{Auth, Etcd, Side};
 use serde_json::{Value, json};
 
@@ -21,13 +22,15 @@ use serde_json::{Value, json};
 const ANSWER: Duration = Duration::from_secs(120);
 
 /// Checks in a row without a false alarm.
-const CHECKS: usize = 300;
+fn checks() -> usize {
+    rounds(100, 1000)
+}
 
 fn key(number: usize) -> Bytes {
     format!("/registry/configmaps/apps/c{number:04}").into()
 }
 
-/// A link in step with so many keys, its daemon, and its monitor, which checks only when asked.
+/// A link that has caught up with so many keys, its daemon, and its monitor, which checks only when asked.
 async fn link(keys: usize, options: [ClusterOptions; 2]) -> Result<(Link, Daemon, Daemon)> {
     let [primary, standby] = options;
     let link = Link::start(primary, standby).await?;
@@ -68,7 +71,7 @@ async fn compact(cluster: &Cluster) -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn planted_differences_are_named_exactly() -> Result<()> {
     let (link, daemon, monitor) = small(50).await?;
-    link.await_in_step(PATIENCE).await?;
+    link.await_caught_up(PATIENCE).await?;
     assert_eq!(check(&monitor, "&fail=1").await?.0, 200);
     daemon.terminate(PATIENCE).await?;
     link.standby.delete(&key(7)).await?;
@@ -135,7 +138,7 @@ async fn checks_in_a_row_under_load_raise_no_alarm_and_the_next_one_sees_a_delet
     let (link, daemon, monitor) = small(2_000).await?;
     let writer = writer(&link, 2_000)?;
     let mut revisions = BTreeSet::new();
-    for round in 0..CHECKS {
+    for round in 0..checks() {
         let (status, report) = check(&monitor, if round % 3 == 0 { "&deep=1" } else { "" }).await?;
         assert_eq!((status, &report["consistent"]), (200, &json!(true)), "round {round}: {report:#}");
         assert_eq!(report["basis"], "checkpoint");
@@ -143,9 +146,9 @@ async fn checks_in_a_row_under_load_raise_no_alarm_and_the_next_one_sees_a_delet
     }
     let written = writer.stop().await?;
     assert!(written.transactions > 1_000, "the load was no load: {written:?}");
-    assert!(revisions.len() > CHECKS / 2, "the checks saw only {} moments", revisions.len());
+    assert!(revisions.len() > checks() / 2, "the checks saw only {} moments", revisions.len());
 
-    link.await_in_step(PATIENCE).await?;
+    link.await_caught_up(PATIENCE).await?;
     daemon.terminate(PATIENCE).await?;
     let left = link.standby.store(Side::Standby)?;
     let left = etcd_sync_integration::compare::dump(&left, &etcd_sync_integration::link::registry(), 0).await?;
@@ -205,7 +208,7 @@ async fn the_verdict_is_right_while_both_sides_are_compacted_and_members_die() -
 #[tokio::test(flavor = "multi_thread")]
 async fn planted_differences_survive_compactions_in_the_middle() -> Result<()> {
     let (link, daemon, _) = small(3_000).await?;
-    link.await_in_step(PATIENCE).await?;
+    link.await_caught_up(PATIENCE).await?;
     // Slow enough that the compactions fall into it.
     let monitor = link.monitor(&["--check-interval=1d", "--deep-check-interval=0", "--check-keys-per-second=700"])?;
     await_ready(&monitor, 200, "answering", PATIENCE).await?;
@@ -233,7 +236,7 @@ async fn planted_differences_survive_compactions_in_the_middle() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_promotion_is_compared_as_it_was() -> Result<()> {
     let (link, _daemon, monitor) = small(50).await?;
-    link.await_in_step(PATIENCE).await?;
+    link.await_caught_up(PATIENCE).await?;
     let surplus = b"/registry/configmaps/apps/made-before";
     link.standby.put(surplus, b"1").await?;
     link.standby.put(&link.keys.role, ROLE_PRIMARY).await?;
@@ -282,7 +285,7 @@ async fn what_cannot_be_told_is_said_with_the_reason_and_ends_by_itself() -> Res
 #[tokio::test(flavor = "multi_thread")]
 async fn differences_appear_and_heal_in_periodic_checks() -> Result<()> {
     let (link, daemon, _) = small(50).await?;
-    link.await_in_step(PATIENCE).await?;
+    link.await_caught_up(PATIENCE).await?;
     let monitor = link.monitor(&["--check-interval=1s"])?;
     daemon.terminate(PATIENCE).await?;
     link.standby.delete(&key(9)).await?;
@@ -415,7 +418,7 @@ async fn permission_to_read_is_all_it_needs() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_compared_is_not() -> Result<()> {
     let (link, daemon, _) = small(10).await?;
-    link.await_in_step(PATIENCE).await?;
+    link.await_caught_up(PATIENCE).await?;
     let monitor = link.monitor(&["--exclude-namespace=apps"])?;
     let (status, report) = check_of(&monitor).await?;
     assert_eq!(status, 503);
@@ -426,7 +429,7 @@ async fn what_cannot_be_compared_is_not() -> Result<()> {
     let snapshot = folder.path().join("snapshot");
     link.primary.snapshot_save(&snapshot).await?;
     link.primary.put(key(3), b"later").await?;
-    link.await_in_step(PATIENCE).await?;
+    link.await_caught_up(PATIENCE).await?;
     daemon.terminate(PATIENCE).await?;
     link.primary.restore_in_place(&snapshot).await?;
     for round in 0..20 {
@@ -448,7 +451,7 @@ async fn check_of(monitor: &Daemon) -> Result<(u16, String)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_last_comparison_is_told_without_a_new_one_also_when_the_primary_is_gone() -> Result<()> {
     let (link, daemon, _) = small(20).await?;
-    link.await_in_step(PATIENCE).await?;
+    link.await_caught_up(PATIENCE).await?;
     daemon.terminate(PATIENCE).await?;
     link.standby.delete(&key(3)).await?;
     link.primary.kill_all()?;
@@ -457,7 +460,7 @@ async fn the_last_comparison_is_told_without_a_new_one_also_when_the_primary_is_
     let (status, none) = check(&monitor, "&last=1").await?;
     assert_eq!(status, 503, "{none}");
     assert!(
-        none["error"].as_str().is_some_and(|error| error.contains("no comparison has come to a verdict")),
+        none["error"].as_str().is_some_and(|error| error.contains("no comparison has ended with a verdict")),
         "{none}"
     );
 

@@ -25,7 +25,7 @@ async fn kubernetes(standby_prefix: &str) -> Result<Link> {
 }
 
 /// What an API server with this key would have stored. Nobody can decrypt it.
-fn sealed(key: &str) -> String {
+fn encrypted(key: &str) -> String {
     format!("k8s:enc:aescbc:v1:{key}:nothing that can be decrypted")
 }
 
@@ -44,7 +44,7 @@ fn found(findings: &Value, check: &str) -> Vec<(String, String)> {
     all.map(|finding| (text(&finding["level"]), text(&finding["evidence"]))).collect()
 }
 
-/// Waits until the daemon is held for this reason; nothing may have been written but the condition.
+/// Waits until the daemon is paused for this reason; nothing may have been written but the condition.
 async fn await_held(link: &Link, daemon: &Daemon, text: &str) -> Result<String> {
     await_ready(daemon, 503, text, PATIENCE).await?;
     let line = daemon.wait_line(text, PATIENCE).await?;
@@ -64,8 +64,8 @@ async fn await_held(link: &Link, daemon: &Daemon, text: &str) -> Result<String> 
 #[tokio::test]
 async fn encryption_with_other_keys_is_refused_until_the_standby_has_the_same() -> Result<()> {
     let link = kubernetes("/registry/").await?;
-    link.primary.put(SECRET, sealed("key-1")).await?;
-    link.standby.put(OWN_SECRET, sealed("key-of-the-standby")).await?;
+    link.primary.put(SECRET, encrypted("key-1")).await?;
+    link.standby.put(OWN_SECRET, encrypted("key-of-the-standby")).await?;
     let (output, findings) = plan(&link, &[]).await?;
     assert_eq!(output.code, Some(1), "{output:?}");
     let encryption = found(&findings, "encryption");
@@ -79,8 +79,8 @@ async fn encryption_with_other_keys_is_refused_until_the_standby_has_the_same() 
     }
     assert!(!line.contains("nothing that can be decrypted"), "a value is shown: {line}");
 
-    // Mended: the same daemon looks again by itself. These values nobody can open, so that it goes no further than this.
-    link.standby.put(OWN_SECRET, sealed("key-1")).await?;
+    // Fixed: the same daemon checks again by itself. These values cannot be decrypted, so that it goes no further than this.
+    link.standby.put(OWN_SECRET, encrypted("key-1")).await?;
     daemon.wait_line("preflight passed", PATIENCE).await?;
     assert!(daemon.lines().iter().any(|line| line.contains("WARN") && line.contains("accepted")), "{}", daemon.tail());
     Ok(())
@@ -89,8 +89,8 @@ async fn encryption_with_other_keys_is_refused_until_the_standby_has_the_same() 
 #[tokio::test]
 async fn equal_names_of_keys_prove_nothing_without_the_config() -> Result<()> {
     let link = kubernetes("/registry/").await?;
-    link.primary.put(SECRET, sealed("key-1")).await?;
-    link.standby.put(OWN_SECRET, sealed("key-1")).await?;
+    link.primary.put(SECRET, encrypted("key-1")).await?;
+    link.standby.put(OWN_SECRET, encrypted("key-1")).await?;
     let daemon = link.daemon(&[])?;
     let line = await_held(&link, &daemon, "same names do not prove the same key").await?;
     assert!(line.contains("--encryption-config") && line.contains("--accept-unproved-encryption"), "{line}");
@@ -159,7 +159,7 @@ async fn control_planes_with_other_keys_are_held_until_the_standby_has_the_right
     ensure!(versions.len() == 1 && versions[0].0 == "warn" && versions[0].1.contains("401"), "{versions:?}");
     ensure!(!findings.to_string().contains(&token), "a token is shown");
 
-    // Mended as an operator would: the standby's API server gets the primary's file, and writes its own values again.
+    // Fixed as an operator would: the standby's API server gets the primary's file, and writes its own values again.
     std::fs::copy(pair.primary.encryption_file()?, pair.standby.encryption_file()?)?;
     pair.standby.kill_apiserver()?;
     pair.link.standby.etcdctl(&["del", "/registry/secrets/kube-system/own"]).await?;
@@ -181,14 +181,14 @@ async fn the_telling_values_are_found_among_many() -> Result<()> {
             link.primary.put(format!("/registry/secrets/{namespace}/{name}"), "plain").await?;
         }
     }
-    link.primary.put(SECRET, sealed("key-1")).await?;
+    link.primary.put(SECRET, encrypted("key-1")).await?;
     // Not to be synchronized, so no reason to stop.
-    link.primary.put("/registry/leases/kube-system/l", sealed("other")).await?;
+    link.primary.put("/registry/leases/kube-system/l", encrypted("other")).await?;
     for team in 0..30 {
-        link.standby.put(format!("/registry/secrets/a-team-{team}/s"), sealed("key-1")).await?;
+        link.standby.put(format!("/registry/secrets/a-team-{team}/s"), encrypted("key-1")).await?;
     }
-    link.standby.put(OWN_SECRET, sealed("key-1")).await?;
-    link.standby.put("/registry/secrets/kube-public/odd", sealed("key-2")).await?;
+    link.standby.put(OWN_SECRET, encrypted("key-1")).await?;
+    link.standby.put("/registry/secrets/kube-public/odd", encrypted("key-2")).await?;
     let (_, findings) = plan(&link, &[]).await?;
     let encryption = found(&findings, "encryption");
     assert_eq!(encryption.len(), 1, "{encryption:?}");

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 /// The most that an operator waits for while a server is silent, on a busy machine.
 const WORST: Duration = Duration::from_secs(30);
 
-/// A link in step, and its daemon.
+/// A link that has caught up, and its daemon.
 async fn link(options: ClusterOptions) -> Result<(Link, Daemon)> {
     let link = Link::start(options.clone(), options).await?;
     for key in config_keys(10) {
@@ -22,7 +22,7 @@ async fn link(options: ClusterOptions) -> Result<(Link, Daemon)> {
     }
     let daemon = link.daemon(&["--checkpoint-interval=100ms", "--holder=leader", "--leader-ttl=60s"])?;
     daemon.wait_line("Start Sync update", PATIENCE).await?;
-    link.await_in_step(PATIENCE).await?;
+    link.await_caught_up(PATIENCE).await?;
     Ok((link, daemon))
 }
 
@@ -176,9 +176,9 @@ async fn a_missed_key_fails_and_is_named() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn other_encryption_keys_fail() -> Result<()> {
     let (link, _daemon) = plain().await?;
-    let sealed = |key: &str| format!("k8s:enc:aescbc:v1:{key}:nothing that can be decrypted");
-    link.primary.put("/registry/secrets/team-a/password", sealed("key-1")).await?;
-    link.standby.put("/registry/secrets/kube-system/own", sealed("key-of-the-standby")).await?;
+    let encrypted = |key: &str| format!("k8s:enc:aescbc:v1:{key}:nothing that can be decrypted");
+    link.primary.put("/registry/secrets/team-a/password", encrypted("key-1")).await?;
+    link.standby.put("/registry/secrets/kube-system/own", encrypted("key-of-the-standby")).await?;
     let found = preflight(&link, &[]).await?;
     found.assert("encryption", "fail", &["secrets are encrypted differently", "key-1", "key-of-the-standby"]);
     assert_eq!(found.code, Some(2));
@@ -218,13 +218,13 @@ async fn lag_fails_until_it_is_gone() -> Result<()> {
     found.assert("synchronizer", "pass", &["leader leads"]);
     found.assert_fails(&["lag"]);
     daemon.resume()?;
-    link.await_in_step(PATIENCE).await?;
+    link.await_caught_up(PATIENCE).await?;
     assert_eq!(preflight(&link, &[]).await?.code, Some(0));
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_held_link_fails_with_the_reason() -> Result<()> {
+async fn a_paused_replication_fails_with_the_reason() -> Result<()> {
     let (link, daemon) = plain().await?;
     daemon.pause()?;
     let condition = json!({"paused": "somebody planted this", "since_ms": 1, "holder": "leader"});

@@ -48,7 +48,7 @@ async fn the_rights_of_the_page_are_enough_and_no_more() -> Result<()> {
     flags.extend(user(&link.standby, Side::Standby, "grants-standby", &["etcd-sync-writer"], folder.path()).await?);
     let daemon = Daemon::start(&flags, &[])?;
     daemon.wait_line("Start Sync update", PATIENCE).await?;
-    link.await_in_step(PATIENCE).await?;
+    link.await_caught_up(PATIENCE).await?;
     let lost = "/registry/configmaps/team-a/settings-0000";
     link.standby.delete(lost).await?;
     await_true("it is put back", PATIENCE, || async { Ok(link.standby.get(lost).await?.is_some()) }).await?;

@@ -46,7 +46,7 @@ async fn changes_arrive(version: EtcdVersion) -> Result<()> {
     leases_stay_behind(&link, &store).await?;
     lives_are_kept_apart(&link, &daemon).await?;
     transactions_stay_whole(&link, &daemon, &store).await?;
-    in_step(&link).await?;
+    caught_up(&link).await?;
 
     // Nothing but the link's own marks and keys in scope was ever touched, leases included.
     for event in history(&link.standby.store(Side::Standby)?, begin).await? {
@@ -66,14 +66,14 @@ async fn leases_stay_behind(link: &Link, store: &Etcd) -> Result<()> {
     let (never, later) = ("/registry/configmaps/apps/leased", "/registry/configmaps/apps/leased-later");
     put_leased(store, never.as_bytes(), lease).await?;
     link.primary.put(later, "plain").await?;
-    in_step(link).await?;
+    caught_up(link).await?;
     ensure!(link.standby.get(later).await?.is_some());
     put_leased(store, later.as_bytes(), lease).await?;
-    in_step(link).await?;
+    caught_up(link).await?;
     ensure!(link.standby.get(later).await?.is_none(), "a key that came to hang on a lease stayed");
     // Plain once more, it comes back.
     link.primary.put(later, "plain again").await?;
-    in_step(link).await?;
+    caught_up(link).await?;
     ensure!(link.standby.get(later).await?.is_some_and(|kv| kv.value == "plain again"));
     let history = history(&link.standby.store(Side::Standby)?, begin).await?;
     ensure!(history.iter().all(|event| event.key() != never), "a key on a lease came over for a while");
@@ -85,7 +85,7 @@ async fn lives_are_kept_apart(link: &Link, daemon: &Daemon) -> Result<()> {
     let key = "/registry/configmaps/apps/reborn";
     link.primary.put(key, "first life").await?;
     link.primary.put(key, "first life, changed").await?;
-    in_step(link).await?;
+    caught_up(link).await?;
     let first = link.standby.get(key).await?.context("it arrived")?;
     daemon.pause()?;
     // Something to be busy with, so that the lives come in one transaction if they can.
@@ -95,13 +95,13 @@ async fn lives_are_kept_apart(link: &Link, daemon: &Daemon) -> Result<()> {
     link.primary.delete(key).await?;
     link.primary.put(key, "third life").await?;
     daemon.resume()?;
-    in_step(link).await?;
+    caught_up(link).await?;
     let third = link.standby.get(key).await?.context("it arrived again")?;
     ensure!(third.value == "third life");
     ensure!(third.create_revision == third.mod_revision && third.create_revision > first.mod_revision, "{third:?}");
     let lives = history(&link.standby.store(Side::Standby)?, first.mod_revision + 1).await?;
     let deaths = lives.iter().filter(|event| matches!(event, Event::Delete { .. }) && event.key() == key).count();
-    // The second life began and ended while nobody looked: it may be left out.
+    // The second life began and ended unobserved: it may be missing here.
     ensure!((1..=2).contains(&deaths), "{deaths} deletions");
     Ok(())
 }
@@ -117,7 +117,7 @@ async fn transactions_stay_whole(link: &Link, daemon: &Daemon, store: &Etcd) -> 
         match round {
             10 => daemon.pause()?,
             40 => daemon.resume()?,
-            0..10 => in_step(link).await?,
+            0..10 => caught_up(link).await?,
             _ => {}
         }
         let put = |i| {
@@ -126,7 +126,7 @@ async fn transactions_stay_whole(link: &Link, daemon: &Daemon, store: &Etcd) -> 
         };
         store.txn(Txn { success: (0..KEYS).map(put).collect(), ..Txn::default() }).await?;
     }
-    in_step(link).await?;
+    caught_up(link).await?;
     let mut groups: BTreeMap<(Revision, Bytes), Vec<Bytes>> = BTreeMap::new();
     for event in history(&link.standby.store(Side::Standby)?, begin).await? {
         if let Event::Put(kv) = event
@@ -175,7 +175,7 @@ async fn survives_members(version: EtcdVersion) -> Result<()> {
         tokio::try_join!(link.primary.restart_member(member), link.standby.restart_member(member))?;
     }
     writer.stop().await?;
-    in_step(&link).await?;
+    caught_up(&link).await?;
     ensure!(daemon.exited()?.is_none(), "the daemon ended");
     let leads = daemon.lines().iter().filter(|line| line.contains("Acquired leader lease")).count();
     ensure!(leads == 1, "it lost its leadership over one dead member:\n{}", daemon.tail());
@@ -192,17 +192,17 @@ async fn huge_revisions_arrive_whole() -> Result<()> {
     let store = link.primary.store(Side::Primary)?;
     let begin = link.standby.revision().await? + 1;
     let written = put_at_once(&store, 1000, "one").await?;
-    in_step(&link).await?;
+    caught_up(&link).await?;
     let lease = grant(&link.primary).await?;
     let leased = |i: usize| Op::Put { key: huge_key(2000 + i), value: "leased".into(), lease };
     store.txn(Txn { success: (0..1000).map(leased).collect(), ..Txn::default() }).await?;
     let gone = link.primary.etcdctl(&["del", "--prefix", "/registry/configmaps/huge/k-0"]).await?;
     ensure!(gone.trim() == "1000", "{gone}");
-    in_step(&link).await?;
+    caught_up(&link).await?;
     link.primary.etcdctl(&["lease", "revoke", &format!("{lease:x}")]).await?;
-    in_step(&link).await?;
+    caught_up(&link).await?;
     put_all(&link.primary, &config_keys(7)).await?;
-    in_step(&link).await?;
+    caught_up(&link).await?;
 
     let events = history(&link.standby.store(Side::Standby)?, begin).await?;
     let (mut puts, mut deletes) = (0, 0);
@@ -243,7 +243,7 @@ async fn a_kill_inside_a_huge_revision_leaves_no_trace() -> Result<()> {
         inside += usize::from(record.revision == revision && record.offset > 0);
         link.bury_leader().await?;
         daemon = link.daemon(&[])?;
-        in_step(&link).await.with_context(|| format!("round {round}"))?;
+        caught_up(&link).await.with_context(|| format!("round {round}"))?;
     }
     ensure!(inside >= 2, "only {inside} of 6 kills fell into the revision");
     // Every key three times created and three times deleted, and nothing more.
@@ -340,7 +340,7 @@ async fn odd_keys_arrive() -> Result<()> {
     link.primary.put("/registry/configmaps/apps/empty", "").await?;
     // Just outside of the prefix.
     put_all(&link.primary, &[&b"/registry"[..], b"/registry0", b"/registr\xff"]).await?;
-    in_step(&link).await?;
+    caught_up(&link).await?;
     ensure!(link.standby.get("/registry/configmaps/apps/empty").await?.is_some_and(|kv| kv.value.is_empty()));
     for outside in ["/registry", "/registry0"] {
         ensure!(link.standby.get(outside).await?.is_none(), "{outside} came over");
@@ -348,7 +348,7 @@ async fn odd_keys_arrive() -> Result<()> {
     for key in &odd {
         link.primary.delete(key).await?;
     }
-    in_step(&link).await?;
+    caught_up(&link).await?;
     ensure!(link.verify(&Keys::new()).await?.keys.len() == 1);
     drop(daemon);
     Ok(())
@@ -361,7 +361,7 @@ async fn streaming(link: &Link) -> Result<Daemon> {
 }
 
 /// Waits for the primary's present revision, then compares. The standby has nothing of its own in these tests.
-async fn in_step(link: &Link) -> Result<()> {
+async fn caught_up(link: &Link) -> Result<()> {
     link.await_passed(link.primary.revision().await?, PATIENCE).await?;
     link.verify(&Keys::new()).await.map(drop)
 }

@@ -51,7 +51,7 @@ async fn await_nospace(link: &Link, daemon: &Daemon) -> Result<()> {
     for part in ["ERROR", "compact it", "etcdctl defrag", "etcdctl alarm disarm", "--quota-backend-bytes"] {
         ensure!(line.contains(part), "{part} is not in {line}");
     }
-    assert_eq!(daemon.metric("etcd_sync_held").await, Some(1.0));
+    assert_eq!(daemon.metric("etcd_sync_paused").await, Some(1.0));
     assert!(daemon.lines().iter().all(|line| !line.contains("no quorum")), "{}", daemon.tail());
     Ok(())
 }
@@ -71,8 +71,8 @@ async fn a_full_standby_is_waited_for_while_streaming() -> Result<()> {
 
     make_space(&link.standby).await?;
     link.await_equal(PATIENCE).await?;
-    await_ready(&daemon, 200, "in step", PATIENCE).await?;
-    assert_eq!(daemon.metric("etcd_sync_held").await, Some(0.0));
+    await_ready(&daemon, 200, "caught up", PATIENCE).await?;
+    assert_eq!(daemon.metric("etcd_sync_paused").await, Some(0.0));
     Ok(())
 }
 
@@ -88,7 +88,7 @@ async fn a_full_standby_is_waited_for_in_the_first_sync_and_at_the_start() -> Re
     await_nospace(&link, &daemon).await?;
     make_space(&link.standby).await?;
     link.await_equal(PATIENCE).await?;
-    assert_eq!(daemon.metric("etcd_sync_held").await, Some(0.0));
+    assert_eq!(daemon.metric("etcd_sync_paused").await, Some(0.0));
     Ok(())
 }
 
@@ -118,12 +118,12 @@ async fn a_standby_without_a_majority_is_waited_for() -> Result<()> {
     .await?;
     link.standby.restart_member(1).await?;
     link.await_equal(PATIENCE).await?;
-    await_ready(&daemon, 200, "in step", PATIENCE).await?;
+    await_ready(&daemon, 200, "caught up", PATIENCE).await?;
     assert!(daemon.lines().iter().all(|line| !line.contains("NOSPACE")), "{}", daemon.tail());
     Ok(())
 }
 
-/// A member that answers nothing holds up neither the start nor the end, and nobody calls himself a candidate before he is.
+/// A member that answers nothing blocks neither the start nor the end, and no replica calls itself a candidate before it is one.
 #[tokio::test]
 async fn a_standby_that_hangs_is_waited_for_and_left_at_once() -> Result<()> {
     let link = Link::start(ClusterOptions::default(), ClusterOptions::three()).await?;
@@ -134,7 +134,7 @@ async fn a_standby_that_hangs_is_waited_for_and_left_at_once() -> Result<()> {
         Ok(link.standby.healthy(0).await && link.standby.healthy(1).await)
     })
     .await?;
-    // A machine that stalls holds up one start, a request that waits for the member each.
+    // A machine that stalls delays one start, a request that waits for the member each.
     let (mut starts, mut daemon) = (Vec::new(), link.daemon(&[])?);
     loop {
         let started = Instant::now();
@@ -143,7 +143,7 @@ async fn a_standby_that_hangs_is_waited_for_and_left_at_once() -> Result<()> {
         if started.elapsed() < Duration::from_secs(5) {
             break;
         }
-        ensure!(starts.len() < 3, "one of three members held up the start: {starts:?}");
+        ensure!(starts.len() < 3, "one of three members delayed the start: {starts:?}");
         daemon.terminate(PATIENCE).await?;
         daemon = link.daemon(&[])?;
     }
@@ -172,13 +172,13 @@ async fn a_standby_that_hangs_is_waited_for_and_left_at_once() -> Result<()> {
     Ok(())
 }
 
-/// A link in step that calls itself not ready early.
+/// A link that has caught up that calls itself not ready early.
 async fn impatient(keys: &[Bytes]) -> Result<(Link, Daemon)> {
     let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;
     link.primary.put(&keys[0], "first").await?;
     let daemon = link.daemon(&["--ready-lag=3s"])?;
     link.await_equal(PATIENCE).await?;
-    await_ready(&daemon, 200, "in step", PATIENCE).await?;
+    await_ready(&daemon, 200, "caught up", PATIENCE).await?;
     await_small_lag(&daemon).await?;
     Ok((link, daemon))
 }
@@ -199,7 +199,7 @@ async fn await_lag(daemon: &Daemon, seconds: f64) -> Result<()> {
         // NaN would be "unknown": whoever watches an outage wants a number.
         ensure!(!lag.is_nan(), "the lag is not told");
         let mut seen = seen.lock().expect("no panic while it is held");
-        assert!(lag >= *seen, "the lag fell from {seen} to {lag} while nothing was heard");
+        assert!(lag >= *seen, "the lag fell from {seen} to {lag} while nothing was received");
         *seen = lag;
         Ok((lag < seconds).then(|| format!("{lag} s")))
     })
@@ -219,7 +219,7 @@ async fn a_primary_that_hangs_is_waited_for() -> Result<()> {
         link.primary.put(key, "second").await?;
     }
     link.await_equal(PATIENCE).await?;
-    await_ready(&daemon, 200, "in step", PATIENCE).await?;
+    await_ready(&daemon, 200, "caught up", PATIENCE).await?;
     await_small_lag(&daemon).await?;
     Ok(())
 }
@@ -240,21 +240,21 @@ async fn a_primary_that_was_killed_and_comes_back_is_followed_on() -> Result<()>
     await_true("writing goes on", PATIENCE, || async { Ok(writer.transactions() > before + 100) }).await?;
     writer.stop().await?;
     link.await_equal(PATIENCE).await?;
-    await_ready(&daemon, 200, "in step", PATIENCE).await?;
+    await_ready(&daemon, 200, "caught up", PATIENCE).await?;
     // The history went on, so no copy was needed.
     let copies = daemon.lines().iter().filter(|line| line.contains("sync begins") || line.contains("resync")).count();
     assert_eq!(copies, 1, "{}", daemon.tail());
     Ok(())
 }
 
-/// A copy is dear: a primary that is away for a moment does not make it begin anew.
+/// A copy is expensive: a primary that is away for a moment does not make it start again.
 #[tokio::test]
 async fn a_primary_that_comes_back_in_the_middle_of_a_copy_is_waited_for() -> Result<()> {
     let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;
     let keys = (0..20_000).map(|i| (format!("/registry/configmaps/team-a/c-{i:05}").into_bytes(), vec![b'x'; 1_000]));
     load(&link.primary.store(Side::Primary)?, keys.collect(), 4).await?;
     let daemon = link.daemon(&["--transactions-in-flight=1"])?;
-    // It stands still until the primary is gone: most pages are still to be read.
+    // It is stopped until the primary is gone: most pages are still to be read.
     let copied = async || Ok(link.standby.get(&link.keys.copied).await?.is_some());
     daemon.run_in_slices("something is copied", copied).await?;
     link.primary.kill_member(0)?;
@@ -263,6 +263,6 @@ async fn a_primary_that_comes_back_in_the_middle_of_a_copy_is_waited_for() -> Re
     link.primary.restart_member(0).await?;
     link.await_equal(PATIENCE).await?;
     let again = daemon.lines().iter().any(|line| line.contains("beginning again"));
-    assert!(!again, "the copy began anew: {}", daemon.tail());
+    assert!(!again, "the copy started again: {}", daemon.tail());
     Ok(())
 }

@@ -30,7 +30,7 @@ async fn fill(cluster: &Cluster, keys: &[Bytes], value: &str) -> Result<()> {
     Ok(())
 }
 
-/// Runs a daemon until the standby is in step.
+/// Runs a daemon until the standby has caught up.
 async fn synchronize(link: &Link) -> Result<()> {
     let daemon = link.daemon(&[])?;
     link.await_equal(PATIENCE).await?;
@@ -53,7 +53,7 @@ async fn await_refusal(link: &Link, daemon: &Daemon, label: &str, text: &str) ->
     await_ready(daemon, 503, text, PATIENCE).await?;
     let line = daemon.wait_line(text, PATIENCE).await?;
     assert!(line.contains("ERROR") && line.contains(&format!("reason=\"{label}\"")), "{line}");
-    assert_eq!(daemon.metric("etcd_sync_held").await, Some(1.0));
+    assert_eq!(daemon.metric("etcd_sync_paused").await, Some(1.0));
     await_until("the condition says so", PATIENCE, || async {
         let Some(found) = link.standby.get(&link.keys.condition).await? else { return Ok(Some("none".to_owned())) };
         let condition: Condition = serde_json::from_slice(&found.value)?;
@@ -138,7 +138,7 @@ async fn an_empty_primary_at_the_first_sync() -> Result<()> {
     let daemon = link.daemon(&["--accept-empty-primary"])?;
     daemon.wait_line("Start Sync update", PATIENCE).await?;
     fill(&link.primary, &config_keys(5), "later").await?;
-    link.await_in_step(PATIENCE).await?;
+    link.await_caught_up(PATIENCE).await?;
     assert!(link.standby.get(LOCAL).await?.is_some(), "a local key was deleted");
     assert_eq!(link.difference().await?.surplus, [Bytes::from_static(LOCAL.as_bytes())]);
     assert!(link.standby.get(&link.keys.condition).await?.is_none(), "the condition outlived its reason");
@@ -155,8 +155,8 @@ async fn an_empty_primary_of_a_standby_that_was_in_sync() -> Result<()> {
     link.primary.etcdctl(&["del", "--prefix", "/registry/"]).await?;
     link.primary.put("elsewhere", "1").await?;
     link.primary.compact(link.primary.revision().await?).await?;
-    // The daemon resumes before it hears of the compaction, and may put the local key on record meanwhile: the record is
-    // written, but stands for the same revision.
+    // The daemon resumes before it sees the compaction, and may put the local key on record meanwhile: the record is
+    // written, with the same revision.
     let position = async || {
         let record = link.checkpoint().await?.context("there is a checkpoint")?;
         let mut all = link.untouchable().await?;
@@ -174,7 +174,7 @@ async fn an_empty_primary_of_a_standby_that_was_in_sync() -> Result<()> {
 
     let daemon = link.daemon(&["--accept-empty-primary"])?;
     daemon.wait_line("Start Sync update", PATIENCE).await?;
-    link.await_in_step(PATIENCE).await?;
+    link.await_caught_up(PATIENCE).await?;
     assert_eq!(link.difference().await?.surplus, [Bytes::from_static(LOCAL.as_bytes())]);
     Ok(())
 }
@@ -227,7 +227,7 @@ async fn an_accepted_id_of_a_third_cluster_opens_no_door() -> Result<()> {
     Ok(())
 }
 
-/// A snapshot of a link in step, and then more changes, also in step.
+/// A snapshot of a link that has caught up, and then more changes, also copied.
 async fn link_with_snapshot(folder: &std::path::Path) -> Result<Link> {
     let keys = config_keys(60);
     let link = link_with(&keys[..40]).await?;

@@ -48,22 +48,22 @@ const BOOKKEEPING: [&str; 4] = [
 pub enum Drift {
     /// In the status and in bookkeeping only: the standby's controllers see other nodes and pods.
     Status,
-    /// In what somebody wants.
+    /// In what a user or controller specified.
     Content,
     /// They are two objects of the same name.
     OtherObject,
-    /// Nobody can tell: one cannot be opened or decoded.
+    /// Not known: one of them cannot be decrypted or decoded.
     Unknown,
 }
 
 impl Drift {
-    /// Tells how the values of `key` differ.
+    /// How the values of `key` differ.
     pub fn between(keyring: &Keyring, key: &[u8], primary: &Bytes, standby: &Bytes) -> Drift {
-        let open = |value: &Bytes| {
-            let plain = keyring.open(key, value).ok()?;
+        let decode = |value: &Bytes| {
+            let plain = keyring.decrypt(key, value).ok()?;
             Some((object::header(&plain).ok()?, plain))
         };
-        let (Some((header, primary)), Some((other, standby))) = (open(primary), open(standby)) else {
+        let (Some((header, primary)), Some((other, standby))) = (decode(primary), decode(standby)) else {
             return Drift::Unknown;
         };
         if header.uid != other.uid {
@@ -171,8 +171,8 @@ fn json(plain: &[u8]) -> Option<Wanted> {
     let mut object: serde_json::Value = serde_json::from_slice(plain).ok()?;
     object.as_object_mut()?.remove("status");
     if let Some(metadata) = object.get_mut("metadata").and_then(serde_json::Value::as_object_mut) {
-        let left_out: HashSet<&str> = HashSet::from(["generation", "managedFields"]);
-        metadata.retain(|field, _| !left_out.contains(&field[..]));
+        let ignored: HashSet<&str> = HashSet::from(["generation", "managedFields"]);
+        metadata.retain(|field, _| !ignored.contains(&field[..]));
     }
     Some(Wanted::Json(object))
 }

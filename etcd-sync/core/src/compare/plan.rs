@@ -31,8 +31,8 @@ pub enum Outcome {
     KeepLocal,
     /// Only the standby has it, and its origin is looked up in the standby's history when the resync comes to it.
     AskHistory,
-    /// Out of scope on the primary: not taken.
-    LeaveOut,
+    /// Not in scope on the primary: not copied.
+    Filtered,
 }
 
 /// Keys of one outcome and reason.
@@ -53,8 +53,8 @@ pub struct Plan {
     conflicts: Conflicts,
 }
 
-/// A value opened and its header read.
-struct Opened {
+/// A decrypted value and its header.
+struct Decoded {
     plain: Bytes,
     header: Header,
 }
@@ -68,24 +68,24 @@ impl Plan {
     }
 
     /// Learns the primary's CRDs from a chunk, before everything else: some custom resources come before them.
-    pub fn learn(&mut self, chunk: &Chunk, scope: &Scope, open: impl Fn(&KeyValue) -> Option<Bytes>) {
+    pub fn learn(&mut self, chunk: &Chunk, scope: &Scope, decrypt: impl Fn(&KeyValue) -> Option<Bytes>) {
         for kv in &chunk.lead {
             let is_crd = scope.split(&kv.key).is_some_and(|(_, relative)| relative.starts_with(CRDS.as_bytes()));
-            if let Some(plain) = open(kv).filter(|_| is_crd) {
+            if let Some(plain) = decrypt(kv).filter(|_| is_crd) {
                 self.kinds.learn(&plain);
             }
         }
     }
 
     /// Takes a chunk with values whose leading side is the primary. `moments` is `None` for a link that has never run: then
-    /// everything that only the standby has is local. `open` decrypts a value, or cannot.
+    /// everything that only the standby has is local. `decrypt` returns `None` for a value that cannot be decrypted.
     pub fn chunk(
         &mut self,
         chunk: Chunk,
         scope: &Scope,
         moments: Option<Moments>,
         is_local: impl Fn(&[u8]) -> bool,
-        open: impl Fn(&KeyValue) -> Option<Bytes>,
+        decrypt: impl Fn(&KeyValue) -> Option<Bytes>,
     ) {
         for joined in join(chunk) {
             let (primary, standby) = match joined {
@@ -94,9 +94,9 @@ impl Plan {
                 Joined::Follow(standby) => (None, Some(standby)),
             };
             let in_scope = |kv: &&KeyValue| scope.decide_kv(kv) == Decision::InScope;
-            let ours = primary.as_ref().filter(in_scope).and_then(|kv| self.read(scope, kv, &open));
+            let ours = primary.as_ref().filter(in_scope).and_then(|kv| self.read(scope, kv, &decrypt));
             let equal = matches!((&primary, &standby), (Some(a), Some(b)) if a.value == b.value && ours.is_some());
-            let own = standby.as_ref().filter(|_| !equal).and_then(|kv| self.read(scope, kv, &open));
+            let own = standby.as_ref().filter(|_| !equal).and_then(|kv| self.read(scope, kv, &decrypt));
             let fate = match (&primary, &standby) {
                 (Some(kv), other) => self.on_primary(scope, kv, ours.as_ref(), other.as_ref().filter(in_scope)),
                 (None, Some(kv)) => self.only_on_standby(scope, kv, moments, &is_local),
@@ -104,12 +104,12 @@ impl Plan {
             };
             let Some(KeyValue { key, .. }) = primary.as_ref().or(standby.as_ref()) else { continue };
             let theirs = if equal { ours.as_ref() } else { own.as_ref() };
-            self.conflicts.see(scope, key, fate, ours.as_ref().map(Opened::view), theirs.map(Opened::view));
+            self.conflicts.see(scope, key, fate, ours.as_ref().map(Decoded::view), theirs.map(Decoded::view));
         }
     }
 
-    /// The conflicts in what was taken; nothing is known any more afterwards. `served`: what the standby's API server says
-    /// it serves, if it was asked.
+    /// The conflicts in what was taken; nothing is known any more afterwards. `served`: what the standby's API server reports
+    /// it serves, if it was queried.
     pub fn take_conflicts(&mut self, scope: &Scope, served: Option<&ServedVersions>) -> Report {
         std::mem::replace(&mut self.conflicts, Conflicts::new(Limits::default())).finish(scope, served)
     }
@@ -128,15 +128,15 @@ impl Plan {
         &mut self,
         scope: &Scope,
         kv: &KeyValue,
-        opened: Option<&Opened>,
+        decoded: Option<&Decoded>,
         standby: Option<&KeyValue>,
     ) -> Fate {
-        let decision = match (scope.decide_kv(kv), opened) {
-            (Decision::InScope, Some(opened)) => content::decide(scope, &self.kinds, &kv.key, &opened.header),
+        let decision = match (scope.decide_kv(kv), decoded) {
+            (Decision::InScope, Some(decoded)) => content::decide(scope, &self.kinds, &kv.key, &decoded.header),
             (decision, _) => decision,
         };
         if let Decision::Out(reason) = decision {
-            self.add(Outcome::LeaveOut, &why(reason), kv);
+            self.add(Outcome::Filtered, &why(reason), kv);
             return Fate::Stays;
         }
         let outcome = match standby {
@@ -169,18 +169,18 @@ impl Plan {
         fate
     }
 
-    /// Opens an object; anything else has nothing to conflict with.
-    fn read(&mut self, scope: &Scope, kv: &KeyValue, open: impl Fn(&KeyValue) -> Option<Bytes>) -> Option<Opened> {
+    /// Decrypts and decodes an object; anything else has nothing to conflict with.
+    fn read(&mut self, scope: &Scope, kv: &KeyValue, decrypt: impl Fn(&KeyValue) -> Option<Bytes>) -> Option<Decoded> {
         let (_, relative) = scope.split(&kv.key)?;
         ObjectKey::parse(relative)?;
-        let opened = open(kv).and_then(|plain| {
+        let decoded = decrypt(kv).and_then(|plain| {
             let header = object::header(&plain).ok()?;
-            Some(Opened { plain, header })
+            Some(Decoded { plain, header })
         });
-        if opened.is_none() {
+        if decoded.is_none() {
             self.conflicts.unreadable();
         }
-        opened
+        decoded
     }
 
     fn add(&mut self, outcome: Outcome, reason: &str, kv: &KeyValue) {
@@ -192,7 +192,7 @@ impl Plan {
     }
 }
 
-impl Opened {
+impl Decoded {
     fn view(&self) -> View<'_> {
         View { plain: &self.plain, header: &self.header }
     }
@@ -216,7 +216,7 @@ impl Outcome {
             Outcome::Delete => "delete",
             Outcome::KeepLocal => "keep (local)",
             Outcome::AskHistory => "delete or keep (by the standby's history)",
-            Outcome::LeaveOut => "leave out",
+            Outcome::Filtered => "filtered",
         }
     }
 }
@@ -266,8 +266,8 @@ mod tests {
             (Outcome::Unchanged, 1),
             (Outcome::Delete, 1),
             (Outcome::KeepLocal, 1),
-            (Outcome::LeaveOut, 1),
-            (Outcome::LeaveOut, 1),
+            (Outcome::Filtered, 1),
+            (Outcome::Filtered, 1),
         ];
         assert_eq!(found, expected);
     }

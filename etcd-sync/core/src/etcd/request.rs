@@ -12,7 +12,7 @@ pub struct ReadRange {
     pub range: KeyRange,
     /// At most so many keys; 0 is no limit.
     pub limit: i64,
-    /// Leave the values out.
+    /// Without the values.
     pub keys_only: bool,
     /// The revision to read at; 0 is the newest.
     pub revision: Revision,

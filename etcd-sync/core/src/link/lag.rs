@@ -12,7 +12,7 @@ const HEADS_MAX: usize = 3_600;
 /// Readings that the primary's pace is taken from: ten minutes of one a second.
 const PACES_MAX: usize = 600;
 
-/// A primary that was not heard of for so long may have gone on meanwhile.
+/// Without contact for so long, the primary may have gone on meanwhile.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 
 /// What was seen.
@@ -36,19 +36,19 @@ impl Lag {
             *self = Lag { applied, ..Lag::default() };
         }
         self.head = Some(revision);
-        // The oldest one tells the lag, so it stays.
+        // The lag is measured from the oldest one, so it stays.
         push(&mut self.heads, HEADS_MAX, 1, (now, revision));
         push(&mut self.paces, PACES_MAX, 0, (now, revision));
         self.catch_up();
     }
 
-    /// The standby stands for everything of the primary up to `revision`.
+    /// The standby is consistent with the primary up to `revision`.
     pub fn applied(&mut self, revision: Revision) {
         self.applied = revision;
         self.catch_up();
     }
 
-    /// Forgets what was seen: whoever saw it was not looking for a while.
+    /// Forgets what was seen, after an interruption of the readings.
     pub fn forget(&mut self) {
         self.heads.clear();
         self.paces.clear();
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn headroom_is_told_in_time_at_the_primarys_pace() {
+    fn headroom_is_in_time_at_the_primarys_pace() {
         let mut lag = Lag::default();
         lag.head(at(0), 1_000);
         assert_eq!(lag.headroom(400, 1_000), (600, None));
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_primary_that_goes_back_starts_anew() {
+    fn a_primary_that_goes_back_starts_again() {
         let mut lag = Lag::default();
         lag.applied(100);
         lag.head(at(0), 100);

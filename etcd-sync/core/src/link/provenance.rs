@@ -63,7 +63,7 @@ impl Moments {
         }
     }
 
-    /// What to ask when [`Moments::origin`] says so: a key whose creation or last change is ours was mirrored.
+    /// What to query when [`Moments::origin`] is [`Origin::AskHistory`]: a key whose creation or last change is ours was mirrored.
     pub fn question(&self, key: Bytes, create_revision: Revision, mod_revision: Revision) -> Question {
         let mut ask = vec![create_revision, mod_revision];
         ask.dedup();
@@ -71,7 +71,7 @@ impl Moments {
         Question { key, create_revision, ask, compacted: false }
     }
 
-    /// Whether no synchronizer of this link wrote anything at that revision, for all that the record says.
+    /// Whether no synchronizer of this link wrote anything at that revision, as far as the record shows.
     fn is_foreign(&self, revision: Revision) -> bool {
         revision <= self.base || (self.last_write < revision && revision <= self.began)
     }
@@ -86,17 +86,17 @@ pub fn revision_is_ours(revision: Revision, marks: &[Revision]) -> bool {
 /// Follows the standby's own history and finds the foreign creations in it.
 #[derive(Debug)]
 pub struct Tracker {
-    /// What the revision being looked at did to keys that matter here.
-    group: Vec<(Bytes, Deed)>,
+    /// What the revision being read did to keys that matter here.
+    group: Vec<(Bytes, Action)>,
     group_is_ours: bool,
-    /// Synchronized keys that somebody else deleted.
+    /// Synchronized keys that another writer deleted.
     lost: Vec<Bytes>,
     revision: Revision,
     seen: Revision,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Deed {
+enum Action {
     Created,
     /// A local key was changed.
     Changed,
@@ -112,13 +112,13 @@ impl Tracker {
         Tracker { group: Vec::new(), group_is_ours: false, lost: Vec::new(), revision: seen, seen }
     }
 
-    /// Everything up to this revision has been looked at.
+    /// Everything up to this revision has been read.
     pub fn seen(&self) -> Revision {
         self.seen
     }
 
     /// Takes the standby's changes in their order; `complete` is false when the last revision goes on in the next call.
-    /// `committed` is the revision of our own last write. Gives the synchronized keys that somebody else deleted.
+    /// `committed` is the revision of our own last write. Gives the synchronized keys that another writer deleted.
     pub fn observe(
         &mut self,
         events: &[Event],
@@ -137,16 +137,16 @@ impl Tracker {
                 self.group_is_ours = true;
                 continue;
             }
-            let deed = match event {
+            let action = match event {
                 Event::Put(kv) if kv.create_revision == kv.mod_revision => {
                     // By its key alone: one made under a lease may lose it later.
-                    scope.in_scope(&kv.key).then_some(Deed::Created)
+                    scope.in_scope(&kv.key).then_some(Action::Created)
                 }
-                Event::Put(kv) => ledger.holds(&kv.key).then_some(Deed::Changed),
-                Event::Delete { key, .. } if ledger.holds(key) => Some(Deed::Deleted),
-                Event::Delete { key, .. } => scope.in_scope(key).then_some(Deed::Lost),
+                Event::Put(kv) => ledger.holds(&kv.key).then_some(Action::Changed),
+                Event::Delete { key, .. } if ledger.holds(key) => Some(Action::Deleted),
+                Event::Delete { key, .. } => scope.in_scope(key).then_some(Action::Lost),
             };
-            self.group.extend(deed.map(|deed| (event.key().clone(), deed)));
+            self.group.extend(action.map(|action| (event.key().clone(), action)));
         }
         if complete {
             self.close(ledger, committed);
@@ -154,20 +154,20 @@ impl Tracker {
         std::mem::take(&mut self.lost)
     }
 
-    /// The standby's watch says that nothing up to `revision` is outstanding.
+    /// The standby's watch reports that nothing up to `revision` is outstanding.
     pub fn progress(&mut self, revision: Revision) {
         self.seen = self.seen.max(revision);
     }
 
     fn close(&mut self, ledger: &mut Ledger, committed: Revision) {
         let ours = std::mem::take(&mut self.group_is_ours);
-        for (key, deed) in self.group.drain(..) {
-            match (deed, ours) {
-                (Deed::Created, false) => ledger.add(key, self.revision, committed),
-                (Deed::Lost, false) => self.lost.push(key),
-                (Deed::Changed, false) | (Deed::Lost, true) => {}
+        for (key, action) in self.group.drain(..) {
+            match (action, ours) {
+                (Action::Created, false) => ledger.add(key, self.revision, committed),
+                (Action::Lost, false) => self.lost.push(key),
+                (Action::Changed, false) | (Action::Lost, true) => {}
                 // Written by us it is mirrored, whatever it was before.
-                (Deed::Created | Deed::Changed, true) | (Deed::Deleted, _) => ledger.remove(key, self.revision),
+                (Action::Created | Action::Changed, true) | (Action::Deleted, _) => ledger.remove(key, self.revision),
             }
         }
         self.seen = self.seen.max(self.revision);

@@ -21,9 +21,9 @@ pub struct StateKeys {
     pub checkpoint: Bytes,
     /// Written by every transaction of a copy: marks its revision as ours, shows progress to `status`.
     pub copied: Bytes,
-    /// Why the link is held, for people ([`Condition`]); absent when it is not.
+    /// Why replication is paused, for people ([`Condition`]); absent when it is not.
     pub condition: Bytes,
-    /// Where the histories of the two clusters part, once it was promoted ([`crate::link::role::Promotion`]).
+    /// Where the histories of the two clusters diverge, once it was promoted ([`crate::link::role::Promotion`]).
     pub promotion: Bytes,
     /// How it became a standby again after it was the primary ([`super::rejoining::Rejoining`]).
     pub rejoin: Bytes,
@@ -89,11 +89,11 @@ impl StateKeys {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
-    /// The first copy is not complete: the standby stands for no revision of the primary yet.
+    /// The first copy is not complete: the standby is not consistent with any revision of the primary yet.
     FirstSync,
-    /// A later copy by difference is under way: the standby stands for no single revision just now.
+    /// A later copy by difference is under way: the standby is not consistent with one single revision just now.
     Resync,
-    /// The standby stands for exactly the checkpoint's revision.
+    /// The standby is consistent with exactly the checkpoint's revision.
     Streaming,
 }
 
@@ -196,7 +196,7 @@ impl Checkpoint {
     }
 }
 
-/// The newest sign of the primary that the leader had. It is written now and then, not with every change: what the primary
+/// The newest contact that the leader had with the primary. It is written now and then, not with every change: what the primary
 /// took after it is not known here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PrimaryContact {
@@ -206,7 +206,7 @@ pub struct PrimaryContact {
     pub at_ms: u64,
 }
 
-/// A record of ours that cannot be used. Nothing is changed while it stands.
+/// A record of ours that cannot be used. Nothing is changed while it is there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadRecord {
     /// Written by another version.
@@ -248,14 +248,14 @@ impl BadRecord {
     }
 }
 
-/// Why a link stands still, as `status` shows it while nobody else can say.
+/// Why replication is paused, as `status` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Condition {
     /// The refusal, in words, with what to do.
     pub paused: String,
     /// Since when, in Unix milliseconds.
     pub since_ms: u64,
-    /// Who says so.
+    /// The replica that reports it.
     pub holder: String,
 }
 

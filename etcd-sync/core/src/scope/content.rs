@@ -135,7 +135,7 @@ fn directory(group: &str, kind: &str) -> String {
             None => format!("{plain}s"),
         },
     };
-    // Built-in groups are left out of the keys; apiextensions and apiregistration keep theirs, as custom resources do.
+    // Built-in groups are not part of the keys; apiextensions and apiregistration keep theirs, as custom resources do.
     let built_in = !group.contains('.') || BUILT_IN_GROUPS.contains(&group);
     if built_in { plural } else { format!("{group}/{plural}") }
 }
@@ -166,30 +166,30 @@ pub fn decide(scope: &Scope, kinds: &Kinds, key: &[u8], header: &Header) -> Deci
     Decision::InScope
 }
 
-/// What opening a value tells.
+/// A value, decrypted and decoded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Opened {
+pub struct Decoded {
     /// The object's header, where it could be decoded.
     pub header: Option<Header>,
-    /// The value is encrypted and does not open here.
-    pub sealed: bool,
+    /// The value is encrypted and cannot be decrypted here.
+    pub undecryptable: bool,
 }
 
-/// Opens a value and reads its header.
-pub fn open(keyring: &Keyring, kv: &KeyValue) -> Opened {
-    match keyring.open(&kv.key, &kv.value) {
-        Ok(plain) => Opened { header: object::header(&plain).ok(), sealed: false },
-        Err(_) => Opened { header: None, sealed: true },
+/// Decrypts a value and reads its header.
+pub fn decode(keyring: &Keyring, kv: &KeyValue) -> Decoded {
+    match keyring.decrypt(&kv.key, &kv.value) {
+        Ok(plain) => Decoded { header: object::header(&plain).ok(), undecryptable: false },
+        Err(_) => Decoded { header: None, undecryptable: true },
     }
 }
 
-/// The header of a value; `None` when it cannot be opened or decoded.
+/// The header of a value; `None` when it cannot be decrypted or decoded.
 pub fn header(keyring: &Keyring, kv: &KeyValue) -> Option<Header> {
-    open(keyring, kv).header
+    decode(keyring, kv).header
 }
 
-/// Whether a value's content takes it out of scope although its key is in it. What cannot be opened or decoded stays in.
-pub fn leaves_out(scope: &Scope, kinds: &Kinds, keyring: &Keyring, kv: &KeyValue) -> bool {
+/// Whether a value's content takes it out of scope although its key is in it. What cannot be decrypted or decoded stays in.
+pub fn is_filtered(scope: &Scope, kinds: &Kinds, keyring: &Keyring, kv: &KeyValue) -> bool {
     let is_object = scope.split(&kv.key).is_some_and(|(_, relative)| ObjectKey::parse(relative).is_some());
     let header = is_object.then(|| header(keyring, kv)).flatten();
     header.is_some_and(|header| decide(scope, kinds, &kv.key, &header) != Decision::InScope)
@@ -211,7 +211,7 @@ pub fn owners(header: &Header) -> Vec<Owner> {
     owners
 }
 
-/// Whether controllers may make dependents for an object at this key: it is held back until they can come with it.
+/// Whether controllers may make dependents for an object at this key: it is buffered until they can come with it.
 pub fn may_own(scope: &Scope, key: &[u8]) -> bool {
     let Some(object) = scope.split(key).and_then(|(_, relative)| ObjectKey::parse(relative)) else { return false };
     match object.group {
@@ -320,12 +320,13 @@ mod tests {
     }
 
     #[test]
-    fn workloads_and_custom_resources_are_held_back() {
+    fn workloads_and_custom_resources_are_buffered() {
         let scope = Scope::new(&ScopeConfig::default()).unwrap();
-        let held = |key: &str| may_own(&scope, key.as_bytes());
-        assert!(held("/registry/deployments/apps/a") && held("/registry/acme.io/widgets/apps/a"));
+        let buffered = |key: &str| may_own(&scope, key.as_bytes());
+        assert!(buffered("/registry/deployments/apps/a") && buffered("/registry/acme.io/widgets/apps/a"));
         assert!(
-            !held("/registry/configmaps/apps/a") && !held("/registry/apiregistration.k8s.io/apiservices/v1.acme.io")
+            !buffered("/registry/configmaps/apps/a")
+                && !buffered("/registry/apiregistration.k8s.io/apiservices/v1.acme.io")
         );
     }
 }

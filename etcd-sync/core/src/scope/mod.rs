@@ -73,7 +73,7 @@ pub enum ScopeError {
     #[error("no prefix is given: nothing would be synchronized")]
     NoPrefix,
     /// A prefix without a byte.
-    #[error("an empty prefix would take in every key of the etcd, this program's own among them: name the prefixes")]
+    #[error("an empty prefix would include every key of the etcd, also those of this program: name the prefixes")]
     EmptyPrefix,
     /// One prefix lies within the other, or they are equal.
     #[error("the prefixes {first:?} and {second:?} overlap: keep one of them")]
@@ -84,7 +84,7 @@ pub enum ScopeError {
         second: String,
     },
     /// A prefix takes in keys that must never be copied.
-    #[error("the prefix {prefix:?} takes in {key:?}, which must never be copied ({why}): give a longer prefix")]
+    #[error("the prefix {prefix:?} includes {key:?}, which must never be copied ({why}): give a longer prefix")]
     ForbiddenPrefix {
         /// The prefix.
         prefix: String,
@@ -105,7 +105,7 @@ pub enum ScopeError {
         source: PatternError,
     },
     /// A pattern of `cluster_local_remove` is not in the shipped policy.
-    #[error("the pattern {pattern:?} is not in the cluster-local policy; near ones: {}", near.join(", "))]
+    #[error("the pattern {pattern:?} is not in the cluster-local policy; similar ones: {}", near.join(", "))]
     UnknownPattern {
         /// The pattern.
         pattern: String,
@@ -178,8 +178,10 @@ impl fmt::Display for Reason<'_> {
             Reason::ExcludedNamespace(name) => write!(f, "namespace {name} is excluded (--exclude-namespace)"),
             Reason::ClusterLocal { reason, why } => write!(f, "belongs to one cluster ({reason}): {why}"),
             Reason::ExcludedKey => f.write_str("this key is excluded (--exclude-key)"),
-            Reason::LeaseBound => f.write_str("hangs on an etcd lease, which exists in its own cluster only"),
-            Reason::RewrittenLocally => f.write_str("the local API server writes its own, as the object's labels say"),
+            Reason::LeaseBound => f.write_str("bound to an etcd lease, which exists in its own cluster only"),
+            Reason::RewrittenLocally => {
+                f.write_str("the local API server writes its own (see the labels of the object)")
+            }
             Reason::OwnInstallation => f.write_str("it is the installation of etcd-sync on its own cluster"),
             Reason::OwnerOutOfScope => {
                 f.write_str("every owner it names is out of scope; the standby's garbage collector would delete it")
@@ -337,9 +339,9 @@ pub const STATE_ROOT: &[u8] = b"/etcd-sync/";
 
 /// Keys that no scope may take in.
 const FORBIDDEN: [(&str, &str); 2] = [
-    // An assertion in the tests keeps this in step with STATE_ROOT.
+    // An assertion in the tests keeps this equal to STATE_ROOT.
     ("/etcd-sync/", "this program keeps its own state there"),
-    ("compact_rev_key", "the API server's compactor keeps its place there"),
+    ("compact_rev_key", "the API server's compactor keeps its state there"),
 ];
 
 /// The prefixes of both kinds, sorted.

@@ -28,10 +28,10 @@ pub enum PatternError {
     #[error("a segment is empty: write it relative to the Kubernetes prefix, as in `configmaps/*/name`")]
     EmptySegment,
     /// `**` before the end.
-    #[error("`**` may stand only at the end, alone between slashes")]
+    #[error("`**` is allowed only at the end, alone after a slash")]
     RestNotLast,
-    /// It would leave out every key.
-    #[error("it must begin with the name of a resource or a group, or no key would be left")]
+    /// It would match every key.
+    #[error("it must begin with the name of a resource or a group, otherwise it matches every key")]
     Everything,
 }
 

@@ -204,8 +204,8 @@ fn prefixes_that_cannot_be_meant_are_refused() {
         Scope::new(&config).unwrap_err().to_string()
     };
     assert_eq!(error(&[], &[]), "no prefix is given: nothing would be synchronized");
-    assert!(error(&[""], &[]).starts_with("an empty prefix would take in every key"));
-    assert!(error(&["/registry/"], &[""]).starts_with("an empty prefix would take in every key"));
+    assert!(error(&[""], &[]).starts_with("an empty prefix would include every key"));
+    assert!(error(&["/registry/"], &[""]).starts_with("an empty prefix would include every key"));
     let overlap = r#"the prefixes "/registry/" and "/registry/x/" overlap: keep one of them"#;
     assert_eq!(error(&["/registry/x", "/registry/"], &[]), overlap);
     assert_eq!(error(&["/registry/"], &["/registry/x/"]), overlap);
@@ -218,11 +218,11 @@ fn prefixes_that_cannot_be_meant_are_refused() {
 }
 
 #[test]
-fn every_other_mistake_is_told() {
+fn every_other_mistake_is_an_error() {
     let error = |config: ScopeConfig| Scope::new(&config).unwrap_err().to_string();
     let removed = |pattern| ScopeConfig { cluster_local_remove: strings(&[pattern]), ..Default::default() };
     let text = error(removed("service/endpoints/**"));
-    let near = "is not in the cluster-local policy; near ones: services/endpoints/**";
+    let near = "is not in the cluster-local policy; similar ones: services/endpoints/**";
     assert!(text.starts_with(&format!("the pattern \"service/endpoints/**\" {near}")), "{text}");
     let added = |pattern| ScopeConfig { cluster_local_add: strings(&[pattern]), ..Default::default() };
     assert!(error(added("/registry/pods/**")).starts_with("the pattern \"/registry/pods/**\": a segment is empty"));

@@ -6,7 +6,7 @@ use super::{Ended, Note, ReadFailure, ReadFor, Refusal, Session};
 use crate::etcd::kv::{KeyRange, KeyValue, printable, successor};
 use crate::etcd::request::{Page, ReadRange};
 use crate::link::side::Side;
-use crate::object::encryption::Locked;
+use crate::object::encryption::Undecryptable;
 use crate::object::object_key::ObjectKey;
 use crate::object::{self, Header, Owner};
 use crate::scope::content;
@@ -41,7 +41,7 @@ impl Session {
         if ObjectKey::parse(relative).is_none() {
             return Ok(Verdict::Write(None));
         }
-        let plain = match self.config.keyring.open(&kv.key, &kv.value) {
+        let plain = match self.config.keyring.decrypt(&kv.key, &kv.value) {
             Ok(plain) => plain,
             Err(locked) if self.config.accept_locked => {
                 self.tell_undecodable(kv, locked.to_string());
@@ -107,7 +107,7 @@ impl Session {
     pub(super) fn learn_kind(&mut self, kv: &KeyValue) {
         let is_crd =
             self.scope.split(&kv.key).is_some_and(|(_, relative)| relative.starts_with(content::CRDS.as_bytes()));
-        if let (true, Ok(plain)) = (is_crd, self.config.keyring.open(&kv.key, &kv.value)) {
+        if let (true, Ok(plain)) = (is_crd, self.config.keyring.decrypt(&kv.key, &kv.value)) {
             self.kinds.learn(&plain);
         }
     }
@@ -133,6 +133,6 @@ pub(super) fn member_of(kv: &KeyValue, header: &Header, owners: Vec<Owner>) -> M
     Member { key, value, revision, uid: header.uid.clone(), owners }
 }
 
-fn locked_out(kv: &KeyValue, locked: &Locked) -> Refusal {
+fn locked_out(kv: &KeyValue, locked: &Undecryptable) -> Refusal {
     Refusal::Locked { key: printable(&kv.key), why: locked.to_string() }
 }

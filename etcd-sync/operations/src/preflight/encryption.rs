@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Check, Decrypts, Facts, Finding, Sample};
-use etcd_sync_core::object::encryption::Seal;
+use etcd_sync_core::object::encryption::EncryptedBy;
 
 const SAME_CONFIG: &str = "give the --encryption-config that BOTH API servers run with, holding every key the primary's values \
                            are encrypted with";
@@ -101,7 +101,7 @@ fn without_config(facts: &Facts) -> Vec<Finding> {
         }
     }
     if !unproved_resources.is_empty() {
-        let seals: BTreeSet<&Seal> =
+        let seals: BTreeSet<&EncryptedBy> =
             unproved_resources.iter().flat_map(|(_, seen)| seen.seals.iter().copied()).collect();
         let resources: Vec<&str> = unproved_resources.iter().map(|(resource, _)| *resource).collect();
         let evidence = format!(
@@ -129,7 +129,7 @@ fn unproved(facts: &Facts, evidence: String, fix: &str) -> Finding {
 
 #[derive(Default)]
 struct Seen<'a> {
-    seals: BTreeSet<&'a Seal>,
+    seals: BTreeSet<&'a EncryptedBy>,
     plain: bool,
 }
 
@@ -180,6 +180,6 @@ fn cannot(sample: &Sample, why: &str) -> String {
     }
 }
 
-fn names(seals: &BTreeSet<&Seal>) -> String {
+fn names(seals: &BTreeSet<&EncryptedBy>) -> String {
     seals.iter().map(|seal| seal.to_string()).collect::<Vec<_>>().join(", ")
 }

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use etcd_sync_core::object::encryption::Seal;
+use etcd_sync_core::object::encryption::EncryptedBy;
 
 pub use self::text::text;
 
@@ -54,7 +54,7 @@ pub struct Sample {
     /// Written by this cluster's own API server, not by a synchronizer.
     pub own: bool,
     /// What it is encrypted with; `None`: it is not.
-    pub seal: Option<Seal>,
+    pub seal: Option<EncryptedBy>,
     /// Whether an API server with the config given can read it.
     pub opens: Decrypts,
     /// `apiVersion` of a built-in object; `None`: of a custom one, or it cannot be told.

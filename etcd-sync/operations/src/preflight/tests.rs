@@ -5,7 +5,7 @@ fn sample(resource: &str, name: &str, seal: Option<(&str, &str)>) -> Sample {
         key: format!("/registry/{resource}/{name}"),
         resource: resource.into(),
         own: true,
-        seal: seal.map(|(provider, key)| Seal { provider: provider.into(), key: key.into() }),
+        seal: seal.map(|(provider, key)| EncryptedBy { provider: provider.into(), key: key.into() }),
         opens: Decrypts::NotTried,
         api_version: None,
     }

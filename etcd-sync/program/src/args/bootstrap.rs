@@ -27,7 +27,7 @@ pub struct BootstrapArgs {
     #[arg(long, switch = false)]
     pub accept_unproved_encryption: bool,
 
-    /// Make the Secrets' copies anew, where the files are in order, and nothing else: for a schedule
+    /// Copy the files into the Secrets again, if the files are valid, and do nothing else: for a CronJob
     #[arg(long, switch = false)]
     pub renew: bool,
 }

@@ -20,16 +20,16 @@ pub struct RunArgs {
     #[arg(long, value_name = "NAME", value_parser = some_text)]
     pub holder: Option<String>,
 
-    /// Lease of this pod's namespace that the leader holds with its --holder, for people and scripts; `none`: it holds none; outside
+    /// Lease (coordination.k8s.io) in the namespace of this pod that names the leader by its --holder; `none`: no Lease; outside
     /// of a cluster there is none [default: etcd-sync-mirror]
     #[arg(long, value_name = "NAME", value_parser = some_text)]
     pub lease: Option<String>,
 
-    /// How long a leader that vanished blocks the next one (5s to 60s)
+    /// Leader lease TTL: the time after which another replica takes over from a leader that is gone (5s to 60s)
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration("5s", "60s"))]
     pub leader_ttl: Duration,
 
-    /// Transactions under way to the standby at once (1 to 64)
+    /// Transactions in flight to the standby (1 to 64)
     #[arg(long, value_name = "N", default_value = "8", value_parser = number(1, 64))]
     pub transactions_in_flight: u64,
 
@@ -41,8 +41,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration("1s", "1d"))]
     pub ready_lag: Duration,
 
-    /// A resync that would delete more than this part of the scope, in percent, AND more than --deletion-limit-count keys
-    /// stops and asks
+    /// A resync that would delete more than this part of the keys in scope, in percent, AND more than --deletion-limit-count keys
+    /// pauses and waits for --accept-deletions
     #[arg(
         long, value_name = "PERCENT", default_value = "10", value_parser = number(0, 100),
         help_heading = "Guards"
@@ -56,19 +56,19 @@ pub struct RunArgs {
     )]
     pub deletion_limit_count: u64,
 
-    /// Let a resync that these limits stopped delete up to this many keys; default: none
+    /// Number of keys that a resync paused by these limits may delete; default: none
     #[arg(long, value_name = "KEYS", value_parser = number(1, u64::MAX), help_heading = "Guards")]
     pub accept_deletions: Option<u64>,
 
-    /// Go on although the primary holds no key in scope
+    /// Continue although the primary has no key in scope
     #[arg(long, switch = false, help_heading = "Guards")]
     pub accept_empty_primary: bool,
 
-    /// Go on although it cannot be proved that the standby's API server decrypts what the primary's has encrypted
+    /// Continue although it cannot be proved that the standby's API server decrypts what the primary's has encrypted
     #[arg(long, switch = false, help_heading = "Guards")]
     pub accept_unproved_encryption: bool,
 
-    /// Take the cluster with this id (hexadecimal) as the link's new primary
+    /// Accept the cluster with this id (hexadecimal) as the new primary of the link
     #[arg(long, value_name = "CLUSTER_ID", value_parser = cluster_id, help_heading = "Guards")]
     pub accept_new_primary: Option<u64>,
 }
@@ -90,7 +90,7 @@ pub struct PlanArgs {
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub output: TableOutput,
 
-    /// How many keys of each outcome are shown, the first ones; 0: all
+    /// Number of keys shown of each outcome; 0: all
     #[arg(long, value_name = "KEYS", default_value = "10", value_parser = number(0, u64::MAX))]
     pub limit: u64,
 }
@@ -103,7 +103,7 @@ pub struct CheckArgs {
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     pub output: CheckOutput,
 
-    /// How many keys of each difference are shown, the first ones; 0: all
+    /// Number of keys shown of each difference; 0: all
     #[arg(long, value_name = "KEYS", default_value = "100", value_parser = number(0, u64::MAX))]
     pub limit: u64,
 

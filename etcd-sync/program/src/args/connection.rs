@@ -11,7 +11,7 @@ use super::values::some_text;
 pub struct ConnectionArgs {
     /// URLs of the members.
     pub endpoints: Vec<String>,
-    /// PEM file with the authorities.
+    /// PEM file with the CA certificates.
     pub cacert: Option<PathBuf>,
     /// PEM file with the client certificate.
     pub cert: Option<PathBuf>,
@@ -21,13 +21,13 @@ pub struct ConnectionArgs {
     pub user: Option<String>,
     /// File with the password.
     pub password_file: Option<PathBuf>,
-    /// Name that the server's certificate must carry.
+    /// Name that the server's certificate must have.
     pub server_name: Option<String>,
 }
 
 macro_rules! connection_args {
     ($name:ident, $side:literal, $heading:literal) => {
-        #[doc = concat!("The flags that tell how to reach the ", $side, ".")]
+        #[doc = concat!("The flags for the connection to the ", $side, ".")]
         #[derive(Clone, Debug, Args)]
         #[command(next_help_heading = $heading)]
         pub struct $name {
@@ -40,10 +40,10 @@ macro_rules! connection_args {
             )]
             pub endpoints: Vec<String>,
 
-            /// PEM file with the authorities.
+            /// PEM file with the CA certificates.
             #[arg(
                 id = concat!($side, "-cacert"), long = concat!($side, "-cacert"), global = true, value_name = "FILE",
-                help = concat!("PEM file with the authorities that signed the ", $side, "'s server certificates; read again ",
+                help = concat!("PEM file with the CA certificates that signed the ", $side, "'s server certificates; read again ",
                 "at every new connection")
             )]
             pub cacert: Option<PathBuf>,
@@ -74,15 +74,15 @@ macro_rules! connection_args {
             #[arg(
                 id = concat!($side, "-password-file"), long = concat!($side, "-password-file"), global = true,
                 value_name = "FILE",
-                help = concat!("File with the password of --", $side, "-user; read again at every log-in")
+                help = concat!("File with the password of --", $side, "-user; read again at every authentication")
             )]
             pub password_file: Option<PathBuf>,
 
-            /// Name that the server's certificate must carry.
+            /// Name that the server's certificate must have.
             #[arg(
                 id = concat!($side, "-server-name"), long = concat!($side, "-server-name"), global = true,
                 value_name = "NAME", value_parser = some_text,
-                help = concat!("Name that the ", $side, "'s server certificates must carry, where its endpoints are reached ",
+                help = concat!("Name that the ", $side, "'s server certificates must have, where its endpoints are reached ",
                 "by another name or address (a virtual IP)")
             )]
             pub server_name: Option<String>,

@@ -9,7 +9,7 @@ use etcd_sync_core::scope::ScopeError;
 /// Why there is nothing to run. Help and version come this way too.
 #[derive(Debug)]
 pub enum ArgsError {
-    /// The command line itself: clap's own words, help and version included.
+    /// The command line itself: clap's own message, help and version included.
     CommandLine(clap::Error),
     /// A value from the environment or the file that the flag does not take.
     Value {
@@ -62,7 +62,7 @@ pub enum ArgsError {
         /// The flag that is not.
         missing: String,
     },
-    /// Two flags of which only one can hold.
+    /// Two flags of which only one is allowed.
     Both {
         /// One flag, without its dashes.
         one: &'static str,
@@ -71,7 +71,7 @@ pub enum ArgsError {
     },
     /// The scope flags contradict each other or cannot be understood.
     Scope {
-        /// The flags to look at.
+        /// The flags that are wrong.
         flags: &'static str,
         /// What is wrong.
         source: ScopeError,
@@ -115,9 +115,9 @@ impl fmt::Display for ArgsError {
                 write!(f, "--{given} is given without --{missing}: give both or neither")
             }
             ArgsError::Useless { given, missing } => {
-                write!(f, "--{given} does nothing without --{missing}: give that too, or leave it out")
+                write!(f, "--{given} does nothing without --{missing}: give both, or omit it")
             }
-            ArgsError::Both { one, other } => write!(f, "--{one} and --{other} are both given: leave one of them out"),
+            ArgsError::Both { one, other } => write!(f, "--{one} and --{other} are both given: omit one of them"),
             ArgsError::Scope { flags, source } => write!(f, "{flags}: {source}"),
         }
     }

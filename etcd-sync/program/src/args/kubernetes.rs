@@ -1,4 +1,4 @@
-//! What is known about the two Kubernetes clusters beside their etcds. All of it is optional.
+//! The API servers of the two clusters and their encryption at rest. All of it is optional.
 
 use std::path::PathBuf;
 
@@ -11,11 +11,11 @@ use super::values::{api_server, vip};
 #[command(next_help_heading = "Kubernetes")]
 pub struct KubernetesArgs {
     /// The EncryptionConfiguration of the API servers (their --encryption-provider-config), the same on both sides: read
-    /// again whenever a session begins. Without it nothing can be told about values that are encrypted at rest
+    /// again whenever a session begins. Without it, values that are encrypted at rest cannot be decrypted and checked
     #[arg(long, global = true, value_name = "FILE")]
     pub encryption_config: Option<PathBuf>,
 
-    /// Address of the primary's API server, port 6443 unless given; only asked for its version and what it serves
+    /// Address of the primary's API server, default port 6443; only its version and its API resources are read
     #[arg(long, global = true, value_name = "HOST[:PORT]", value_parser = vip)]
     pub active_cluster_vip: Option<String>,
 
@@ -23,26 +23,26 @@ pub struct KubernetesArgs {
     #[arg(long, global = true, value_name = "FILE")]
     pub active_cluster_token_file: Option<PathBuf>,
 
-    /// PEM file with the authorities that signed the certificate of the primary's API server; default: the file ca.crt
-    /// beside --active-cluster-token-file where there is one, else the system's authorities
+    /// PEM file with the CA certificates that signed the certificate of the primary's API server; default: the file ca.crt
+    /// beside --active-cluster-token-file if there is one, else the CA certificates of the system
     #[arg(long, global = true, value_name = "FILE")]
     pub active_cluster_cacert: Option<PathBuf>,
 
-    /// URL of the standby's own API server; default: inside of a cluster that cluster's, else it is not asked
+    /// URL of the standby's own API server; default: in a pod that of its cluster, else none
     #[arg(long, global = true, value_name = "URL", value_parser = api_server)]
     pub standby_api_server: Option<String>,
 
-    /// File with a token for the standby's API server; read again at every use; default inside of a cluster: the service
+    /// File with a token for the standby's API server; read again at every use; default in a pod: the service
     /// account's
     #[arg(long, global = true, value_name = "FILE")]
     pub standby_api_token_file: Option<PathBuf>,
 
-    /// PEM file with the authorities that signed the certificate of the standby's API server; default as with
+    /// PEM file with the CA certificates that signed the certificate of the standby's API server; default as for
     /// --active-cluster-cacert
     #[arg(long, global = true, value_name = "FILE")]
     pub standby_api_cacert: Option<PathBuf>,
 
-    /// Kubeconfig of the standby, in its current context: how every command but run talks to its API server, instead of
+    /// Kubeconfig of the standby, its current context: every command except run uses it for the API server, instead of
     /// --standby-api-server
     #[arg(long, global = true, value_name = "FILE")]
     pub standby_kubeconfig: Option<PathBuf>,

@@ -52,7 +52,7 @@ pub(crate) use scope::or_none;
 use switch::Switch;
 use values::link;
 
-/// Keeps a standby Kubernetes cluster's etcd in step with its primary's.
+/// Keeps the etcd of a standby Kubernetes cluster equal to its primary's.
 ///
 /// Every flag may also be given in the environment or in the file of --config, where its key is the flag without the
 /// dashes in front. The flag wins over the environment, the environment over the file. An empty environment variable
@@ -68,7 +68,7 @@ pub struct Cli {
     pub command: CommandArgs,
 }
 
-/// Proves at any moment what a standby's etcd lacks of its primary's: /check for scripts, / for people, /metrics.
+/// Shows which keys of the primary are missing in the standby's etcd: /check for scripts, / for people, /metrics.
 ///
 /// It only reads. Every flag may also be given in the environment or in the file of --config, where its key is the flag
 /// without the dashes in front. The flag wins over the environment, the environment over the file. An empty environment
@@ -84,14 +84,14 @@ pub struct MonitorCli {
     pub monitor: MonitorArgs,
 }
 
-/// The flags of every command; they may stand before or after its name.
+/// The flags of every command; they are allowed before and after its name.
 #[derive(Clone, Debug, clap::Args)]
 pub struct GlobalArgs {
     /// YAML file with flags: a mapping from the flag without its dashes to its value or list of values
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// Name of this link, 1 to 40 lower-case letters, digits and dashes: its state lies in the standby's etcd below
+    /// Name of this link, 1 to 40 lower-case letters, digits and dashes: its state is in the standby's etcd below
     /// /etcd-sync/<link>/
     #[arg(long, global = true, value_name = "NAME", default_value = "default", value_parser = link)]
     pub link: String,
@@ -100,11 +100,11 @@ pub struct GlobalArgs {
     #[arg(long, global = true, value_name = "FORMAT", default_value = "text", help_heading = "Logging")]
     pub log_format: LogFormat,
 
-    /// Least important lines to log
+    /// Minimum log level
     #[arg(long, global = true, value_name = "LEVEL", default_value = "info", help_heading = "Logging")]
     pub log_level: LogLevel,
 
-    /// Log a line for every key that is written, deleted or held back (never its value)
+    /// Log a line for every key that is written, deleted or buffered (never its value)
     #[arg(long, global = true, switch = false, help_heading = "Logging")]
     pub detail: bool,
 
@@ -128,37 +128,37 @@ pub struct GlobalArgs {
 /// The commands.
 #[derive(Clone, Debug, Subcommand)]
 pub enum CommandArgs {
-    /// Synchronize: copy the primary into the standby and keep it in step, until stopped
+    /// Synchronize: copy the primary into the standby and keep it up to date, until stopped
     Run(RunArgs),
-    /// Show how far the standby is, who leads and what holds the link up
+    /// Show how far the standby is, which replica leads and what blocks replication
     Status(StatusArgs),
-    /// Show what a synchronization would create, overwrite, delete and leave alone, writing nothing
+    /// Show what a synchronization would create, overwrite, delete and leave unchanged, writing nothing
     Plan(PlanArgs),
-    /// Compare both clusters key by key; exit code 0: consistent, 1: they differ, 2: could not tell
+    /// Compare both clusters key by key; exit code 0: consistent, 1: they differ, 2: not known
     Check(CheckArgs),
-    /// Look at everything that must hold before the roles are switched; exit code 0: it does, 1: warnings, 2: something fails
+    /// Check everything that must be true before the roles are switched; exit code 0: all passed, 1: warnings, 2: a check failed
     Preflight(PreflightArgs),
-    /// Prepare what the pods of the Helm chart need: its hook runs this before they start
+    /// Prepare the Secrets that the pods of the Helm chart need: its hook runs this before they start
     Bootstrap(BootstrapArgs),
-    /// Delete surplus keys from the standby: plan, save them in a file, delete; exit code 1: something stays, or refused
+    /// Delete surplus keys from the standby: plan, save them in a file, delete; exit code 1: refused, or some keys remain
     Prune(PruneArgs),
-    /// Put keys that `prune` has saved back into the standby; exit code 1: something is left alone, or refused
+    /// Put keys that `prune` has saved back into the standby; exit code 1: refused, or some keys are left unchanged
     Restore(RestoreArgs),
-    /// Change the roles while both clusters live, losing nothing; exit code 1: refused, or stopped at a step
+    /// Switch the roles while both clusters run, without data loss; exit code 1: refused, or stopped at a step
     Switchover(SwitchoverArgs),
     /// Promote the standby because the primary is gone; exit code 1: refused, or stopped at a step
     Failover(FailoverArgs),
-    /// Rehearse a switch, changing nothing that serves users; exit code 1: it may not be expected to work
+    /// Rehearse a switch without changes to what serves users; exit code 1: a failover would probably fail
     Drill(DrillArgs),
-    /// Show the runs of the failover commands; exit code 1: one is not finished
+    /// Show the runs of the failover commands; exit code 1: a run is not finished
     Journal(JournalArgs),
-    /// Look where the platform's name points, or point it at another cluster
+    /// Check which cluster the platform domain resolves to, or change it to another cluster
     #[command(subcommand)]
     Dns(DnsCommandArgs),
     /// Make the old primary (--standby-endpoints) the standby of the promoted cluster (--primary-endpoints): show what only the
-    /// old one has, save it in a file, change its role, copy by difference; exit code 1: refused, or it is not complete
+    /// old one has, save it in a file, change its role, copy by difference; exit code 1: refused, or not complete
     Rejoin(RejoinArgs),
-    /// Restart what holds old state after a switch, and wait until it is ready; exit code 1: something is not, or refused
+    /// Restart pods that have old state after a switch, and wait until they are ready; exit code 1: refused, or some are not ready
     RestartServices(RestartServicesArgs),
 }
 
@@ -171,12 +171,12 @@ pub enum LogFormat {
     Json,
 }
 
-/// Least important lines to log.
+/// Minimum log level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogLevel {
     /// What failed.
     Error,
-    /// What needs a look.
+    /// What needs attention.
     Warn,
     /// What happened.
     Info,
@@ -189,8 +189,8 @@ pub enum LogLevel {
 /// The environment variables that matter: ours, and those that name this replica, its user and the API server around it.
 pub type Environment = BTreeMap<String, OsString>;
 
-/// What others set: the pod's name and namespace, the host's name, where a pod finds the API server of its cluster, and who somebody is and
-/// where that person's files lie.
+/// What others set: the pod's name and namespace, the host's name, where a pod finds the API server of its cluster, and the user and
+/// where that user's files are.
 const AROUND: [&str; 10] = [
     "POD_NAME",
     "POD_NAMESPACE",

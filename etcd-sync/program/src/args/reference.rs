@@ -26,7 +26,7 @@ Durations are written `90s`, `5m`, `1h30m`.
 ";
 
 #[test]
-fn the_page_of_parameters_is_in_step() {
+fn the_page_of_parameters_is_current() {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/parameters.md");
     let page = page();
     if std::env::var_os("UPDATE_DOCS").is_some() {

@@ -8,24 +8,24 @@ use super::values::some_text;
 /// The only value of a list that is meant to be empty.
 const NONE: &str = "none";
 
-/// The flags that tell what is synchronized. `Scope::new` judges them.
+/// The flags of the scope. `Scope::new` validates them.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Scope")]
 pub struct ScopeArgs {
-    /// Prefixes that an API server lays out (its --etcd-prefix), comma separated or repeated; `none` where the etcd holds
-    /// no Kubernetes
+    /// Prefixes of API servers (their --etcd-prefix), comma separated or repeated; `none` if the etcd has
+    /// no Kubernetes data
     #[arg(
         long, global = true, value_name = "PREFIX,...", value_delimiter = ',', value_parser = some_text,
         default_value = "/registry/"
     )]
     pub prefix: Vec<String>,
 
-    /// A prefix of another program, synchronized as it is: no rule for Kubernetes applies below it. May be repeated
+    /// A prefix of another program; all its keys are synchronized, no rule for Kubernetes applies below it. May be repeated
     #[arg(long, global = true, value_name = "PREFIX", value_parser = some_text)]
     pub plain_prefix: Vec<String>,
 
-    /// Namespaces that stay out, comma separated or repeated. The list given REPLACES the default one; `none` lets every
-    /// namespace in
+    /// Namespaces that are not synchronized, comma separated or repeated. The list REPLACES the default list; `none`: no
+    /// namespace is excluded
     #[arg(
         long, global = true, value_name = "NAMESPACE,...", value_delimiter = ',', value_parser = some_text,
         default_values = EXCLUDED_NAMESPACES
@@ -37,16 +37,16 @@ pub struct ScopeArgs {
     #[arg(long, global = true, value_name = "PATTERN,...", value_delimiter = ',', value_parser = some_text)]
     pub cluster_local_add: Vec<String>,
 
-    /// Patterns of the shipped cluster-local policy that shall not apply, as they stand there, comma separated or
+    /// Patterns of the built-in cluster-local policy to disable, written exactly as there, comma separated or
     /// repeated
     #[arg(long, global = true, value_name = "PATTERN,...", value_delimiter = ',', value_parser = some_text)]
     pub cluster_local_remove: Vec<String>,
 
-    /// A whole key that is synchronized whatever the rules say. May be repeated
+    /// A full key that is synchronized regardless of the rules. May be repeated
     #[arg(long, global = true, value_name = "KEY", value_parser = some_text)]
     pub include_key: Vec<String>,
 
-    /// A whole key that is left alone whatever the rules say. May be repeated
+    /// A full key that is filtered regardless of the rules. May be repeated
     #[arg(long, global = true, value_name = "KEY", value_parser = some_text)]
     pub exclude_key: Vec<String>,
 }
@@ -65,7 +65,7 @@ impl From<ScopeArgs> for ScopeConfig {
     }
 }
 
-/// `none` has to be said: an empty value comes from an unset shell variable as easily as from a wish.
+/// An empty list needs the word `none`: an empty value may come from an unset shell variable.
 pub fn or_none(list: Vec<String>) -> Vec<String> {
     if list == [NONE] { Vec::new() } else { list }
 }

@@ -83,7 +83,7 @@ fn flag(arg: &Arg) -> Option<&str> {
     arg.get_long().filter(|long| !matches!(*long, "help" | "version"))
 }
 
-/// What environment or file say about a flag, and where.
+/// The value of a flag in the environment or file, and where it is.
 fn given(
     arg: &Arg,
     flag: &str,

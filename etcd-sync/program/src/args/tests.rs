@@ -257,11 +257,11 @@ fn what_belongs_together_is_asked_for() {
     );
     assert_eq!(
         error("--active-cluster-token-file=t"),
-        "--active-cluster-token-file does nothing without --active-cluster-vip: give that too, or leave it out"
+        "--active-cluster-token-file does nothing without --active-cluster-vip: give both, or omit it"
     );
     assert_eq!(
         error("--standby-api-cacert=c"),
-        "--standby-api-cacert does nothing without --standby-api-server: give that too, or leave it out"
+        "--standby-api-cacert does nothing without --standby-api-server: give both, or omit it"
     );
 }
 
@@ -272,7 +272,7 @@ fn mistakes_in_the_scope_name_their_flag() {
         error("--cluster-local-remove=pod/**").starts_with("--cluster-local-remove: the pattern \"pod/**\" is not")
     );
     assert!(error("--exclude-namespace=Kube").starts_with("--exclude-namespace: \"Kube\" is not a namespace"));
-    assert!(error("--plain-prefix=/").starts_with("--prefix, --plain-prefix: the prefix \"/\" takes in"));
+    assert!(error("--plain-prefix=/").starts_with("--prefix, --plain-prefix: the prefix \"/\" includes"));
     assert!(error("--include-key=/x").starts_with("--include-key: the key \"/x\""));
 }
 

@@ -11,11 +11,11 @@ pub struct BootstrapConfig {
     pub encryption_secret: Option<String>,
     /// The namespace of this pod; `None` outside of a cluster.
     pub namespace: Option<String>,
-    /// Nothing is looked at.
+    /// Nothing is checked.
     pub skip_preflight: bool,
     /// Encryption that cannot be proved to be the same is a warning.
     pub accept_unproved_encryption: bool,
-    /// Only Secrets that are there are made anew, with files that were tried.
+    /// Only Secrets that are there are copied again, with files that were tested.
     pub renew: bool,
 }
 

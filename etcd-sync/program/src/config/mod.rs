@@ -54,7 +54,7 @@ pub struct Config<C = CommandConfig> {
     pub scope: Arc<Scope>,
     /// File with the API servers' EncryptionConfiguration.
     pub encryption_config: Option<PathBuf>,
-    /// The two API servers, as far as they can be asked.
+    /// The two API servers, as far as they are known.
     pub api_servers: ApiServers,
     /// What to do.
     pub command: C,
@@ -65,7 +65,7 @@ pub struct Config<C = CommandConfig> {
 pub struct LogConfig {
     /// Form of the lines.
     pub format: LogFormat,
-    /// Least important lines to log.
+    /// Minimum log level.
     pub level: LogLevel,
     /// Whether to log a line for every key.
     pub detail: bool,
@@ -244,7 +244,7 @@ impl<C> Config<C> {
         })
     }
 
-    /// What opens encrypted values, from the file as it is now.
+    /// The keys that decrypt encrypted values, from the file as it is now.
     pub fn encryption(&self) -> Result<Encryption, EncryptionError> {
         Encryption::load(self.encryption_config.as_deref())
     }

@@ -14,7 +14,7 @@ pub struct RunConfig {
     pub holder: String,
     /// The Lease that the leader holds beside its place in etcd; `None`: it holds none.
     pub lease: Option<LeaseConfig>,
-    /// How long a leader that vanished blocks the next one.
+    /// Leader lease TTL.
     pub leader_ttl: Duration,
     /// Transactions under way at once.
     pub transactions_in_flight: usize,
@@ -22,11 +22,11 @@ pub struct RunConfig {
     pub checkpoint_interval: Duration,
     /// Lag above which the replica is not ready.
     pub ready_lag: Duration,
-    /// When a resync has to ask.
+    /// When a resync pauses.
     pub deletions: DeletionLimits,
     /// Go on although the primary holds no key in scope.
     pub accept_empty_primary: bool,
-    /// Go on although nobody knows whether the standby decrypts the primary's values.
+    /// Go on although it is not known whether the standby decrypts the primary's values.
     pub accept_unproved_encryption: bool,
     /// Id of the cluster to take as the new primary.
     pub accept_new_primary: Option<u64>,
@@ -41,7 +41,7 @@ pub struct LeaseConfig {
     pub name: String,
 }
 
-/// When a resync has to ask: it would delete more than both limits.
+/// When a resync pauses: it would delete more than both limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeletionLimits {
     /// Part of the scope, in percent.
@@ -83,7 +83,7 @@ pub(super) fn holder(environment: &Environment) -> String {
     pod.map_or_else(|| format!("{}-{}", host(environment), std::process::id()), str::to_owned)
 }
 
-/// The Lease that scripts look at, where there is a cluster around.
+/// The Lease that scripts read, where there is a cluster around.
 fn lease(given: Option<String>, environment: &Environment) -> Option<LeaseConfig> {
     let name = given.unwrap_or_else(|| LEASE.to_owned());
     service_host(environment).filter(|_| name != "none")?;

@@ -7,7 +7,7 @@ use etcd_sync_core::etcd::kv::{KeyRange, printable, successor};
 use etcd_sync_core::etcd::request::ReadRange;
 use etcd_sync_core::link::role::Role;
 use etcd_sync_core::link::state::Checkpoint;
-use etcd_sync_core::scope::content::{Opened, open};
+use etcd_sync_core::scope::content::{Decoded, decode};
 use etcd_sync_operations::procedure::{Life, Loss, Orphans, decide};
 use etcd_sync_program::now_ms;
 use etcd_sync_store::link::record::Record;
@@ -142,11 +142,11 @@ pub async fn doomed(context: &Context<'_>) -> Result<(Vec<Box<str>>, u64)> {
                 }
                 page => page.context("the standby's objects cannot be read")?,
             };
-            encryption.prime(&page.kvs).await;
+            encryption.unwrap_keys(&page.kvs).await;
             for kv in &page.kvs {
-                match open(&encryption.keyring, kv) {
-                    Opened { header: Some(header), .. } => orphans.see(&printable(&kv.key), &header),
-                    Opened { sealed, .. } => unreadable += u64::from(sealed),
+                match decode(&encryption.keyring, kv) {
+                    Decoded { header: Some(header), .. } => orphans.see(&printable(&kv.key), &header),
+                    Decoded { undecryptable, .. } => unreadable += u64::from(undecryptable),
                 }
             }
             match page.kvs.last() {

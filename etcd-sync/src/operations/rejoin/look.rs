@@ -134,7 +134,7 @@ impl Rejoin<'_> {
         let (mut old_kinds, mut new_kinds) = (Kinds::default(), Kinds::default());
         self.pages(&self.config.scope.ranges_below(CRDS), async |chunk| {
             let plain = |kvs: &[KeyValue], kinds: &mut Kinds| {
-                let open = kvs.iter().filter_map(|kv| self.encryption.keyring.open(&kv.key, &kv.value).ok());
+                let open = kvs.iter().filter_map(|kv| self.encryption.keyring.decrypt(&kv.key, &kv.value).ok());
                 open.for_each(|plain| kinds.learn(&plain));
             };
             plain(&chunk.lead, &mut old_kinds);
@@ -172,7 +172,7 @@ impl Rejoin<'_> {
     fn judge_key(&self, known: &Known, judge: &Judge, old: Option<KeyValue>, new: Option<KeyValue>) -> Judged {
         let keyring = &self.encryption.keyring;
         let filtered = |kv: &Option<KeyValue>, kinds: &Kinds| {
-            kv.as_ref().is_some_and(|kv| content::leaves_out(&self.config.scope, kinds, keyring, kv))
+            kv.as_ref().is_some_and(|kv| content::is_filtered(&self.config.scope, kinds, keyring, kv))
         };
         let pair = rejoin::Pair {
             old: old.as_ref(),
@@ -197,8 +197,8 @@ impl Rejoin<'_> {
         let mut walk = Walk::new(ranges, WalkOptions::new(Side::Standby));
         let mut chunks = self.pair.chunks(&mut walk);
         while let Some(chunk) = chunks.next().await? {
-            self.encryption.prime(&chunk.lead).await;
-            self.encryption.prime(&chunk.follow).await;
+            self.encryption.unwrap_keys(&chunk.lead).await;
+            self.encryption.unwrap_keys(&chunk.follow).await;
             each(chunk).await?;
         }
         Ok(())

@@ -15,13 +15,12 @@ use crate::client::fault::{At, Fault};
 use crate::client::options::{Options, Side};
 use crate::client::pool::{Member, Pool};
 use crate::client::proto::{Answer, ResponseHeader, StatusRequest, StatusResponse};
-use crate::client::status::STATUS;
 use crate::client::tls;
 
 /// One etcd cluster. Cheap to clone; all clones share their connections.
 ///
 /// It remembers the cluster id of the first answer for its whole life: a member of another cluster is never used
-/// ([`Error::ClusterChanged`]). Before anything else is sent over a new connection, the member behind it is asked
+/// ([`Error::ClusterChanged`]). Before anything else is sent over a new connection, the member behind it is queried
 /// which cluster it belongs to, so not even the first write can reach a wrong one.
 #[derive(Clone)]
 pub struct Etcd {
@@ -48,11 +47,15 @@ pub(crate) struct Inner {
     cluster: OnceLock<u64>,
 }
 
-/// A member may take so long to say which cluster it belongs to; it needs no disk and no peer for that.
+/// Works without a leader, and on learners.
+pub(crate) const STATUS: Method =
+    Method { path: "/etcdserverpb.Maintenance/Status", call: "the status", needs_leader: false };
+
+/// Time for a member to report its cluster; it needs no disk and no peer for that.
 const VERIFY_TIMEOUT: Duration = Duration::from_secs(3);
 
 impl Etcd {
-    /// Checks the options and reads the TLS files once, so that what is wrong with them shows at once. Connects to
+    /// Checks the options and reads the TLS files once, so that an error in them shows at once. Connects to
     /// nothing; the first request does. Requests must run inside a tokio runtime.
     ///
     /// # Errors
@@ -206,7 +209,7 @@ impl Inner {
         }
     }
 
-    /// Asks the member behind a connection which cluster it belongs to, once per connection. A failure means that
+    /// Queries which cluster the member behind a connection belongs to, once per connection. A failure means that
     /// nothing else was sent over it.
     pub(crate) async fn verify(
         &self,
@@ -216,7 +219,7 @@ impl Inner {
     ) -> Result<(), Fault> {
         let ask = || async {
             let timeout = self.request_timeout.min(self.connect_timeout + VERIFY_TIMEOUT);
-            // Failures are told in terms of the call that needs the connection.
+            // Failures are reported in terms of the call that needs the connection.
             let method = Method { call, ..STATUS };
             let mut answer: Result<StatusResponse, Fault> =
                 self.send(index, connection, method, StatusRequest {}, timeout).await;
@@ -230,7 +233,7 @@ impl Inner {
             }
             Ok(())
         };
-        // A failure is kept, so that requests waiting for the same connection fail with it instead of asking again one
+        // A failure is kept, so that requests waiting for the same connection fail with it instead of querying again one
         // by one; the next request makes a new connection.
         let verified = connection.verified.get_or_init(ask).await.clone();
         if verified.is_err() {

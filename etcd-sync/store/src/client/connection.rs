@@ -1,6 +1,6 @@
 //! One connection to one member.
 //!
-//! A tonic channel connects lazily and, left alone, connects again behind our back. Here a channel may connect once:
+//! A tonic channel connects lazily and, left alone, connects again by itself. Here a channel may connect once:
 //! what is behind an address may be another cluster after a reconnect, and a write must not reach it unchecked.
 
 use std::future::Future;
@@ -26,7 +26,7 @@ use tonic_prost::ProstCodec;
 use crate::client::alert::NoteAlert;
 use crate::client::endpoint::Address;
 use crate::client::error::Error;
-use crate::client::fault::{At, Fault, handshake};
+use crate::client::fault::{Fault, Refused};
 use crate::client::proto::Answer;
 use crate::client::{MAX_ANSWER_BYTES, tls};
 
@@ -39,10 +39,10 @@ const WINDOW_BYTES: u32 = 8 << 20;
 const PING_EVERY: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A connection that was not used for so long is replaced: a firewall may have forgotten it without telling us.
+/// A connection that was not used for so long is replaced: a firewall may have forgotten it without notice.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
 
-/// How often a live connection's certificate files are looked at.
+/// How often the certificate files of a live connection are checked.
 const CHECK_FILES_EVERY: Duration = Duration::from_secs(10);
 
 /// How to make connections to one member.
@@ -196,37 +196,6 @@ impl Connection {
 
 /// An etcd authentication token; `None` when none is in use.
 pub(crate) type Token = Option<AsciiMetadataValue>;
-
-/// Why a connection could not be made. It travels through tonic's error chain.
-#[derive(Clone, Debug, thiserror::Error)]
-pub(crate) enum Refused {
-    /// The channel's one connection has ended.
-    #[error("the connection has ended")]
-    Stale,
-    #[error("{0}")]
-    Tcp(String),
-    #[error("{0}")]
-    Tls(String),
-    /// The server ended the connection with a TLS alert; in TLS 1.3 so it refuses our certificate.
-    #[error("{0}")]
-    Alert(String),
-    #[error("no connection within {0:?}")]
-    Slow(Duration),
-    #[error("{0}")]
-    Files(Box<Error>),
-}
-
-impl Refused {
-    pub(crate) fn to_error(&self, at: At<'_>) -> Error {
-        match self {
-            Refused::Tls(problem) | Refused::Alert(problem) => handshake(at, problem.clone()),
-            Refused::Files(error) => (**error).clone(),
-            Refused::Stale | Refused::Tcp(_) | Refused::Slow(_) => {
-                Error::Connect { side: at.side, endpoint: at.endpoint.to_owned(), problem: self.to_string() }
-            }
-        }
-    }
-}
 
 fn with_metadata<T>(mut request: Request<T>, method: Method, token: Token) -> Request<T> {
     let metadata: &mut MetadataMap = request.metadata_mut();

@@ -13,7 +13,7 @@ use etcd_sync_core::etcd::request::{Compare, Op, Page, ReadRange, Txn};
 use crate::client::cluster::Etcd;
 use crate::client::error::{Error, WatchError, WriteError};
 use crate::client::lease::Lease;
-use crate::client::watch::WatchMessage;
+use crate::client::watch_stream::WatchMessage;
 
 /// Pause of a waiting candidate after a failure that may pass.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -34,9 +34,9 @@ pub struct Leadership {
     epoch: Revision,
 }
 
-/// Becomes a candidate under `prefix` and waits, for ever if need be, until it leads. Only candidates' keys may lie
-/// under `prefix`. `holder` is the key's value, for people and other candidates to read. `ttl` is in whole seconds,
-/// rounded up: it is how long a dead leader holds up the next one. `waiting` is called when another one leads.
+/// Becomes a candidate under `prefix` and waits, without limit of time, until it leads. Only candidates' keys may lie
+/// under `prefix`. `holder` is the key's value, for people and other candidates. `ttl` is in whole seconds,
+/// rounded up: a dead leader blocks the next one for so long. `waiting` is called when another one leads.
 ///
 /// Gives `None` when `give_up` resolves first: the candidate's key is gone then, or else runs out with its lease, as it
 /// does when the future is dropped.
@@ -87,7 +87,7 @@ impl Leadership {
     }
 
     /// Resolves when the lease can no longer be believed: no keep-alive succeeded for the lease's time, by our own
-    /// clock and counted from the moment the last successful one was sent, or etcd says the lease is gone. It then
+    /// clock and counted from the moment the last successful one was sent, or etcd reports that the lease is gone. It then
     /// stays so.
     pub async fn lost(&self) {
         self.lease.lost().await;
@@ -116,7 +116,7 @@ impl Candidate<'_> {
         loop {
             let page = self.candidates().await?;
             if !page.kvs.iter().any(|kv| kv.key == self.key && kv.create_revision == epoch) {
-                // Somebody deleted our key.
+                // Another client deleted our key.
                 return Err(Error::LeaseGone { side: self.etcd.side() });
             }
             let older = page.kvs.iter().filter(|kv| kv.create_revision < epoch);
@@ -165,7 +165,7 @@ impl Candidate<'_> {
             let request = ReadRange { range: range.clone(), limit: 0, keys_only: true, revision: 0 };
             match self.etcd.read(request).await {
                 Err(error) if error.is_transient() => {
-                    tracing::warn!(%error, "cannot look for the leader: trying again");
+                    tracing::warn!(%error, "cannot read the leader: trying again");
                     tokio::time::sleep(PAUSE).await;
                 }
                 answer => return answer,
@@ -173,7 +173,7 @@ impl Candidate<'_> {
         }
     }
 
-    /// Returns when `key` was deleted, or when a watch cannot tell and the candidates should be read again.
+    /// Returns when `key` was deleted, or when the watch has ended and the candidates should be read again.
     async fn deletion(&self, key: Bytes, from: Revision) -> Result<(), Error> {
         let range = KeyRange::single(key);
         let ended = match self.etcd.watch(range, from).await {
@@ -193,7 +193,7 @@ impl Candidate<'_> {
         match ended {
             WatchError::Store(error) if !error.is_transient() => Err(error),
             ended => {
-                tracing::debug!(error = %ended, "looking for the leader again");
+                tracing::debug!(error = %ended, "reading the leader again");
                 tokio::time::sleep(PAUSE).await;
                 Ok(())
             }

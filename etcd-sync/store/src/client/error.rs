@@ -28,8 +28,10 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
-    /// An https endpoint without an authority to check it by.
-    #[error("the {side} endpoint {endpoint} is https, but no CA is given to check it by: set --{side}-cacert")]
+    /// An https endpoint without a CA to verify its certificate.
+    #[error(
+        "the {side} endpoint {endpoint} is https, but no CA is given to verify its certificate: set --{side}-cacert"
+    )]
     MissingCa {
         /// Which cluster.
         side: Side,
@@ -62,7 +64,7 @@ pub enum Error {
     },
     /// No connection could be made; nothing was sent.
     #[error(
-        "cannot connect to the {side} etcd at {endpoint}: {problem}; check that etcd runs and the network lets us reach it"
+        "cannot connect to the {side} etcd at {endpoint}: {problem}; check that etcd runs and that the network allows the connection"
     )]
     Connect {
         /// Which cluster.
@@ -98,9 +100,9 @@ pub enum Error {
         /// What gRPC said.
         problem: String,
     },
-    /// etcd does not know who we are, or the password is wrong.
+    /// etcd does not know the user, or the password is wrong.
     #[error(
-        "the {side} etcd at {endpoint} does not accept who we are: {problem}; check --{side}-user and \
+        "authentication failed at the {side} etcd at {endpoint}: {problem}; check --{side}-user and \
          --{side}-password-file, or the client certificate's common name"
     )]
     Unauthenticated {
@@ -113,7 +115,7 @@ pub enum Error {
     },
     /// The user lacks a permission.
     #[error(
-        "the {side} etcd at {endpoint} denies {call} to our user; grant its role the prefixes named in docs/security.md"
+        "the {side} etcd at {endpoint} denies {call} to the user of etcd-sync; grant its role the prefixes named in docs/security.md"
     )]
     PermissionDenied {
         /// Which cluster.
@@ -123,21 +125,21 @@ pub enum Error {
         /// The call.
         call: &'static str,
     },
-    /// The revision asked for was compacted away.
-    #[error("the revision asked for is already compacted on the {side} etcd: read again at a newer revision")]
+    /// The requested revision was compacted away.
+    #[error("the requested revision is already compacted on the {side} etcd: read again at a newer revision")]
     Compacted {
         /// Which cluster.
         side: Side,
     },
-    /// The revision asked for does not exist yet.
+    /// The requested revision does not exist yet.
     #[error(
-        "the revision asked for is ahead of the {side} etcd: its history went back, as after a restore from a backup"
+        "the requested revision is ahead of the {side} etcd: its history went back, as after a restore from a backup"
     )]
     FutureRevision {
         /// Which cluster.
         side: Side,
     },
-    /// etcd's database reached its quota: it refuses every write until somebody makes room.
+    /// etcd's database reached its quota: it refuses every write until space is made.
     #[error(
         "the {side} etcd is out of space (alarm NOSPACE) and refuses writes: compact it, run etcdctl defrag on every \
          member, then etcdctl alarm disarm; or raise --quota-backend-bytes"
@@ -175,7 +177,7 @@ pub enum Error {
     },
     /// The answer is longer than [`crate::client::MAX_ANSWER_BYTES`].
     #[error(
-        "an answer of the {side} etcd to {call} is longer than {} MiB: ask for fewer keys at once",
+        "an answer of the {side} etcd to {call} is longer than {} MiB: request fewer keys at once",
         crate::client::MAX_ANSWER_BYTES >> 20
     )]
     MessageTooLarge {
@@ -227,7 +229,7 @@ pub enum Error {
     },
     /// The endpoint is a learner, which serves neither watches nor linearizable reads.
     #[error(
-        "{endpoint} of the {side} etcd is a learner, which cannot serve us: promote it (etcdctl member promote), or \
+        "{endpoint} of the {side} etcd is a learner, which cannot serve watches and linearizable reads: promote it (etcdctl member promote), or \
          give the endpoints of voting members in --{side}-endpoints"
     )]
     Learner {
@@ -279,7 +281,7 @@ impl Error {
         }
     }
 
-    /// Which of the errors of several endpoints says most about the cluster: the highest.
+    /// Which of the errors of several endpoints is most informative about the cluster: the highest.
     pub(crate) fn weight(&self) -> u8 {
         match self {
             Error::Connect { .. } => 0,
@@ -305,7 +307,7 @@ pub enum WriteError {
 }
 
 impl WriteError {
-    /// What went wrong.
+    /// The error.
     pub fn error(&self) -> &Error {
         match self {
             WriteError::NotApplied(error) | WriteError::Unknown(error) => error,
@@ -316,7 +318,7 @@ impl WriteError {
 /// How a watch ended.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum WatchError {
-    /// The history behind the watch is compacted: events were missed, a new read is needed.
+    /// The history after the watch's position is compacted: events were missed, a new read is needed.
     #[error("the {side} etcd compacted its history up to revision {compact_revision}, beyond the watch: read again")]
     Compacted {
         /// Which cluster.

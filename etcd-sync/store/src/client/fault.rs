@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use tonic::{Code, Status};
 
-use crate::client::connection::Refused;
 use crate::client::error::Error;
 use crate::client::options::Side;
 
@@ -19,6 +18,37 @@ pub(crate) struct At<'a> {
     pub side: Side,
     pub endpoint: &'a str,
     pub call: &'static str,
+}
+
+/// Why a connection could not be made. It travels through tonic's error chain.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum Refused {
+    /// The channel's one connection has ended.
+    #[error("the connection has ended")]
+    Stale,
+    #[error("{0}")]
+    Tcp(String),
+    #[error("{0}")]
+    Tls(String),
+    /// The server ended the connection with a TLS alert; in TLS 1.3 so it refuses our certificate.
+    #[error("{0}")]
+    Alert(String),
+    #[error("no connection within {0:?}")]
+    Slow(Duration),
+    #[error("{0}")]
+    Files(Box<Error>),
+}
+
+impl Refused {
+    pub(crate) fn to_error(&self, at: At<'_>) -> Error {
+        match self {
+            Refused::Tls(problem) | Refused::Alert(problem) => handshake(at, problem.clone()),
+            Refused::Files(error) => (**error).clone(),
+            Refused::Stale | Refused::Tcp(_) | Refused::Slow(_) => {
+                Error::Connect { side: at.side, endpoint: at.endpoint.to_owned(), problem: self.to_string() }
+            }
+        }
+    }
 }
 
 /// One failed attempt on one endpoint.

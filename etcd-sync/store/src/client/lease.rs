@@ -101,7 +101,7 @@ struct Keeper {
 
 impl Keeper {
     /// Keeps the lease alive every third of its time. Once it could not be believed for a moment it is gone for good:
-    /// somebody may have been told so.
+    /// others may have acted on that already.
     async fn run(self, mut until: Instant) {
         let mut next = until - self.ttl + self.ttl / 3;
         loop {
@@ -119,13 +119,13 @@ impl Keeper {
                 }
                 Err(Error::LeaseGone { .. }) => break,
                 Err(error) => {
-                    // The member's failure is logged where it is put to rest.
+                    // The failure is logged where the back-off of the member begins.
                     tracing::debug!(%error, "lease keep-alive failed");
                     next = Instant::now() + self.ttl / 20;
                 }
             }
         }
-        tracing::warn!(side = %self.etcd.side(), "the lease can no longer be believed");
+        tracing::warn!(side = %self.etcd.side(), "the leader lease may have expired");
         self.belief.send_replace(Belief::Gone);
     }
 }

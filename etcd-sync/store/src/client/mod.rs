@@ -28,7 +28,8 @@ pub use error::{Error, WatchError, WriteError};
 pub use options::{Auth, Options, TlsFiles};
 pub use status::MemberStatus;
 pub use version::version_warning;
-pub use watch::{Watch, WatchMessage};
+pub use watch::Watch;
+pub use watch_stream::WatchMessage;
 
 /// Longest answer accepted from etcd, in bytes. A page of 500 of the largest allowed values (1.5 MiB each) would be far
 /// above it; the reader then gets [`Error::MessageTooLarge`] and asks for a smaller page.

@@ -11,7 +11,7 @@ pub struct Options {
     /// Which cluster this is.
     pub side: Side,
     /// Client URLs of its members: `https://host:port`, `http://host:port`, or a bare `host:port`, which means https
-    /// when `tls` is given and http when it is not. The port is 2379 when left out.
+    /// when `tls` is given and http when it is not. The default port is 2379.
     pub endpoints: Vec<String>,
     /// Certificates; needed for https endpoints.
     pub tls: Option<TlsFiles>,

@@ -1,6 +1,6 @@
 //! The members of one cluster as we see them, and which of them to use.
 //!
-//! One member is in use; it stays so as long as it works. A member that fails rests for a while, longer each time.
+//! One member is in use; it stays so as long as it works. A member that fails is not used for a while (back-off), longer each time.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,9 +11,9 @@ use tokio::time::Instant;
 use crate::client::connection::{Connection, Dial};
 use crate::client::error::Error;
 
-/// How long a member rests after its first failure in a row; it doubles up to the second.
-const FIRST_REST: Duration = Duration::from_secs(1);
-const LONGEST_REST: Duration = Duration::from_secs(10);
+/// Back-off of a member after its first failure in a row; it doubles up to the second.
+const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(10);
 
 pub(crate) struct Pool {
     members: Vec<Member>,
@@ -29,7 +29,7 @@ pub(crate) struct Member {
 #[derive(Default)]
 struct Health {
     failures: u32,
-    rests_until: Option<Instant>,
+    backs_off_until: Option<Instant>,
     /// It belongs to another cluster and is never used again.
     foreign: Option<Error>,
 }
@@ -45,8 +45,8 @@ impl Pool {
         &self.members
     }
 
-    /// The member to use now, by its index, leaving out those in `tried` and those of another cluster: the current one
-    /// or the next that does not rest; when all rest, the one that has rested most.
+    /// The member to use now, by its index, without those in `tried` and those of another cluster: the current one
+    /// or the next that does not back off; when all do, the one whose back-off ends first.
     pub(crate) fn pick(&self, tried: &[usize]) -> Option<usize> {
         let now = Instant::now();
         let current = self.current.load(Ordering::Relaxed);
@@ -55,7 +55,7 @@ impl Pool {
             .map(|step| (current + step) % count)
             .filter(|index| !tried.contains(index) && !self.members[*index].is_foreign())
             // The first of equal ones wins: ring order from the current member on.
-            .min_by_key(|&index| self.members[index].rests_until().filter(|&until| until > now))
+            .min_by_key(|&index| self.members[index].backs_off_until().filter(|&until| until > now))
     }
 
     /// The member answered.
@@ -63,7 +63,7 @@ impl Pool {
         self.current.store(index, Ordering::Relaxed);
         let mut health = lock(&self.members[index].health);
         health.failures = 0;
-        health.rests_until = None;
+        health.backs_off_until = None;
     }
 
     /// The member failed in a way that is its own.
@@ -73,15 +73,15 @@ impl Pool {
         let mut health = lock(&member.health);
         if let Error::ClusterChanged { .. } = error {
             if health.foreign.is_none() {
-                tracing::error!(%error, "endpoint is not used again");
+                tracing::error!(%error, "endpoint belongs to another cluster; it is not used again");
             }
             health.foreign = Some(error.clone());
-        } else if health.rests_until.is_none_or(|until| until <= now) {
+        } else if health.backs_off_until.is_none_or(|until| until <= now) {
             // Requests that were under way together fail together: that counts once.
-            let rest = FIRST_REST.saturating_mul(1 << health.failures.min(4)).min(LONGEST_REST);
+            let back_off = FIRST_BACK_OFF.saturating_mul(1 << health.failures.min(4)).min(LONGEST_BACK_OFF);
             health.failures += 1;
-            health.rests_until = Some(now + rest);
-            tracing::warn!(%error, rest_s = rest.as_secs(), "endpoint rests");
+            health.backs_off_until = Some(now + back_off);
+            tracing::warn!(%error, back_off_s = back_off.as_secs(), "endpoint failed; backing off");
         }
         drop(health);
         // What hangs or broke once is not trusted with the next request. A member without a leader still answers.
@@ -125,12 +125,12 @@ impl Member {
         lock(&self.health).foreign.is_some()
     }
 
-    fn rests_until(&self) -> Option<Instant> {
-        lock(&self.health).rests_until
+    fn backs_off_until(&self) -> Option<Instant> {
+        lock(&self.health).backs_off_until
     }
 }
 
-/// A panic while one of these was held leaves nothing half done.
+/// A panic while one of these was locked leaves nothing half done.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -165,15 +165,15 @@ mod tests {
         pool.worked(1);
         pool.worked(1);
         assert_eq!(pool.pick(&[]), Some(1));
-        assert_eq!(pool.pick(&[1]), Some(2), "the resting one comes last");
+        assert_eq!(pool.pick(&[1]), Some(2), "the one that backs off comes last");
     }
 
     #[test]
-    fn uses_a_resting_member_when_there_is_no_other() {
+    fn uses_a_member_that_backs_off_when_there_is_no_other() {
         let pool = pool(2);
         pool.failed(1, &broken());
         pool.failed(0, &broken());
-        assert_eq!(pool.pick(&[]), Some(1), "it has rested longest");
+        assert_eq!(pool.pick(&[]), Some(1), "its back-off ends first");
         assert_eq!(pool.pick(&[1]), Some(0));
         assert_eq!(pool.pick(&[0, 1]), None);
     }

@@ -4,18 +4,14 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use crate::client::cluster::{Etcd, Inner};
+use crate::client::cluster::{Etcd, Inner, STATUS};
 use crate::client::connection::Method;
 use crate::client::error::Error;
 use crate::client::proto::{ALARM_NOSPACE, AlarmRequest, AlarmResponse, StatusRequest, StatusResponse};
 
-/// Works without a leader, and on learners.
-pub(crate) const STATUS: Method =
-    Method { path: "/etcdserverpb.Maintenance/Status", call: "the status", needs_leader: false };
-
 const ALARM: Method = Method { path: "/etcdserverpb.Maintenance/Alarm", call: "the alarm list", needs_leader: true };
 
-/// What one member says about itself.
+/// What one member reports about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemberStatus {
     /// Its version, such as `3.6.16`; see [`crate::version_warning`].
@@ -28,7 +24,7 @@ pub struct MemberStatus {
     pub db_size_bytes: i64,
     /// The part of it that is in use; the rest waits for a defragmentation.
     pub db_size_in_use_bytes: i64,
-    /// Its quota; `None` before etcd 3.6, which does not tell.
+    /// Its quota; `None` before etcd 3.6, which does not report it.
     pub db_quota_bytes: Option<i64>,
     /// Whether it is a learner: it serves neither watches nor linearizable reads.
     pub is_learner: bool,
@@ -38,12 +34,12 @@ pub struct MemberStatus {
     pub revision: i64,
     /// Its election term.
     pub raft_term: u64,
-    /// Alarms and errors, in etcd's words.
+    /// Alarms and errors, as etcd words them.
     pub errors: Vec<String>,
 }
 
 impl Etcd {
-    /// Asks every endpoint for its state, all at the same time, each with its URL, in the order of the options.
+    /// Reads the state of every endpoint, all at the same time, each with its URL, in the order of the options.
     /// A failure here does not change which member other requests use.
     pub async fn member_statuses(&self) -> Vec<(String, Result<MemberStatus, Error>)> {
         let inner = &*self.inner;
@@ -51,7 +47,7 @@ impl Etcd {
         join_all(members.map(async |(index, member)| (member.url().to_owned(), inner.member_status(index).await))).await
     }
 
-    /// The state of those members that tell it within `patience`, with their URLs: one that hangs holds nothing up.
+    /// The state of those members that answer within `patience`, with their URLs: one that hangs blocks nothing.
     pub async fn answering_members(&self, patience: Duration) -> Vec<(String, MemberStatus)> {
         let inner = &*self.inner;
         let members = inner.pool.members().iter().enumerate().map(async |(index, member)| {

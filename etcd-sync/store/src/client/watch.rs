@@ -1,20 +1,18 @@
-//! Watches: one per stream, with fragments and progress, back-pressure, and an ear for silence.
+//! Watches: one per stream, with fragments and progress, back-pressure, and detection of silent streams.
 
-use etcd_sync_core::etcd::kv::{Event, KeyRange, Revision};
+use etcd_sync_core::etcd::kv::{KeyRange, Revision};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tonic::Code;
 
-use crate::client::cluster::{Etcd, Inner};
-use crate::client::connection::{Connection, Method};
+use crate::client::cluster::Etcd;
+use crate::client::connection::Connection;
 use crate::client::convert::bounds;
-use crate::client::error::{Error, WatchError};
+use crate::client::error::WatchError;
 use crate::client::fault::{At, Fault, of_server};
 use crate::client::proto::watch_request::RequestUnion;
 use crate::client::proto::{WatchCreateRequest, WatchRequest, WatchResponse};
-use crate::client::watch_stream::WatchStream;
-
-const WATCH: Method = Method { path: "/etcdserverpb.Watch/Watch", call: "a watch", needs_leader: true };
+use crate::client::watch_stream::{WATCH, WatchMessage, WatchStream};
 
 /// Answers that wait for a slow reader. With fragments an answer is at most 2 MiB, unless one event alone is longer.
 const BUFFERED_ANSWERS: usize = 4;
@@ -22,25 +20,7 @@ const BUFFERED_ANSWERS: usize = 4;
 /// Progress requests that wait for the stream; more would only be answered later.
 const BUFFERED_REQUESTS: usize = 2;
 
-/// What a watch tells.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum WatchMessage {
-    /// Changes, in the order of their revisions; those of one revision are neighbours.
-    Events {
-        /// The changes; never empty.
-        events: Vec<Event>,
-        /// Whether all of the last event's revision is here; false: it goes on in the next message.
-        complete: bool,
-    },
-    /// Everything up to and including `revision` has been told. It may be below the start revision: then nothing has
-    /// happened since.
-    Progress {
-        /// The revision.
-        revision: Revision,
-    },
-}
-
-/// A running watch. It owns its connection, so a slow reader holds up nobody else; dropping it ends both.
+/// A running watch. It owns its connection, so a slow reader does not delay others; dropping it ends both.
 #[derive(Debug)]
 pub struct Watch {
     messages: mpsc::Receiver<Result<WatchMessage, WatchError>>,
@@ -66,7 +46,7 @@ impl Drop for Watch {
 
 impl Etcd {
     /// Watches a range from `start_revision` on (included; 0 is "from now"). Returns when etcd has created the watch.
-    /// Progress is asked for every second.
+    /// Progress is requested every second.
     ///
     /// # Errors
     /// Why no member took the watch. A start revision that is already compacted shows as the first message.
@@ -144,8 +124,8 @@ impl Etcd {
     }
 }
 
-/// etcd tells no progress to a watch whose start is still to come, so on a quiet cluster one opened behind the newest
-/// revision would look dead. One "from now" on is told, and is the same as long as now is the revision before the start.
+/// etcd reports no progress to a watch whose start is still to come, so on a quiet cluster one opened behind the newest
+/// revision would look dead. One "from now" gets progress, and is the same as long as now is the revision before the start.
 /// `next` is the revision that follows the newest one; gives what to start at instead, if anything.
 fn start_instead(wanted: Revision, start: Revision, next: Revision) -> Option<Revision> {
     match (wanted, start) {
@@ -164,21 +144,6 @@ fn refusal(at: At<'_>, answer: &WatchResponse) -> Option<Fault> {
         .then(|| Fault::from_status(at, &tonic::Status::new(Code::Unavailable, answer.cancel_reason.as_str())))
 }
 
-/// Why etcd cancelled a running watch.
-pub(crate) fn cancelled(inner: &Inner, index: usize, answer: &WatchResponse) -> WatchError {
-    let at = inner.at(index, WATCH.call);
-    if answer.compact_revision != 0 {
-        return WatchError::Compacted { side: inner.side(), compact_revision: answer.compact_revision };
-    }
-    match of_server(at, Code::Unavailable, &answer.cancel_reason) {
-        Error::Broken { endpoint, problem, .. } => {
-            let reason = if problem.is_empty() { "no reason given".to_owned() } else { problem };
-            WatchError::Cancelled { side: inner.side(), endpoint, reason }
-        }
-        error => WatchError::Store(error),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,10 +153,10 @@ mod tests {
         // Nothing is there yet at revision 8: from now on is the same.
         assert_eq!(start_instead(8, 8, 8), Some(0));
         assert_eq!(start_instead(8, 0, 8), None);
-        // Revision 8 came before the second answer: back to asking for it.
+        // Revision 8 came before the second answer: back to requesting it.
         assert_eq!(start_instead(8, 0, 9), Some(8));
         assert_eq!(start_instead(8, 8, 9), None);
-        // Asked for from now on, or from the past, or from far ahead: as it is.
+        // Requested from now on, or from the past, or from far ahead: as it is.
         assert_eq!(start_instead(0, 0, 8), None);
         assert_eq!(start_instead(3, 3, 8), None);
         assert_eq!(start_instead(20, 20, 8), None);

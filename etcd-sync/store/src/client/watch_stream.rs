@@ -3,24 +3,45 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use etcd_sync_core::etcd::kv::{Event, Revision};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 use tonic::{Code, Streaming};
 
-use crate::client::cluster::Etcd;
-use crate::client::connection::Connection;
+use crate::client::cluster::{Etcd, Inner};
+use crate::client::connection::{Connection, Method};
 use crate::client::convert;
 use crate::client::error::{Error, WatchError};
 use crate::client::fault::{Fault, of_server};
 use crate::client::proto::watch_request::RequestUnion;
 use crate::client::proto::{WatchProgressRequest, WatchRequest, WatchResponse};
-use crate::client::watch::{WatchMessage, cancelled};
 
-/// How often progress is asked for. An answer comes only when the watch has caught up.
-const ASK_EVERY: Duration = Duration::from_secs(1);
+/// The method.
+pub(crate) const WATCH: Method = Method { path: "/etcdserverpb.Watch/Watch", call: "a watch", needs_leader: true };
 
-/// A stream that tells nothing for so long, although asked every second, is taken for dead.
+/// How often progress is requested. An answer comes only when the watch has caught up.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+
+/// A stream without any message for so long, although progress is requested every second, is taken for dead.
 const SILENCE: Duration = Duration::from_secs(15);
+
+/// What a watch gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WatchMessage {
+    /// Changes, in the order of their revisions; those of one revision are neighbours.
+    Events {
+        /// The changes; never empty.
+        events: Vec<Event>,
+        /// Whether all of the last event's revision is here; false: it goes on in the next message.
+        complete: bool,
+    },
+    /// Everything up to and including `revision` has been given. It may be below the start revision: then nothing has
+    /// happened since.
+    Progress {
+        /// The revision.
+        revision: Revision,
+    },
+}
 
 /// One watch on one stream on one connection.
 pub(crate) struct WatchStream {
@@ -48,7 +69,7 @@ impl WatchStream {
     /// Carries messages until the watch ends or nobody wants them any more. It reads from the network only when there
     /// is room for the message: HTTP/2's windows pass the back-pressure on to etcd.
     pub(crate) async fn run(mut self, out: Sender) {
-        let mut ask = interval(ASK_EVERY);
+        let mut ask = interval(PROGRESS_EVERY);
         ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while let Ok(room) = out.reserve().await {
             let message = tokio::select! {
@@ -63,7 +84,7 @@ impl WatchStream {
         }
     }
 
-    /// The next message worth telling. Silence counts from here on: time stale waiting for our reader is not etcd's.
+    /// The next message worth passing on. Silence counts from here on: time in which it waits for our reader is not etcd's fault.
     async fn read(&mut self, ask: &mut Interval) -> Result<WatchMessage, WatchError> {
         loop {
             let silent_at = Instant::now() + SILENCE;
@@ -74,7 +95,7 @@ impl WatchStream {
                     () = sleep_until(silent_at) => return Err(self.silent()),
                     _ = ask.tick() => {
                         let request = RequestUnion::Progress(WatchProgressRequest {});
-                        // When requests pile up the stream is stuck; silence will tell.
+                        // When requests pile up the stream is stuck; the silence shows it.
                         let _ = self.requests.try_send(WatchRequest { request_union: Some(request) });
                     }
                 }
@@ -91,7 +112,7 @@ impl WatchStream {
         answer: Result<Option<WatchResponse>, tonic::Status>,
     ) -> Result<Option<WatchMessage>, WatchError> {
         let inner = &self.etcd.inner;
-        let at = inner.at(self.index, "a watch");
+        let at = inner.at(self.index, WATCH.call);
         let answer = match answer {
             Ok(Some(answer)) => answer,
             Ok(None) => return Err(self.failed(of_server(at, Code::Unavailable, "the stream ended"))),
@@ -116,7 +137,7 @@ impl WatchStream {
     }
 
     fn silent(&self) -> WatchError {
-        let at = self.etcd.inner.at(self.index, "a watch");
+        let at = self.etcd.inner.at(self.index, WATCH.call);
         // The next watch should try another member.
         let error = Fault::timeout(at, SILENCE).error;
         self.etcd.inner.note(self.index, &error);
@@ -126,5 +147,20 @@ impl WatchStream {
     fn failed(&self, error: Error) -> WatchError {
         self.etcd.inner.note(self.index, &error);
         WatchError::Store(error)
+    }
+}
+
+/// Why etcd cancelled a running watch.
+fn cancelled(inner: &Inner, index: usize, answer: &WatchResponse) -> WatchError {
+    let at = inner.at(index, WATCH.call);
+    if answer.compact_revision != 0 {
+        return WatchError::Compacted { side: inner.side(), compact_revision: answer.compact_revision };
+    }
+    match of_server(at, Code::Unavailable, &answer.cancel_reason) {
+        Error::Broken { endpoint, problem, .. } => {
+            let reason = if problem.is_empty() { "no reason given".to_owned() } else { problem };
+            WatchError::Cancelled { side: inner.side(), endpoint, reason }
+        }
+        error => WatchError::Store(error),
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use etcd_sync_core::compare::check::{
-    Basis, ComparedAt, Comparison, Difference, KEPT_MAX, Looked, Object, Report, Suspect, difference,
+    Basis, Checked, ComparedAt, Comparison, Difference, KEPT_MAX, Object, Report, Suspect, difference,
 };
 use etcd_sync_core::compare::drift::Drift;
 use etcd_sync_core::etcd::kv::{KeyRange, KeyValue, Revision, successor};
@@ -13,7 +13,7 @@ use etcd_sync_core::etcd::request::ReadRange;
 use etcd_sync_core::link::provenance::{Moments, Origin};
 use etcd_sync_core::link::side::Side;
 use etcd_sync_core::link::state::{BadRecord, Checkpoint, Phase, ROLE_PRIMARY, cluster_id_text};
-use etcd_sync_core::scope::content::{self, CRDS, Kinds, Opened};
+use etcd_sync_core::scope::content::{self, CRDS, Decoded, Kinds};
 use etcd_sync_core::scope::{Decision, Scope};
 use etcd_sync_core::session::walk::{Walk, WalkOptions};
 use futures_util::stream::{self, StreamExt};
@@ -26,7 +26,7 @@ use crate::link::pair::Pair;
 use crate::link::record::{Record, ask_witness, local_keys};
 use etcd_sync_kms::Encryption;
 
-/// Differences looked into, and so many at once; beyond it they are only counted.
+/// Differences checked, and so many at once; beyond it they are only counted.
 const SUSPECTS_MAX: usize = KEPT_MAX;
 const SUSPECTS_AT_ONCE: usize = 64;
 
@@ -44,27 +44,27 @@ pub enum CheckError {
         /// The link's state directory.
         link: String,
     },
-    /// It was last synchronized by other rules.
+    /// It was last synchronized with another scope.
     #[error(
-        "the synchronizer works with another scope than this: give the same --prefix, --plain-prefix, --exclude-namespace, --cluster-local-add, --cluster-local-remove, --include-key and --exclude-key (one --config file serves both), or wait until it has begun with the new ones"
+        "the synchronizer has another scope than this command: give the same --prefix, --plain-prefix, --exclude-namespace, --cluster-local-add, --cluster-local-remove, --include-key and --exclude-key (one --config file serves both), or wait until it has restarted with the new flags"
     )]
     OtherScope,
     /// The primary is not the one it was.
     #[error(
-        "the primary's history is not the one the standby was synchronized from (it was restored from a backup, perhaps): nothing can be told about single keys; see `etcd-sync status`"
+        "the primary's history is not the one that the standby was synchronized from (perhaps it was restored from a backup), so single keys cannot be compared: see `etcd-sync status`"
     )]
     OtherHistory,
     /// The standby has a part of one large change.
     #[error(
-        "the standby stands inside of one large change of the primary (revision {revision}) and the checkpoint did not move in time: see `etcd-sync status`"
+        "the standby has only a part of one large change of the primary (revision {revision}), and the checkpoint did not move in time: see `etcd-sync status`"
     )]
     Inside {
         /// That revision.
         revision: Revision,
     },
-    /// A copy is under way: the standby stands for no revision of the primary.
+    /// A copy is under way: the standby is not consistent with any revision of the primary.
     #[error(
-        "{phase} is under way, so the standby stands for no single revision of the primary yet: try again when `etcd-sync status` says streaming"
+        "{phase} is under way, so the standby is not consistent with one revision of the primary yet: try again when `etcd-sync status` shows streaming"
     )]
     Copying {
         /// Its name.
@@ -88,9 +88,9 @@ pub enum CheckError {
         /// The checkpoint's revision.
         revision: Revision,
     },
-    /// It serves users now, and the moment it began to cannot be read any more.
+    /// It serves users now, and the moment of the promotion cannot be read any more.
     #[error(
-        "this cluster was promoted and has a history of its own since: there is nothing left to compare (the moment of the promotion, revision {promoted} here and revision {revision} of the old primary, is compacted)"
+        "this cluster was promoted and has had its own history since: there is nothing left to compare (the moment of the promotion, revision {promoted} here and revision {revision} of the old primary, is compacted)"
     )]
     Promoted {
         /// The standby's revision of the promotion.
@@ -110,17 +110,17 @@ pub enum CheckError {
 pub struct CompareOptions<'a> {
     /// What is synchronized.
     pub scope: &'a Scope,
-    /// What opens encrypted values.
+    /// The keys that decrypt encrypted values.
     pub encryption: &'a Encryption,
     /// Compare values too.
     pub deep: bool,
-    /// How long the comparison may take. The caller ends it then; what is not looked into shortly before is only counted.
+    /// How long the comparison may take. The caller ends it then; what is not checked shortly before is only counted.
     pub limit: Duration,
     /// How long to wait for a moment at which the two can be compared.
     pub patience: Duration,
     /// How fast to read.
     pub pace: &'a Pace,
-    /// Is told (keys of the primary walked, keys in all as far as known).
+    /// Receives (keys of the primary walked, keys in all as far as known).
     pub progress: &'a (dyn Fn(u64, u64) + Sync),
 }
 
@@ -132,10 +132,10 @@ struct Moment {
     standby: Revision,
     head: Revision,
     synchronizer: bool,
-    held: Option<String>,
+    paused: Option<String>,
     /// Revision of the checkpoint's last write.
     checkpoint: Revision,
-    /// What the record says of whose a key is.
+    /// What the record says about the origin of a key.
     moments: Moments,
 }
 
@@ -143,9 +143,9 @@ struct Moment {
 struct Run<'a> {
     pair: &'a Pair,
     options: &'a CompareOptions<'a>,
-    /// When to stop looking into differences.
-    look_until: Instant,
-    /// What the primary's CRDs define, once somebody has to know.
+    /// When to stop checking differences.
+    check_until: Instant,
+    /// What the primary's CRDs define, once they are needed.
     kinds: Kinds,
     local: HashSet<Bytes>,
     moment: Moment,
@@ -160,12 +160,12 @@ impl Pair {
     /// Why there is no verdict.
     pub async fn compare(&self, options: &CompareOptions<'_>) -> Result<Report, CheckError> {
         let began = Instant::now();
-        let look_until = began + options.limit * 3 / 4;
+        let check_until = began + options.limit * 3 / 4;
         loop {
             let moment = self.moment(options).await?;
             let local = local_keys(&self.standby, &self.keys).await?;
             let kinds = Kinds::default();
-            let mut run = Run { pair: self, options, look_until, kinds, local, moment, moments: 1 };
+            let mut run = Run { pair: self, options, check_until, kinds, local, moment, moments: 1 };
             let comparison = run.compare().await?;
             if run.is_stale().await? {
                 continue;
@@ -177,7 +177,7 @@ impl Pair {
                 standby_revision: moment.standby,
                 primary_head: moment.head,
                 synchronizer: moment.synchronizer,
-                held: moment.held,
+                paused: moment.paused,
                 moments,
                 took_ms: began.elapsed().as_millis() as u64,
             }));
@@ -213,7 +213,7 @@ impl Pair {
                 standby,
                 head: head.revision,
                 synchronizer: !record.candidates.is_empty(),
-                held: held.clone(),
+                paused: held.clone(),
                 checkpoint: record.checkpoint.as_ref().map_or(0, |kv| kv.mod_revision),
                 moments: Moments {
                     base: checkpoint.base,
@@ -268,7 +268,7 @@ impl Pair {
         match tokio::time::timeout_at(deadline.into(), moved).await {
             Err(_) => Ok(false),
             Ok(Ok(())) => Ok(true),
-            // Whatever ended the watch, reading the record again tells more.
+            // Whatever ended the watch, the record is read again.
             Ok(Err(WatchError::Store(error))) if !error.is_transient() => Err(error),
             Ok(Err(_)) => Ok(Instant::now() < deadline),
         }
@@ -324,7 +324,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Looks into every suspect at the last moment; those that history was compacted under, at a later one.
+    /// Checks every suspect at the last moment; those that history was compacted under, at a later one.
     async fn judge(&mut self, comparison: &mut Comparison, mut suspects: Vec<Suspect>) -> Result<(), CheckError> {
         let scope = self.options.scope;
         if !suspects.is_empty() {
@@ -335,8 +335,8 @@ impl Run<'_> {
             let this = &*self;
             let mut judged = stream::iter(suspects)
                 .map(|suspect| async {
-                    match Instant::now() < this.look_until {
-                        true => (this.look_into(&suspect).await, suspect),
+                    match Instant::now() < this.check_until {
+                        true => (this.check(&suspect).await, suspect),
                         false => (Ok(Verdict::Unproved), suspect),
                     }
                 })
@@ -346,9 +346,9 @@ impl Run<'_> {
                     Ok(Verdict::Same) => {}
                     Ok(Verdict::OutOfScope) => comparison.out_of_scope(&suspect, scope),
                     Ok(Verdict::Unproved) => comparison.unproved(&suspect, scope),
-                    Ok(Verdict::Differs(difference, looked)) => {
+                    Ok(Verdict::Differs(difference, checked)) => {
                         suspect.difference = difference;
-                        comparison.confirm(&suspect, scope, looked);
+                        comparison.confirm(&suspect, scope, checked);
                     }
                     Err(Error::Compacted { .. }) => again.push(suspect),
                     Err(error) => return Err(error.into()),
@@ -363,7 +363,7 @@ impl Run<'_> {
         }
     }
 
-    async fn look_into(&self, suspect: &Suspect) -> Result<Verdict, Error> {
+    async fn check(&self, suspect: &Suspect) -> Result<Verdict, Error> {
         let CompareOptions { scope, encryption, deep, .. } = *self.options;
         let (primary, standby) = tokio::try_join!(
             self.value(Side::Primary, &suspect.key, self.moment.primary),
@@ -374,14 +374,14 @@ impl Run<'_> {
             return Ok(Verdict::Same);
         };
         let keyring = &encryption.keyring;
-        if content::leaves_out(scope, &self.kinds, keyring, kv) {
+        if content::is_filtered(scope, &self.kinds, keyring, kv) {
             return Ok(Verdict::OutOfScope);
         }
         if let (Difference::Mismatched(drift), Some(primary), Some(standby)) = (&mut found, &primary, &standby) {
             *drift = Drift::between(keyring, &suspect.key, &primary.value, &standby.value);
         }
-        let Opened { header, sealed } = content::open(keyring, kv);
-        Ok(Verdict::Differs(found, Looked { object: header.as_ref().map(Object::new), sealed }))
+        let Decoded { header, undecryptable } = content::decode(keyring, kv);
+        Ok(Verdict::Differs(found, Checked { object: header.as_ref().map(Object::new), undecryptable }))
     }
 
     /// Owners are found by what the primary's CRDs define, as the synchronizer finds them.
@@ -392,8 +392,8 @@ impl Run<'_> {
                 let request = ReadRange { range: range.clone(), limit: CRDS_PAGE, keys_only: false, revision: 0 };
                 let page = self.pair.primary.read(request).await?;
                 self.options.pace.pay(Work::of(&page.kvs), !self.options.deep).await;
-                self.options.encryption.prime(&page.kvs).await;
-                let plain = page.kvs.iter().filter_map(|kv| keyring.open(&kv.key, &kv.value).ok());
+                self.options.encryption.unwrap_keys(&page.kvs).await;
+                let plain = page.kvs.iter().filter_map(|kv| keyring.decrypt(&kv.key, &kv.value).ok());
                 plain.for_each(|plain| self.kinds.learn(&plain));
                 match page.kvs.last() {
                     Some(last) if page.more => range = range.from(successor(&last.key)),
@@ -408,7 +408,7 @@ impl Run<'_> {
     async fn value(&self, side: Side, key: &Bytes, revision: Revision) -> Result<Option<KeyValue>, Error> {
         let page = self.pair.etcd(side).read(ReadRange::single(key.clone(), false, revision)).await?;
         self.options.pace.pay(Work::of(&page.kvs), !self.options.deep).await;
-        self.options.encryption.prime(&page.kvs).await;
+        self.options.encryption.unwrap_keys(&page.kvs).await;
         Ok(page.kvs.into_iter().next().filter(|kv| self.options.scope.decide_kv(kv) == Decision::InScope))
     }
 
@@ -422,12 +422,12 @@ impl Run<'_> {
     }
 }
 
-/// What a look at a suspect's values says.
+/// Result of the check of one suspect.
 enum Verdict {
     Same,
     OutOfScope,
     Unproved,
-    Differs(Difference, Looked),
+    Differs(Difference, Checked),
 }
 
 fn no_moment(checkpoint: &Checkpoint) -> CheckError {

@@ -1,4 +1,4 @@
-//! How much of the primary's history is left before our checkpoint: etcd does not tell, but refuses to read below it.
+//! How much of the primary's history is left before our checkpoint: etcd does not report it, but refuses to read below it.
 
 use crate::client::Error;
 use crate::client::Etcd;
@@ -7,11 +7,11 @@ use etcd_sync_core::etcd::kv::Revision;
 use etcd_sync_core::etcd::request::ReadRange;
 
 /// The primary's compact revision as far as it is at or below `checkpoint`, searched by halving from the one `known` so
-/// far; 0 while nothing is compacted. `key` is any key the caller may read. `None` when the primary cannot be asked.
+/// far; 0 while nothing is compacted. `key` is any key the caller may read. `None` when the primary cannot be queried.
 pub async fn compacted(primary: &Etcd, key: Bytes, known: Revision, checkpoint: Revision) -> Option<Revision> {
     // The compact revision itself can still be read, the one below it cannot.
     let (mut below, mut above) = ((known - 1).clamp(0, checkpoint), checkpoint + 1);
-    // Mostly nothing has changed, and one question shows it.
+    // Mostly nothing has changed, and one query shows it.
     if below + 1 < above && readable(primary, key.clone(), below + 1).await.ok()? {
         above = below + 1;
     }

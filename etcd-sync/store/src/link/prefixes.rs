@@ -10,7 +10,7 @@ use crate::client::Etcd;
 /// Every API server makes it, and needs it.
 const MARK: &[u8] = b"namespaces/kube-system";
 
-/// Folders looked into before the search is given up.
+/// Folders searched before the search is given up.
 const FOLDERS_MAX: usize = 64;
 
 /// An `--etcd-prefix` of more segments is not searched for.
@@ -30,15 +30,15 @@ impl Etcd {
     /// # Errors
     /// Why the cluster cannot be read.
     pub async fn other_prefixes(&self, known: &[&str]) -> Result<Vec<String>, Error> {
-        let (mut found, mut looked) = (Vec::new(), 0);
+        let (mut found, mut searched) = (Vec::new(), 0);
         // An API server puts a slash in front of its prefix.
         let mut folders = vec![(b"/".to_vec(), 1)];
         while let Some((folder, depth)) = folders.pop() {
             let mut rest = KeyRange::prefix(&folder);
-            while looked < FOLDERS_MAX {
+            while searched < FOLDERS_MAX {
                 let first = ReadRange { range: rest.clone(), limit: 1, keys_only: true, revision: 0 };
                 let Some(kv) = self.read(first).await?.kvs.into_iter().next() else { break };
-                looked += 1;
+                searched += 1;
                 let Some(slash) = kv.key[folder.len()..].iter().position(|&byte| byte == b'/') else {
                     rest = rest.from(successor(&kv.key));
                     continue;

@@ -1,4 +1,4 @@
-//! What a link has written down in its standby, read at one revision.
+//! The state of a link in its standby, read at one revision.
 
 use std::collections::HashSet;
 
@@ -26,9 +26,9 @@ pub struct Record {
     pub checkpoint: Option<KeyValue>,
     /// The mark of a copy under way.
     pub copied: Option<KeyValue>,
-    /// Why the link is held.
+    /// Why replication is paused.
     pub condition: Option<Condition>,
-    /// The last sign of the primary that a leader wrote down.
+    /// The last contact with the primary that a leader recorded.
     pub primary_contact: Option<PrimaryContact>,
     /// The promotion, undecoded; of an earlier time when the role is standby again.
     pub promotion: Option<KeyValue>,

@@ -6,7 +6,7 @@ use super::fixed::{self, item};
 use super::object::{Object, size};
 use super::{Item, Random};
 
-/// Makes families for ever; names carry a counter, so that no key comes twice.
+/// Makes families without end; names carry a counter, so that no key comes twice.
 pub(super) struct Families {
     names: Vec<String>,
     namespaces: Vec<Item>,

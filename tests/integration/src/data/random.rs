@@ -1,4 +1,4 @@
-//! A small seeded generator: the same numbers on every machine and for ever, which no library promises.
+//! A small seeded generator: the same numbers on every machine and always, which no library promises.
 
 /// SplitMix64.
 #[derive(Clone, Debug)]

@@ -91,7 +91,7 @@ impl Member {
         let options = &plan.options;
         let client = format!("{}://127.0.0.1:{}", plan.scheme(), self.client_port);
         let peer = self.peer_url(plan.scheme());
-        // A lone member may elect itself at once. Three share a busy machine: too short and they elect for ever.
+        // A lone member may elect itself at once. Three share a busy machine: too short and they elect forever.
         let (heartbeat, election) = if options.members == 1 { (10, 100) } else { (100, 1_000) };
         let mut args = vec![
             format!("--name={}", self.name),

@@ -28,7 +28,7 @@ impl Cluster {
             std::fs::remove_dir_all(member.data_dir(&self.plan)).context("remove a member's data")?;
         }
         self.restore_data(snapshot).await?;
-        // etcd makes a request with an older token wait until its log is as long as it was at the login: for ever.
+        // etcd makes a request with an older token wait until its log is as long as it was at the authentication: forever.
         self.forget_client();
         self.start_members().await.context("start the restored members")
     }

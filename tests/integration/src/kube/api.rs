@@ -24,7 +24,7 @@ const TIMEOUT: Duration = Duration::from_secs(90);
 /// Between two tries of a request that came too early.
 const BUSY_PAUSE: Duration = Duration::from_millis(200);
 
-/// The client. Requests share one connection; a broken one is made anew by the next request.
+/// The client. Requests share one connection; a broken one is made again by the next request.
 pub struct Api {
     name: String,
     port: u16,
@@ -198,7 +198,7 @@ impl Api {
         self.expect("PATCH", path, answer)
     }
 
-    /// Deletes an object, leaving its dependents to the garbage collector.
+    /// Deletes an object; its dependents are left to the garbage collector.
     pub async fn delete(&self, path: &str) -> Result<Value> {
         let answer = self.request("DELETE", path, None).await?;
         self.expect("DELETE", path, answer)

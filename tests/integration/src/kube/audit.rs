@@ -54,7 +54,7 @@ impl AuditEvent {
     }
 }
 
-/// All events of a log, oldest first. A last line without its end is still being written: it is left out.
+/// All events of a log, oldest first. A last line without its end is still being written: it is ignored.
 pub(super) fn read(file: &Path) -> Result<Vec<AuditEvent>> {
     let text = std::fs::read_to_string(file).context("read the audit log")?;
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);

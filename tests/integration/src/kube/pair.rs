@@ -194,7 +194,7 @@ impl KubePair {
             }
             let changed = after.iter().filter(|(key, at)| before.get(*key) != Some(at)).map(|(key, _)| printable(key));
             let changed: Vec<String> = changed.take(10).collect();
-            ensure!(Instant::now() < deadline, "the standby never rests; at last changed: {changed:?}");
+            ensure!(Instant::now() < deadline, "the standby never becomes quiet; changed last: {changed:?}");
         }
     }
 

@@ -82,7 +82,7 @@ impl ControlPlane {
         self.start_apiserver().await?;
         if self.options.controllers {
             self.start_controllers()?;
-            // The first deed of the controllers that everything else waits for.
+            // The first action of the controllers that everything else waits for.
             await_until("the controllers work", START_TIMEOUT, || async {
                 self.alive(&self.controllers, "controllers.log")?;
                 let path = "/api/v1/namespaces/kube-system/serviceaccounts/default";

@@ -1,4 +1,4 @@
-//! Keeps the tables of docs/metrics.md in step with the programs and the rules.
+//! The tables of docs/metrics.md show what the programs and the rules have.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +34,7 @@ async fn the_page_shows_every_metric_and_alert() -> Result<()> {
     } else {
         ensure!(
             now == page,
-            "{PAGE} is behind. Write it anew with: {UPDATE}=1 cargo test -p etcd-sync-integration --test alerts"
+            "{PAGE} is out of date. Write it again with: {UPDATE}=1 cargo test -p etcd-sync-integration --test alerts"
         );
     }
     for (name, metric) in exported.monitor.metrics.iter().chain(&exported.daemon.metrics) {

@@ -40,7 +40,7 @@ async fn scrape() -> Result<Exported> {
     leader.wait_line("Start Sync update", PATIENCE).await?;
     let candidate = link.daemon(&[])?;
     await_ready(&candidate, 200, "", PATIENCE).await?;
-    // Something that is left out, so that the reason is counted.
+    // Something that is filtered, so that the reason is counted.
     link.primary.put(b"/registry/pods/apps/cluster-local", b"1").await?;
     await_above(&leader, "etcd_sync_skipped_total").await?;
     await_above(&monitor, "etcd_sync_monitor_checked_keys").await?;

@@ -128,7 +128,7 @@ fn the_release_s_own_namespace_never_travels() -> Result<()> {
     let told = config(&Helm::new()?.render("dr", &[VIP])?)?;
     let excluded: Vec<&str> = EXCLUDED_NAMESPACES.into_iter().chain(["dr"]).collect();
     ensure!(told["exclude-namespace"] == json!(excluded), "{told}");
-    // Whatever people leave out besides, and however they write it.
+    // Whatever people omit besides, and however they write it.
     for given in [r#"["a","b"]"#, r#""a, b""#] {
         let told =
             config(&Helm::new()?.render("dr", &[VIP, &format!("--set-json=config.exclude-namespace={given}")])?)?;

@@ -188,7 +188,7 @@ async fn write(sites: &Sites, name: &str) -> Result<(Vec<String>, Vec<Value>)> {
 async fn nothing_is_missed(monitor: &Daemon) -> Result<()> {
     let report = json_of(monitor, "/check?deep=1").await?;
     ensure!(report["localMissedKeys"] == json!([]) && report["keysCompared"].as_u64() > Some(0), "{report}");
-    ensure!(report["sealed"] == 0 && report["mismatched"] == 0, "{report}");
+    ensure!(report["undecryptable"] == 0 && report["mismatched"] == 0, "{report}");
     let (code, text) = monitor.http("/check").await?;
     ensure!(code == 200 && text.contains("LOCAL ETCD missed keys: 0"), "{code} {text}");
     Ok(())

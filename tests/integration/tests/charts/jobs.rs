@@ -1,4 +1,4 @@
-//! What the chart runs on a schedule, live: a drill, and copies of the node's files made anew; and that the platform's own
+//! What the chart runs on a schedule, live: a drill, and copies of the node's files made again; and that the platform's own
 //! installation of the synchronizer stays where it is.
 
 use std::fs;

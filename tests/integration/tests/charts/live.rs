@@ -138,7 +138,7 @@ async fn rights_of_those_who_come_and_go(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-/// Waits until an account may do this, or may not: the API server hears of new rights a moment after they are made.
+/// Waits until an account may do this, or may not: the API server knows new permissions a moment after they are made.
 async fn granted(
     stage: &Stage,
     account: (&str, &str),
@@ -207,7 +207,7 @@ async fn a_release_comes_and_goes(stage: &Stage, helm: &Helm) -> Result<()> {
 
     succeeded(release(stage, helm, &["upgrade"], &[VIP, "--set=detail=true"], 0).await?)?;
     let upgraded = api.need(&place("apis/apps/v1", "deployments", "etcd-sync")).await?;
-    ensure!(upgraded["metadata"]["uid"] == deployment["metadata"]["uid"], "the Deployment was made anew");
+    ensure!(upgraded["metadata"]["uid"] == deployment["metadata"]["uid"], "the Deployment was created again");
     ensure!(upgraded["metadata"]["generation"] != deployment["metadata"]["generation"], "the pods are not rolled");
 
     succeeded(helm.at(&stage.plane, &["uninstall", "etcd-sync"])?.output()?)?;

@@ -30,7 +30,7 @@ fn file(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
 }
 
-/// The documents of a YAML stream; empty ones are left out.
+/// The documents of a YAML stream; empty ones are ignored.
 fn documents(text: &str) -> Result<Vec<Value>> {
     let mut all = vec![String::new()];
     for line in text.lines() {

@@ -118,14 +118,14 @@ async fn upgrade(
     pods[0].wait_line("Start Sync update", PATIENCE).await?;
     await_holder(pair, names[0]).await?;
     for pod in pods.iter().chain(&old[1..]) {
-        for anew in ["first sync begins", "resync by difference begins"] {
-            ensure!(!pod.lines().iter().any(|line| line.contains(anew)), "it began anew:\n{}", pod.tail());
+        for line in ["first sync begins", "resync by difference begins"] {
+            ensure!(!pod.lines().iter().any(|logged| logged.contains(line)), "it started again:\n{}", pod.tail());
         }
     }
     Ok((pods, next))
 }
 
-/// While the pods that run hear the primary, an upgrade behind which they would not go on is a mistake. Nothing is changed.
+/// While the running pods are connected to the primary, an upgrade behind which they would not go on is a mistake. Nothing is changed.
 async fn values_that_would_end_it_are_refused(sites: &Sites, helm: &Helm, values: &Path) -> Result<()> {
     let nobody = ports::free(1)?;
     let nowhere = format!("active_cluster_etcd_endpoints=https://127.0.0.1:{}", nobody[0]);
@@ -173,7 +173,7 @@ async fn own_secret(sites: &Sites) -> Result<()> {
 /// On the worst day a limit, an image or a toleration must still be possible to change.
 async fn a_primary_that_is_gone_forbids_nothing(sites: &Sites, helm: &Helm, values: &Path) -> Result<()> {
     sites.pair.link.primary.kill_all()?;
-    await_until("the last sign of the primary is old, and the upgrade goes through", PATIENCE, || async {
+    await_until("the last contact with the primary is old, and the upgrade goes through", PATIENCE, || async {
         let (output, job) = attempt(sites, helm, &["upgrade"], &file(CHART), values).await?;
         let told = told(&job);
         let warned = told.contains("the preflight is incomplete") && told.contains("This pauses nothing here");

@@ -17,7 +17,7 @@ fn turned(link: Link) -> Link {
 /// A run is open, somebody promotes by hand: nobody is told to start the old primary's API servers, and it rejoins.
 #[tokio::test]
 async fn a_promotion_by_hand_is_respected_and_the_old_primary_rejoins() -> Result<()> {
-    let (link, daemon) = in_step().await?;
+    let (link, daemon) = caught_up().await?;
     let folder = tempfile::tempdir()?;
     let failed = run(&link, "switchover", folder.path(), &["--yes", ROLE_FAILS]).await?;
     ensure!(failed.code == Some(1) && role(&link.primary, &link).await?.starts_with("demoted:"), "{failed:?}");
@@ -45,7 +45,7 @@ async fn a_promotion_by_hand_is_respected_and_the_old_primary_rejoins() -> Resul
 /// Half of it is no promotion to copy from: the cluster that asks may be the old primary.
 #[tokio::test]
 async fn a_promotion_that_nobody_recorded_is_copied_by_nobody() -> Result<()> {
-    let (link, daemon) = in_step().await?;
+    let (link, daemon) = caught_up().await?;
     daemon.terminate(PATIENCE).await?;
     link.standby.put(&link.keys.role, "primary").await?;
     link.primary.put("/registry/configmaps/team-a/later", "only here").await?;
@@ -60,7 +60,7 @@ async fn a_promotion_that_nobody_recorded_is_copied_by_nobody() -> Result<()> {
 /// The primary is silent when the run is given up: its mark is taken away when it is back.
 #[tokio::test]
 async fn a_mark_that_was_left_on_the_primary_is_taken_away_later() -> Result<()> {
-    let (link, _daemon) = in_step().await?;
+    let (link, _daemon) = caught_up().await?;
     let folder = tempfile::tempdir()?;
     let failed = run(&link, "switchover", folder.path(), &["--yes", ROLE_FAILS]).await?;
     ensure!(failed.code == Some(1), "{failed:?}");

@@ -1,4 +1,4 @@
-//! The primary is gone while everything is still being copied: the standby stands for no revision of it.
+//! The primary is gone while everything is still being copied: the standby is not consistent with any revision of it.
 
 use std::path::PathBuf;
 
@@ -117,7 +117,7 @@ async fn a_resync_under_way_is_told_and_has_to_be_accepted() -> Result<()> {
     let guest = Guest::new(&link, folder.path()).await?;
     guest.may_write_all().await?;
     let daemon = guest.daemon()?;
-    link.await_in_step(PATIENCE).await?;
+    link.await_caught_up(PATIENCE).await?;
     daemon.terminate(PATIENCE).await?;
     let parted = link.checkpoint().await?.context("there is a record")?.revision;
     // Its history is gone, so everything is read again.

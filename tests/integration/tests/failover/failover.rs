@@ -10,16 +10,16 @@ use super::*;
 
 #[tokio::test]
 async fn a_failover_says_what_is_lost_and_promotes() -> Result<()> {
-    let (link, daemon) = in_step().await?;
+    let (link, daemon) = caught_up().await?;
     let folder = tempfile::tempdir()?;
     let output = run(&link, "failover", folder.path(), &["--yes"]).await?;
     ensure!(output.code == Some(1) && output.stderr.contains("lose its writes"), "the primary lives: {output:?}");
-    await_until("a sign of the primary is on record", PATIENCE, || async {
+    await_until("a contact with the primary is on record", PATIENCE, || async {
         Ok(link.standby.get(&link.keys.primary_contact).await?.is_none().then(|| "none".to_owned()))
     })
     .await?;
     let seen = link.primary.revision().await?;
-    // What the synchronizer does not hear of any more is lost.
+    // What the synchronizer does not receive any more is lost.
     bury(&link, &daemon).await?;
     let mut written = Vec::new();
     for key in config_keys(3) {
@@ -54,7 +54,7 @@ async fn a_failover_says_what_is_lost_and_promotes() -> Result<()> {
 /// An owner that is missed takes what it owns with it.
 #[tokio::test]
 async fn missed_keys_stop_a_failover_and_what_they_take_with_them_is_named() -> Result<()> {
-    let (link, daemon) = in_step().await?;
+    let (link, daemon) = caught_up().await?;
     let folder = tempfile::tempdir()?;
     let machine = "/registry/platform.tkestack.io/machines/m-1";
     let dependent = "/registry/configmaps/team-a/of-machine";
@@ -66,7 +66,7 @@ async fn missed_keys_stop_a_failover_and_what_they_take_with_them_is_named() -> 
     let owner = r#"{"apiVersion":"platform.tkestack.io/v1","kind":"Machine","name":"m-1","uid":"u-1"}"#;
     link.primary.put(machine, object("Machine", "u-1", "")).await?;
     link.primary.put(dependent, object("ConfigMap", "u-2", owner)).await?;
-    link.await_in_step(PATIENCE).await?;
+    link.await_caught_up(PATIENCE).await?;
     // Planted: nobody puts it back.
     bury(&link, &daemon).await?;
     link.standby.delete(machine).await?;
@@ -118,7 +118,7 @@ async fn missed_keys_stop_a_failover_and_what_they_take_with_them_is_named() -> 
 /// The worst day gets worse: the primary burns while its planned switchover is under way.
 #[tokio::test]
 async fn a_switchover_whose_primary_dies_is_given_up_for_a_failover() -> Result<()> {
-    let (link, daemon) = in_step().await?;
+    let (link, daemon) = caught_up().await?;
     let folder = tempfile::tempdir()?;
     let stop = format!("--stop-writers-command=touch {0}/asked; exec sleep 30", folder.path().display());
     let args = command(&link, "switchover", folder.path(), &["--yes", &stop, "--writers-timeout=5s"]);
@@ -142,8 +142,8 @@ async fn a_switchover_whose_primary_dies_is_given_up_for_a_failover() -> Result<
 /// This command does not reach the primary, and the synchronizer does: nothing is gone.
 #[tokio::test]
 async fn a_primary_that_the_synchronizer_still_receives_from_is_not_gone() -> Result<()> {
-    let (link, _daemon) = in_step().await?;
-    await_until("a sign of the primary is on record", PATIENCE, || async {
+    let (link, _daemon) = caught_up().await?;
+    await_until("a contact with the primary is on record", PATIENCE, || async {
         Ok(link.standby.get(&link.keys.primary_contact).await?.is_none().then(|| "none".to_owned()))
     })
     .await?;

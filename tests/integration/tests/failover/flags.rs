@@ -68,7 +68,7 @@ fn words(output: &Output) -> String {
 /// The name server had burned with the old site, and the address was wrong, too.
 #[tokio::test]
 async fn other_flags_for_what_is_left_are_told_and_journaled() -> Result<()> {
-    let (link, _daemon) = in_step().await?;
+    let (link, _daemon) = caught_up().await?;
     let names = Names::new().await?;
     link.primary.kill_all()?;
     let output = names.failover(&link, &names.flags("10.0.0.9", false, true)).await?;
@@ -92,7 +92,7 @@ async fn other_flags_for_what_is_left_are_told_and_journaled() -> Result<()> {
 /// The name was switched to one address, and then another one is wanted: what was done must not stand for it.
 #[tokio::test]
 async fn a_domain_that_was_switched_is_switched_again_to_another_address() -> Result<()> {
-    let (link, _daemon) = in_step().await?;
+    let (link, _daemon) = caught_up().await?;
     let names = Names::new().await?;
     link.primary.kill_all()?;
     let output = names.failover(&link, &names.flags("10.0.0.9", true, false)).await?;

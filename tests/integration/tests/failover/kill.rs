@@ -25,7 +25,7 @@ const TRIES: usize = 3;
 #[tokio::test]
 async fn a_switchover_killed_at_every_step_completes_and_does_nothing_twice() -> Result<()> {
     for _ in 0..TRIES {
-        let (link, _daemon) = in_step().await?;
+        let (link, _daemon) = caught_up().await?;
         let hit = killed_at_every_step(Switchover, &link).await?;
         ensure!(link.difference().await?.is_empty(), "{}", link.difference().await?);
         if hit {
@@ -38,9 +38,9 @@ async fn a_switchover_killed_at_every_step_completes_and_does_nothing_twice() ->
 #[tokio::test]
 async fn a_failover_killed_at_every_step_completes_and_does_nothing_twice() -> Result<()> {
     for _ in 0..TRIES {
-        let (link, daemon) = in_step().await?;
+        let (link, daemon) = caught_up().await?;
         link.primary.kill_all()?;
-        // Or each attempt would wait for a sign of the primary.
+        // Or each attempt would wait for a contact with the primary.
         bury(&link, &daemon).await?;
         if killed_at_every_step(Failover, &link).await? {
             return Ok(());
@@ -84,7 +84,7 @@ async fn a_promotion_that_was_not_written_down_is_recognized() -> Result<()> {
 /// A switchover whose journal says that it has begun to promote, and no more.
 async fn killed_in_the_promotion() -> Result<(Link, Daemon, TempDir)> {
     for _ in 0..TRIES {
-        let (link, daemon) = in_step().await?;
+        let (link, daemon) = caught_up().await?;
         let folder = tempfile::tempdir()?;
         let args = command(&link, "switchover", folder.path(), &["--yes", "--stop-writers-command=true"]);
         kill_at(Switchover, &link, &args, Step::Promote, false).await?;

@@ -26,19 +26,19 @@ use etcd_sync_integration::transcript::assert_fits;
 use etcd_sync_operations::procedure::{Run, Step};
 use serde_json::Value;
 
-/// Two clusters in step, with some data, and the daemon between them.
-async fn in_step() -> Result<(Link, Daemon)> {
+/// Two equal clusters, with some data, and the daemon between them.
+async fn caught_up() -> Result<(Link, Daemon)> {
     let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;
     for key in config_keys(40) {
         link.primary.put(&key, "first").await?;
     }
     let daemon = link.daemon(&[])?;
     daemon.wait_line("Start Sync update", PATIENCE).await?;
-    link.await_in_step(PATIENCE).await?;
+    link.await_caught_up(PATIENCE).await?;
     Ok((link, daemon))
 }
 
-/// Kills a synchronizer, and with it its lease: nobody is left who could still hear the primary.
+/// Kills a synchronizer, and with it its lease: no synchronizer is left that could still receive from the primary.
 async fn bury(link: &Link, daemon: &Daemon) -> Result<()> {
     daemon.kill()?;
     link.bury_leader().await

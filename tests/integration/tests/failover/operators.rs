@@ -21,7 +21,7 @@ fn slow(folder: &Path) -> String {
 
 #[tokio::test]
 async fn a_second_operator_is_told_who_is_at_it_and_does_nothing() -> Result<()> {
-    let (link, _daemon) = in_step().await?;
+    let (link, _daemon) = caught_up().await?;
     let folder = tempfile::tempdir()?;
     let slow = slow(folder.path());
     let args = command(&link, "switchover", folder.path(), &["--yes", &slow]);
@@ -56,7 +56,7 @@ async fn a_second_operator_is_told_who_is_at_it_and_does_nothing() -> Result<()>
 /// What was seen before an interruption says nothing about now.
 #[tokio::test]
 async fn everything_is_looked_at_again_before_a_run_that_was_interrupted_promotes() -> Result<()> {
-    let (link, daemon) = in_step().await?;
+    let (link, daemon) = caught_up().await?;
     let folder = tempfile::tempdir()?;
     let flags = ["--yes", "--stop-writers-command=exit 1"];
     let failed = run(&link, "switchover", folder.path(), &flags).await?;
@@ -77,7 +77,7 @@ async fn everything_is_looked_at_again_before_a_run_that_was_interrupted_promote
 /// Both have looked before either has begun.
 #[tokio::test]
 async fn a_second_operator_begins_nothing_when_the_first_has_promoted_meanwhile() -> Result<()> {
-    let (link, _daemon) = in_step().await?;
+    let (link, _daemon) = caught_up().await?;
     let folder = tempfile::tempdir()?;
     let slow = slow(folder.path());
     let args = command(&link, "switchover", folder.path(), &["--yes", &slow]);

@@ -64,7 +64,7 @@ async fn a_failover_inside_a_revision_tells_which_part_is_lost_and_rejoin_finds_
     let guest = Guest::new(&link, folder.path()).await?;
     guest.may_write_all_but("/registry/configmaps/at-once/k-0450").await?;
     let daemon = guest.daemon()?;
-    link.await_in_step(PATIENCE).await?;
+    link.await_caught_up(PATIENCE).await?;
 
     let ops = at_once(600);
     let txn = Txn { success: ops.clone(), ..Txn::default() };

@@ -51,7 +51,7 @@ async fn a_synchronizer_that_was_cut_off_writes_nothing_after_the_promotion() ->
     let promoted = link.untouchable().await?;
 
     network.heal()?;
-    // It hears of the primary again, and everything it sent and tried arrives.
+    // It receives from the primary again, and everything it sent and tried arrives.
     daemon.wait_line("was promoted", PATIENCE).await?;
     ensure!(writer.stop().await?.errors == 0, "the writer had trouble");
     let log = daemon.lines();

@@ -12,14 +12,14 @@ use super::*;
 
 const WHETHER: &str = "it is not known whether the primary is alive";
 
-/// Two clusters in step, and nobody who could still hear the primary.
+/// Two equal clusters, and no synchronizer that receives from the primary.
 async fn alone(primary: ClusterOptions) -> Result<Link> {
     let link = Link::start(primary, ClusterOptions::default()).await?;
     for key in config_keys(3) {
         link.primary.put(&key, "first").await?;
     }
     let daemon = link.daemon(&[])?;
-    link.await_in_step(PATIENCE).await?;
+    link.await_caught_up(PATIENCE).await?;
     daemon.terminate(PATIENCE).await?;
     Ok(link)
 }
@@ -80,7 +80,7 @@ async fn a_password_that_is_refused_is_no_silence() -> Result<()> {
         said.contains("the primary answers again, but not to this command") && said.contains("--abandon"),
         "{said}"
     );
-    // And the run that is open now is judged anew.
+    // And the run that is open now is judged again.
     let output = failover(&link, &wrong, folder.path(), &[]).await?;
     ensure!(output.code == Some(1) && output.stderr.contains("nothing more was changed"), "{output:?}");
     link.primary.kill_all()?;

@@ -13,7 +13,7 @@ use super::*;
 
 #[tokio::test]
 async fn a_switchover_under_load_loses_nothing_and_ends_the_synchronizer() -> Result<()> {
-    let (link, daemon) = in_step().await?;
+    let (link, daemon) = caught_up().await?;
     let folder = tempfile::tempdir()?;
     let writer = Writer::start(
         link.primary.store(Side::Primary)?,
@@ -77,7 +77,7 @@ async fn a_switchover_under_load_loses_nothing_and_ends_the_synchronizer() -> Re
 
 #[tokio::test]
 async fn a_dry_run_and_an_answer_other_than_the_word_change_nothing() -> Result<()> {
-    let (link, _daemon) = in_step().await?;
+    let (link, _daemon) = caught_up().await?;
     let folder = tempfile::tempdir()?;
     let output = run(&link, "switchover", folder.path(), &["--dry-run"]).await?;
     ensure!(output.code == Some(0) && output.stdout.contains("promote"), "{output:?}");
@@ -92,7 +92,7 @@ async fn a_dry_run_and_an_answer_other_than_the_word_change_nothing() -> Result<
 
 #[tokio::test]
 async fn a_primary_that_is_still_written_to_is_not_left_and_the_run_can_be_given_up() -> Result<()> {
-    let (link, _daemon) = in_step().await?;
+    let (link, _daemon) = caught_up().await?;
     let folder = tempfile::tempdir()?;
     let writer = Writer::start(
         link.primary.store(Side::Primary)?,

@@ -29,8 +29,8 @@ impl Stage {
         }
         let daemon = link.daemon(&["--holder=etcd-sync-7d9c5-x2x4k"])?;
         daemon.wait_line("Start Sync update", PATIENCE).await?;
-        link.await_in_step(PATIENCE).await?;
-        await_until("a sign of the primary is on record", PATIENCE, || async {
+        link.await_caught_up(PATIENCE).await?;
+        await_until("a contact with the primary is on record", PATIENCE, || async {
             Ok(link.standby.get(&link.keys.primary_contact).await?.is_none().then(|| "none".to_owned()))
         })
         .await?;
@@ -137,7 +137,7 @@ async fn the_runbook_quotes_a_failover() -> Result<()> {
     let owner = r#"{"apiVersion":"platform.tkestack.io/v1","kind":"Machine","name":"m-1","uid":"u-1"}"#;
     stage.link.primary.put(machine, object("Machine", "u-1", "")).await?;
     stage.link.primary.put("/registry/secrets/team-a/m-1-bootstrap", object("Secret", "u-2", owner)).await?;
-    stage.link.await_in_step(PATIENCE).await?;
+    stage.link.await_caught_up(PATIENCE).await?;
     bury(&stage.link, &stage.daemon).await?;
     stage.link.standby.delete(machine).await?;
     let monitor = stage.link.monitor(&["--check-interval=1s"])?;

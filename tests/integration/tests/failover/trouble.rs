@@ -14,14 +14,14 @@ use super::*;
 /// A command gives up on a standby that does not answer, in the end.
 const STUBBORN: Duration = Duration::from_secs(240);
 
-/// Two clusters in step, with a standby that is soon full.
+/// Two equal clusters, with a standby that is soon full.
 async fn small(standby: ClusterOptions) -> Result<(Link, Daemon)> {
     let link = Link::start(ClusterOptions::default(), standby).await?;
     for key in config_keys(40) {
         link.primary.put(&key, "first").await?;
     }
     let daemon = link.daemon(&[])?;
-    link.await_in_step(PATIENCE).await?;
+    link.await_caught_up(PATIENCE).await?;
     Ok((link, daemon))
 }
 
@@ -178,7 +178,7 @@ async fn a_standby_without_a_quorum_stops_a_run_and_it_goes_on() -> Result<()> {
 /// The copy on this machine is for people whose standby is gone, too: it must not stop anything.
 #[tokio::test]
 async fn a_journal_folder_that_cannot_be_written_stops_no_run() -> Result<()> {
-    let (link, _daemon) = in_step().await?;
+    let (link, _daemon) = caught_up().await?;
     let folder = tempfile::tempdir()?;
     let (file, copies) = (folder.path().join("a-file"), folder.path().join("copies"));
     std::fs::write(&file, "")?;
@@ -202,7 +202,7 @@ async fn a_journal_folder_that_cannot_be_written_stops_no_run() -> Result<()> {
 
 #[tokio::test]
 async fn a_failover_needs_no_journal_folder() -> Result<()> {
-    let (link, _daemon) = in_step().await?;
+    let (link, _daemon) = caught_up().await?;
     link.primary.kill_all()?;
     // Nobody can make a folder there, not even root.
     let output = run(&link, "failover", Path::new("/proc/etcd-sync"), &["--yes", "--accept-unchecked"]).await?;

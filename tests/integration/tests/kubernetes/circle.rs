@@ -85,7 +85,7 @@ async fn killed_and_back(stage: &Stage<'_>, written: &Written) -> Result<()> {
     let Stage { a, b, folder, .. } = *stage;
     let daemon = stage.sync(a, b).await?;
     written.await_more(20).await?;
-    // What nobody hears of any more is lost.
+    // What no synchronizer receives any more is lost.
     daemon.kill()?;
     written.await_more(20).await?;
     a.plane.kill_controllers()?;

@@ -114,7 +114,7 @@ async fn everything_is_served(world: &World, report: &Value) -> Result<()> {
     Ok(())
 }
 
-/// A drill that leaves parts out is no full pass.
+/// A drill that skips parts is no full pass.
 async fn without_the_name(world: &World) -> Result<()> {
     let stage = Stage { domain: false, ..world.stage() };
     let output = stage.command("drill", stage.a, stage.b, &[]).await?;
@@ -229,9 +229,9 @@ async fn broken(stage: &Stage<'_>, daemon: &Daemon) -> Result<()> {
     ensure!(output.code == Some(0), "{output:?}");
 
     // The name server knows another key.
-    let stranger = stage.folder.join("stranger");
-    Key::new("stranger")?.write(&stranger)?;
-    let (text, report) = fails(stage, &[&format!("--dns-tsig-key-file={}", stranger.display())]).await?;
+    let other = stage.folder.join("other");
+    Key::new("other")?.write(&other)?;
+    let (text, report) = fails(stage, &[&format!("--dns-tsig-key-file={}", other.display())]).await?;
     ensure!(failures(&report) == [SCRATCH], "{text}");
     ensure!(text.contains("dns-verify") && text.contains("not rehearsed: the name could not be switched"), "{text}");
     println!("{text}");

@@ -47,7 +47,7 @@ async fn waves(pair: &KubePair, daemon: &Daemon, family: &[Value]) -> Result<()>
     pair.standby.kubectl(&args).await?;
     came_back(pair, begun, family, "owners deleted by hand").await?;
 
-    // A collector that starts anew finds owners absent, for the daemon had no chance to bring them back.
+    // A collector that starts again finds owners absent, for the daemon had no chance to bring them back.
     daemon.pause()?;
     pair.standby.kill_controllers()?;
     for widget in &widgets {

@@ -25,10 +25,10 @@ async fn a_switchover_killed_while_it_restarts_pods_restarts_none_twice() -> Res
     world.pair.explain(None, outcome)
 }
 
-/// The node of the standby stands still, so that every kill comes in the middle: pods end only when it goes on. A workload
+/// The node of the standby is stopped, so that every kill comes in the middle: pods end only when it goes on. A workload
 /// cluster that is silent meanwhile is asked again.
 async fn switchover(world: &World, east: &restart::Site) -> Result<()> {
-    // Nothing can be looked up in a pod whose node stands still.
+    // Nothing can be looked up in a pod whose node is stopped.
     let stage = Stage { domain: false, ..world.stage() };
     let node = &world.nodes[1];
     let Stage { a, b, .. } = stage;
@@ -76,10 +76,7 @@ async fn switchover(world: &World, east: &restart::Site) -> Result<()> {
     ensure!(output.stdout.contains("7 pods restarted and ready"), "{}", output.stdout);
     let last = await_ready(api, ES, REPLICAS).await?;
     ensure!(last.is_disjoint(&fresh), "not all were restarted: {fresh:?} {last:?}");
-    ensure!(
-        await_ready(east.api(), WARLOCK, 2).await?.is_disjoint(&warlock),
-        "the cluster that was silent is left out"
-    );
+    ensure!(await_ready(east.api(), WARLOCK, 2).await?.is_disjoint(&warlock), "the silent cluster is not in the plan");
     deleted_once_by_each_step(b.plane, 2)?;
     let (of_east, _) = deletions(&east.plane)?;
     ensure!(of_east.len() == 2 && of_east.values().all(|times| *times == 1), "{of_east:?}");
@@ -123,7 +120,7 @@ async fn failover(world: &World) -> Result<()> {
     journal_tells(&stage, &[Step::RestartFirst, Step::RestartServices]).await
 }
 
-/// Elasticsearch on the standby, in a namespace that is not synchronized, and a synchronizer in step.
+/// Elasticsearch on the standby, in a namespace that is not synchronized, and a synchronizer that has caught up.
 async fn prepare(world: &World, stage: &Stage<'_>) -> Result<etcd_sync_integration::daemon::Daemon> {
     let es = workload("StatefulSet", "es", ("service_name", "cpaas-elasticsearch"), REPLICAS);
     stage.b.plane.api().create(&es).await?;
@@ -177,7 +174,7 @@ fn deleted_once_by_each_step(plane: &ControlPlane, steps: usize) -> Result<()> {
 }
 
 /// How often the command has deleted the pods of each name; and all deletions of pods. The node deletes what it has ended, by
-/// its name and now and then twice: then a pod is made anew that no command has touched.
+/// its name and now and then twice: then a pod is created again that no command has touched.
 fn deletions(plane: &ControlPlane) -> Result<(BTreeMap<String, usize>, Vec<AuditEvent>)> {
     let mut events = plane.audit()?;
     events.retain(|event| event.verb == "delete" && event.resource == "pods");

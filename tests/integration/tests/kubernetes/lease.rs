@@ -26,7 +26,7 @@ pub async fn account(plane: &ControlPlane, folder: &Path, name: &str, rules: Val
     ] {
         plane.api().create(&object).await?;
     }
-    // The API server hears of new rights a moment after they are made.
+    // The API server knows new permissions a moment after they are made.
     let first = |list: &str| rules[0][list][0].as_str().map(str::to_owned);
     if let (Some(verb), Some(resource), Some(group)) = (first("verbs"), first("resources"), first("apiGroups")) {
         let what = if group.is_empty() { resource } else { format!("{resource}.{group}") };
@@ -113,7 +113,7 @@ async fn the_lease_names_the_leader_and_nobody_when_it_ends() -> Result<()> {
     // The same without the right: the synchronization goes on, and says what is missing.
     let token = account(plane, folder.path(), "nobody", json!([])).await?;
     let third = Pod { plane, token }.daemon(&pair, "etcd-sync-7d9c5-ccccc")?;
-    third.wait_line("the leader cannot be named in its Lease", PATIENCE).await?;
+    third.wait_line("cannot write the Lease of the leader", PATIENCE).await?;
     third.wait_line("Start Sync update", PATIENCE).await?;
     Ok(())
 }

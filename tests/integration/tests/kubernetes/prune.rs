@@ -53,7 +53,7 @@ async fn there_and_back(pair: &KubePair, family: &[Value]) -> Result<()> {
     let check = pair.check(&[]).await?;
     ensure!(check["consistent"] == json!(true), "{check:#}");
 
-    // The collector shall have heard of it.
+    // The collector shall know it.
     tokio::time::sleep(settle()? / 10).await;
     let restored = run(pair, "restore", &["--yes", &path, "-o", "json"]).await?;
     ensure!(restored.code == Some(0), "{}{}", restored.stdout, restored.stderr);

@@ -300,7 +300,7 @@ async fn twice(site: &Site) -> Result<()> {
     ensure!(site.ready(ES).await? == after, "pods of the second generation were deleted");
     ensure!(site.deletions()? >= 4, "{}", site.deletions()?);
 
-    // A Deployment that rolls out between plan and deed gets its pods from another ReplicaSet.
+    // A Deployment that rolls out between plan and action gets its pods from another ReplicaSet.
     let made = plan(&[(&cluster, &labels)]).await;
     let web = format!("/apis/apps/v1/namespaces/{SYSTEM}/deployments/web");
     let image = json!({"spec": {"replicas": 1, "template": {"metadata": {"annotations": {"round": "2"}}}}});
@@ -312,8 +312,8 @@ async fn twice(site: &Site) -> Result<()> {
     site.api().delete(&web).await?;
     let gone = execute(&[&cluster], &made, PATIENCE, &|_| {}).await?;
     ensure!(gone.is_complete() && gone.text().contains("Deployment/web: gone since the plan"), "{}", gone.text());
-    let stranger = execute(&[], &made, PATIENCE, &|_| {}).await.unwrap_err();
-    ensure!(stranger.to_string().contains("names the cluster standby"), "{stranger}");
+    let other = execute(&[], &made, PATIENCE, &|_| {}).await.unwrap_err();
+    ensure!(other.to_string().contains("names the cluster standby"), "{other}");
     Ok(())
 }
 

@@ -225,11 +225,11 @@ impl Drop for Addresses {
     }
 }
 
-fn ip(deed: &str, address: IpAddr) -> Command {
+fn ip(action: &str, address: IpAddr) -> Command {
     let mut command = Command::new("ip");
     let bits = if address.is_ipv4() { 32 } else { 128 };
-    command.args(["address", deed, &format!("{address}/{bits}"), "dev", "lo"]);
-    if address.is_ipv6() && deed != "del" {
+    command.args(["address", action, &format!("{address}/{bits}"), "dev", "lo"]);
+    if address.is_ipv6() && action != "del" {
         // At once: until the kernel has looked for another owner, nobody can listen on it.
         command.arg("nodad");
     }

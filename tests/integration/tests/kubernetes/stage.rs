@@ -109,7 +109,7 @@ impl Stage<'_> {
         flags.map(|(flag, value)| (variable(flag), value.to_owned())).chain(user).collect()
     }
 
-    /// Starts a synchronizer and waits until it is in step.
+    /// Starts a synchronizer and waits until it has caught up.
     pub async fn sync(&self, primary: Site<'_>, standby: Site<'_>) -> Result<Daemon> {
         let daemon = self.daemon(primary, standby)?;
         daemon.wait_line("Start Sync update", PATIENCE).await?;

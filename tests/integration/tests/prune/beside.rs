@@ -30,7 +30,7 @@ async fn await_ledger(link: &Link, expected: &[Bytes]) -> Result<()> {
 /// The daemon has seen everything up to now, acted on it, and is still well.
 async fn settled(link: &Link, daemon: &Daemon, mark: usize) -> Result<()> {
     link.primary.put("/registry/configmaps/apps/marker", format!("{mark}")).await?;
-    link.await_in_step(PATIENCE).await?;
+    link.await_caught_up(PATIENCE).await?;
     await_true("nothing is lost", PATIENCE, || async {
         Ok(daemon.metric("etcd_sync_lost_keys").await.is_some_and(|lost| lost == 0.0))
     })
@@ -55,7 +55,7 @@ async fn planted() -> Result<(Link, Daemon, Vec<Bytes>, Vec<Bytes>)> {
     }
     let daemon = link.daemon(&["--checkpoint-interval=100ms"])?;
     daemon.wait_line("Start Sync update", PATIENCE).await?;
-    link.await_in_step(PATIENCE).await?;
+    link.await_caught_up(PATIENCE).await?;
     Ok((link, daemon, local, leftover))
 }
 
@@ -129,10 +129,10 @@ async fn a_daemon_that_was_down_finds_nothing_to_do() -> Result<()> {
     let daemon = link.daemon(&["--checkpoint-interval=100ms"])?;
     daemon.wait_line("Start Sync update", PATIENCE).await?;
     link.primary.put(&all[0], "the primary's").await?;
-    link.await_in_step(PATIENCE).await?;
+    link.await_caught_up(PATIENCE).await?;
     ensure!(!ledger(&link).await?.contains(&all[0]), "still on record as local");
     link.primary.delete(&all[0]).await?;
-    link.await_in_step(PATIENCE).await?;
+    link.await_caught_up(PATIENCE).await?;
     ensure!(link.standby.get(&all[0]).await?.is_none(), "taken for local still");
     Ok(())
 }
@@ -160,7 +160,7 @@ async fn survives(link: &Link, daemon: Daemon, keys: &Keys) -> Result<()> {
     let daemon = link.daemon(&["--checkpoint-interval=100ms"])?;
     daemon.wait_line("resync by difference begins", PATIENCE).await?;
     daemon.wait_line("Start Sync update", PATIENCE).await?;
-    link.await_in_step(PATIENCE).await?;
+    link.await_caught_up(PATIENCE).await?;
     link.verify(keys).await?;
     daemon.terminate(PATIENCE).await?;
     Ok(())

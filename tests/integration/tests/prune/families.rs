@@ -1,4 +1,4 @@
-//! What is put back together, whoever sealed it.
+//! What is put back together, also when it is encrypted.
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
@@ -37,7 +37,7 @@ async fn revisions(link: &Link) -> Result<Vec<Option<Revision>>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_family_that_a_kms_has_sealed_comes_back_as_one() -> Result<()> {
+async fn a_family_encrypted_by_a_kms_comes_back_as_one() -> Result<()> {
     let link = link(2).await?;
     let folder = tempfile::tempdir()?;
     let plugin = KmsPlugin::start(folder.path())?;
@@ -66,7 +66,7 @@ async fn a_family_that_a_kms_has_sealed_comes_back_as_one() -> Result<()> {
 
 /// Nobody heals what is the standby's own: what nobody can open is watched as if it were owned.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_stays_closed_is_looked_at_again() -> Result<()> {
+async fn what_cannot_be_decrypted_is_checked_again() -> Result<()> {
     let link = link(2).await?;
     let folder = tempfile::tempdir()?;
     let plugin = KmsPlugin::start(folder.path())?;
@@ -92,7 +92,7 @@ async fn what_stays_closed_is_looked_at_again() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_primary_has_got_is_left_out_of_its_family() -> Result<()> {
+async fn what_the_primary_has_got_is_not_part_of_its_family() -> Result<()> {
     let link = link(2).await?;
     for (key, owned) in FAMILY {
         link.standby.put(key, object(key, owned)?).await?;

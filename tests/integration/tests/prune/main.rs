@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 /// In every value of these tests, and in no output.
 const SECRET: &str = "hunter2";
 
-/// A link in step, with `mirrored` keys; its daemon is stopped.
+/// A link that has caught up, with `mirrored` keys; its daemon is stopped.
 async fn link(mirrored: usize) -> Result<Link> {
     let (link, daemon) = running(mirrored).await?;
     daemon.terminate(PATIENCE).await?;
@@ -39,7 +39,7 @@ async fn started(link: Link, mirrored: usize) -> Result<(Link, Daemon)> {
     }
     let daemon = link.daemon(&["--checkpoint-interval=100ms"])?;
     daemon.wait_line("Start Sync update", PATIENCE).await?;
-    link.await_in_step(PATIENCE).await?;
+    link.await_caught_up(PATIENCE).await?;
     Ok((link, daemon))
 }
 

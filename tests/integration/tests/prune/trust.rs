@@ -1,4 +1,4 @@
-//! Whom the commands believe: only the scope, the primary and the phase on record, and no link that is held.
+//! Whom the commands believe: only the scope, the primary and the phase on record, and no paused replication.
 
 use std::process::{Command, Stdio};
 
@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use super::{SECRET, held, link, plant, run};
 
-/// A link in step, and a file with six surplus keys that were pruned from it.
+/// A link that has caught up, and a file with six surplus keys that were pruned from it.
 async fn pruned() -> Result<(Link, TempDir, String)> {
     let link = link(2).await?;
     plant(&link).await?;
@@ -48,7 +48,7 @@ async fn another_scope_than_the_daemons_is_refused() -> Result<()> {
     // Once the daemon works with it, each key is judged by it.
     let daemon = link.daemon(&[flag, "--checkpoint-interval=100ms"])?;
     daemon.wait_line("Start Sync update", PATIENCE).await?;
-    link.await_in_step(PATIENCE).await?;
+    link.await_caught_up(PATIENCE).await?;
     daemon.terminate(PATIENCE).await?;
     let before = held(&link).await?;
     let output = run(&link, "restore", &["--yes", &file, flag]).await?;
@@ -76,11 +76,11 @@ async fn nothing_is_put_back_into_half_a_copy() -> Result<()> {
 async fn the_primary_on_record_has_a_say() -> Result<()> {
     let (link, _folder, file) = pruned().await?;
     let before = held(&link).await?;
-    let stranger = Cluster::start(ClusterOptions::default()).await?;
+    let unrelated = Cluster::start(ClusterOptions::default()).await?;
     for more in [&["--yes"][..], &["--yes", "--without-primary"]] {
         let mut args = vec!["restore".to_owned(), file.clone()];
         args.extend(more.iter().map(|&flag| flag.to_owned()));
-        args.extend(stranger.flags(Side::Primary).into_iter().chain(link.standby.flags(Side::Standby)));
+        args.extend(unrelated.flags(Side::Primary).into_iter().chain(link.standby.flags(Side::Standby)));
         let output = run_command(&args).await?;
         ensure!(output.code == Some(1) && output.stderr.contains("check --primary-endpoints"), "{}", output.stderr);
     }
@@ -96,7 +96,7 @@ async fn the_primary_on_record_has_a_say() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_deleted_while_the_link_is_held() -> Result<()> {
+async fn nothing_is_deleted_while_replication_is_paused() -> Result<()> {
     let link = link(2).await?;
     plant(&link).await?;
     let before = held(&link).await?;
@@ -108,7 +108,7 @@ async fn nothing_is_deleted_while_the_link_is_held() -> Result<()> {
     let output = run(&link, "prune", &["--yes", &backup]).await?;
     ensure!(output.code == Some(1) && output.stderr.contains("the link is held"), "{}", output.stderr);
     ensure!(output.stderr.contains("the primary's history went back"), "{}", output.stderr);
-    ensure!(held(&link).await? == before, "deleted while the link was held");
+    ensure!(held(&link).await? == before, "deleted while replication was paused");
     Ok(())
 }
 

@@ -43,14 +43,14 @@ fn key(name: &str) -> String {
     format!("/registry/configmaps/team-a/{name}")
 }
 
-/// Two clusters in step, the daemon stopped, the standby promoted: the old primary is `standby` afterwards, as `rejoin` names
+/// Two equal clusters, the daemon stopped, the standby promoted: the old primary is `standby` afterwards, as `rejoin` names
 /// the two.
 async fn parted(keys: usize) -> Result<Link> {
     let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;
     fill(&link, keys).await?;
     let daemon = link.daemon(&["--checkpoint-interval=100ms"])?;
     daemon.wait_line("Start Sync update", PATIENCE).await?;
-    link.await_in_step(PATIENCE).await?;
+    link.await_caught_up(PATIENCE).await?;
     daemon.terminate(PATIENCE).await?;
     promoted(link).await
 }
@@ -342,14 +342,14 @@ async fn the_roles_go_round_and_round() -> Result<()> {
             Ok(link.standby.get(&entry).await?.is_some())
         })
         .await?;
-        link.await_in_step(PATIENCE).await?;
+        link.await_caught_up(PATIENCE).await?;
         daemon.terminate(PATIENCE).await?;
         link = promoted(link).await?;
     }
     Ok(())
 }
 
-/// Backwards, with a stranger, with itself, and by a synchronizer that was started too early.
+/// Backwards, with an unrelated cluster, with itself, and by a synchronizer that was started too early.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_wrong_clusters_are_refused() -> Result<()> {
     let link = parted(5).await?;
@@ -373,10 +373,10 @@ async fn the_wrong_clusters_are_refused() -> Result<()> {
     itself.extend(link.primary.flags(Side::Primary));
     itself.extend(link.primary.flags(Side::Standby));
     refused(run_command(&itself).await?, "the same etcd cluster")?;
-    let stranger = etcd_sync_integration::etcd::Cluster::start(ClusterOptions::default()).await?;
+    let unrelated = etcd_sync_integration::etcd::Cluster::start(ClusterOptions::default()).await?;
     let mut other = vec!["rejoin".to_owned(), "--dry-run".to_owned()];
     other.extend(link.primary.flags(Side::Primary));
-    other.extend(stranger.flags(Side::Standby));
+    other.extend(unrelated.flags(Side::Standby));
     refused(run_command(&other).await?, "it never was its primary")?;
     refused(rejoin(&link, &["--dry-run", "--exclude-namespace=kube-system"]).await?, "the scope is not the one")?;
     ensure!(everything(&link).await? == before, "a refusal changed something");

@@ -6,7 +6,7 @@ use super::{Difference, SurplusReason};
 use crate::compare::drift::Drift;
 use crate::object::object_key::ObjectKey;
 
-/// Who could mend a difference.
+/// Who could repair a difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Situation {
     /// A synchronizer runs.
@@ -58,7 +58,7 @@ impl Advice {
                 ("keep it if it is meant to be here; else remove it, with a backup", Some(prune(key)))
             }
             (Difference::Surplus(SurplusReason::Leftover), _) => (
-                "the primary has it no more, or never had it: after a failover it would be live; remove it, with a backup",
+                "the primary no longer has it, or never had it; after a failover it would be active: remove it, with a backup",
                 Some(prune(key)),
             ),
             (Difference::Mismatched(_), _) => {
@@ -75,7 +75,7 @@ impl Advice {
                 ("It was so when this cluster was promoted. Compare with the old primary by hand.", None)
             }
             ("missed keys", Situation::Running) => (
-                "The synchronizer puts them back within seconds. If they stay, look at its log, and restart it:",
+                "The synchronizer puts them back within seconds. If they stay, read its log and restart it:",
                 Some(RESTART),
             ),
             ("missed keys", Situation::Stopped) => {

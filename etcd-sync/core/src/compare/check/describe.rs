@@ -86,13 +86,13 @@ impl Difference {
 impl Finding {
     /// Why it differs, in words.
     pub fn reason(&self) -> &'static str {
-        match self.sealed {
-            true => "its value does not open here: it may be out of scope by its content",
+        match self.undecryptable {
+            true => "its value cannot be decrypted here: its content may put it out of scope",
             false => self.difference.reason(),
         }
     }
 
-    /// What the scope's layout of keys, the object and the difference tell.
+    /// What the scope's layout of keys, the object and the difference say.
     pub fn describe<'a>(&'a self, scope: &Scope, situation: Situation) -> Described<'a> {
         let object = scope.split(self.key.as_bytes()).and_then(|(_, relative)| ObjectKey::parse(relative));
         Described {

@@ -1,4 +1,4 @@
-//! The exact comparison: the standby at one revision, the primary at the revision the standby then stood for.
+//! The exact comparison: the standby at one revision, the primary at the revision that the standby was then consistent with.
 
 mod advice;
 mod counts;
@@ -58,22 +58,22 @@ pub struct Finding {
     pub key: Box<str>,
     /// How it differs.
     pub difference: Difference,
-    /// What its value tells, where it was read and could be decoded.
+    /// What its value holds, where it was read and could be decoded.
     pub object: Option<Box<Object>>,
-    /// Its value is encrypted and does not open here: its content might take it out of scope.
-    pub sealed: bool,
+    /// Its value is encrypted and cannot be decrypted here: its content might take it out of scope.
+    pub undecryptable: bool,
 }
 
-/// What the values of a suspect tell.
+/// What was read in the values of a suspect.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Looked {
+pub struct Checked {
     /// See [`Finding::object`].
     pub object: Option<Object>,
-    /// See [`Finding::sealed`].
-    pub sealed: bool,
+    /// See [`Finding::undecryptable`].
+    pub undecryptable: bool,
 }
 
-/// What a report tells of an object beside its key.
+/// What a report has of an object beside its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Object {
     /// As the API calls it: `ConfigMap`.
@@ -122,7 +122,7 @@ pub struct Comparison {
     deep: bool,
     compared: u64,
     unproved: u64,
-    sealed: u64,
+    undecryptable: u64,
     missed: Kept,
     surplus: Kept,
     mismatched: Kept,
@@ -139,7 +139,7 @@ impl Comparison {
         Comparison { deep, ..Self::default() }
     }
 
-    /// Takes a chunk whose leading side is [`Comparison::LEAD`]; `is_local` asks the record. Gives what
+    /// Takes a chunk whose leading side is [`Comparison::LEAD`]; `is_local` reads the record. Gives what
     /// differs among the keys in scope: every one has to be confirmed or dismissed.
     pub fn chunk(&mut self, mut chunk: Chunk, scope: &Scope, is_local: impl Fn(&KeyValue) -> bool) -> Vec<Suspect> {
         chunk.lead.retain(|kv| scope.decide_kv(kv) == Decision::InScope);
@@ -165,9 +165,9 @@ impl Comparison {
     }
 
     /// A suspect is a difference indeed, perhaps another one than it was suspected of.
-    pub fn confirm(&mut self, suspect: &Suspect, scope: &Scope, looked: Looked) {
-        let Looked { object, sealed } = looked;
-        self.sealed += u64::from(sealed);
+    pub fn confirm(&mut self, suspect: &Suspect, scope: &Scope, checked: Checked) {
+        let Checked { object, undecryptable } = checked;
+        self.undecryptable += u64::from(undecryptable);
         let count = self.counts.of(scope, &suspect.key);
         let kept = match suspect.difference {
             Difference::Missed => {
@@ -186,16 +186,16 @@ impl Comparison {
         };
         kept.add(|before| {
             let object = object.filter(|_| before < DESCRIBED_MAX).map(Box::new);
-            Finding { key: printable(&suspect.key).into(), difference: suspect.difference, object, sealed }
+            Finding { key: printable(&suspect.key).into(), difference: suspect.difference, object, undecryptable }
         });
     }
 
-    /// A suspect that nobody could look into: there are too many. A key that one side lacks is lacking whatever its
+    /// A suspect that was not checked: there are too many. A key that one side lacks is lacking whatever its
     /// value; two values that differ may yet differ in their status only, so they are counted apart.
     pub fn unproved(&mut self, suspect: &Suspect, scope: &Scope) {
         self.unproved += 1;
         if !matches!(suspect.difference, Difference::Mismatched(_)) {
-            self.confirm(suspect, scope, Looked::default());
+            self.confirm(suspect, scope, Checked::default());
         }
     }
 
@@ -214,9 +214,9 @@ impl Comparison {
 
     /// The result.
     pub fn report(self, at: ComparedAt) -> Report {
-        let Comparison { deep, compared, unproved, sealed, missed, surplus, mismatched, status, counts } = self;
+        let Comparison { deep, compared, unproved, undecryptable, missed, surplus, mismatched, status, counts } = self;
         let resources = counts.finish();
-        Report { at, deep, compared, unproved, sealed, missed, surplus, mismatched, status, resources }
+        Report { at, deep, compared, unproved, undecryptable, missed, surplus, mismatched, status, resources }
     }
 }
 
@@ -239,7 +239,7 @@ pub fn difference(
 }
 
 impl Object {
-    /// What of a header is told.
+    /// What a report has of a header.
     pub fn new(header: &Header) -> Object {
         let owner = header.owners.iter().find(|owner| owner.controller).or(header.owners.first());
         let owner = owner.map(|owner| DescribedOwner {

@@ -10,9 +10,9 @@ use crate::scope::Scope;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Basis {
-    /// The primary at the revision the standby stands for: changes in flight raise no alarm.
+    /// The primary at the revision that the standby is consistent with: changes in flight raise no alarm.
     Checkpoint,
-    /// The primary's newest: no synchronizer runs, or it is held, so nothing is in flight.
+    /// The primary's newest: no synchronizer runs, or replication is paused, so nothing is in flight.
     Head,
     /// As [`Basis::Checkpoint`], at the moment the standby was promoted: what came later is its own.
     Promotion,
@@ -31,9 +31,9 @@ pub struct ComparedAt {
     pub primary_head: Revision,
     /// Whether a synchronizer was running.
     pub synchronizer: bool,
-    /// Why the link was held, if it was.
-    pub held: Option<String>,
-    /// Moments compared at: more than one where history was compacted meanwhile. The last one is told.
+    /// Why replication was paused, if it was.
+    pub paused: Option<String>,
+    /// Moments compared at: more than one where history was compacted meanwhile. The last one is reported.
     pub moments: u32,
     /// How long it took, in milliseconds.
     pub took_ms: u64,
@@ -48,10 +48,10 @@ pub struct Report {
     pub deep: bool,
     /// Keys of the primary's scope.
     pub compared: u64,
-    /// Differences that nobody looked into: there were too many. Values among them are in no list.
+    /// Differences that were not checked: there were too many. Values among them are in no list.
     pub unproved: u64,
-    /// Differences whose value does not open here.
-    pub sealed: u64,
+    /// Differences whose value cannot be decrypted here.
+    pub undecryptable: u64,
     /// On the primary, not on the standby.
     pub missed: Kept,
     /// Only on the standby.
@@ -74,7 +74,7 @@ struct Document<'a> {
     moments: u32,
     synchronizer: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    held: Option<&'a str>,
+    paused: Option<&'a str>,
     behind_revisions: Revision,
     primary_revision: Revision,
     primary_head_revision: Revision,
@@ -89,7 +89,7 @@ struct Document<'a> {
     mismatched: u64,
     own_status: u64,
     unproved: u64,
-    sealed: u64,
+    undecryptable: u64,
     local_missed_keys: Vec<&'a str>,
     local_surplus_keys: Vec<&'a str>,
     mismatched_keys: Vec<&'a str>,
@@ -117,7 +117,7 @@ impl Report {
         self.missed.count + self.mismatched.count + self.unproved == 0
     }
 
-    /// Who could mend what differs.
+    /// Who could repair what differs.
     pub fn situation(&self) -> Situation {
         match self.at.basis {
             Basis::Promotion => Situation::Promoted,
@@ -126,7 +126,7 @@ impl Report {
         }
     }
 
-    /// What differs, in the order of a report; the standby's own status is left out.
+    /// What differs, in the order of a report; without the standby's own status.
     pub fn differences(&self) -> impl Iterator<Item = &Finding> {
         self.missed.first.iter().chain(&self.surplus.first).chain(&self.mismatched.first)
     }
@@ -152,7 +152,7 @@ impl Report {
             }
         };
         let with_reason = |finding: &Finding| format!("{}  ({})", finding.key, finding.reason());
-        let plain = |finding: &Finding| match finding.sealed {
+        let plain = |finding: &Finding| match finding.undecryptable {
             true => format!("{}  ({})", finding.key, finding.reason()),
             false => finding.key.to_string(),
         };
@@ -195,30 +195,30 @@ impl Report {
             Basis::Checkpoint if behind > 0 => format!("The standby is {behind} revisions behind the primary.\n"),
             Basis::Checkpoint => String::new(),
         };
-        if let Some(held) = &at.held {
-            text.push_str(&format!("THE LINK IS HELD: {held}\n"));
+        if let Some(paused) = &at.paused {
+            text.push_str(&format!("REPLICATION IS PAUSED: {paused}\n"));
         }
         if self.complete() && !self.consistent() {
             text.push_str("Nothing is missed: the standby only has more than the primary.\n");
         }
         if self.unproved > 0 {
             text.push_str(&format!(
-                "{} differences were not looked into, there are too many: some may be none.\n",
+                "{} differences were not checked, because there are too many: some may not be real.\n",
                 self.unproved
             ));
         }
-        if self.sealed > 0 {
+        if self.undecryptable > 0 {
             text.push_str(&format!(
-                "{} values do not open here, so nobody can tell whether they belong here: give the synchronizer's --encryption-config.\n",
-                self.sealed
+                "{} values cannot be decrypted here, so it is not known whether they are in scope: give the same --encryption-config as the synchronizer.\n",
+                self.undecryptable
             ));
         }
         text
     }
 
     /// The report for programs: one JSON document with at most `limit` keys in each array, and details of at most
-    /// [`DESCRIBED_MAX`] of each kind. `ended_ms` says when the comparison ended, in Unix milliseconds; `since_ms` tells since
-    /// when a difference is known, if anybody knows.
+    /// [`DESCRIBED_MAX`] of each kind. `ended_ms` says when the comparison ended, in Unix milliseconds; `since_ms` gives since
+    /// when a difference is known, if it is.
     ///
     /// # Errors
     /// The writer's.
@@ -246,7 +246,7 @@ impl Report {
             basis: self.at.basis,
             moments: self.at.moments,
             synchronizer: self.at.synchronizer,
-            held: self.at.held.as_deref(),
+            paused: self.at.paused.as_deref(),
             behind_revisions: self.behind(),
             primary_revision: self.at.primary_revision,
             primary_head_revision: self.at.primary_head,
@@ -260,7 +260,7 @@ impl Report {
             mismatched: self.mismatched.count,
             own_status: self.status.count,
             unproved: self.unproved,
-            sealed: self.sealed,
+            undecryptable: self.undecryptable,
             local_missed_keys: keys(&self.missed),
             local_surplus_keys: keys(&self.surplus),
             mismatched_keys: keys(&self.mismatched),

@@ -21,7 +21,7 @@ fn at() -> ComparedAt {
         primary_head: 7,
         synchronizer: true,
         moments: 1,
-        held: None,
+        paused: None,
         took_ms: 120,
     }
 }
@@ -49,7 +49,7 @@ fn report(deep: bool) -> Report {
     };
     let scope = scope();
     let suspects = comparison.chunk(chunk, &scope, |kv| kv.key == "/registry/configmaps/ns/local");
-    suspects.iter().for_each(|suspect| comparison.confirm(suspect, &scope, Looked::default()));
+    suspects.iter().for_each(|suspect| comparison.confirm(suspect, &scope, Checked::default()));
     comparison.report(at())
 }
 
@@ -86,14 +86,14 @@ fn the_text_has_the_headings_scripts_look_for() {
 }
 
 #[test]
-fn a_standby_that_only_has_more_is_told_so() {
+fn a_standby_that_only_has_more_is_reported_so() {
     let mut comparison = Comparison::new(false);
     let suspect = Suspect { key: "/registry/a/b/c".into(), difference: Difference::Surplus(SurplusReason::Local) };
-    comparison.confirm(&suspect, &scope(), Looked::default());
-    let report = comparison.report(ComparedAt { held: Some("because".into()), ..at() });
+    comparison.confirm(&suspect, &scope(), Checked::default());
+    let report = comparison.report(ComparedAt { paused: Some("because".into()), ..at() });
     let text = report.text(9, "");
     assert!(text.starts_with("NOT CONSISTENT: "), "{text}");
-    assert!(text.contains("\nTHE LINK IS HELD: because\n"), "{text}");
+    assert!(text.contains("\nREPLICATION IS PAUSED: because\n"), "{text}");
     assert!(text.contains("\nNothing is missed: "), "{text}");
 }
 
@@ -159,7 +159,7 @@ fn what_content_takes_out_of_scope_counts_for_no_side() {
 
 #[test]
 fn commands_are_safe_to_paste() {
-    let finding = |key: &str, difference| Finding { key: key.into(), difference, object: None, sealed: false };
+    let finding = |key: &str, difference| Finding { key: key.into(), difference, object: None, undecryptable: false };
     let surplus = Difference::Surplus(SurplusReason::Local);
     let key = "/registry/a/ns/o'clock; rm -rf $HOME";
     let command = finding(key, surplus).describe(&scope(), Situation::Running).advice.command.unwrap();
@@ -186,7 +186,7 @@ fn what_is_only_counted_makes_no_list_longer_than_it_is() {
     comparison.unproved(&suspect(Difference::Missed), &scope);
     let report = comparison.report(at());
     assert_eq!((report.missed.count, report.mismatched.count, report.unproved), (1, 0, 2));
-    assert!(!report.complete() && report.text(9, "").contains("2 differences were not looked into"));
+    assert!(!report.complete() && report.text(9, "").contains("2 differences were not checked"));
 }
 
 #[test]
@@ -205,9 +205,9 @@ fn keys_that_are_no_objects_are_counted_apart_from_those_behind_them() {
 }
 
 #[test]
-fn the_advice_fits_who_could_mend_it() {
+fn the_advice_fits_who_could_repair_it() {
     let missed =
-        Finding { key: "/registry/a/ns/x".into(), difference: Difference::Missed, object: None, sealed: false };
+        Finding { key: "/registry/a/ns/x".into(), difference: Difference::Missed, object: None, undecryptable: false };
     let hint = |situation| missed.describe(&scope(), situation).advice.hint;
     assert!(hint(Situation::Running).contains("by itself"));
     assert!(hint(Situation::Stopped).contains("start it"));

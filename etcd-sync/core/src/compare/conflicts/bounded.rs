@@ -1,4 +1,4 @@
-//! A map with a named limit, which tells when it was reached.
+//! A map with a named limit, which reports when it was reached.
 
 use std::borrow::Borrow;
 use std::collections::HashMap;

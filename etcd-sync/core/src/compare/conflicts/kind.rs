@@ -20,11 +20,11 @@ pub enum Kind {
     VolumeClaimAbsent,
     /// A PersistentVolume whose claim is another object on the standby.
     VolumeClaimOtherUid,
-    /// An admission webhook with failurePolicy Fail, whose Service is left out.
+    /// An admission webhook with failurePolicy Fail, whose Service is not in scope.
     WebhookFail,
-    /// An admission webhook with failurePolicy Ignore, whose Service is left out.
+    /// An admission webhook with failurePolicy Ignore, whose Service is not in scope.
     WebhookIgnore,
-    /// A CRD whose conversion webhook's Service is left out.
+    /// A CRD whose conversion webhook's Service is not in scope.
     ConversionWebhook,
     /// A namespace that the primary is deleting.
     NamespaceDeleting,
@@ -97,22 +97,22 @@ impl Kind {
             }
             Kind::VolumeClaimAbsent => {
                 "The standby's volume controller finds no claim and releases the volume; with reclaim policy Delete the real \
-                 volume is destroyed, under the primary's feet where both see the same storage."
+                 volume is destroyed, also for the primary where both use the same storage."
             }
             Kind::VolumeClaimOtherUid => {
                 "As long as the standby's claim is not the one that the volume names, its volume controller releases the \
                  volume; with reclaim policy Delete the real volume is destroyed."
             }
             Kind::WebhookFail => {
-                "The standby's API server asks a Service that is not synchronized; where it does not answer, or not with a \
-                 certificate of the primary's CA, every write the webhook is for is refused, after a failover too."
+                "The standby's API server calls a Service that is not synchronized. Where it does not answer, or not with a \
+                 certificate of the primary's CA, every write that the webhook is for is refused, after a failover too."
             }
             Kind::WebhookIgnore => {
-                "The standby's API server asks a Service that is not synchronized; where it does not answer, writes wait for \
+                "The standby's API server calls a Service that is not synchronized; where it does not answer, writes wait for \
                  its time-out and go through unchecked."
             }
             Kind::ConversionWebhook => {
-                "The standby's API server asks a Service that is not synchronized to convert objects; where it does not \
+                "The standby's API server calls a Service that is not synchronized to convert objects; where it does not \
                  answer, they can be read and written in the stored version only, and not listed in others."
             }
             Kind::NamespaceDeleting => {
@@ -133,38 +133,38 @@ impl Kind {
     pub fn what_to_do(self) -> &'static str {
         match self {
             Kind::OtherUid => {
-                "Nothing, where the named dependents may go; else save them first, or keep the key out with --exclude-key."
+                "Nothing, if the named dependents may be deleted. Otherwise save them first, or exclude the key with --exclude-key."
             }
             Kind::OwnerAbsent => {
-                "Leave the object out with --exclude-key, or bring its owner into the scope; where the primary lacks the owner \
+                "Exclude the object with --exclude-key, or bring its owner into the scope; where the primary lacks the owner \
                  too, its own garbage collector is about to delete the object."
             }
             Kind::OwnerReferenceAbsent => "Nothing, or bring the absent owner into the scope.",
             Kind::ClusterIp => {
-                "Create the local Service anew with another address, or give the clusters' local Services a range of their own."
+                "Create the local Service again with another address, or give the clusters' local Services a range of their own."
             }
             Kind::NodePort => "Give one of the two Services another node port.",
             Kind::VolumeClaimAbsent => {
-                "Set persistentVolumeReclaimPolicy to Retain on the primary, or leave the volume out with --exclude-key, before \
+                "Set persistentVolumeReclaimPolicy to Retain on the primary, or exclude the volume with --exclude-key, before \
                  the first sync."
             }
             Kind::VolumeClaimOtherUid => {
                 "Set persistentVolumeReclaimPolicy to Retain on the primary before the first sync, or delete the standby's claim."
             }
             Kind::WebhookFail => {
-                "Install the same service on the standby with the same CA, or leave the configuration out with --exclude-key."
+                "Install the same service on the standby with the same CA, or exclude the configuration with --exclude-key."
             }
             Kind::WebhookIgnore => {
-                "Install the same service on the standby with the same CA, or leave the configuration out with --exclude-key."
+                "Install the same service on the standby with the same CA, or exclude the configuration with --exclude-key."
             }
             Kind::ConversionWebhook => "Install the same service on the standby with the same CA.",
             Kind::NamespaceDeleting | Kind::CrdDeleting => {
-                "Wait until the primary has deleted it, or find out which finalizer holds it there."
+                "Wait until the primary has deleted it, or find out which finalizer blocks the deletion there."
             }
             Kind::StorageVersion => {
                 "Bring the standby's API server to the primary's version, or migrate the stored objects on the primary first."
             }
-            Kind::CustomVersion => "Have the primary store these objects anew in a version that the definition names.",
+            Kind::CustomVersion => "Have the primary store these objects again in a version that the definition names.",
         }
     }
 }

@@ -1,8 +1,8 @@
-//! What will not go well on a live standby although every byte arrives: two objects under one key, addresses taken twice,
+//! What will go wrong on a live standby although every byte arrives: two objects under one key, addresses taken twice,
 //! volumes without their claim, webhooks without their Service, objects being deleted, versions that cannot be read,
 //! dependents without an owner.
 //!
-//! Fed with every key of both sides in any order, values opened; memory is bounded by [`Limits`]. Nothing here decides
+//! Fed with every key of both sides in any order, values decrypted; memory is bounded by [`Limits`]. Nothing here decides
 //! about the scope or about what is local: the caller says what becomes of each key.
 
 mod bounded;
@@ -33,7 +33,7 @@ use crate::object::object_key::ObjectKey;
 use crate::scope::Scope;
 use crate::scope::content;
 
-/// What is remembered at most; about 100 bytes each. Beyond a limit the report says what was not looked into.
+/// What is remembered at most; about 100 bytes each. Beyond a limit the report says what was not checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Examples of each kind.
@@ -182,7 +182,7 @@ impl Conflicts {
         self.versions.finish(served, &mut found, &mut gaps);
         if self.unreadable > 0 {
             gaps.push(format!(
-                "Values that could not be decrypted or decoded, and were not looked into: {}.",
+                "Values that could not be decrypted or decoded, and were not checked: {}.",
                 self.unreadable
             ));
         }

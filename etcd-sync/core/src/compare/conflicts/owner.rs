@@ -79,13 +79,13 @@ impl Owners {
     pub fn finish(&mut self, found: &mut Collected, gaps: &mut Vec<String>) {
         if self.uids_overflowed {
             let most = self.uids_max;
-            gaps.push(format!("More than {most} objects: whether the owners of all are there was not looked into."));
+            gaps.push(format!("More than {most} objects: whether the owners of all are there was not checked."));
             return;
         }
         if self.waiting_overflowed {
             let most = self.waiting_max;
             gaps.push(format!(
-                "More than {most} objects come before their owners: the owners of some were not looked for."
+                "More than {most} objects come before their owners: the owners of some were not checked."
             ));
         }
         self.waiting.sort_by(|a, b| a.key.cmp(&b.key));

@@ -12,7 +12,7 @@ use crate::etcd::kv::printable;
 pub struct Report {
     /// One entry for each kind that was found.
     pub groups: Vec<Group>,
-    /// What could not be looked into, one sentence each. Empty: the groups are complete.
+    /// What could not be checked, one sentence each. Empty: the groups are complete.
     pub not_looked_into: Vec<String>,
 }
 

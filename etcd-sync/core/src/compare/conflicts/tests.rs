@@ -91,7 +91,7 @@ fn absent_owners_are_told_whatever_the_order() {
     let token =
         [account("kubernetes.io/service-account.name", "robot"), account("kubernetes.io/service-account.uid", "s1")];
     bench.written("secrets/apps/token", &protobuf("v1", "Secret", "t1", &token.concat(), b""));
-    // Left out on the primary, deleted on the standby: neither is there in the end.
+    // Out of scope on the primary, deleted on the standby: neither is there in the end.
     bench.see("deployments/apps/gone", Fate::Goes, None, Some(&protobuf("apps/v1", "Deployment", "d9", b"", b"")));
     assert_eq!(
         bench.found(),
@@ -154,12 +154,12 @@ fn volumes_whose_claim_will_not_be_theirs_are_told() {
     assert_eq!(
         lines,
         [
-            "volume-claim-absent persistentvolumes/absent [] claim apps/absent: the primary has none, or it is left out; \
+            "volume-claim-absent persistentvolumes/absent [] claim apps/absent: the primary has none, or it is not in scope; \
              reclaim policy Delete",
             "volume-claim-absent persistentvolumes/excluded [] claim kube-system/data: out of scope, namespace kube-system \
              is excluded (--exclude-namespace); reclaim policy Retain",
             "volume-claim-absent persistentvolumes/gone [persistentvolumeclaims/apps/gone] claim apps/gone: the primary has \
-             none, or it is left out; reclaim policy Delete",
+             none, or it is not in scope; reclaim policy Delete",
             "volume-claim-other-uid persistentvolumes/other [persistentvolumeclaims/apps/other] claim apps/other: the \
              standby keeps another object of that name; reclaim policy Delete",
             "volume-claim-other-uid persistentvolumes/soon [persistentvolumeclaims/apps/soon] claim apps/soon: the standby \

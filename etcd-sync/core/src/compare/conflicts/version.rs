@@ -111,7 +111,7 @@ impl Versions {
             ));
         }
         if !(self.stored.is_complete() && self.standby.is_complete() && self.defined.is_complete()) {
-            gaps.push(format!("Storage versions beyond {} were not looked into.", self.stored.max()));
+            gaps.push(format!("Storage versions beyond {} were not checked.", self.stored.max()));
         }
     }
 }

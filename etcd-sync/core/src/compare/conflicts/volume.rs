@@ -74,7 +74,7 @@ impl Volumes {
             }
         }
         if !(self.volumes.is_complete() && self.claims.is_complete()) {
-            gaps.push(format!("PersistentVolumes or claims beyond {} were not looked into.", self.volumes.max()));
+            gaps.push(format!("PersistentVolumes or claims beyond {} were not checked.", self.volumes.max()));
         }
     }
 
@@ -99,7 +99,7 @@ impl Volumes {
                 Kind::VolumeClaimAbsent,
                 match scope.decide(&volume.claim) {
                     Decision::Out(reason) => format!("out of scope, {reason}"),
-                    Decision::InScope => "the primary has none, or it is left out".to_owned(),
+                    Decision::InScope => "the primary has none, or it is not in scope".to_owned(),
                 },
             )),
         }

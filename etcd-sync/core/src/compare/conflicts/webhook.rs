@@ -59,7 +59,7 @@ impl Webhooks {
             found.add(*kind, key, service.as_slice(), detail);
         }
         if !self.calls.is_complete() {
-            gaps.push(format!("Webhook configurations beyond {} were not looked into.", self.calls.max()));
+            gaps.push(format!("Webhook configurations beyond {} were not checked.", self.calls.max()));
         }
     }
 

@@ -5,7 +5,7 @@ use aws_lc_rs::cipher::{AES_128, AES_192, AES_256, DecryptionContext, PaddedBloc
 use aws_lc_rs::iv::FixedLength;
 use bytes::Bytes;
 
-use super::Unopened;
+use super::Failure;
 use crate::object::Form;
 
 const TAG_LENGTH: usize = 16;
@@ -26,13 +26,13 @@ impl Gcm {
         Some(Gcm(LessSafeKey::new(UnboundKey::new(algorithm, secret).ok()?)))
     }
 
-    pub fn open(&self, etcd_key: &[u8], sealed: &[u8]) -> Result<Bytes, Unopened> {
-        let (nonce, sealed) = sealed.split_first_chunk::<NONCE_LEN>().ok_or(Unopened::TooShort)?;
-        let (sealed, tag) = sealed.split_last_chunk::<TAG_LENGTH>().ok_or(Unopened::TooShort)?;
-        let mut plain = vec![0; sealed.len()];
+    pub fn decrypt(&self, etcd_key: &[u8], encrypted: &[u8]) -> Result<Bytes, Failure> {
+        let (nonce, encrypted) = encrypted.split_first_chunk::<NONCE_LEN>().ok_or(Failure::TooShort)?;
+        let (encrypted, tag) = encrypted.split_last_chunk::<TAG_LENGTH>().ok_or(Failure::TooShort)?;
+        let mut plain = vec![0; encrypted.len()];
         let nonce = Nonce::assume_unique_for_key(*nonce);
-        let opened = self.0.open_separate_gather(nonce, Aad::from(etcd_key), sealed, tag, &mut plain);
-        opened.map(|()| plain.into()).map_err(|_| Unopened::WrongKey)
+        let decrypted = self.0.open_separate_gather(nonce, Aad::from(etcd_key), encrypted, tag, &mut plain);
+        decrypted.map(|()| plain.into()).map_err(|_| Failure::WrongKey)
     }
 }
 
@@ -51,20 +51,20 @@ impl Cbc {
         PaddedBlockDecryptingKey::cbc_pkcs7(UnboundCipherKey::new(algorithm, secret).ok()?).ok().map(Cbc)
     }
 
-    pub fn open(&self, sealed: &[u8]) -> Result<Bytes, Unopened> {
-        let (iv, sealed) = sealed.split_first_chunk::<BLOCK_LENGTH>().ok_or(Unopened::TooShort)?;
-        if sealed.is_empty() || sealed.len() % BLOCK_LENGTH != 0 {
-            return Err(Unopened::TooShort);
+    pub fn decrypt(&self, encrypted: &[u8]) -> Result<Bytes, Failure> {
+        let (iv, encrypted) = encrypted.split_first_chunk::<BLOCK_LENGTH>().ok_or(Failure::TooShort)?;
+        if encrypted.is_empty() || encrypted.len() % BLOCK_LENGTH != 0 {
+            return Err(Failure::TooShort);
         }
-        let mut blocks = sealed.to_vec();
+        let mut blocks = encrypted.to_vec();
         let context = DecryptionContext::Iv128(FixedLength::from(iv));
-        let length = self.0.decrypt(&mut blocks, context).map_err(|_| Unopened::WrongKey)?.len();
+        let length = self.0.decrypt(&mut blocks, context).map_err(|_| Failure::WrongKey)?.len();
         blocks.truncate(length);
-        if is_stored_form(&blocks) { Ok(blocks.into()) } else { Err(Unopened::WrongKey) }
+        if is_stored_form(&blocks) { Ok(blocks.into()) } else { Err(Failure::WrongKey) }
     }
 }
 
-/// Whether this can be what the API server sealed. A wrong key leaves a valid padding once in 256 times, and then random
+/// Whether this can be what the API server encrypted. A wrong key leaves a valid padding once in 256 times, and then random
 /// bytes: once in a billion times they begin and end like JSON.
 fn is_stored_form(plain: &[u8]) -> bool {
     match Form::of(plain) {

@@ -2,7 +2,7 @@
 //!
 //! It is read as strictly as the API server does (apiserver's `options/encryptionconfig` and
 //! `apis/apiserver/validation`): a file that it refuses is refused here too. Which resources an entry is for is kept only
-//! for values that are not sealed: the others name their provider and key themselves.
+//! for values that are not encrypted: the others name their provider and key themselves.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -72,15 +72,15 @@ pub struct KmsPlugin {
 /// Why an encryption configuration cannot be used. Never holds a secret.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum EncryptionConfigError {
-    /// Not YAML, or not of the right shape. The parser's own message is left out: it quotes the file.
+    /// Not YAML, or not of the right shape. The parser's own message is not part of it: it quotes the file.
     #[error(
         "line {line}, column {column} is not what an EncryptionConfiguration has there: correct the file, or compare \
              it with the one kube-apiserver reads"
     )]
     Syntax {
-        /// Counted from 1; 0 when the parser does not tell.
+        /// Counted from 1; 0 when the parser does not say.
         line: u64,
-        /// Counted from 1; 0 when the parser does not tell.
+        /// Counted from 1; 0 when the parser does not say.
         column: u64,
     },
     /// Another kind of file.
@@ -149,7 +149,7 @@ impl EncryptionConfig {
         &self.plugins
     }
 
-    /// Whether an API server with this file reads values of a resource that are not sealed. The entry that names it counts,
+    /// Whether an API server with this file reads values of a resource that are not encrypted. The entry that names it counts,
     /// else the one of its whole group, else the one of all; without any it is not encrypted. `group` is empty for the core.
     pub fn reads_plain(&self, resource: &str, group: &str) -> bool {
         let named = if group.is_empty() { resource.to_owned() } else { format!("{resource}.{group}") };
@@ -279,7 +279,7 @@ struct NamedSecret {
 struct Secret(Zeroizing<String>);
 
 impl Secret {
-    /// As Go decodes base64: line breaks are skipped, unused bits are not looked at. Nothing is no secret.
+    /// As Go decodes base64: line breaks are skipped, unused bits are not checked. Nothing is no secret.
     fn decode(&self) -> Option<Zeroizing<Vec<u8>>> {
         let config = GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true);
         let engine = GeneralPurpose::new(&STANDARD, config);

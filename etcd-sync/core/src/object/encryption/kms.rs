@@ -1,4 +1,4 @@
-//! The provider `kms` v2: each value holds its data key, sealed by a KMS plugin.
+//! The provider `kms` v2: each value holds its data key, encrypted by a KMS plugin.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
@@ -9,7 +9,7 @@ use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk};
 use bytes::Bytes;
 use zeroize::Zeroizing;
 
-use super::Unopened;
+use super::Failure;
 use super::aes::Gcm;
 use crate::object::wire::{Broken, fields};
 
@@ -17,14 +17,14 @@ use crate::object::wire::{Broken, fields};
 /// that a page of values rarely has more than a few.
 pub const MAX_DATA_KEYS: usize = 1_000;
 
-/// What the KMS plugin is asked to open so that a value can be opened.
+/// What the KMS plugin is asked to unwrap so that a value can be decrypted.
 #[derive(Clone, PartialEq, Eq)]
 pub struct KmsRequest {
     /// The plugin's name in the configuration.
     pub provider: String,
-    /// The KMS's name of the key that sealed the data key.
+    /// The KMS's name of the key that encrypted the data key.
     pub key_id: String,
-    /// The sealed data key, or seed of data keys.
+    /// The encrypted data key, or seed of data keys.
     pub encrypted_dek_source: Bytes,
     /// What the plugin stored beside it and wants to see again.
     pub annotations: BTreeMap<String, Bytes>,
@@ -51,7 +51,7 @@ impl KmsRequest {
     }
 }
 
-/// The sealed key is of no use to a reader.
+/// The encrypted key is of no use to a reader.
 impl fmt::Debug for KmsRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KmsRequest")
@@ -64,7 +64,7 @@ impl fmt::Debug for KmsRequest {
 /// A value after its prefix.
 pub(super) struct Envelope<'a> {
     pub request: KmsRequest,
-    sealed: &'a [u8],
+    encrypted: &'a [u8],
     is_seed: bool,
 }
 
@@ -82,16 +82,16 @@ impl<'a> Envelope<'a> {
             (1..=MAX_KEY_ID_BYTES).contains(&request.key_id.len())
                 && (1..=MAX_SOURCE_BYTES).contains(&request.encrypted_dek_source.len())
                 && annotations <= MAX_ANNOTATIONS_BYTES
-                && !envelope.sealed.is_empty()
+                && !envelope.encrypted.is_empty()
         })
     }
 
     fn parse(provider: &str, message: &'a [u8]) -> Result<Envelope<'a>, Broken> {
-        let (mut sealed, mut source): (&[u8], &[u8]) = (&[], &[]);
+        let (mut encrypted, mut source): (&[u8], &[u8]) = (&[], &[]);
         let (mut key_id, mut annotations, mut kind) = (String::new(), BTreeMap::new(), 0);
         for field in fields(message) {
             match field? {
-                (1, bytes) => sealed = bytes.bytes()?,
+                (1, bytes) => encrypted = bytes.bytes()?,
                 (2, text) => key_id = str::from_utf8(text.bytes()?).map_err(|_| Broken)?.to_owned(),
                 (3, bytes) => source = bytes.bytes()?,
                 (4, entry) => {
@@ -112,17 +112,17 @@ impl<'a> Envelope<'a> {
         }
         let encrypted_dek_source = Bytes::copy_from_slice(source);
         let request = KmsRequest { provider: provider.to_owned(), key_id, encrypted_dek_source, annotations };
-        Ok(Envelope { request, sealed, is_seed: is_seed(kind)? })
+        Ok(Envelope { request, encrypted, is_seed: is_seed(kind)? })
     }
 
-    /// Opens the value with the data key or seed that the KMS unsealed.
-    pub fn open(&self, etcd_key: &[u8], source: &[u8]) -> Result<Bytes, Unopened> {
+    /// Decrypts the value with the data key or seed that the KMS unwrapped.
+    pub fn decrypt(&self, etcd_key: &[u8], source: &[u8]) -> Result<Bytes, Failure> {
         if !self.is_seed {
-            return Gcm::new(source).ok_or(Unopened::WrongKey)?.open(etcd_key, self.sealed);
+            return Gcm::new(source).ok_or(Failure::WrongKey)?.decrypt(etcd_key, self.encrypted);
         }
-        let (info, sealed) = self.sealed.split_first_chunk::<32>().ok_or(Unopened::TooShort)?;
-        let gcm = derive(source, info).and_then(|key| Gcm::new(&*key)).ok_or(Unopened::WrongKey)?;
-        gcm.open(etcd_key, sealed)
+        let (info, encrypted) = self.encrypted.split_first_chunk::<32>().ok_or(Failure::TooShort)?;
+        let gcm = derive(source, info).and_then(|key| Gcm::new(&*key)).ok_or(Failure::WrongKey)?;
+        gcm.decrypt(etcd_key, encrypted)
     }
 }
 
@@ -154,12 +154,12 @@ impl KeyType for KeyLength {
     }
 }
 
-/// The data keys that KMS plugins unsealed, by the digests of their requests.
+/// The data keys that KMS plugins unwrapped, by the digests of their requests.
 #[derive(Default)]
-pub(super) struct DataKeys(Mutex<Held>);
+pub(super) struct DataKeys(Mutex<Kept>);
 
 #[derive(Default)]
-struct Held {
+struct Kept {
     keys: HashMap<[u8; 32], Arc<Zeroizing<Vec<u8>>>>,
     /// In the order they came.
     order: VecDeque<[u8; 32]>,
@@ -173,14 +173,14 @@ impl DataKeys {
 
     pub fn put(&self, request: &KmsRequest, key: Zeroizing<Vec<u8>>) {
         let digest = request.digest();
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.keys.insert(digest, Arc::new(key)).is_none() {
-            held.order.push_back(digest);
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.keys.insert(digest, Arc::new(key)).is_none() {
+            kept.order.push_back(digest);
         }
-        if held.order.len() > MAX_DATA_KEYS
-            && let Some(oldest) = held.order.pop_front()
+        if kept.order.len() > MAX_DATA_KEYS
+            && let Some(oldest) = kept.order.pop_front()
         {
-            held.keys.remove(&oldest);
+            kept.keys.remove(&oldest);
         }
     }
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use crypto_secretbox::aead::{AeadInPlace, KeyInit};
 use crypto_secretbox::{Nonce, Tag, XSalsa20Poly1305};
 
-use super::Unopened;
+use super::Failure;
 
 const NONCE_LENGTH: usize = 24;
 const TAG_LENGTH: usize = 16;
@@ -17,11 +17,12 @@ impl Secretbox {
         XSalsa20Poly1305::new_from_slice(secret).ok().map(Secretbox)
     }
 
-    pub fn open(&self, sealed: &[u8]) -> Result<Bytes, Unopened> {
-        let (nonce, sealed) = sealed.split_first_chunk::<NONCE_LENGTH>().ok_or(Unopened::TooShort)?;
-        let (tag, sealed) = sealed.split_first_chunk::<TAG_LENGTH>().ok_or(Unopened::TooShort)?;
-        let mut plain = sealed.to_vec();
-        let opened = self.0.decrypt_in_place_detached(Nonce::from_slice(nonce), b"", &mut plain, Tag::from_slice(tag));
-        opened.map(|()| plain.into()).map_err(|_| Unopened::WrongKey)
+    pub fn decrypt(&self, encrypted: &[u8]) -> Result<Bytes, Failure> {
+        let (nonce, encrypted) = encrypted.split_first_chunk::<NONCE_LENGTH>().ok_or(Failure::TooShort)?;
+        let (tag, encrypted) = encrypted.split_first_chunk::<TAG_LENGTH>().ok_or(Failure::TooShort)?;
+        let mut plain = encrypted.to_vec();
+        let decrypted =
+            self.0.decrypt_in_place_detached(Nonce::from_slice(nonce), b"", &mut plain, Tag::from_slice(tag));
+        decrypted.map(|()| plain.into()).map_err(|_| Failure::WrongKey)
     }
 }

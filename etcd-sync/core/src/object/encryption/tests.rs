@@ -1,4 +1,4 @@
-//! Values sealed by the encryptors below open again, with the right key only; nothing panics, nothing leaks.
+//! Values encrypted by the encryptors below decrypt, with the right key only; nothing panics, nothing leaks.
 
 use aws_lc_rs::aead::{AES_128_GCM, AES_192_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::cipher::{AES_128, AES_192, AES_256, EncryptionContext, PaddedBlockEncryptingKey, UnboundCipherKey};
@@ -35,7 +35,7 @@ fn provider(name: &str, keys: &[(&str, &[u8])]) -> String {
     format!("  - {name}: {{keys: [{}]}}\n", keys.collect::<Vec<_>>().join(", "))
 }
 
-fn sealed(prefix: &str, parts: &[&[u8]]) -> Bytes {
+fn encrypted(prefix: &str, parts: &[&[u8]]) -> Bytes {
     [prefix.as_bytes(), &parts.concat()].concat().into()
 }
 
@@ -63,12 +63,12 @@ fn secretbox(secret: &[u8], plain: &[u8]) -> Vec<u8> {
     [&[5; 24], &tag[..], &blocks].concat()
 }
 
-/// A KMS v2 value. The source "sealed" by the KMS is `source`; what it unseals to is the caller's business.
+/// A KMS v2 value. The source "encrypted" by the KMS is `source`; what it unwraps to is the caller's business.
 fn kms(name: &str, source: &[u8], kind: u8, data: &[u8]) -> Bytes {
     let field = |tag: u8, bytes: &[u8]| [&[tag << 3 | 2][..], &length(bytes.len()), bytes].concat();
     let annotation = [field(1, b"a.example.com"), field(2, b"note")].concat();
     let parts = [field(1, data), field(2, b"kek 1"), field(3, source), field(4, &annotation), vec![5 << 3, kind]];
-    sealed(&format!("k8s:enc:kms:v2:{name}:"), &[&parts.concat()])
+    encrypted(&format!("k8s:enc:kms:v2:{name}:"), &[&parts.concat()])
 }
 
 fn length(number: usize) -> Vec<u8> {
@@ -82,9 +82,9 @@ const KMS: &str = "  - kms: {apiVersion: v2, name: vault, endpoint: 'unix:///run
 fn one_of_each(secret: &[u8], plain: &[u8]) -> [Bytes; 3] {
     let secret32 = &[secret, secret].concat()[..32];
     [
-        sealed("k8s:enc:aescbc:v1:k:", &[&cbc(secret, plain)]),
-        sealed("k8s:enc:aesgcm:v1:k:", &[&gcm(secret, KEY, plain)]),
-        sealed("k8s:enc:secretbox:v1:k:", &[&secretbox(secret32, plain)]),
+        encrypted("k8s:enc:aescbc:v1:k:", &[&cbc(secret, plain)]),
+        encrypted("k8s:enc:aesgcm:v1:k:", &[&gcm(secret, KEY, plain)]),
+        encrypted("k8s:enc:secretbox:v1:k:", &[&secretbox(secret32, plain)]),
     ]
 }
 
@@ -94,45 +94,45 @@ fn all(secret: &[u8]) -> String {
     "  - identity: {}\n".to_owned() + &keys.map(|(name, secret)| provider(name, &[("k", secret)])).concat() + KMS
 }
 
-fn seal(provider: &str, key: &str) -> Seal {
-    Seal { provider: provider.to_owned(), key: key.to_owned() }
+fn by(provider: &str, key: &str) -> EncryptedBy {
+    EncryptedBy { provider: provider.to_owned(), key: key.to_owned() }
 }
 
 proptest! {
     #[test]
-    fn what_is_sealed_opens(rest in vec(any::<u8>(), 0..100), secret in prop_oneof![vec(any::<u8>(), 16), vec(any::<u8>(), 24), vec(any::<u8>(), 32)]) {
+    fn encrypted_values_decrypt(rest in vec(any::<u8>(), 0..100), secret in prop_oneof![vec(any::<u8>(), 16), vec(any::<u8>(), 24), vec(any::<u8>(), 32)]) {
         let plain = [b"k8s\0", &rest[..]].concat();
         let keyring = keyring(&all(&secret));
         for value in one_of_each(&secret, &plain) {
-            prop_assert_eq!(keyring.open(KEY, &value), Ok(plain.clone().into()));
+            prop_assert_eq!(keyring.decrypt(KEY, &value), Ok(plain.clone().into()));
         }
     }
 
     #[test]
     fn no_bytes_panic(bytes in vec(any::<u8>(), 0..120), prefix in 0..6usize) {
         let prefix = ["", "k8s:enc:", "k8s:enc:aescbc:v1:k:", "k8s:enc:aesgcm:v1:k:", "k8s:enc:secretbox:v1:k:", "k8s:enc:kms:v2:vault:"][prefix];
-        let value = sealed(prefix, &[&bytes]);
+        let value = encrypted(prefix, &[&bytes]);
         let keyring = keyring(&all(&[1; 16]));
-        let _ = keyring.open(KEY, &value).map_err(|locked| locked.to_string());
-        let _ = Keyring::none().open(KEY, &value);
+        let _ = keyring.decrypt(KEY, &value).map_err(|why| why.to_string());
+        let _ = Keyring::none().decrypt(KEY, &value);
         if let Some(request) = keyring.kms_request(&value) {
             keyring.learn(&request, vec![1; 32].into());
             prop_assert_eq!(keyring.kms_request(&value), None);
         }
-        let _ = keyring.open(KEY, &value);
+        let _ = keyring.decrypt(KEY, &value);
     }
 
     #[test]
-    fn a_damaged_value_stays_closed(at in any::<prop::sample::Index>(), flip in 1..=255u8) {
+    fn a_damaged_value_is_not_decrypted(at in any::<prop::sample::Index>(), flip in 1..=255u8) {
         let keyring = keyring(&all(&[1; 16]));
         for value in one_of_each(&[1; 16], PLAIN) {
             let mut value = value.to_vec();
             let at = at.index(value.len());
             value[at] ^= flip;
-            let opened = keyring.open(KEY, &value.clone().into());
-            // Before the key's name ends, the value may be another's or unsealed; aescbc notices only a broken start.
+            let decrypted = keyring.decrypt(KEY, &value.clone().into());
+            // Before the key's name ends, the value may be of another key or not encrypted; aescbc notices only a broken start.
             if at >= value.len() - PLAIN.len() && !value.starts_with(b"k8s:enc:aescbc") {
-                prop_assert!(matches!(opened, Err(Locked::WrongKey(_))), "{opened:?}");
+                prop_assert!(matches!(decrypted, Err(Undecryptable::WrongKey(_))), "{decrypted:?}");
             }
         }
     }
@@ -145,37 +145,37 @@ proptest! {
 }
 
 #[test]
-fn what_is_not_sealed_is_returned_as_it_is() {
+fn what_is_not_encrypted_is_returned_as_it_is() {
     let plain = Bytes::from_static(PLAIN);
-    assert_eq!(Keyring::none().open(KEY, &plain), Ok(plain.clone()));
-    assert_eq!(keyring(&all(&[1; 16])).open(KEY, &plain), Ok(plain));
-    assert_eq!(Keyring::seal_of(PLAIN), None);
+    assert_eq!(Keyring::none().decrypt(KEY, &plain), Ok(plain.clone()));
+    assert_eq!(keyring(&all(&[1; 16])).decrypt(KEY, &plain), Ok(plain));
+    assert_eq!(Keyring::encrypted_by(PLAIN), None);
 }
 
 #[test]
 fn each_failure_is_told_apart() {
     let [cbc, gcm, secretbox] = one_of_each(&[1; 16], PLAIN);
-    let open = |keyring: &Keyring, value: &Bytes| keyring.open(KEY, value).unwrap_err();
-    assert_eq!(open(&Keyring::none(), &cbc), Locked::NoConfig(seal("aescbc", "k")));
+    let failure = |keyring: &Keyring, value: &Bytes| keyring.decrypt(KEY, value).unwrap_err();
+    assert_eq!(failure(&Keyring::none(), &cbc), Undecryptable::NoConfig(by("aescbc", "k")));
     let other = keyring(&all(&[2; 16]));
-    assert_eq!(open(&other, &cbc), Locked::WrongKey(seal("aescbc", "k")));
-    assert_eq!(open(&other, &gcm), Locked::WrongKey(seal("aesgcm", "k")));
-    assert_eq!(open(&other, &secretbox), Locked::WrongKey(seal("secretbox", "k")));
+    assert_eq!(failure(&other, &cbc), Undecryptable::WrongKey(by("aescbc", "k")));
+    assert_eq!(failure(&other, &gcm), Undecryptable::WrongKey(by("aesgcm", "k")));
+    assert_eq!(failure(&other, &secretbox), Undecryptable::WrongKey(by("secretbox", "k")));
     let right = keyring(&all(&[1; 16]));
-    assert_eq!(right.open(b"/registry/secrets/default/two", &gcm), Err(Locked::WrongKey(seal("aesgcm", "k"))));
-    let named = |name| sealed(name, &[&[0; 64]]);
-    assert_eq!(open(&right, &named("k8s:enc:aescbc:v1:new:")), Locked::UnknownKey(seal("aescbc", "new")));
-    assert_eq!(open(&right, &named("k8s:enc:aescbc:v2:k:")), Locked::UnknownKey(seal("aescbc v2", "k")));
-    assert_eq!(open(&right, &named("k8s:enc:kms:v1:vault:")), Locked::UnknownKey(seal("kms v1", "vault")));
-    assert_eq!(open(&right, &named("k8s:enc:kms:v2:other:")), Locked::UnknownKey(seal("kms v2", "other")));
-    assert_eq!(open(&right, &named("k8s:enc:kms:v2:vault:")), Locked::Malformed(seal("kms v2", "vault")));
-    assert!(matches!(open(&right, &named("k8s:enc:aescbc:")), Locked::Malformed(_)));
+    assert_eq!(right.decrypt(b"/registry/secrets/default/two", &gcm), Err(Undecryptable::WrongKey(by("aesgcm", "k"))));
+    let named = |name| encrypted(name, &[&[0; 64]]);
+    assert_eq!(failure(&right, &named("k8s:enc:aescbc:v1:new:")), Undecryptable::UnknownKey(by("aescbc", "new")));
+    assert_eq!(failure(&right, &named("k8s:enc:aescbc:v2:k:")), Undecryptable::UnknownKey(by("aescbc v2", "k")));
+    assert_eq!(failure(&right, &named("k8s:enc:kms:v1:vault:")), Undecryptable::UnknownKey(by("kms v1", "vault")));
+    assert_eq!(failure(&right, &named("k8s:enc:kms:v2:other:")), Undecryptable::UnknownKey(by("kms v2", "other")));
+    assert_eq!(failure(&right, &named("k8s:enc:kms:v2:vault:")), Undecryptable::Malformed(by("kms v2", "vault")));
+    assert!(matches!(failure(&right, &named("k8s:enc:aescbc:")), Undecryptable::Malformed(_)));
     for cut in ["aescbc", "aesgcm", "secretbox"] {
-        let value = sealed(&format!("k8s:enc:{cut}:v1:k:"), &[&[0; 16]]);
-        assert_eq!(open(&right, &value), Locked::Malformed(seal(cut, "k")));
+        let value = encrypted(&format!("k8s:enc:{cut}:v1:k:"), &[&[0; 16]]);
+        assert_eq!(failure(&right, &value), Undecryptable::Malformed(by(cut, "k")));
     }
-    assert_eq!(seal("aescbc", "key1").to_string(), "aescbc key key1");
-    assert_eq!(seal("kms v2", "vault").to_string(), "kms v2 plugin vault");
+    assert_eq!(by("aescbc", "key1").to_string(), "aescbc key key1");
+    assert_eq!(by("kms v2", "vault").to_string(), "kms v2 plugin vault");
 }
 
 #[test]
@@ -187,28 +187,28 @@ fn every_key_of_a_name_is_tried_and_a_name_may_have_a_colon() {
     });
     let keyring = keyring(&providers.concat());
     let [cbc_value, gcm_value, _] = one_of_each(&[1; 16], PLAIN);
-    assert_eq!(keyring.open(KEY, &cbc_value).unwrap(), PLAIN);
-    assert_eq!(keyring.open(KEY, &gcm_value).unwrap(), PLAIN);
-    let value = sealed("k8s:enc:aescbc:v1:a:b:", &[&cbc(&[3; 16], PLAIN)]);
-    assert_eq!(keyring.open(KEY, &value).unwrap(), PLAIN);
-    assert_eq!(Keyring::seal_of(&value), Some(seal("aescbc", "a")));
+    assert_eq!(keyring.decrypt(KEY, &cbc_value).unwrap(), PLAIN);
+    assert_eq!(keyring.decrypt(KEY, &gcm_value).unwrap(), PLAIN);
+    let value = encrypted("k8s:enc:aescbc:v1:a:b:", &[&cbc(&[3; 16], PLAIN)]);
+    assert_eq!(keyring.decrypt(KEY, &value).unwrap(), PLAIN);
+    assert_eq!(Keyring::encrypted_by(&value), Some(by("aescbc", "a")));
 }
 
 /// One wrong key in 256 leaves a padding that is right by chance; what is below it must not pass.
 #[test]
-fn a_wrong_cbc_key_never_opens() {
+fn a_wrong_cbc_key_never_decrypts() {
     let plains: [&[u8]; 3] = [PLAIN, br#"{"kind":"A","metadata":{}}"#, b"\xd9\xd9\xf7\xa0 and some more"];
     let mut right_paddings = 0;
     for wrong in 0..3_000u16 {
         let secret = [&wrong.to_be_bytes()[..], &[1; 14]].concat();
         for plain in plains {
-            let value = sealed("k8s:enc:aescbc:v1:k:", &[&cbc(&[1; 16], plain)]);
-            let opened = keyring(&provider("aescbc", &[("k", &secret)])).open(KEY, &value);
+            let value = encrypted("k8s:enc:aescbc:v1:k:", &[&cbc(&[1; 16], plain)]);
+            let decrypted = keyring(&provider("aescbc", &[("k", &secret)])).decrypt(KEY, &value);
             if wrong == 0x0101 {
-                assert_eq!(opened.unwrap(), plain);
+                assert_eq!(decrypted.unwrap(), plain);
                 right_paddings += 1;
             } else {
-                assert_eq!(opened, Err(Locked::WrongKey(seal("aescbc", "k"))));
+                assert_eq!(decrypted, Err(Undecryptable::WrongKey(by("aescbc", "k"))));
             }
         }
     }
@@ -221,24 +221,27 @@ fn a_kms_is_asked_once_for_a_key_and_for_a_seed() {
     let seed = [4; 32];
     let info = [6; 32];
     let derived = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &seed), &[&info[..], &[1]].concat());
-    let with_seed = kms("vault", b"sealed seed", 1, &[&info, &gcm(derived.as_ref(), KEY, PLAIN)[..]].concat());
-    let with_key = kms("vault", b"sealed key", 0, &gcm(&[8; 32], KEY, PLAIN));
-    for (value, source, unsealed) in [(with_seed, "sealed seed", seed), (with_key, "sealed key", [8; 32])] {
+    let with_seed = kms("vault", b"encrypted seed", 1, &[&info, &gcm(derived.as_ref(), KEY, PLAIN)[..]].concat());
+    let with_key = kms("vault", b"encrypted key", 0, &gcm(&[8; 32], KEY, PLAIN));
+    for (value, source, unwrapped) in [(with_seed, "encrypted seed", seed), (with_key, "encrypted key", [8; 32])] {
         let request = keyring.kms_request(&value).unwrap();
         assert_eq!((request.provider.as_str(), request.key_id.as_str()), ("vault", "kek 1"));
         assert_eq!(request.encrypted_dek_source, source);
         assert_eq!(request.annotations["a.example.com"], "note");
-        assert_eq!(keyring.open(KEY, &value), Err(Locked::NeedsKms(request.clone())));
-        keyring.learn(&request, unsealed.to_vec().into());
+        assert_eq!(keyring.decrypt(KEY, &value), Err(Undecryptable::NeedsKms(request.clone())));
+        keyring.learn(&request, unwrapped.to_vec().into());
         assert_eq!(keyring.kms_request(&value), None);
-        assert_eq!(keyring.open(KEY, &value).unwrap(), PLAIN);
-        assert_eq!(keyring.open(b"/other", &value), Err(Locked::WrongKey(seal("kms v2", "vault"))));
+        assert_eq!(keyring.decrypt(KEY, &value).unwrap(), PLAIN);
+        assert_eq!(keyring.decrypt(b"/other", &value), Err(Undecryptable::WrongKey(by("kms v2", "vault"))));
         keyring.learn(&request, vec![7; 5].into());
-        assert_eq!(keyring.open(KEY, &value), Err(Locked::WrongKey(seal("kms v2", "vault"))));
+        assert_eq!(keyring.decrypt(KEY, &value), Err(Undecryptable::WrongKey(by("kms v2", "vault"))));
     }
     let broken = kms("vault", b"", 0, b"x");
-    assert_eq!(keyring.open(KEY, &broken), Err(Locked::Malformed(seal("kms v2", "vault"))));
-    assert_eq!(keyring.open(KEY, &kms("vault", b"s", 2, b"x")), Err(Locked::Malformed(seal("kms v2", "vault"))));
+    assert_eq!(keyring.decrypt(KEY, &broken), Err(Undecryptable::Malformed(by("kms v2", "vault"))));
+    assert_eq!(
+        keyring.decrypt(KEY, &kms("vault", b"s", 2, b"x")),
+        Err(Undecryptable::Malformed(by("kms v2", "vault")))
+    );
 }
 
 #[test]
@@ -250,7 +253,7 @@ fn the_oldest_data_key_is_forgotten() {
     }
     assert!(keyring.kms_request(&value(0)).is_some());
     assert!(keyring.kms_request(&value(1)).is_none());
-    assert_eq!(keyring.open(KEY, &value(MAX_DATA_KEYS)).unwrap(), PLAIN);
+    assert_eq!(keyring.decrypt(KEY, &value(MAX_DATA_KEYS)).unwrap(), PLAIN);
 }
 
 #[test]

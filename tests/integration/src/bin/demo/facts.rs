@@ -19,17 +19,17 @@ use serde_json::Value;
 /// The loaded keys by what the scope says of them, each in the order of creation.
 pub struct Sorted {
     pub in_scope: Vec<Bytes>,
-    pub left_out: Vec<Bytes>,
+    pub filtered: Vec<Bytes>,
 }
 
 impl Sorted {
     pub fn new(items: &[Item]) -> Result<Sorted> {
         let scope = Scope::new(&ScopeConfig::default())?;
-        let mut sorted = Sorted { in_scope: Vec::new(), left_out: Vec::new() };
+        let mut sorted = Sorted { in_scope: Vec::new(), filtered: Vec::new() };
         for (key, value) in items {
             let (key, value) = (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
             let kv = KeyValue { key: key.clone(), value, create_revision: 1, mod_revision: 1, lease: 0 };
-            if is_synchronized(&scope, &kv) { sorted.in_scope.push(key) } else { sorted.left_out.push(key) }
+            if is_synchronized(&scope, &kv) { sorted.in_scope.push(key) } else { sorted.filtered.push(key) }
         }
         Ok(sorted)
     }
@@ -42,7 +42,7 @@ pub struct Facts {
     pub first_sync_keys: usize,
     pub first_sync: Duration,
     /// Reason and number, as the plan gave them.
-    pub left_out: BTreeMap<String, u64>,
+    pub filtered: BTreeMap<String, u64>,
     /// Local keys of the standby with their values.
     pub local: BTreeMap<Bytes, Bytes>,
     pub kills: u32,
@@ -57,7 +57,7 @@ pub struct Facts {
     pub report: Value,
     pub check_code: Option<i32>,
     pub local_untouched: usize,
-    pub left_out_found: usize,
+    pub filtered_found: usize,
     pub missed: usize,
     pub mismatched: usize,
     pub surplus_not_local: usize,
@@ -77,14 +77,14 @@ impl Facts {
         Ok(())
     }
 
-    /// Counts what the plan leaves out.
+    /// Counts what the plan filters.
     pub fn read_plan(&mut self, output: &Output) -> Result<()> {
         let plan: Value = serde_json::from_str(&output.stdout).context("plan printed no JSON")?;
         for group in plan["groups"].as_array().context("a plan without groups")? {
-            if group["outcome"] == "leave-out" {
+            if group["outcome"] == "filtered" {
                 let reason = group["reason"].as_str().unwrap_or_default();
                 let reason = if reason.starts_with("excluded namespace") { "excluded namespaces" } else { reason };
-                *self.left_out.entry(reason.to_owned()).or_default() += group["count"].as_u64().unwrap_or_default();
+                *self.filtered.entry(reason.to_owned()).or_default() += group["count"].as_u64().unwrap_or_default();
             }
         }
         Ok(())
@@ -112,7 +112,7 @@ impl Facts {
         let gone =
             |key: &&Bytes| before.contains_key(*key) && !primary.contains_key(*key) && !standby.contains_key(*key);
         self.deletions_arrived = self.doomed.iter().filter(gone).count();
-        self.left_out_found = sorted.left_out.iter().filter(|key| standby.contains_key(*key)).count();
+        self.filtered_found = sorted.filtered.iter().filter(|key| standby.contains_key(*key)).count();
         Ok(())
     }
 
@@ -139,7 +139,7 @@ impl Facts {
             (self.check_code == Some(if local == 0 { 0 } else { 1 }), "the check's exit code says what it found"),
             (self.local_untouched == local, "every local key is untouched"),
             (doomed > 0 && self.deletions_arrived == doomed, "every deletion arrived"),
-            (self.left_out_found == 0, "no key that is left out was copied"),
+            (self.filtered_found == 0, "no filtered key was copied"),
             (self.kills > 0 && self.kills_survived == self.kills, "every kill was survived"),
             (self.written.errors == 0, "every change of the writer succeeded"),
         ];

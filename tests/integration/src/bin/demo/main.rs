@@ -116,7 +116,7 @@ async fn story(screen: &mut Screen) -> Result<()> {
         facts.doomed.len(),
         changed.len()
     ));
-    screen.say(format!("compacted at {head}: the history from {record} to {head} is gone for ever"));
+    screen.say(format!("compacted at {head}: the history from {record} to {head} is gone forever"));
 
     screen.step("etcd-sync run again: it must find the difference without that history");
     let since = Instant::now();
@@ -136,7 +136,7 @@ async fn story(screen: &mut Screen) -> Result<()> {
         facts.resync.as_secs_f64()
     ));
 
-    screen.step("Stop the changes, let the standby come level, and look at the link");
+    screen.step("Stop the changes, let the standby catch up, and check the link");
     let mark = writer.transactions();
     await_true("the writer goes on", WAIT, || {
         let more = writer.transactions() >= mark + 100;
@@ -145,7 +145,7 @@ async fn story(screen: &mut Screen) -> Result<()> {
     .await?;
     facts.written = writer.stop().await?;
     let since = Instant::now();
-    link.await_in_step(WAIT).await?;
+    link.await_caught_up(WAIT).await?;
     facts.level = since.elapsed();
     let status = command(&link, "status", &[]).await?;
     screen.say(format!("level {} ms after the last change; etcd-sync status:", facts.level.as_millis()));

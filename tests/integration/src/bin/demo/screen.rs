@@ -65,12 +65,12 @@ impl Screen {
     }
 
     pub fn summary(&self, facts: &Facts) {
-        let left_out: u64 = facts.left_out.values().sum();
+        let filtered: u64 = facts.filtered.values().sum();
         println!("\nSummary");
         row("loaded on the primary", format!("{} keys", facts.loaded));
         row("first sync", format!("{} keys in {:.2} s", facts.first_sync_keys, facts.first_sync.as_secs_f64()));
-        row("left out on purpose", format!("{left_out} keys; found on the standby: {}", facts.left_out_found));
-        for (reason, count) in &facts.left_out {
+        row("filtered (not in scope)", format!("{filtered} keys; found on the standby: {}", facts.filtered_found));
+        for (reason, count) in &facts.filtered {
             row("", format!("{count:>5}  {reason}"));
         }
         let (puts, deletes) = (facts.written.puts, facts.written.deletes);

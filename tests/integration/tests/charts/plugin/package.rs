@@ -60,7 +60,7 @@ fn the_package_has_what_the_platform_looks_for() -> Result<()> {
     ensure!(spec["mainChart"] == release["name"] && spec["version"] == version, "{spec}");
     ensure!(spec["appReleases"] == json!([{"name": "etcd-sync", "namespace": NAMESPACE, "chartVersions": [release]}]));
 
-    // Other keys the platform would leave out without a word.
+    // Other keys the platform would ignore silently.
     let known = ["config", "deployDescriptors", "editDescriptors", "mustUpgrade", "supportedUpgradeVersions"];
     let known: BTreeSet<&str> = known.into_iter().chain(["valuesTemplates"]).collect();
     let keys = |value: &Value| Some(value.as_object()?.keys().cloned().collect::<Vec<_>>());
