@@ -6,6 +6,7 @@ pub mod bootstrap;
 pub mod dns;
 pub mod drill;
 pub mod nslookup;
+pub mod plan_text;
 pub mod preflight;
 pub mod procedure;
 pub mod prune;

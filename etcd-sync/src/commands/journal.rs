@@ -4,8 +4,8 @@ use anyhow::Result;
 use etcd_sync_core::etcd::kv::printable;
 use etcd_sync_core::link::role::Role;
 use etcd_sync_core::link::state::StateKeys;
-use etcd_sync_operations::procedure::{Command, Run, State, Step};
-use etcd_sync_operations::text::{WIDTH, wrap};
+use etcd_sync_operations::procedure::{Command, Run, State, Step, table};
+use etcd_sync_operations::text::wrap;
 use etcd_sync_program::args::TableOutput;
 use etcd_sync_program::config::{Config, JournalConfig};
 use etcd_sync_store::link::pair::Pair;
@@ -50,26 +50,6 @@ pub async fn run(config: Config, options: JournalConfig) -> Result<Outcome> {
             Ok(outcome)
         }
     }
-}
-
-fn table(runs: &[Run], link: &str) -> String {
-    if runs.is_empty() {
-        return format!("The journal of link {link} is empty: no failover command was ever run for it here.\n");
-    }
-    let head = ["RUN", "COMMAND", "STATE", "NEXT", "BY"].map(str::to_owned);
-    let rows: Vec<[String; 5]> = std::iter::once(head).chain(runs.iter().map(Run::row)).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..5).map(width).collect();
-    let line = |row: &[String; 5]| {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        let line = cells.join("  ");
-        match line.trim_end() {
-            fits if fits.chars().count() <= WIDTH => format!("{fits}\n"),
-            // The whole name is in the run's own page.
-            long => format!("{}…\n", long.chars().take(WIDTH - 1).collect::<String>()),
-        }
-    };
-    rows.iter().map(line).collect()
 }
 
 /// Gives up the run that is not finished, and clears the mark on the primary of one that was given up.

@@ -19,5 +19,6 @@ pub use missing::Missing;
 pub use orphans::Orphans;
 pub use plan::{DnsHow, Domain, Intent, WritersHow, plan};
 pub use refusal::{Alive, AliveAgain, DESPITE_LIVE_PRIMARY, MissedWhy, Refusal, Unknown};
+pub use report::table;
 pub use run::{Accepted, Attempt, Outcome, Planned, Recovery, Replanned, Run, State, StepRecord};
 pub use step::{Command, Step};

@@ -13,7 +13,7 @@ use super::values::{duration, number};
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Guards")]
 pub struct RejoinArgs {
-    /// File to save everything in that the old primary loses, with the values; it must not exist. Default:
+    /// File for everything that the old primary loses, with the values; it must not exist. Default:
     /// etcd-sync-rejoin-<link>-<time>.jsonl in the current directory; in a pod, whose own files go with it, there is no
     /// default: name a file on a volume that stays. What is written there meanwhile goes to a second file, with .later behind the name
     #[arg(long, value_name = "FILE")]

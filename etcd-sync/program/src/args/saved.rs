@@ -26,11 +26,11 @@ pub struct PruneArgs {
     #[arg(long, value_name = "KEY", value_parser = key)]
     pub key: Vec<Bytes>,
 
-    /// Only objects made so long ago or longer (1s to 3650d); a key whose age cannot be told is not selected
+    /// Only objects created at least so long ago (1s to 3650d); a key whose age is not known is not selected
     #[arg(long, value_name = "DURATION", value_parser = duration("1s", "3650d"))]
     pub older_than: Option<Duration>,
 
-    /// Only keys of this origin: made on the standby (local), or mirrored once or unknown (leftover)
+    /// Only keys of this origin: created on the standby (local), or mirrored once or unknown (leftover)
     #[arg(long, value_name = "ORIGIN", default_value = "all")]
     pub origin: OriginArg,
 
@@ -54,7 +54,7 @@ pub struct PruneArgs {
     #[arg(long, value_name = "KEYS", value_parser = number(1, u64::MAX), help_heading = "Guards")]
     pub accept_deletions: Option<u64>,
 
-    /// File to save the keys in before they are deleted, with their values; it must not exist. Default:
+    /// File for the keys that are deleted, with their values, written before the first deletion; it must not exist. Default:
     /// etcd-sync-prune-<link>-<time>.jsonl in the current directory; in a pod, whose own files go with it, there is no
     /// default: name a file on a volume that stays
     #[arg(long, value_name = "FILE", help_heading = "Guards")]
@@ -100,7 +100,7 @@ pub struct RestoreArgs {
 pub enum OriginArg {
     /// Anywhere.
     All,
-    /// Made on the standby.
+    /// Created on the standby.
     Local,
     /// Mirrored once and deleted on the primary since, or of unknown origin.
     Leftover,
