@@ -15,7 +15,13 @@ fn main() -> ExitCode {
     etcd_sync_program::start("etcd-sync", Config::load(), dispatch)
 }
 
+/// A refusal that a command has nothing to add to is shown here.
 async fn dispatch(config: Config) -> anyhow::Result<output::Outcome> {
+    let ended = command(config).await;
+    ended.or_else(|error| output::or_refused(error, |refusal| output::refused(&refusal.to_string())))
+}
+
+async fn command(config: Config) -> anyhow::Result<output::Outcome> {
     match config.command.clone() {
         CommandConfig::Run(run) => commands::run::run(config, run).await,
         CommandConfig::Status(status) => commands::status::run(config, status).await,

@@ -1,9 +1,11 @@
 //! What commands show and ask: data on stdout, refusals on stderr, a question before anything is changed, the exit code.
 
+use std::error::Error as StdError;
+use std::fmt;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use etcd_sync_program::FAILED;
 use etcd_sync_program::args::TableOutput;
 
@@ -14,7 +16,7 @@ pub enum Outcome {
     Success,
     /// Differences, or a refusal.
     Differences,
-    /// What was looked at is not as it must be.
+    /// What was checked is not as it must be.
     Failed,
 }
 
@@ -25,6 +27,44 @@ impl From<Outcome> for ExitCode {
             Outcome::Differences => ExitCode::from(1),
             Outcome::Failed => ExitCode::from(FAILED),
         }
+    }
+}
+
+/// A refusal among errors: the program is right not to go on, and the text says what to do. Exit code 1; other errors are 2.
+#[derive(Debug)]
+pub struct Refused(Box<dyn StdError + Send + Sync>);
+
+impl Refused {
+    /// The refusal itself, where a command shows more of it than its text.
+    pub fn as_ref<T: StdError + 'static>(&self) -> Option<&T> {
+        self.0.downcast_ref()
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl StdError for Refused {}
+
+/// Makes an error of a refusal: `decision.or_else(refuse)?`.
+///
+/// # Errors
+/// Always.
+pub fn refuse<T>(refusal: impl Into<Box<dyn StdError + Send + Sync>>) -> Result<T> {
+    Err(Error::new(Refused(refusal.into())))
+}
+
+/// The one place where a refusal becomes an exit code: what `tell` gives for a refusal; other errors stay.
+///
+/// # Errors
+/// The error, where it is no refusal.
+pub fn or_refused(error: Error, tell: impl FnOnce(&Refused) -> Outcome) -> Result<Outcome> {
+    match error.downcast_ref::<Refused>() {
+        Some(refusal) => Ok(tell(refusal)),
+        None => Err(error),
     }
 }
 
@@ -39,7 +79,7 @@ pub fn print_json(value: &serde_json::Value) {
     print(&format!("{value:#}\n"));
 }
 
-/// A refusal, told on stderr.
+/// A refusal, reported on stderr.
 pub fn refused(reason: &str) -> Outcome {
     eprintln!("etcd-sync: {reason}");
     Outcome::Differences
@@ -53,29 +93,61 @@ pub fn refused_as(output: TableOutput, reason: &str) -> Outcome {
     refused(reason)
 }
 
-/// Whether to go on with `count` keys; else the reason, in words. `action` says what would be done, like `delete them`.
-pub fn confirm(count: u64, action: &str, yes: bool, output: TableOutput) -> Result<Result<(), String>> {
+/// The operator's answer to a question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Go on.
+    Yes,
+    /// Do not.
+    No(Unconfirmed),
+}
+
+/// Why there was no confirmation.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unconfirmed {
+    /// The document on stdout would be mixed with a question.
+    #[error("JSON output cannot ask: read the plan, then give --yes")]
+    JsonOutput,
+    /// Nobody is there to answer.
+    #[error("this is no terminal to ask on: read the plan, then give --yes")]
+    NoTerminal,
+    /// Something else was typed.
+    #[error("the answer was not {expected}")]
+    OtherAnswer {
+        /// What would have been a yes.
+        expected: String,
+    },
+}
+
+/// Asks whether to go on with `count` keys. `action` says what would be done, like `delete them`.
+///
+/// # Errors
+/// The terminal cannot be read or written.
+pub fn confirm(count: u64, action: &str, yes: bool, output: TableOutput) -> Result<Answer> {
     let question = format!("Type the number of keys ({count}) to {action}, anything else to leave them: ");
     typed(&question, &count.to_string(), yes, output)
 }
 
-/// Whether `expected` was typed at a terminal, or `--yes` given; else the reason, in words.
-pub fn typed(question: &str, expected: &str, yes: bool, output: TableOutput) -> Result<Result<(), String>> {
+/// Whether `expected` is typed at a terminal, or `--yes` was given.
+///
+/// # Errors
+/// The terminal cannot be read or written.
+pub fn typed(question: &str, expected: &str, yes: bool, output: TableOutput) -> Result<Answer> {
     if yes {
-        return Ok(Ok(()));
+        return Ok(Answer::Yes);
     }
     if output == TableOutput::Json {
-        return Ok(Err("JSON output cannot ask: look at the plan, then give --yes".into()));
+        return Ok(Answer::No(Unconfirmed::JsonOutput));
     }
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
-        return Ok(Err("this is no terminal to ask on: look at the plan, then give --yes".into()));
+        return Ok(Answer::No(Unconfirmed::NoTerminal));
     }
     let mut stderr = std::io::stderr();
     write!(stderr, "{question}").and_then(|()| stderr.flush()).context("cannot ask")?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer).context("cannot read the answer")?;
-    if answer.trim() == expected {
-        return Ok(Ok(()));
-    }
-    Ok(Err(format!("the answer was not {expected}")))
+    Ok(match answer.trim() == expected {
+        true => Answer::Yes,
+        false => Answer::No(Unconfirmed::OtherAnswer { expected: expected.to_owned() }),
+    })
 }

@@ -2,9 +2,11 @@
 //! the texts about them. Facts go in, plans, judgements and texts come out; no I/O, no clock, no async.
 
 pub mod api_server;
+pub mod bootstrap;
 pub mod dns;
 pub mod drill;
 pub mod nslookup;
+pub mod plan_text;
 pub mod preflight;
 pub mod procedure;
 pub mod prune;

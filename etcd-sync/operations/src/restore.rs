@@ -14,11 +14,49 @@ use crate::saved::fingerprint;
 use etcd_sync_core::etcd::kv::{KeyValue, printable};
 use etcd_sync_core::etcd::request::{Compare, Op, Txn, TxnReply};
 use etcd_sync_core::link::fence::is_standby;
-use etcd_sync_core::link::state::StateKeys;
+use etcd_sync_core::link::state::{Phase, StateKeys};
 use etcd_sync_core::object::Header;
 use etcd_sync_core::scope::content;
 use etcd_sync_core::scope::{Decision, Scope};
 use etcd_sync_core::session::families::generations;
+
+/// Why nothing is put back. Each text says what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Only a standby is written to.
+    #[error(transparent)]
+    Role(#[from] NotStandby),
+    /// The file is another cluster's.
+    #[error(
+        "the keys were saved from cluster {saved}, and this standby is cluster {found}: check --standby-endpoints, or give \
+         --accept-other-cluster"
+    )]
+    OtherCluster {
+        /// Of the file.
+        saved: String,
+        /// Of the standby.
+        found: String,
+    },
+    /// The standby has no record of the link.
+    #[error(
+        "nothing was ever synchronized into this standby by link {link}: check --standby-endpoints and --link, or start \
+         `etcd-sync run` first"
+    )]
+    NeverSynchronized {
+        /// The link.
+        link: String,
+    },
+    /// The synchronizer brings keys itself.
+    #[error(
+        "{} is not complete, so the standby does not have yet what the primary brings: put keys back when `etcd-sync status` \
+         says streaming",
+        phase.name()
+    )]
+    Copying {
+        /// What is under way.
+        phase: Phase,
+    },
+}
 
 /// Keys in one transaction: each takes a compare and two operations.
 const TOGETHER_MAX: usize = 50;

@@ -84,7 +84,7 @@ pub enum BadFile {
     },
     /// The end is missing.
     #[error(
-        "it is cut off after line {line}: the program that wrote it was stopped, and deleted nothing; or the copy is not whole"
+        "it is cut off after line {line}: the program that wrote it was stopped, and deleted nothing; or the copy is incomplete"
     )]
     CutOff {
         /// The number of the last line.

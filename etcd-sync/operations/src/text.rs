@@ -47,6 +47,15 @@ pub fn span(ms: u64) -> String {
     }
 }
 
+/// How long something lasts or is ago, as people say it, in two units at most: `0.3 s`, `3h 12m`, `34 days`.
+pub fn age(ms: u64) -> String {
+    let days = ms / 86_400_000;
+    if days >= 2 {
+        return format!("{days} days");
+    }
+    span(ms).split(' ').take(2).collect::<Vec<_>>().join(" ")
+}
+
 /// `1 key`, `2 keys`.
 pub fn count(number: u64, one: &str) -> String {
     if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }

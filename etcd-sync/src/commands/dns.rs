@@ -3,15 +3,14 @@
 use std::sync::Mutex;
 
 use anyhow::{Context, Result};
-use etcd_sync_operations::dns::{Answer, Verdict};
+use etcd_sync_operations::dns::{Answer as DnsAnswer, Verdict};
 use etcd_sync_program::args::TableOutput;
 use etcd_sync_program::config::{Config, DnsAction, DnsCommandConfig};
 use serde_json::{Value, json};
 use tracing::info;
 
 use crate::operations::dns::{Dns, Stale, Switched};
-use crate::output::typed;
-use crate::output::{Outcome, print, print_json, refused};
+use crate::output::{Answer, Outcome, print, print_json, refused, typed};
 
 /// Asks where the name points, or points it at the target and then asks.
 pub async fn run(_: Config, command: DnsCommandConfig) -> Result<Outcome> {
@@ -73,9 +72,9 @@ async fn switch(dns: &Dns, output: TableOutput, dry_run: bool, yes: bool) -> Res
     if !reached && !dns.is_manual() {
         let name = &dns.target().name;
         let question = format!("Type the name ({name}) to change it, anything else to leave it: ");
-        if let Err(reason) = typed(&question, name, yes, output)? {
-            tell(Some(&reason), None, None, None);
-            return Ok(refused(&format!("nothing was changed: {reason}")));
+        if let Answer::No(why) = typed(&question, name, yes, output)? {
+            tell(Some(&why.to_string()), None, None, None);
+            return Ok(refused(&format!("nothing was changed: {why}")));
         }
     }
     let switched = match dns.switch().await {
@@ -103,9 +102,9 @@ async fn switch(dns: &Dns, output: TableOutput, dry_run: bool, yes: bool) -> Res
 }
 
 /// Waits until everybody says the target; a line of the log tells whenever something changes.
-async fn wait(dns: &Dns) -> (Vec<Answer>, Option<Stale>) {
+async fn wait(dns: &Dns) -> (Vec<DnsAnswer>, Option<Stale>) {
     let last = Mutex::new(None);
-    let progress = |answers: &[Answer]| {
+    let progress = |answers: &[DnsAnswer]| {
         let verdict = dns.target().verdict(answers);
         let judged: Vec<_> = answers.iter().map(|answer| dns.target().judge(answer)).collect();
         let mut last = last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

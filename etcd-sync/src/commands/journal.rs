@@ -4,8 +4,8 @@ use anyhow::Result;
 use etcd_sync_core::etcd::kv::printable;
 use etcd_sync_core::link::role::Role;
 use etcd_sync_core::link::state::StateKeys;
-use etcd_sync_operations::procedure::{Command, Run, State, Step};
-use etcd_sync_operations::text::{WIDTH, wrap};
+use etcd_sync_operations::procedure::{Command, Run, State, Step, table};
+use etcd_sync_operations::text::wrap;
 use etcd_sync_program::args::TableOutput;
 use etcd_sync_program::config::{Config, JournalConfig};
 use etcd_sync_store::link::pair::Pair;
@@ -17,7 +17,7 @@ use crate::operations::procedure::PRIMARY_PATIENCE;
 use crate::operations::procedure::journal::Journal;
 use crate::operations::procedure::runner::Runner;
 use crate::operations::procedure::steps::{clear_demoted, demoted_by};
-use crate::output::{Outcome, print, print_json, refused};
+use crate::output::{Outcome, print, print_json, refuse};
 
 /// The mark that the runbook's commands put by hand.
 const BY_HAND: &str = "by-hand";
@@ -32,10 +32,7 @@ pub async fn run(config: Config, options: JournalConfig) -> Result<Outcome> {
     let outcome = if open { Outcome::Differences } else { Outcome::Success };
     match (&options.run, options.output) {
         (Some(id), output) => match (runs.iter().find(|run| run.id == *id), output) {
-            (None, _) => Ok(refused(&format!(
-                "the journal of link {} has no run {id}: `etcd-sync journal` lists them",
-                config.link
-            ))),
+            (None, _) => refuse(Refusal::NoSuchRun { link: config.link, run: id.clone() }),
             (Some(run), output) => {
                 match output {
                     TableOutput::Table => print(&run.text()),
@@ -55,36 +52,13 @@ pub async fn run(config: Config, options: JournalConfig) -> Result<Outcome> {
     }
 }
 
-fn table(runs: &[Run], link: &str) -> String {
-    if runs.is_empty() {
-        return format!("The journal of link {link} is empty: no failover command was ever run for it here.\n");
-    }
-    let head = ["RUN", "COMMAND", "STATE", "NEXT", "BY"].map(str::to_owned);
-    let rows: Vec<[String; 5]> = std::iter::once(head).chain(runs.iter().map(Run::row)).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..5).map(width).collect();
-    let line = |row: &[String; 5]| {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        let line = cells.join("  ");
-        match line.trim_end() {
-            fits if fits.chars().count() <= WIDTH => format!("{fits}\n"),
-            // The whole name is in the run's own page.
-            long => format!("{}…\n", long.chars().take(WIDTH - 1).collect::<String>()),
-        }
-    };
-    rows.iter().map(line).collect()
-}
-
-/// Gives up the run that is not finished, and takes the mark of one that was given up from the primary.
+/// Gives up the run that is not finished, and clears the mark on the primary of one that was given up.
 async fn abandon(config: &Config, options: &JournalConfig) -> Result<Outcome> {
     let (pair, output) = (config.pair()?, options.output);
     let runner = Runner::take(&pair.standby, &pair.keys, &options.by).await?;
     let given_up = runner.during(give_up(&pair, options)).await;
     runner.done().await;
-    let (run, said) = match given_up? {
-        Ok(ended) => ended,
-        Err(reason) => return Ok(refused(&reason)),
-    };
+    let (run, said) = given_up?;
     match output {
         TableOutput::Table => print(&said),
         TableOutput::Json => print_json(&json!({ "run": run.map(|run| run.json()), "said": said })),
@@ -92,8 +66,25 @@ async fn abandon(config: &Config, options: &JournalConfig) -> Result<Outcome> {
     Ok(Outcome::Success)
 }
 
-/// Gives the run, and what to tell; `Err` in words: there is nothing to give up.
-async fn give_up(pair: &Pair, options: &JournalConfig) -> Result<Result<(Option<Run>, String), String>> {
+/// Why nothing is given up.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("every run is finished: there is nothing to give up")]
+    AllFinished,
+    #[error(
+        "every run is finished: there is nothing to give up; the mark of run {run} on the primary stays: that run handed over from \
+         it, or belongs to another cluster"
+    )]
+    MarkStays { run: String },
+    #[error("the journal of link {link} has no run {run}: `etcd-sync journal` lists them")]
+    NoSuchRun { link: String, run: String },
+}
+
+/// Gives the run, and what to say of it.
+///
+/// # Errors
+/// A refusal: there is nothing to give up. Or a cluster cannot be read or written.
+async fn give_up(pair: &Pair, options: &JournalConfig) -> Result<(Option<Run>, String)> {
     let folder = options.journal_folder.as_deref();
     let Some(mut journal) = Journal::open(&pair.standby, &pair.keys, folder).await? else {
         return left_mark(pair).await;
@@ -128,38 +119,37 @@ async fn give_up(pair: &Pair, options: &JournalConfig) -> Result<Result<(Option<
             say(&cleared(pair, &run.id).await);
         }
     }
-    Ok(Ok((Some(run), said)))
+    Ok((Some(run), said))
 }
 
 /// A run that was given up while the primary was silent has left its mark there.
-async fn left_mark(pair: &Pair) -> Result<Result<(Option<Run>, String), String>> {
-    let nothing = "every run is finished: there is nothing to give up";
-    let Ok(Ok(Some(token))) = timeout(PRIMARY_PATIENCE, demoted_by(pair)).await else { return Ok(Err(nothing.into())) };
+async fn left_mark(pair: &Pair) -> Result<(Option<Run>, String)> {
+    let Ok(Ok(Some(token))) = timeout(PRIMARY_PATIENCE, demoted_by(pair)).await else {
+        return refuse(Refusal::AllFinished);
+    };
     let record = Record::read(&pair.standby, &pair.keys).await?;
     let runs = Journal::all(&pair.standby, &pair.keys).await?;
     let run = runs.into_iter().find(|run| run.id == token);
     let given_up = run.as_ref().map_or(token == BY_HAND, |run| run.state == State::Abandoned);
     if Role::of_key(record.role.as_ref()) != Role::Standby || !given_up {
-        return Ok(Err(format!(
-            "{nothing}; the mark of run {token} on the primary stands: that run has handed over from it, or is another cluster's"
-        )));
+        return refuse(Refusal::MarkStays { run: token });
     }
-    Ok(Ok((run, wrap(&cleared(pair, &token).await, "", ""))))
+    Ok((run, wrap(&cleared(pair, &token).await, "", "")))
 }
 
-/// Takes the mark of a run from the primary; gives what became of it.
+/// Clears the mark of a run on the primary; says what became of it.
 async fn cleared(pair: &Pair, run: &str) -> String {
     let why = match timeout(PRIMARY_PATIENCE, clear_demoted(pair, run)).await {
         Ok(Ok(Role::Demoted { token })) => {
-            return format!("The primary bears the mark of another run, {token}: that one stays.");
+            return format!("The primary has the mark of another run, {token}: that one stays.");
         }
         Ok(Ok(_)) => return "The primary is not marked as demoted any more.".to_owned(),
         Ok(Err(error)) => format!("{error:#}"),
         Err(_) => "it does not answer".to_owned(),
     };
     format!(
-        "The mark on the primary could not be taken away ({why}): it harms nobody, but a later switchover away from it needs it gone. \
-         Give `etcd-sync journal --abandon` again when the primary answers, or there: etcdctl del {}",
+        "The mark on the primary could not be cleared ({why}): it does no harm, but a later switchover away from it needs it cleared. \
+         Run `etcd-sync journal --abandon` again when the primary answers, or there: etcdctl del {}",
         printable(&pair.keys.role)
     )
 }

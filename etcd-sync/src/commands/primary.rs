@@ -58,7 +58,7 @@ impl<'a> Primary<'a> {
         };
         if !may_be_silent {
             return Err(format!(
-                "the primary cannot be asked which of the keys it has ({silence}): check --primary-endpoints, or if it is gone \
+                "the primary cannot be queried for the keys it has ({silence}): check --primary-endpoints, or if it is gone \
                  for good, give --without-primary"
             ));
         }
@@ -79,7 +79,7 @@ impl<'a> Primary<'a> {
                 self.fell_silent(&error.to_string());
                 Ok(false)
             }
-            found => found.context("the primary cannot be asked whether it has a key (--without-primary goes on)"),
+            found => found.context("the primary cannot be queried for a key (--without-primary goes on)"),
         }
     }
 

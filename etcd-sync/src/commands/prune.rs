@@ -8,11 +8,13 @@ use anyhow::{Context, Error, Result};
 use bytes::Bytes;
 use etcd_sync_core::compare::check::{Difference, Finding, Report, SurplusReason};
 use etcd_sync_core::etcd::kv::{Revision, from_printable, printable};
-use etcd_sync_core::link::state::{Checkpoint, Phase, cluster_id_text};
+use etcd_sync_core::link::state::{Checkpoint, cluster_id_text};
 use etcd_sync_core::scope::content;
 use etcd_sync_core::scope::{Decision, Scope};
 use etcd_sync_kms::Encryption;
-use etcd_sync_operations::prune::{Candidate, Fate, Outcome as Done, Plan, PlannedAt, deletion, standby};
+use etcd_sync_operations::prune::{
+    Candidate, Fate, Outcome as Done, Plan, PlannedAt, Refusal, deletion, may_delete, may_prune,
+};
 use etcd_sync_operations::saved::{FORMAT, Head, What, file_name};
 use etcd_sync_program::args::TableOutput;
 use etcd_sync_program::config::{Config, PruneConfig};
@@ -25,8 +27,7 @@ use serde_json::{Value, json};
 use super::primary::on_primary;
 use crate::facts::comparison::compare;
 use crate::operations::saved_file::Saving;
-use crate::output::confirm;
-use crate::output::{Outcome, print, print_json, refused};
+use crate::output::{Answer, Outcome, confirm, or_refused, print, print_json, refuse, refused};
 
 /// Values read at once: each is at most 1.5 MiB.
 const READS_AT_ONCE: usize = 16;
@@ -41,26 +42,18 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// Plans, asks, saves, deletes. Exit code 1: refused, or something of the plan stays.
 pub async fn run(config: Config, options: PruneConfig) -> Result<Outcome> {
     if options.in_pod && options.backup.is_none() && !options.dry_run {
-        return Ok(refused(
-            "nothing was deleted: this runs in a pod, and a file that is made here goes with it; give --backup FILE on a volume \
-             that stays, or run `etcd-sync prune` on a machine whose files stay",
-        ));
+        return refuse(Refusal::InPod);
     }
     let pair = config.pair()?;
     let encryption = config.encryption()?;
     let record = Record::read(&pair.standby, &pair.keys).await.context("the standby's record cannot be read")?;
     let checkpoint = record.checkpoint()?;
-    if let Some(reason) = unfit(&record, checkpoint.as_ref(), &config.link) {
-        return Ok(refused(&reason));
-    }
+    may_begin(&config.link, &record, checkpoint.as_ref(), None)?;
     let cannot = "could not tell which keys are surplus";
     let report = compare(&pair, &config.scope, &encryption, false, options.timeout, cannot).await?;
     // The comparison took its time: it may have been promoted or paused meanwhile.
     let record = Record::read(&pair.standby, &pair.keys).await.context("the standby's record cannot be read")?;
-    let reason = report.at.paused.as_deref().map(paused).or_else(|| unfit(&record, checkpoint.as_ref(), &config.link));
-    if let Some(reason) = reason {
-        return Ok(refused(&reason));
-    }
+    may_begin(&config.link, &record, checkpoint.as_ref(), report.at.paused.as_deref())?;
     let candidates = look_up(&pair, &encryption, &config.scope, &report).await?;
     let at = PlannedAt {
         link: config.link.clone(),
@@ -79,13 +72,11 @@ pub async fn run(config: Config, options: PruneConfig) -> Result<Outcome> {
             print_json(&json!({ "plan": plan.json(), "refused": refused, "error": error, "result": done }));
         }
     };
-    let may = match plan.count() {
-        0 => Ok(()),
-        count => permitted(&options, count)?,
-    };
-    if let Err(reason) = may {
-        tell(Some(&reason), None, None);
-        return Ok(refused(&format!("nothing was deleted: {reason}")));
+    if let Err(error) = permitted(&options, plan.count()) {
+        return or_refused(error, |refusal| {
+            tell(Some(&refusal.to_string()), None, None);
+            refused(&format!("nothing was deleted: {refusal}"))
+        });
     }
     if options.dry_run || plan.count() == 0 {
         tell(None, None, None);
@@ -105,46 +96,23 @@ pub async fn run(config: Config, options: PruneConfig) -> Result<Outcome> {
     Ok(if done.is_complete() { Outcome::Success } else { Outcome::Differences })
 }
 
-/// Why nothing can be pruned here at all.
-fn unfit(record: &Record, checkpoint: Option<&Checkpoint>, link: &str) -> Option<String> {
-    let Some(checkpoint) = checkpoint else {
-        return Some(format!(
-            "nothing was ever synchronized into this standby by link {link}: check --standby-endpoints and --link"
-        ));
-    };
-    if let Err(role) = standby(record.role.as_ref().map(|role| &role.value[..])) {
-        return Some(role.to_string());
-    }
-    if let Some(condition) = &record.condition {
-        return Some(paused(&condition.paused));
-    }
-    let first_sync = checkpoint.phase == Phase::FirstSync;
-    first_sync.then(|| {
-        "the first sync is not complete: what only the standby has is known when `etcd-sync status` says streaming"
-            .into()
-    })
+/// Refuses what can be pruned here at no time. `paused`: why, by the comparison.
+fn may_begin(link: &str, record: &Record, checkpoint: Option<&Checkpoint>, paused: Option<&str>) -> Result<()> {
+    let role = record.role.as_ref().map(|role| &role.value[..]);
+    let paused = paused.or(record.condition.as_ref().map(|condition| &condition.paused[..]));
+    may_prune(link, role, paused, checkpoint.map(|checkpoint| checkpoint.phase)).or_else(refuse)
 }
 
-/// What pauses the synchronizer stops a prune too: what it does not trust cannot show which keys are surplus.
-fn paused(why: &str) -> String {
-    format!(
-        "nothing was deleted: replication is paused, and which keys are surplus is certain only when it is not (a running `etcd-sync run` \
-         clears this state as soon as its reason is gone): {why}"
-    )
-}
-
-/// Whether the plan may be carried out; else the reason. Asks, if it has to.
-fn permitted(options: &PruneConfig, count: u64) -> Result<Result<(), String>> {
-    let limit = options.deletion_limit;
-    if count > limit.max(options.accepted.unwrap_or(0)) {
-        return Ok(Err(format!(
-            "{count} keys are more than --deletion-limit {limit}: look at the plan, then give --accept-deletions {count}"
-        )));
+/// Refuses the plan, or asks whether it may be carried out.
+fn permitted(options: &PruneConfig, count: u64) -> Result<()> {
+    may_delete(count, options.deletion_limit, options.accepted).or_else(refuse)?;
+    if options.dry_run || count == 0 {
+        return Ok(());
     }
-    if options.dry_run {
-        return Ok(Ok(()));
+    match confirm(count, "delete them", options.yes, options.output)? {
+        Answer::Yes => Ok(()),
+        Answer::No(why) => refuse(why),
     }
-    confirm(count, "delete them", options.yes, options.output)
 }
 
 /// Reads the surplus keys, with their values for as long as it takes to read their headers.

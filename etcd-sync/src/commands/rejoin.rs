@@ -1,12 +1,12 @@
 //! `etcd-sync rejoin`: the old primary becomes the standby of the cluster that was promoted over it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
-use anyhow::{Context, Error, Result, bail};
+use anyhow::{Context, Error, Result};
 use etcd_sync_core::link::rejoining::Rejoining;
-use etcd_sync_operations::procedure::{Command as Of, Outcome as Ended, Run, Step};
-use etcd_sync_operations::rejoin::{Divergence, Outcome as Done, Plan, Stand, remaining_steps};
+use etcd_sync_operations::procedure::{Command as Of, Run, Step};
+use etcd_sync_operations::rejoin::{Divergence, Outcome as Done, Plan, Refusal, Stand, remaining_steps};
 use etcd_sync_operations::saved::{What, file_name};
 use etcd_sync_program::Stop;
 use etcd_sync_program::args::TableOutput;
@@ -14,232 +14,150 @@ use etcd_sync_program::config::{Config, RejoinConfig};
 use serde_json::json;
 
 use crate::operations::procedure::journal::Journal;
-use crate::operations::rejoin::{Follower, Known, Rejoin, Steps, Synchronizer};
-use crate::output::confirm;
-use crate::output::{Outcome, print, print_json, refused};
+use crate::operations::procedure::{Attempted, Begun, Executor};
+use crate::operations::rejoin::{From, Known, Rejoin, RejoinSteps};
+use crate::output::{Answer, Outcome, confirm, or_refused, print_json, refuse, refused};
 
 /// Files that interrupted calls have left, at most.
 const FILES_MAX: u32 = 99;
 
-/// Looks, asks, saves, changes the role, copies, proves. Exit code 1: refused, or it is not complete.
+/// Checks, asks, saves, changes the role, copies, proves. Exit code 1: refused, or it is not complete.
 pub async fn run(config: Config, options: RejoinConfig) -> Result<Outcome> {
     if options.in_pod && options.backup.is_none() && !options.dry_run {
-        return Ok(refused(
-            "nothing was done: this runs in a pod, and a file that is made here goes with it; give --backup FILE on a volume that \
-             stays, or run `etcd-sync rejoin` on a machine whose files stay",
-        ));
+        return refuse(Refusal::InPod);
     }
     let rejoin = Rejoin::new(&config, &options)?;
-    let command = Command { config: &config, options: &options, rejoin: &rejoin };
-    let known = match rejoin.know().await? {
+    let command = Command { config: &config, options: &options, rejoin: &rejoin, executor: rejoin.executor() };
+    let known = match rejoin.know().await {
         Ok(known) => known,
-        Err(reason) => return Ok(command.refuse(None, &reason)),
+        Err(error) => return or_refused(error, |refusal| command.refuse(None, &refusal.to_string())),
     };
-    match &known.stand {
+    let ended = match &known.stand {
         Stand::Standby(phase) => command.nothing_to_do(&known, phase.name()).await,
         Stand::Begun(rejoining) => command.go_on(&known, rejoining).await,
         Stand::Apart(divergence) => command.begin(&known, *divergence).await,
-    }
+    };
+    ended.or_else(|error| or_refused(error, |refusal| command.refuse(None, &format!("nothing was done: {refusal}"))))
 }
 
 struct Command<'a> {
     config: &'a Config,
     options: &'a RejoinConfig,
     rejoin: &'a Rejoin<'a>,
+    executor: Executor<'a>,
 }
 
 impl Command<'_> {
     async fn begin(&self, known: &Known, divergence: Divergence) -> Result<Outcome> {
-        let open = match Steps::find(self.rejoin).await? {
-            Ok(open) => open,
-            Err(reason) => return Ok(self.refuse(None, &format!("nothing was done: {reason}"))),
-        };
+        let open = self.executor.open().await?;
         let plan = self.rejoin.look(known, divergence).await?;
         let (path, now) = self.path();
         let path = match &open {
-            Some(steps) => beside_unfinished(steps.run(), path),
+            Some(journal) => beside_unfinished(journal.run(), path),
             None => path,
         };
-        let planned = plan.steps(&path.display().to_string());
-        let mut steps = match open {
-            Some(steps) => {
-                self.show(&format!("{}\n", steps.run().text()));
-                steps.plan(planned)
-            }
-            None => Steps::new(self.rejoin, planned),
-        };
+        if let Some(journal) = &open {
+            self.executor.show(&format!("{}\n", journal.run().text()));
+        }
+        let begun = self.executor.begin(open, plan.steps(&path.display().to_string()))?;
         let limit = self.options.limit.unwrap_or(usize::MAX);
-        self.show(&format!("{}\n{}\n", plan.text(limit), steps.run().plan_text()));
+        self.executor.show(&format!("{}\n{}\n", plan.text(limit), begun.run.plan_text()));
         if self.options.dry_run {
-            self.tell(Some(&plan), Some(steps.run()), None, None, None);
+            self.tell(Some(&plan), Some(&begun.run), None, None, None);
             return Ok(Outcome::Success);
         }
         let action = "save them and make this cluster the standby";
-        if let Err(reason) = confirm(plan.to_save(), action, self.options.yes, self.options.output)? {
-            return Ok(self.refuse(Some(&plan), &format!("nothing was done: {reason}")));
+        if let Answer::No(why) = confirm(plan.to_save(), action, self.options.yes, self.options.output)? {
+            return Ok(self.refuse(Some(&plan), &format!("nothing was done: {why}")));
         }
         let stop = Stop::on_signals().context("cannot listen for signals")?;
-        let mut done = Done::default();
-        steps.begin().await?;
-        let role = self.change_role(known, &plan, (&path, now), &mut steps, &mut done);
-        let outcome = match unless(&stop, role).await {
-            Ok((rejoining, follower)) => self.complete(&rejoining, follower, &stop, &mut steps, &mut done).await,
-            Err(error) => Err(error),
-        };
-        self.end(Some(&plan), outcome, &mut steps, &done).await
-    }
-
-    /// Saves what is lost, and changes the role.
-    async fn change_role(
-        &self,
-        known: &Known,
-        plan: &Plan,
-        (path, now): (&Path, String),
-        steps: &mut Steps<'_>,
-        done: &mut Done,
-    ) -> Result<(Rejoining, Follower)> {
-        steps.take(Step::FindDivergence, async |_| Ok(((), plan.found()))).await?;
-        let save = async |_: &mut Journal| {
-            let saved = self.rejoin.save(known, plan.divergence, path, now, plan.to_save()).await?;
-            done.file = saved.file.as_ref().map(|file| file.display().to_string());
-            done.saved = saved.keys;
-            Ok((saved, done.saved_words()))
-        };
-        let saved = steps.take(Step::Save, save).await?;
-        let take_role = async |journal: &mut Journal| {
-            let rejoining = self.rejoin.take_role(known, &saved, plan.deletions(), &journal.run().id).await?;
-            done.role_changed = true;
-            let words = format!("cluster {} is the standby of cluster {} now", known.clusters[0], known.clusters[1]);
-            Ok((rejoining, Ended::Done(words)))
-        };
-        let rejoining = steps.take(Step::TakeRole, take_role).await?;
-        Ok((rejoining, saved.follower))
+        let from = From::Plan { plan: &plan, now };
+        let steps = RejoinSteps::new(self.rejoin, known, &stop, from, path);
+        self.carry_out(Some(&plan), begun, steps).await
     }
 
     /// An earlier run has changed the role.
     async fn go_on(&self, known: &Known, rejoining: &Rejoining) -> Result<Outcome> {
-        self.show(&format!(
+        self.executor.show(&format!(
             "An earlier run made this cluster the standby of cluster {}:\nwhat is left of it is done now.\n",
             rejoining.primary
         ));
-        let mut steps = match Steps::find(self.rejoin).await? {
-            Ok(Some(steps)) => {
-                self.show(&format!("\n{}\n", steps.run().text()));
-                steps
+        let open = self.executor.open().await?;
+        let plan = match &open {
+            Some(journal) => {
+                self.executor.show(&format!("\n{}\n", journal.run().text()));
+                journal.run().plan.clone()
             }
-            Ok(None) => Steps::new(self.rejoin, remaining_steps(rejoining)),
-            Err(reason) => return Ok(self.refuse(None, &format!("nothing was done: {reason}"))),
+            None => remaining_steps(rejoining),
         };
+        let begun = self.executor.begin(open, plan)?;
         if self.options.dry_run {
-            self.tell(None, Some(steps.run()), None, None, None);
+            self.tell(None, Some(&begun.run), None, None, None);
             return Ok(Outcome::Success);
         }
-        let mut done = Done { saved: rejoining.saved, ..Done::default() };
-        done.file = (!rejoining.file.is_empty()).then(|| rejoining.file.clone());
         let stop = Stop::on_signals().context("cannot listen for signals")?;
-        steps.begin().await?;
-        steps.settle_role(rejoining).await?;
-        let follower = self.rejoin.follow(&self.path().0, &known.clusters[0], rejoining.from + 1);
-        let outcome = self.complete(rejoining, follower, &stop, &mut steps, &mut done).await;
-        self.end(None, outcome, &mut steps, &done).await
+        let steps = RejoinSteps::new(self.rejoin, known, &stop, From::Role(rejoining), self.path().0);
+        self.carry_out(None, begun, steps).await
     }
 
-    async fn complete(
-        &self,
-        rejoining: &Rejoining,
-        follower: Follower,
-        stop: &Stop,
-        steps: &mut Steps<'_>,
-        done: &mut Done,
-    ) -> Result<()> {
-        let converge = async |journal: &mut Journal| {
-            let synchronizer = Synchronizer::start(self.rejoin, stop)?;
-            let copy = unless(stop, self.rejoin.converge(&synchronizer));
-            // What was written meanwhile is told in any case.
-            let (converged, followed) = match follower.during(copy, || self.rejoin.standby_revision()).await {
-                Ok(told) => told,
-                Err(error) => {
-                    let others = self.rejoin.others(&synchronizer).await?;
-                    synchronizer.stop().await?;
-                    return Err(match others.is_empty() {
-                        true => error,
-                        false => error.context(format!(
-                            "{} of this link copies on and overwrites what cannot be saved: stop it now (kubectl -n cpaas-system scale \
-                             deployment etcd-sync --replicas=0, or its service)",
-                            others.join(", ")
-                        )),
-                    });
-                }
-            };
-            done.later_file = followed.file.map(|file| file.display().to_string());
-            (done.later, done.later_deleted, done.untold) = (followed.written, followed.deleted, followed.untold);
-            if converged.is_err() && done.later_file.is_some() {
-                journal.note(json!({ "laterSavedIn": done.later_file, "laterSaved": done.later })).await?;
-            }
-            (done.revision, done.synchronizer) = converged?;
-            Ok((synchronizer, done.converged_words()))
-        };
-        let synchronizer = steps.take(Step::Converge, converge).await?;
-        let prove = async |journal: &mut Journal| {
-            let proof = self.rejoin.prove().await?;
-            let words = proof.words();
-            done.proof = Some(proof);
-            // Whoever finds nothing left to do reads there how it came out.
-            journal.note(serde_json::to_value(&words)?).await?;
-            self.rejoin.finish(rejoining).await?;
-            Ok(((), words))
-        };
-        unless(stop, steps.take(Step::Prove, prove)).await?;
-        synchronizer.stop().await
-    }
-
-    async fn end(
-        &self,
-        plan: Option<&Plan>,
-        outcome: Result<()>,
-        steps: &mut Steps<'_>,
-        done: &Done,
-    ) -> Result<Outcome> {
-        self.tell(plan, Some(steps.run()), None, outcome.as_ref().err(), Some(done));
-        self.show(&format!("\n{}", done.text()));
-        steps.end().await;
-        outcome?;
+    async fn carry_out(&self, plan: Option<&Plan>, begun: Begun, mut steps: RejoinSteps<'_>) -> Result<Outcome> {
+        let Attempted { run, error } = self.executor.carry_out(begun, &mut steps).await?;
+        self.tell(plan, Some(&run), None, error.as_ref(), Some(&steps.done));
+        self.executor.show(&format!("\n{}", steps.done.text()));
+        self.executor.show_end(&run);
+        if let Some(error) = error {
+            return Err(error);
+        }
+        let done = steps.close().await?;
         Ok(if done.is_good() { Outcome::Success } else { Outcome::Differences })
     }
 
     async fn nothing_to_do(&self, known: &Known, phase: &str) -> Result<Outcome> {
         let why = format!("it is the standby of cluster {} already ({phase})", known.clusters[1]);
-        self.show(&format!("Nothing to do:\n  {why}.\n"));
-        // Another command's run is none of this one's business when there is nothing to do.
-        let mut open = Steps::find(self.rejoin).await?.unwrap_or_default();
-        if let Some(steps) = open.as_mut().filter(|_| !self.options.dry_run) {
-            self.show("\nAn earlier run was interrupted before it could write down that it had ended:\n");
-            steps.settle_all(&why).await?;
-            steps.end().await;
+        self.executor.show(&format!("Nothing to do:\n  {why}.\n"));
+        // Another command's run does not matter when there is nothing to do.
+        let open = match self.executor.open().await {
+            Ok(open) => open,
+            Err(error) => or_refused(error, |_| Outcome::Success).map(|_| None)?,
+        };
+        let mut run = None;
+        if let Some(journal) = open {
+            let plan = journal.run().plan.clone();
+            let begun = self.executor.begin(Some(journal), plan)?;
+            run = Some(match self.options.dry_run {
+                true => begun.run,
+                false => self.settle(known, begun, &why).await?,
+            });
         }
         let last = Journal::all(&self.rejoin.pair().standby, &self.rejoin.pair().keys).await?;
-        let last = last.into_iter().rfind(|run| run.command == Of::Rejoin);
-        let run = open.as_ref().map(Steps::run).or(last.as_ref());
-        if run.is_some_and(Run::warns) {
-            self.show("The last rejoin ended with a warning: look at it with `etcd-sync journal`, and at the keys with\n`etcd-sync check --deep`.\n");
+        let run = run.or_else(|| last.into_iter().rfind(|run| run.command == Of::Rejoin));
+        let warns = run.as_ref().is_some_and(Run::warns);
+        if warns {
+            self.executor.show(
+                "The last rejoin ended with a warning: see it with `etcd-sync journal`, and the keys with\n`etcd-sync check --deep`.\n",
+            );
         }
         if self.options.output == TableOutput::Json {
             print_json(
                 &json!({ "plan": null, "run": run, "skipped": why, "refused": null, "error": null, "result": null }),
             );
         }
-        Ok(if run.is_some_and(Run::warns) { Outcome::Differences } else { Outcome::Success })
+        Ok(if warns { Outcome::Differences } else { Outcome::Success })
+    }
+
+    /// Writes down that a run has ended which was interrupted before it could.
+    async fn settle(&self, known: &Known, begun: Begun, why: &str) -> Result<Run> {
+        self.executor.show("\nAn earlier run was interrupted before it could write down that it had ended:\n");
+        let stop = Stop::on_signals().context("cannot listen for signals")?;
+        let mut steps = RejoinSteps::new(self.rejoin, known, &stop, From::End(why), self.path().0);
+        let Attempted { run, error } = self.executor.carry_out(begun, &mut steps).await?;
+        self.executor.show_end(&run);
+        error.map_or(Ok(run), Err)
     }
 
     fn refuse(&self, plan: Option<&Plan>, reason: &str) -> Outcome {
         self.tell(plan, None, Some(reason), None, None);
         refused(reason)
-    }
-
-    fn show(&self, text: &str) {
-        if self.options.output == TableOutput::Table {
-            print(text);
-        }
     }
 
     fn tell(
@@ -274,13 +192,4 @@ fn beside_unfinished(run: &Run, path: PathBuf) -> PathBuf {
     }
     let numbered = (2..=FILES_MAX).map(|number| PathBuf::from(format!("{}.{number}", path.display())));
     numbered.into_iter().find(|free| !free.exists()).unwrap_or(path)
-}
-
-/// The work, unless somebody wants the command to stop: the work is dropped then.
-async fn unless<T>(stop: &Stop, work: impl Future<Output = Result<T>>) -> Result<T> {
-    let mut stop = stop.clone();
-    tokio::select! {
-        () = stop.wanted() => bail!("stopped in the middle: run it again to go on"),
-        done = work => done,
-    }
 }

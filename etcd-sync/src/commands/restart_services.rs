@@ -7,8 +7,7 @@ use etcd_sync_program::config::{Config, RestartConfig, RestartServicesConfig};
 use serde_json::json;
 
 use crate::cluster::{Cluster, Error, restart};
-use crate::output::typed;
-use crate::output::{Outcome, print, print_json, refused};
+use crate::output::{Answer, Outcome, print, print_json, refused, typed};
 
 /// Plans, asks, deletes, waits. Exit code 1: refused, or something is not ready again; an error: a cluster could not be asked,
 /// and the others were restarted all the same.
@@ -36,9 +35,9 @@ pub async fn run(config: Config, options: RestartServicesConfig) -> Result<Outco
         return outcome(&plan, None);
     }
     let question = format!("Type the number of pods ({count}) to restart them, anything else to leave them: ");
-    if let Err(reason) = typed(&question, &count.to_string(), options.yes, options.output)? {
-        tell(Some(&reason), None);
-        return Ok(refused(&format!("nothing was restarted: {reason}")));
+    if let Answer::No(why) = typed(&question, &count.to_string(), options.yes, options.output)? {
+        tell(Some(&why.to_string()), None);
+        return Ok(refused(&format!("nothing was restarted: {why}")));
     }
     let clusters: Vec<&Cluster> = work.iter().map(|(cluster, _)| *cluster).collect();
     let report = restart::execute(&clusters, &plan, *timeout, &|step| tracing::info!("{step}")).await?;

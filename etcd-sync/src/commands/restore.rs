@@ -11,7 +11,7 @@ use etcd_sync_core::scope::Scope;
 use etcd_sync_core::scope::content::{self, Decoded};
 use etcd_sync_kms::Encryption;
 use etcd_sync_operations::prune::standby;
-use etcd_sync_operations::restore::{Item, Report, State, order, put_back, putting_back};
+use etcd_sync_operations::restore::{Item, Refusal, Report, State, order, put_back, putting_back};
 use etcd_sync_operations::saved::Head;
 use etcd_sync_program::args::TableOutput;
 use etcd_sync_program::config::{Config, RestoreConfig};
@@ -24,8 +24,7 @@ use serde_json::json;
 
 use super::primary::Primary;
 use crate::operations::saved_file::{Place, Saved};
-use crate::output::confirm;
-use crate::output::{Outcome, print, print_json, refused};
+use crate::output::{Answer, Outcome, confirm, print, print_json, refuse, refused};
 
 /// Keys looked at at once.
 const READS_AT_ONCE: usize = 16;
@@ -51,10 +50,7 @@ pub async fn run(config: Config, options: RestoreConfig) -> Result<Outcome> {
         places.push(place);
     })
     .await?;
-    let checkpoint = match fit(&pair, &config, &head, options.accept_other_cluster).await? {
-        Ok(checkpoint) => checkpoint,
-        Err(reason) => return Ok(refused(&reason)),
-    };
+    let checkpoint = fit(&pair, &config, &head, options.accept_other_cluster).await?;
     let found = Primary::find(&pair.primary, &config.scope, &checkpoint.primary, options.without_primary).await;
     let primary = match found {
         Ok(primary) => primary,
@@ -84,9 +80,9 @@ pub async fn run(config: Config, options: RestoreConfig) -> Result<Outcome> {
         tell(None, None, None);
         return Ok(good(plan.is_good()));
     }
-    if let Err(reason) = confirm(count, "put them back", options.yes, options.output)? {
-        tell(Some(&reason), None, None);
-        return Ok(refused(&format!("nothing was put back: {reason}")));
+    if let Answer::No(why) = confirm(count, "put them back", options.yes, options.output)? {
+        tell(Some(&why.to_string()), None, None);
+        return Ok(refused(&format!("nothing was put back: {why}")));
     }
     let outcome = work.put_back(&mut states).await;
     let done = Report::new(items.iter().zip(states.iter().copied()));
@@ -112,41 +108,25 @@ async fn item(scope: &Scope, encryption: &Encryption, kv: &KeyValue) -> Item {
     Item::new(kv, header.as_ref(), undecryptable)
 }
 
-/// What the standby has on record, if the keys of the file may be put back into it; else the reason why not.
-async fn fit(
-    pair: &Pair,
-    config: &Config,
-    head: &Head,
-    accept_other_cluster: bool,
-) -> Result<Result<Checkpoint, String>> {
+/// What the standby has on record, if the keys of the file may be put back into it.
+///
+/// # Errors
+/// A refusal; or the standby cannot be read.
+async fn fit(pair: &Pair, config: &Config, head: &Head, accept_other_cluster: bool) -> Result<Checkpoint> {
     let record = Record::read(&pair.standby, &pair.keys).await.context("the standby's record cannot be read")?;
-    if let Err(role) = standby(record.role.as_ref().map(|role| &role.value[..])) {
-        return Ok(Err(role.to_string()));
-    }
+    standby(record.role.as_ref().map(|role| &role.value[..])).or_else(refuse)?;
     let found = cluster_id_text(pair.standby.identity().await?.cluster_id);
     if found != head.cluster && !accept_other_cluster {
-        return Ok(Err(format!(
-            "the keys were saved from cluster {}, and this standby is cluster {found}: check --standby-endpoints, or give \
-             --accept-other-cluster",
-            head.cluster
-        )));
+        return refuse(Refusal::OtherCluster { saved: head.cluster.clone(), found });
     }
     let Some(checkpoint) = record.checkpoint()? else {
-        return Ok(Err(format!(
-            "nothing was ever synchronized into this standby by link {}: check --standby-endpoints and --link, or start \
-             `etcd-sync run` first",
-            config.link
-        )));
+        return refuse(Refusal::NeverSynchronized { link: config.link.clone() });
     };
-    Ok(match checkpoint.phase {
-        phase @ (Phase::FirstSync | Phase::Resync) => Err(format!(
-            "{} is not complete, so the standby does not have yet what the primary brings: put keys back when `etcd-sync status` \
-             says streaming",
-            phase.name()
-        )),
-        Phase::Streaming if checkpoint.scope != config.scope.fingerprint() => Err(CheckError::OtherScope.to_string()),
+    match checkpoint.phase {
+        phase @ (Phase::FirstSync | Phase::Resync) => refuse(Refusal::Copying { phase }),
+        Phase::Streaming if checkpoint.scope != config.scope.fingerprint() => refuse(CheckError::OtherScope),
         Phase::Streaming => Ok(checkpoint),
-    })
+    }
 }
 
 /// Everything that putting back needs.

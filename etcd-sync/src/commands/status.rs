@@ -7,6 +7,7 @@ use etcd_sync_core::etcd::kv::printable;
 use etcd_sync_core::link::role::Role;
 use etcd_sync_core::link::state::{Checkpoint, cluster_id_text};
 use etcd_sync_operations::status;
+use etcd_sync_operations::text::age;
 use etcd_sync_program::args::TableOutput;
 use etcd_sync_program::config::{Config, StatusConfig};
 use etcd_sync_program::now_ms;
@@ -96,7 +97,12 @@ impl View<'_> {
         if let Some(condition) = &self.record.condition {
             rows.push((
                 "PAUSED",
-                format!("{} (for {}, reported by {})", condition.paused, age(condition.since_ms), condition.holder),
+                format!(
+                    "{} (for {}, reported by {})",
+                    condition.paused,
+                    age(now_ms().saturating_sub(condition.since_ms)),
+                    condition.holder
+                ),
             ));
         }
         match self.checkpoint {
@@ -109,7 +115,7 @@ impl View<'_> {
                     String::new()
                 };
                 rows.push(("Checkpoint", format!("primary revision {}{inside}", checkpoint.revision)));
-                rows.push(("Last written", format!("{} ago", age(checkpoint.at_ms))));
+                rows.push(("Last written", format!("{} ago", age(now_ms().saturating_sub(checkpoint.at_ms)))));
                 rows.push(("Primary cluster", checkpoint.primary.clone()));
             }
         }
@@ -140,9 +146,4 @@ impl View<'_> {
             _ => name.into(),
         }
     }
-}
-
-fn age(since_ms: u64) -> String {
-    let seconds = now_ms().saturating_sub(since_ms) / 1_000;
-    humantime::format_duration(Duration::from_secs(seconds)).to_string()
 }

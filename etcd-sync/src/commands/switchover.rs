@@ -1,77 +1,74 @@
 //! `etcd-sync switchover`: the roles change while both clusters live, and nothing is lost.
 
 use anyhow::Result;
-use etcd_sync_operations::preflight::{Check, Level};
-use etcd_sync_operations::procedure::{Command, Intent, Outcome as Ended, Step, WritersHow, plan};
+use etcd_sync_operations::procedure::{Command, Intent, Outcome as Ended, Run, Step, WritersHow, decide, plan};
 use etcd_sync_program::args::TableOutput;
 use etcd_sync_program::config::{Config, SwitchoverConfig};
 
 use crate::operations::procedure::journal::Journal;
-use crate::operations::procedure::look::{self, look};
-use crate::operations::procedure::{Context, Equipment, conduct, facts, go_on_or_begin, intent, steps};
+use crate::operations::procedure::look::look;
+use crate::operations::procedure::steps::{self, SwitchSteps};
+use crate::operations::procedure::{Context, Equipment, conduct, facts, go_on_or_begin, intent};
 use crate::operations::readiness::{For, Readiness};
-use crate::output::{Outcome, print, print_json, refused_as};
+use crate::output::{Outcome, or_refused, print_json, refuse, refused_as};
 
-/// Looks, plans, asks, and takes the steps. Exit code 1: refused, or stopped at a step.
+/// Checks, plans, asks, and takes the steps. Exit code 1: refused, or stopped at a step.
 pub async fn run(config: Config, options: SwitchoverConfig) -> Result<Outcome> {
     let procedure = &options.procedure;
     let equipment = Equipment::new(&config, procedure).await?;
     let context = equipment.context(&config, procedure);
-    let table = procedure.output == TableOutput::Table;
-    let show = |text: &str| {
-        if table {
-            print(text)
-        }
-    };
-    show(&format!("SWITCHOVER of link {}: the standby becomes primary, and nothing is lost.\n\n", config.link));
-    let planned = plan(&wanted(&config, &options));
-    let mut begun = match go_on_or_begin(&context, Command::Switchover, planned).await? {
+    let executor = context.executor(Command::Switchover);
+    executor
+        .show(&format!("SWITCHOVER of link {}: the standby becomes primary, and nothing is lost.\n\n", config.link));
+    let mut begun = match go_on_or_begin(&executor, plan(&wanted(&config, &options))).await {
         Ok(begun) => begun,
-        Err(reason) => return Ok(refused_as(procedure.output, &reason)),
+        Err(error) => return or_refused(error, |refusal| refused_as(procedure.output, &refusal.to_string())),
     };
-    let looked = match begun.is_promoted {
-        true => None,
-        false => {
-            if let Err(reason) = facts::may_promote(&context).await? {
-                return Ok(refused_as(procedure.output, &reason));
-            }
-            let looked = look(&context, For::Switchover).await?;
-            show(&format!("{}\n", looked.text()));
-            if let Some(reason) = forbids(&context, &looked) {
-                if !table {
-                    print_json(&serde_json::json!({ "refused": reason, "preflight": looked.json() }));
+    let is_promoted = steps::is_promoted(&context, &begun.run).await?;
+    let mut looked = None;
+    if !is_promoted {
+        if let Err(error) = facts::may_promote(&context).await {
+            return or_refused(error, |refusal| refused_as(procedure.output, &refusal.to_string()));
+        }
+        let found = looked.insert(look(&context, For::Switchover).await?);
+        executor.show(&format!("{}\n", found.text()));
+        if let Err(error) = accept(&context, found, &mut begun.run) {
+            return or_refused(error, |refusal| {
+                let refusal = refusal.to_string();
+                if executor.output == TableOutput::Json {
+                    print_json(&serde_json::json!({ "refused": refusal, "preflight": found.json() }));
                 }
-                return Ok(begun.refused(&reason));
-            }
-            begun.run.accepted.checks.clone_from(&procedure.accept);
-            Some(looked)
+                begun.refused(&refusal)
+            });
+        }
+    }
+    let findings = looked.as_ref().map(|looked| &looked.findings[..]);
+    let take = async |step: Step, journal: &mut Journal| -> Result<Ended> {
+        match step {
+            Step::Preflight => Ok(decide::preflight_outcome(findings)),
+            other => hand_over(&context, &options, other, journal).await,
         }
     };
-    let take = async |step, journal: &mut Journal| take(&context, &options, looked.as_ref(), step, journal).await;
-    conduct(&context, begun, take).await
+    conduct(&context, &executor, begun, &mut SwitchSteps { context: &context, is_promoted, take }).await
 }
 
-/// Why a switchover may not begin.
-fn forbids(context: &Context<'_>, looked: &Readiness) -> Option<String> {
-    let missed =
-        looked.findings.iter().find(|finding| finding.check == Check::Comparison && finding.level == Level::Fail);
-    let reason = missed
-        .map(|finding| format!("the preflight failed (check): {}", finding.text()))
-        .or_else(|| look::forbids(context, &looked.findings))?;
-    let silent = if looked.facts.primary.is_err() { "; if the primary is gone: `etcd-sync failover`" } else { "" };
-    Some(format!("{reason}{silent}"))
+/// Refuses what the preflight forbids, and notes what the operator accepts.
+fn accept(context: &Context<'_>, looked: &Readiness, run: &mut Run) -> Result<()> {
+    let accepted = &context.procedure.accept;
+    let silent = looked.facts.primary.is_err();
+    decide::may_switch_over(&looked.findings, accepted, silent).or_else(refuse)?;
+    run.accepted.checks.clone_from(accepted);
+    Ok(())
 }
 
-async fn take(
+async fn hand_over(
     context: &Context<'_>,
     options: &SwitchoverConfig,
-    looked: Option<&Readiness>,
     step: Step,
     journal: &mut Journal,
 ) -> Result<Ended> {
     let command = options.stop_writers_command.as_deref();
     match step {
-        Step::Preflight => Ok(look::outcome(looked)),
         Step::MarkPrimaryDemoted if !options.mark_primary_demoted => {
             Ok(Ended::Skipped("--mark-primary-demoted=false".into()))
         }

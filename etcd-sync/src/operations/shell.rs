@@ -18,7 +18,7 @@ pub enum ShellError {
     Failed(ExitStatus),
     /// It took too long.
     #[error(
-        "did not end within {0} s, and its shell was killed; what it wrote is above; look whether something it started still runs"
+        "did not end within {0} s, and its shell was killed; what it wrote is above; check whether something it started is still running"
     )]
     Timeout(u64),
 }

@@ -115,7 +115,7 @@ async fn both_families_are_switched_and_an_old_answer_runs_out() -> Result<()> {
         "Changed: global.example.test was 10.0.0.1, fd00::1, is 10.0.0.2, fd00::2.\n",
         "good    authoritative 127.0.0.1:",
         "good    resolver 127.0.0.1:",
-        "points at the target everywhere that was asked (2).\n",
+        "points at the target on every server queried (2).\n",
     ] {
         assert!(output.stdout.contains(part), "no {part:?} in {}", output.stdout);
     }
@@ -275,7 +275,7 @@ async fn a_change_by_people_is_waited_for() -> Result<()> {
     let output = dns("switch", &with(world.updating(), &["--yes"]), &[]).await?;
     ended(&output, 0, &[]);
     let (status, shown) = terminal.wait(PATIENCE).await?;
-    assert!(status.success() && shown.contains("points at the target everywhere that was asked (2)."), "{shown}");
+    assert!(status.success() && shown.contains("points at the target on every server queried (2)."), "{shown}");
     Ok(())
 }
 

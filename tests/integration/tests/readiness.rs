@@ -117,11 +117,11 @@ async fn everything_good_passes() -> Result<()> {
     let text = normalized(&output.stdout).replace(&normalized(&certs), "CA");
     let expected = "\
 pass check nothing is missed, N keys compared at the primary's revision N \
-pass synchronizer leader leads (epoch N) and streams; second stands by \
+pass synchronizer leader leads (epoch N) and streams; second is ready to take over \
 pass lag the standby LAG \
 pass headroom the primary's history reaches N revisions back \
 pass role the standby has the role of one (link default), and was synchronized from this primary \
-pass encryption none of N values looked at is encrypted \
+pass encryption none of N values read is encrypted \
 pass prefix the primary holds no Kubernetes below the prefixes given \
 pass api-versions not asked \
 pass etcd-versions nothing is known against the versions of the members \
@@ -164,7 +164,7 @@ async fn a_missed_key_fails_and_is_named() -> Result<()> {
     assert_eq!(found.document["comparison"]["localMissedKeys"], json!(["/registry/configmaps/team-a/settings-0007"]));
     let text = run(&link, &[]).await?;
     assert!(text.stdout.contains("only the standby has 1 key:"), "{}", text.stdout);
-    assert!(text.stdout.ends_with("\nFAILED: check, synchronizer. Do not go on before that is mended.\n"));
+    assert!(text.stdout.ends_with("\nFAILED: check, synchronizer. Do not go on before that is fixed.\n"));
     // Machines are what a switch could destroy for good.
     link.primary.put("/registry/platform.tkestack.io/machines/m1", "{}").await?;
     let found = preflight(&link, &[]).await?;

@@ -60,7 +60,7 @@ pub enum KeyFileError {
     #[error("the key's name is no domain name")]
     Name,
     /// The secret is not base64, or empty.
-    #[error("the secret is not valid base64: copy it again, whole")]
+    #[error("the secret is not valid base64: copy all of it again")]
     Secret,
 }
 

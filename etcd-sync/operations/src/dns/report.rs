@@ -118,7 +118,7 @@ impl Report<'_> {
             _ => format!(" {silent} of {all} say nothing."),
         };
         match self.verdict() {
-            Verdict::Good => format!("{name} points at the target everywhere that was asked ({all})."),
+            Verdict::Good => format!("{name} points at the target on every server queried ({all})."),
             Verdict::Silent => {
                 format!(
                     "{name} points at the target wherever there was an answer.{silence} Look after them: whoever asks only them \
@@ -132,7 +132,7 @@ impl Report<'_> {
                 });
                 format!("{name} does NOT point at the target yet: {old} of {all} say otherwise.{kept}{silence}")
             }
-            Verdict::Old if all == 0 => format!("Nobody could be asked about {name}."),
+            Verdict::Old if all == 0 => format!("No server could be queried for {name}."),
             Verdict::Old => {
                 let kinds = [Kind::Authoritative, Kind::Resolver].into_iter().filter(|kind| {
                     let mut of_kind = self.answers.iter().filter(|answer| answer.kind == *kind).peekable();
@@ -141,7 +141,9 @@ impl Report<'_> {
                 let kinds: Vec<&str> = kinds.map(Kind::name).collect();
                 match kinds.is_empty() {
                     true => {
-                        format!("Where {name} points is not known: everyone names an alias, and nobody its addresses.")
+                        format!(
+                            "Where {name} points is not known: every server returns an alias, and none its addresses."
+                        )
                     }
                     false => {
                         format!("Where {name} points is not known: no {} server says anything.", kinds.join(" and no "))
@@ -240,8 +242,8 @@ resolver may keep its old answer for 4m 10s more. 1 of 5 says nothing.
         let good = answer(Kind::Authoritative, "a", &["10.0.0.2"], 60);
         let dead = failed(Kind::Resolver, "r", "no answer");
         let summary = |answers: &[Answer], further: &[Line]| Report { target: &target, answers, further }.summary();
-        assert!(summary(&[], &[]).starts_with("Nobody could be asked"));
-        assert!(summary(std::slice::from_ref(&good), &[]).contains("everywhere that was asked (1)"));
+        assert!(summary(&[], &[]).starts_with("No server could be queried"));
+        assert!(summary(std::slice::from_ref(&good), &[]).contains("on every server queried (1)"));
         assert!(summary(&[good.clone(), dead], &[]).contains("no resolver server says anything"));
         let pod = Line { mark: Mark::Old, who: "pod".into(), says: "10.0.0.1".into() };
         assert!(summary(&[good], &[pod]).contains("1 of 2 say otherwise"));

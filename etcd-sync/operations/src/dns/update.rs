@@ -61,7 +61,7 @@ pub enum InTheWay {
     },
     /// A name that is to be removed was changed by somebody.
     #[error(
-        "{name} says {found}, which nobody here has written: it is left as it is; look who needs it, then delete it by hand"
+        "{name} says {found}, which this program did not write: it is left as it is; find out who needs it, then delete it by hand"
     )]
     NotOurs {
         /// The name.

@@ -21,10 +21,10 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
     };
     if findings.is_empty() {
         let evidence = match encrypted(&facts.primary_samples) {
-            true => format!(
-                "the standby's API server decrypts with the config given, as do all {looked_at} values looked at"
-            ),
-            false => format!("none of {looked_at} values looked at is encrypted"),
+            true => {
+                format!("the standby's API server decrypts with the config given, as do all {looked_at} values read")
+            }
+            false => format!("none of {looked_at} values read is encrypted"),
         };
         findings.push(Finding::pass(Check::Encryption, evidence));
     }
@@ -67,7 +67,7 @@ fn with_config(facts: &Facts) -> Vec<Finding> {
         findings.push(Finding::warn(
             Check::Encryption,
             "the standby holds no encrypted value of its own, so it is not proved that its API server runs with the config given",
-            "compare the files, or create a Secret on the standby (in kube-system, say) and look at `etcd-sync plan` again",
+            "compare the files, or create a Secret on the standby (in kube-system, for example) and run `etcd-sync plan` again",
         ));
     }
     findings

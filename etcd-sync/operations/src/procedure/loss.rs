@@ -107,7 +107,9 @@ impl Loss {
                  changed together is here in part"
             ),
             (Some(why), 0, _) => {
-                format!("nobody knows what: {why}, and the standby is not consistent with any revision of the primary")
+                format!(
+                    "it is not known what: {why}, and the standby is not consistent with any revision of the primary"
+                )
             }
             (Some(why), _, 0) => format!(
                 "everything up to revision {revision} of the primary, and a part of what came later: {why}, and the standby is not consistent with \

@@ -39,7 +39,7 @@ impl Missing {
         text += &match self.doomed.len() {
             0 if self.unreadable > 0 => String::new(),
             0 => wrap(
-                "No object of the standby hangs on an owner that is not there: nothing is deleted with them, as far as can be seen.",
+                "No object of the standby depends on a missing owner: as far as can be seen, nothing else is deleted.",
                 "",
                 "",
             ),
@@ -54,7 +54,7 @@ impl Missing {
         };
         if self.unreadable > 0 {
             let what = format!(
-                "{} of the standby cannot be read here, so the list is not whole: give the API servers' --encryption-config",
+                "{} of the standby cannot be read here, so the list is not complete: give the API servers' --encryption-config",
                 count(self.unreadable, "value")
             );
             text += &wrap(&what, "NOT KNOWN: ", "  ");
@@ -63,7 +63,7 @@ impl Missing {
             let what = "Machine objects are among them. Going on DESTROYS VIRTUAL MACHINES.";
             text += &wrap(what, "WARNING: ", "         ");
         }
-        let first = "Get them back first: while the primary answers, restart a pod of the synchronizer, and look at `etcd-sync check`. If there is no way back, and you have read what is destroyed:";
+        let first = "Get them back first: while the primary answers, restart a pod of the synchronizer, and run `etcd-sync check`. If they cannot be brought back, and you have read what is destroyed:";
         text += &wrap(first, "", "");
         text + &format!("  etcd-sync failover … --accept-missing {}\n", self.missed)
     }

@@ -12,7 +12,7 @@ pub struct Intent {
     pub primary: String,
     /// The endpoints of the standby's etcd.
     pub standby: String,
-    /// Mark the primary as handed over.
+    /// Mark the primary as demoted.
     pub mark_primary_demoted: bool,
     /// How the primary's writers are stopped.
     pub writers: WritersHow,
@@ -63,18 +63,33 @@ pub enum WritersHow {
 /// The plan of a switchover or a failover.
 pub fn plan(intent: &Intent) -> Vec<Planned> {
     let steps = intent.command.steps().iter();
-    steps.map(|&step| Planned { step, what: what(intent, step) }).collect()
+    steps.filter_map(|&step| Some(Planned { step, what: what(intent, step)? })).collect()
 }
 
-fn what(intent: &Intent, step: Step) -> String {
-    let domain = intent.dns.as_ref();
-    let no_domain = || format!("{}no --domain is given", Planned::SKIPPED);
-    match step {
-        Step::Preflight => "look at everything that must hold".into(),
+/// What a step does; `None`: it is no step of a switch.
+fn what(intent: &Intent, step: Step) -> Option<String> {
+    Some(match step {
+        Step::Preflight => "check everything that must hold".into(),
         Step::RestartFirst if intent.restart_first.is_empty() => no_cluster(),
         Step::RestartFirst => format!("restart {}, where it is installed", intent.restart_first.join("; ")),
+        Step::MarkPrimaryDemoted | Step::StopWriters | Step::Drain | Step::Compare => hand_over(intent, step)?,
+        Step::Promote => format!(
+            "make the standby ({}) primary: from then on no synchronizer can write to it, whatever still runs",
+            intent.standby
+        ),
+        Step::ClientPort => "check whether the old primary's etcd can still be reached".into(),
+        Step::DnsSwitch | Step::DnsVerify | Step::DnsInside => dns(intent, step)?,
+        Step::RestartServices if intent.restart.is_empty() => no_cluster(),
+        Step::RestartServices => format!("restart {}", intent.restart.join("; ")),
+        _ => return None,
+    })
+}
+
+/// What the living primary does.
+fn hand_over(intent: &Intent, step: Step) -> Option<String> {
+    Some(match step {
         Step::MarkPrimaryDemoted if !intent.mark_primary_demoted => {
-            format!("{}--mark-primary-demoted is not given", Planned::SKIPPED)
+            format!("{}--mark-primary-demoted=false is given", Planned::SKIPPED)
         }
         Step::MarkPrimaryDemoted => {
             format!("mark the primary ({}) as demoted: its role becomes demoted:<run>", intent.primary)
@@ -92,41 +107,28 @@ fn what(intent: &Intent, step: Step) -> String {
         },
         Step::Drain => "wait until the standby has the primary's last revision".into(),
         Step::Compare => "compare all keys and values, exactly".into(),
-        Step::Promote => format!(
-            "make the standby ({}) primary: from then on no synchronizer can write to it, whatever still runs",
-            intent.standby
-        ),
-        Step::ClientPort => "look whether the old primary's etcd can still be reached".into(),
-        Step::DnsSwitch => match domain {
-            None => no_domain(),
-            Some(Domain { name, addresses, how }) => {
-                let to = addresses.join(", ");
-                match how {
-                    DnsHow::Update { server } => format!("point {name} at {to}, with an update to {server}"),
-                    DnsHow::Command(command) => format!("point {name} at {to}: run {}", redacted_command(command)),
-                    DnsHow::Manual => format!("show the change that points {name} at {to}, and wait for it"),
-                }
-            }
+        _ => return None,
+    })
+}
+
+fn dns(intent: &Intent, step: Step) -> Option<String> {
+    let Some(Domain { name, addresses, how }) = &intent.dns else {
+        return Some(format!("{}no --domain is given", Planned::SKIPPED));
+    };
+    let to = addresses.join(", ");
+    Some(match (step, how) {
+        (Step::DnsSwitch, DnsHow::Update { server }) => format!("point {name} at {to}, with an update to {server}"),
+        (Step::DnsSwitch, DnsHow::Command(command)) => {
+            format!("point {name} at {to}: run {}", redacted_command(command))
+        }
+        (Step::DnsSwitch, DnsHow::Manual) => format!("show the change that points {name} at {to}, and wait for it"),
+        (Step::DnsVerify, _) => format!("wait until all name servers and resolvers answer {to} for {name}"),
+        (Step::DnsInside, _) => match &intent.inside {
+            None => no_cluster(),
+            Some(pod) => format!("look {name} up in {pod}, restarting CoreDNS while the answer is old"),
         },
-        Step::DnsVerify => domain.map_or_else(no_domain, |domain| {
-            format!(
-                "wait until all name servers and resolvers answer {} for {}",
-                domain.addresses.join(", "),
-                domain.name
-            )
-        }),
-        Step::DnsInside => match (domain, &intent.inside) {
-            (None, _) => no_domain(),
-            (_, None) => no_cluster(),
-            (Some(domain), Some(pod)) => {
-                format!("look {} up in {pod}, restarting CoreDNS while the answer is old", domain.name)
-            }
-        },
-        Step::RestartServices if intent.restart.is_empty() => no_cluster(),
-        Step::RestartServices => format!("restart {}", intent.restart.join("; ")),
-        // Planned by `rejoin` itself.
-        Step::FindDivergence | Step::Save | Step::TakeRole | Step::Converge | Step::Prove => step.name().into(),
-    }
+        _ => return None,
+    })
 }
 
 fn no_cluster() -> String {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Command, Outcome, Replanned, Run, State, Step, StepRecord};
-use crate::text::{count, moment, span, wrap};
+use crate::text::{WIDTH, count, moment, span, wrap};
 use etcd_sync_core::link::state::Phase;
 
 /// Where a step's words begin: behind number, name, outcome and time.
@@ -135,7 +135,7 @@ impl Run {
     }
 
     /// One line of a list of runs.
-    pub fn row(&self) -> [String; 5] {
+    fn row(&self) -> [String; 5] {
         let first = self.attempts.first();
         [
             self.id.clone(),
@@ -187,4 +187,25 @@ fn capital(command: Command) -> &'static str {
         Command::Failover => "The failover",
         Command::Rejoin => "The rejoin",
     }
+}
+
+/// A list of runs for people, a line each.
+pub fn table(runs: &[Run], link: &str) -> String {
+    if runs.is_empty() {
+        return format!("The journal of link {link} is empty: no failover command was ever run for it here.\n");
+    }
+    let head = ["RUN", "COMMAND", "STATE", "NEXT", "BY"].map(str::to_owned);
+    let rows: Vec<[String; 5]> = std::iter::once(head).chain(runs.iter().map(Run::row)).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..5).map(width).collect();
+    let line = |row: &[String; 5]| {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let line = cells.join("  ");
+        match line.trim_end() {
+            fits if fits.chars().count() <= WIDTH => format!("{fits}\n"),
+            // The whole name is in the run's own page.
+            long => format!("{}…\n", long.chars().take(WIDTH - 1).collect::<String>()),
+        }
+    };
+    rows.iter().map(line).collect()
 }

@@ -215,20 +215,24 @@ impl Run {
 
     /// Takes over what a later call plans for the steps that are left. `Err` names the step that must not change any more: what
     /// leads up to the change of roles is done as it was begun. A step behind it that was taken and is wanted otherwise now is
-    /// taken again: each looks first.
+    /// taken again: each checks first.
     pub fn replan(&mut self, plan: &[Planned]) -> Result<(), Step> {
-        let switches = matches!(self.command, Command::Switchover | Command::Failover);
+        if !self.command.plan_binds() {
+            self.plan = plan.to_vec();
+            return Ok(());
+        }
+        let change = self.command.point_of_no_return();
         let at = |wanted| self.plan.iter().position(|planned| planned.step == wanted);
-        let leads_up = |step| switches && at(step) <= at(Step::Promote);
+        let leads_up = |step| at(step) <= at(change);
         let mut changes = Vec::new();
         for was in &self.plan {
             let Some(now) = plan.iter().find(|now| now.step == was.step && now.what != was.what) else { continue };
             let settled = self.is_settled(was.step);
             if leads_up(was.step) {
-                if !self.is_settled(Step::Promote) {
+                if !self.is_settled(change) {
                     return Err(was.step);
                 }
-            } else if !settled || (switches && !now.is_skipped()) {
+            } else if !settled || !now.is_skipped() {
                 changes.push(now.clone());
             }
         }
@@ -236,10 +240,7 @@ impl Run {
         for now in changes {
             let Some(planned) = self.plan.iter_mut().find(|planned| planned.step == now.step) else { continue };
             let was = std::mem::replace(&mut planned.what, now.what);
-            // A rejoin's plan only tells what it has found by now.
-            if switches {
-                self.replanned.push(Replanned { step: now.step, attempt, was });
-            }
+            self.replanned.push(Replanned { step: now.step, attempt, was });
         }
         Ok(())
     }

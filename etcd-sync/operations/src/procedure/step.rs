@@ -14,15 +14,15 @@ pub enum Command {
     Rejoin,
 }
 
-/// One step of a run. Each looks first whether it is done already.
+/// One step of a run. Each checks first whether it is done already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
-    /// Everything that must hold is looked at.
+    /// Everything that must hold is checked.
     Preflight,
     /// Restarts what must be fresh before the rest begins.
     RestartFirst,
-    /// Marks the primary as handed over.
+    /// Marks the primary as demoted.
     MarkPrimaryDemoted,
     /// Waits until nobody writes to the primary any more.
     StopWriters,
@@ -32,13 +32,13 @@ pub enum Step {
     Compare,
     /// The standby's role becomes primary.
     Promote,
-    /// Looks whether the old primary's etcd can still be reached.
+    /// Checks whether the old primary's etcd can still be reached.
     ClientPort,
     /// Points the domain at the new primary.
     DnsSwitch,
-    /// Waits until everybody is told so.
+    /// Waits until all name servers answer so.
     DnsVerify,
-    /// Waits until pods inside the cluster are told so.
+    /// Waits until pods inside the cluster get that answer.
     DnsInside,
     /// Restarts what holds old state.
     RestartServices,
@@ -62,6 +62,20 @@ impl Command {
             Command::Failover => "failover",
             Command::Rejoin => "rejoin",
         }
+    }
+
+    /// The step that changes the roles and cannot be taken back. What leads up to it is done as it was begun.
+    pub fn point_of_no_return(self) -> Step {
+        match self {
+            Command::Switchover | Command::Failover => Step::Promote,
+            Command::Rejoin => Step::TakeRole,
+        }
+    }
+
+    /// Whether the plan is what the operator asked for, so that a later call must ask for the same. A rejoin's plan only says
+    /// what it has found so far, and is made again.
+    pub fn plan_binds(self) -> bool {
+        self != Command::Rejoin
     }
 
     /// Its steps, in their order. The role changes before the domain does.
@@ -114,8 +128,8 @@ impl Step {
         }
     }
 
-    /// The step that cannot be taken back, for a step that only tells whether it may be taken: what was seen in an earlier
-    /// attempt says nothing about now. A copy goes on until it is proved.
+    /// The step that a step makes ready: until that one is taken it is repeated in every attempt, because what was seen in an
+    /// earlier attempt says nothing about now. A copy goes on until it is proved.
     pub fn proves_for(self) -> Option<Step> {
         match self {
             Step::Preflight | Step::StopWriters | Step::Drain | Step::Compare => Some(Step::Promote),

@@ -247,8 +247,8 @@ fn no_loss_claims_more_than_is_here() {
         (Phase::Streaming, 10, 3, "Lost at most the rest of revision 10, and what"),
         (Phase::Resync, 10, 0, "a resync was under way"),
         (Phase::Resync, 10, 0, "after revision 10, but for what was copied"),
-        (Phase::Resync, 0, 0, "nobody knows what: a resync was under way"),
-        (Phase::FirstSync, 0, 0, "nobody knows what: the first sync was never complete"),
+        (Phase::Resync, 0, 0, "it is not known what: a resync was under way"),
+        (Phase::FirstSync, 0, 0, "it is not known what: the first sync was never complete"),
     ] {
         let (fits, text) = loss(phase, revision, offset);
         assert!(fits && text.contains(said), "{text}");

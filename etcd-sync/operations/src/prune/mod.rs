@@ -12,7 +12,7 @@ use etcd_sync_core::compare::check::SurplusReason;
 use etcd_sync_core::etcd::kv::{KeyValue, Revision, printable};
 use etcd_sync_core::etcd::request::{Compare, Op, Txn, TxnReply};
 use etcd_sync_core::link::fence::{is_standby, other_role};
-use etcd_sync_core::link::state::StateKeys;
+use etcd_sync_core::link::state::{Phase, StateKeys};
 use etcd_sync_core::object::Header;
 use etcd_sync_core::scope::Scope;
 use etcd_sync_core::scope::content;
@@ -208,6 +208,70 @@ impl Fate {
         standby(get(0).map(|role| &role.value[..]))?;
         Ok(if get(1).is_some() { Fate::Changed } else { Fate::Gone })
     }
+}
+
+/// Why nothing is pruned. Each text says what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The standby has no record of the link.
+    #[error("nothing was ever synchronized into this standby by link {link}: check --standby-endpoints and --link")]
+    NeverSynchronized {
+        /// The link.
+        link: String,
+    },
+    /// Only a standby is pruned.
+    #[error(transparent)]
+    Role(#[from] NotStandby),
+    /// What the synchronizer does not trust cannot show which keys are surplus.
+    #[error(
+        "nothing was deleted: replication is paused, and which keys are surplus is certain only when it is not (a running `etcd-sync \
+         run` clears this state as soon as its reason is gone): {why}"
+    )]
+    Paused {
+        /// Why.
+        why: String,
+    },
+    /// What only the standby has is not known yet.
+    #[error(
+        "the first sync is not complete: what only the standby has is known when `etcd-sync status` says streaming"
+    )]
+    FirstSync,
+    /// More than the limit.
+    #[error("{count} keys are more than --deletion-limit {limit}: read the plan, then give --accept-deletions {count}")]
+    TooMany {
+        /// Keys of the plan.
+        count: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// It runs where files do not last.
+    #[error(
+        "nothing was deleted: this runs in a pod, and a file that is created here is lost with it; give --backup FILE on a volume \
+         that stays, or run `etcd-sync prune` on a machine whose files stay"
+    )]
+    InPod,
+}
+
+/// Whether a standby may be pruned: its role as it was read, why replication is paused, and its phase.
+///
+/// # Errors
+/// Why not.
+pub fn may_prune(link: &str, role: Option<&[u8]>, paused: Option<&str>, phase: Option<Phase>) -> Result<(), Refusal> {
+    let Some(phase) = phase else { return Err(Refusal::NeverSynchronized { link: link.to_owned() }) };
+    standby(role)?;
+    match paused {
+        Some(why) => Err(Refusal::Paused { why: why.to_owned() }),
+        None if phase == Phase::FirstSync => Err(Refusal::FirstSync),
+        None => Ok(()),
+    }
+}
+
+/// Whether so many keys may be deleted. `accepted` is the number given with `--accept-deletions`.
+///
+/// # Errors
+/// They are too many.
+pub fn may_delete(count: u64, limit: u64, accepted: Option<u64>) -> Result<(), Refusal> {
+    if count > limit.max(accepted.unwrap_or(0)) { Err(Refusal::TooMany { count, limit }) } else { Ok(()) }
 }
 
 /// Only a standby may be written to.

@@ -134,14 +134,12 @@ impl Plan {
             text.push_str("leftover: mirrored once and deleted on the primary since, or of unknown origin.\n");
         }
         if surplus > KEPT_MAX as u64 {
-            text.push_str(&format!(
-                "Only the first {KEPT_MAX} surplus keys were looked at: prune again for the others.\n"
-            ));
+            text.push_str(&format!("Only the first {KEPT_MAX} surplus keys were read: prune again for the others.\n"));
         }
         if self.age_unknown > 0 {
             let count = self.age_unknown;
             text.push_str(&format!(
-                "Not selected, because their age cannot be told: {count} (without --older-than they are)\n"
+                "Not selected, because their age is not known: {count} (without --older-than they are)\n"
             ));
         }
         for key in &self.not_surplus {
@@ -240,7 +238,7 @@ impl Outcome {
         let mut text = format!("Deleted: {}{saved}\n", self.count(Fate::Deleted));
         if self.count(Fate::Gone) > 0 {
             text.push_str(&format!(
-                "Gone meanwhile, by the garbage collector or somebody else: {}\n",
+                "Gone meanwhile, by the garbage collector or another client: {}\n",
                 self.count(Fate::Gone)
             ));
         }
@@ -273,7 +271,7 @@ impl Fate {
         match self {
             Fate::Deleted => "deleted",
             Fate::Gone => "gone already",
-            Fate::Changed => "changed since the plan: look at it, and prune again if it shall go",
+            Fate::Changed => "changed since the plan: check it, and prune again if it is still to be deleted",
             Fate::OnPrimary => "the primary has it now: it is no longer surplus",
         }
     }

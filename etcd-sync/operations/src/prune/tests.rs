@@ -193,8 +193,8 @@ fn an_outcome_names_what_stays() {
     assert!(!outcome.is_complete());
     assert_eq!(
         outcome.text(Some("saved.jsonl")),
-        "Deleted: 1 (saved in saved.jsonl)\nGone meanwhile, by the garbage collector or somebody else: 1\nNot deleted: 1\n  /c\\xff  (changed since \
-         the plan: look at it, and prune again if it shall go)\nTo put them back: etcd-sync restore saved.jsonl\n"
+        "Deleted: 1 (saved in saved.jsonl)\nGone meanwhile, by the garbage collector or another client: 1\nNot deleted: 1\n  /c\\xff  (changed since \
+         the plan: check it, and prune again if it is still to be deleted)\nTo put them back: etcd-sync restore saved.jsonl\n"
     );
     assert_eq!(outcome.json(Some("f"))["notDeleted"], serde_json::json!([{ "key": "/c\\xff", "reason": "changed" }]));
 }

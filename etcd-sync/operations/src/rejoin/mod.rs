@@ -9,14 +9,14 @@ mod tests;
 mod text;
 
 pub use self::found::{Change, Found, Origin, Pair, judge};
-pub use self::plan::{Kept, Line, Note, Plan};
+pub use self::plan::{Line, Note, Plan};
 pub use self::steps::{remaining_steps, settled_before};
 pub use self::text::{Outcome, Proof};
 
 use etcd_sync_core::etcd::kv::{KeyValue, Revision};
 use etcd_sync_core::link::rejoining::Rejoining;
 use etcd_sync_core::link::role::{Promotion, Role};
-use etcd_sync_core::link::state::{BadRecord, Checkpoint, Phase, cluster_id_text};
+use etcd_sync_core::link::state::{Checkpoint, Phase, cluster_id_text};
 
 /// Where the history of the old primary parts from what the new one took of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,9 +161,24 @@ pub enum Refusal {
         /// What shows it.
         evidence: String,
     },
-    /// A record cannot be used.
-    #[error(transparent)]
-    Record(#[from] BadRecord),
+    /// The new primary's own switch has not ended.
+    #[error(
+        "run {run} on the new primary is not finished, so users may still be on this cluster: finish it there first, with the \
+         same command again, or give it up there with `etcd-sync journal --abandon`"
+    )]
+    UnfinishedRun {
+        /// It.
+        run: String,
+    },
+    /// What would pause the copy at once.
+    #[error("{0}")]
+    Preflight(String),
+    /// It runs where files do not last.
+    #[error(
+        "nothing was done: this runs in a pod, and a file that is created here is lost with it; give --backup FILE on a volume that \
+         stays, or run `etcd-sync rejoin` on a machine whose files stay"
+    )]
+    InPod,
 }
 
 /// Judges the facts. `role_key` and `promotion_key` are for messages.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{Change, Divergence, Found, Origin};
-use etcd_sync_core::compare::check::KEPT_MAX;
+use etcd_sync_core::compare::check::Kept;
 use etcd_sync_core::etcd::kv::{Revision, printable};
 use etcd_sync_core::link::role::Promotion;
 
@@ -40,24 +40,6 @@ pub enum Note {
     },
 }
 
-/// The first keys of a kind, and how many there are.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Kept {
-    /// Up to [`KEPT_MAX`], in key order.
-    pub first: Vec<Line>,
-    /// All of them.
-    pub count: u64,
-}
-
-impl Kept {
-    fn add(&mut self, key: &[u8], note: Note, revision: Revision) {
-        self.count += 1;
-        if self.first.len() < KEPT_MAX {
-            self.first.push(Line { key: printable(key).into(), note, revision });
-        }
-    }
-}
-
 /// What a rejoin would do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -76,11 +58,11 @@ pub struct Plan {
     /// When that was, in Unix milliseconds.
     pub now_ms: u64,
     /// Written on the old primary after the point of divergence: the new one never had it.
-    pub unreplicated: Kept,
+    pub unreplicated: Kept<Line>,
     /// Deleted on the old primary after the point of divergence: comes back.
-    pub deleted_here: Kept,
+    pub deleted_here: Kept<Line>,
     /// Only on the old primary for another reason: goes.
-    pub only_here: Kept,
+    pub only_here: Kept<Line>,
     /// Of these: replaced rather than gone.
     pub unreplicated_replaced: u64,
     /// Older values that the new primary has replaced since.
@@ -121,6 +103,7 @@ impl Plan {
 
     /// Counts a key. `origin` is asked only of [`Found::OnlyOld`]; `revision` is the one that wrote it last.
     pub fn add(&mut self, key: &[u8], found: Found, revision: Revision, origin: Origin) {
+        let line = |note| move |_| Line { key: printable(key).into(), note, revision };
         match found {
             Found::Same { later } => {
                 self.same += 1;
@@ -128,10 +111,10 @@ impl Plan {
             }
             Found::Unreplicated { change, replaced, both } => {
                 self.unreplicated_replaced += u64::from(replaced);
-                self.unreplicated.add(key, Note::Written { change, replaced, both }, revision);
+                self.unreplicated.add(line(Note::Written { change, replaced, both }));
             }
-            Found::OnlyOld => self.only_here.add(key, Note::Only { origin }, revision),
-            Found::DeletedHere => self.deleted_here.add(key, Note::Deleted, revision),
+            Found::OnlyOld => self.only_here.add(line(Note::Only { origin })),
+            Found::DeletedHere => self.deleted_here.add(line(Note::Deleted)),
             Found::Replaced => self.replaced += 1,
             Found::New => self.new += 1,
             Found::Own => self.own += 1,

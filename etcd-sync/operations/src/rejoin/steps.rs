@@ -83,7 +83,7 @@ impl Outcome {
         match self.untold {
             None => Ended::Done(words),
             Some((from, to)) => Ended::Warned(format!(
-                "{words}; what others wrote here between the revisions {from} and {to} cannot be told: it is compacted"
+                "{words}; what others wrote here between the revisions {from} and {to} is not known: etcd has compacted it"
             )),
         }
     }

@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{Change, Kept, Line, Note, Origin, Plan};
-use crate::text::wrap;
+use super::{Change, Line, Note, Origin, Plan};
+use crate::text::{age, wrap};
+use etcd_sync_core::compare::check::Kept;
 use etcd_sync_core::etcd::kv::Revision;
 use etcd_sync_core::link::role::How;
 
@@ -61,7 +62,7 @@ impl Plan {
             How::Switchover => "switchover",
             How::Failover => "failover",
         };
-        let age = age(self.now_ms.saturating_sub(self.promotion.at_ms) / 1_000);
+        let age = age(self.now_ms.saturating_sub(self.promotion.at_ms));
         paragraph(
             &mut text,
             &format!(
@@ -174,7 +175,7 @@ impl Outcome {
             paragraph(
                 &mut text,
                 &format!(
-                    "WARNING: what was written here between the revisions {from} and {to} cannot be told any more, because \
+                    "WARNING: what was written here between the revisions {from} and {to} is not known any more, because \
                      etcd has compacted it: if somebody still used this cluster then, it is lost.",
                 ),
             );
@@ -241,7 +242,7 @@ fn paragraph(text: &mut String, words: &str) {
     text.push_str(&wrap(words, "", ""));
 }
 
-fn list(text: &mut String, heading: &str, kept: &Kept, limit: usize) {
+fn list(text: &mut String, heading: &str, kept: &Kept<Line>, limit: usize) {
     text.push_str(&format!("{heading}: {}\n", kept.count));
     let shown = limit.min(kept.first.len());
     let mut untold = false;
@@ -259,7 +260,7 @@ fn list(text: &mut String, heading: &str, kept: &Kept, limit: usize) {
     if untold {
         paragraph(
             text,
-            "?: deleted on the new primary since its promotion, or never there; the history that would tell is compacted.",
+            "?: deleted on the new primary since its promotion, or never there; the history that would show it is compacted.",
         );
     }
 }
@@ -278,7 +279,7 @@ fn words(note: Note) -> (&'static str, &'static str) {
     }
 }
 
-fn kept(kept: &Kept) -> Value {
+fn kept(kept: &Kept<Line>) -> Value {
     let keys = kept.first.iter().map(|Line { key, note, revision }| {
         let mut one = json!({ "key": key, "modRevision": revision });
         match note {
@@ -293,14 +294,4 @@ fn kept(kept: &Kept) -> Value {
         one
     });
     json!({ "count": kept.count, "keys": keys.collect::<Vec<_>>() })
-}
-
-/// A time in its two largest units.
-fn age(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3_600 => format!("{}m {}s", seconds / 60, seconds % 60),
-        3_600..86_400 => format!("{}h {}m", seconds / 3_600, seconds % 3_600 / 60),
-        _ => format!("{}d {}h", seconds / 86_400, seconds % 86_400 / 3_600),
-    }
 }

@@ -163,8 +163,8 @@ standby
   cpaas-system/StatefulSet/cpaas-elasticsearch
     cpaas-elasticsearch-0 (not ready)
     cpaas-elasticsearch-1
-  Warning: cpaas-system/es-debug stays: no controller owns it, so nobody would
-    bring it back; delete it by hand if you can create it again.
+  Warning: cpaas-system/es-debug stays: no controller owns it, so nothing
+    would create it again; delete it by hand if you can create it again.
   Skipped: no pod has service_name in (alertmanager,vmselect,vminsert).
 
 east.kubeconfig
@@ -233,5 +233,5 @@ standby: 5 pods deleted, 1 gone already.
     kubectl -n cpaas-system describe statefulset es
   cpaas-system/StatefulSet/es: gone since the plan was made; nothing to wait for
 east: 0 pods deleted.
-  Cannot be asked any more: no answer
+  Does not answer any more: no answer
 ";

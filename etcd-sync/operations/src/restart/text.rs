@@ -69,7 +69,7 @@ impl Left {
     pub fn text(self) -> &'static str {
         match self {
             Left::NoOwner => {
-                "no controller owns it, so nobody would bring it back; delete it by hand if you can create it again"
+                "no controller owns it, so nothing would create it again; delete it by hand if you can create it again"
             }
             Left::Static => {
                 "its kubelet runs it from a file, and a deletion here restarts nothing; restart it on its node"
@@ -110,7 +110,7 @@ impl ClusterReport {
         }
         self.owners.iter().for_each(|owner| owner.write(text, limit_ms));
         if let Some(error) = &self.error {
-            text.push_str(&wrap(&format!("Cannot be asked any more: {error}"), "  ", "    "));
+            text.push_str(&wrap(&format!("Does not answer any more: {error}"), "  ", "    "));
         }
     }
 }

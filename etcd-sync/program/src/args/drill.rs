@@ -11,7 +11,7 @@ use super::{DnsArgs, ReadinessArgs, RestartArgs, TableOutput};
 /// `etcd-sync drill`.
 #[derive(Clone, Debug, Args)]
 pub struct DrillArgs {
-    /// Name that is made in the zone, switched, verified and taken away again, in place of --domain; without one the DNS is not
+    /// Name that is created in the zone, switched, verified and deleted again, in place of --domain; without one the DNS is not
     /// rehearsed
     #[arg(long, value_name = "NAME", value_parser = domain, help_heading = "Drill")]
     pub drill_name: Option<String>,
@@ -35,7 +35,7 @@ pub struct DrillArgs {
     )]
     pub timeout: Duration,
 
-    /// What is looked at first.
+    /// What is checked first.
     #[command(flatten)]
     pub readiness: ReadinessArgs,
 

@@ -4,6 +4,7 @@
 
 mod bootstrap;
 mod commands;
+mod confirm;
 mod connection;
 mod dns;
 mod drill;
@@ -33,6 +34,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 pub use bootstrap::BootstrapArgs;
 pub use commands::{CheckArgs, CheckOutput, PlanArgs, RunArgs, StatusArgs, TableOutput};
+pub use confirm::ConfirmArgs;
 pub use connection::{ConnectionArgs, PrimaryArgs, StandbyArgs};
 pub use dns::{DnsArgs, DnsCommandArgs, DnsSwitchArgs, DnsVerifyArgs};
 pub use drill::DrillArgs;

@@ -14,7 +14,7 @@ use super::{DnsArgs, TableOutput};
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Preflight")]
 pub struct ReadinessArgs {
-    /// How long the standby may take to come where the primary is (100ms to 10m)
+    /// How long the standby may take to catch up with the primary (100ms to 10m)
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration("100ms", "10m"))]
     pub max_lag: Duration,
 
@@ -22,7 +22,7 @@ pub struct ReadinessArgs {
     #[arg(long, value_name = "REVISIONS", default_value = "10000", value_parser = number(0, u64::MAX))]
     pub max_lag_revisions: u64,
 
-    /// How long the primary's history must still reach at its pace, else there is a warning (0s to 1d)
+    /// Warn when compaction would pass the checkpoint within this time, at the primary's pace (0s to 1d)
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration("0s", "1d"))]
     pub min_headroom: Duration,
 
@@ -30,7 +30,7 @@ pub struct ReadinessArgs {
     #[arg(long, value_name = "DURATION", default_value = "30d", value_parser = duration("0s", "3650d"))]
     pub certificate_warning: Duration,
 
-    /// URL of etcd-sync-monitor: when nothing can be compared any more, its last comparison counts
+    /// URL of etcd-sync-monitor: its last comparison is used when the clusters cannot be compared any more
     #[arg(long, value_name = "URL", value_parser = monitor)]
     pub monitor: Option<String>,
 
@@ -59,11 +59,11 @@ pub struct PreflightArgs {
     #[command(flatten)]
     pub dns: DnsArgs,
 
-    /// What is to follow. Before a failover the primary's silence is expected: what only it could tell is a warning
+    /// What will follow. Before a failover the primary need not answer: what only it could report is a warning
     #[arg(long = "for", id = "for", value_name = "PURPOSE", default_value = "switchover")]
     pub purpose: PurposeArg,
 
-    /// How long the comparison may take before there is no verdict (1s to 1d)
+    /// How long the comparison may take before it is given up (1s to 1d)
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration("1s", "1d"))]
     pub timeout: Duration,
 

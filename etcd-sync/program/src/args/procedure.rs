@@ -7,22 +7,14 @@ use clap::Args;
 
 use super::switch::Switch;
 use super::values::{duration, number, some_text};
-use super::{DnsArgs, ReadinessArgs, RestartArgs, TableOutput};
+use super::{ConfirmArgs, DnsArgs, ReadinessArgs, RestartArgs, TableOutput};
 
 /// What all commands with a journal have in common.
 #[derive(Clone, Debug, Args)]
 pub struct ProcedureArgs {
-    /// Form of the output on stdout; JSON cannot ask, so it needs --yes or --dry-run
-    #[arg(short, long, value_name = "FORMAT", default_value = "table", help_heading = "Output")]
-    pub output: TableOutput,
-
-    /// Stop after the plan
-    #[arg(long, switch = false, help_heading = "Guards")]
-    pub dry_run: bool,
-
-    /// Skip the confirmation
-    #[arg(long, switch = false, help_heading = "Guards")]
-    pub yes: bool,
+    /// The plan and the confirmation.
+    #[command(flatten)]
+    pub confirm: ConfirmArgs,
 
     /// Go on although these checks of the preflight fail; not for missed keys
     #[arg(long, value_name = "CHECK,...", value_delimiter = ',', value_parser = some_text, help_heading = "Guards")]
@@ -39,7 +31,7 @@ pub struct ProcedureArgs {
     )]
     pub timeout: Duration,
 
-    /// What is looked at first.
+    /// What is checked first.
     #[command(flatten)]
     pub readiness: ReadinessArgs,
 
@@ -59,11 +51,11 @@ pub struct SwitchoverArgs {
     #[command(flatten)]
     pub procedure: ProcedureArgs,
 
-    /// Mark the primary as handed over, in its own etcd: that needs the permission to write there
+    /// Mark the primary as demoted, in its own etcd: its user needs the permission to write there
     #[arg(long, switch = true, help_heading = "Primary")]
     pub mark_primary_demoted: bool,
 
-    /// Shell command that stops the primary's API servers; without it you are shown what to do, and waited for
+    /// Shell command that stops the primary's API servers; without it the command shows what to do, and waits
     #[arg(long, value_name = "COMMAND", value_parser = some_text, help_heading = "Primary")]
     pub stop_writers_command: Option<String>,
 
@@ -98,7 +90,7 @@ pub struct FailoverArgs {
     #[arg(long, value_name = "KEYS", value_parser = number(1, u64::MAX), help_heading = "Guards")]
     pub accept_missing: Option<u64>,
 
-    /// Go on although nobody knows whether keys are missed
+    /// Go on although it is not known whether keys are missed
     #[arg(long, switch = false, help_heading = "Guards")]
     pub accept_unchecked: bool,
 

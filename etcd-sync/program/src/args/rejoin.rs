@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::TableOutput;
+use super::ConfirmArgs;
 use super::switch::Switch;
 use super::values::{duration, number};
 
@@ -13,15 +13,7 @@ use super::values::{duration, number};
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Guards")]
 pub struct RejoinArgs {
-    /// Stop after the plan
-    #[arg(long, switch = false)]
-    pub dry_run: bool,
-
-    /// Skip the confirmation
-    #[arg(long, switch = false)]
-    pub yes: bool,
-
-    /// File to save everything in that the old primary loses, with the values; it must not exist. Default:
+    /// File for everything that the old primary loses, with the values; it must not exist. Default:
     /// etcd-sync-rejoin-<link>-<time>.jsonl in the current directory; in a pod, whose own files go with it, there is no
     /// default: name a file on a volume that stays. What is written there meanwhile goes to a second file, with .later behind the name
     #[arg(long, value_name = "FILE")]
@@ -44,9 +36,9 @@ pub struct RejoinArgs {
     #[arg(long, value_name = "FOLDER", help_heading = "Journal")]
     pub journal_folder: Option<PathBuf>,
 
-    /// Form of the output on stdout; JSON cannot ask, so it needs --yes or --dry-run
-    #[arg(short, long, value_name = "FORMAT", default_value = "table", help_heading = "Output")]
-    pub output: TableOutput,
+    /// The plan and the confirmation.
+    #[command(flatten)]
+    pub confirm: ConfirmArgs,
 
     /// How many keys of each list are shown, the first ones; 0: all
     #[arg(

@@ -7,8 +7,7 @@ use clap::Args;
 use etcd_sync_operations::nslookup::PodRef;
 use etcd_sync_operations::restart::{SERVICES, WORKLOAD_SERVICES};
 
-use super::TableOutput;
-use super::switch::Switch;
+use super::ConfirmArgs;
 use super::values::{duration, pod, some_text};
 
 /// What is restarted, and where a name is looked up: of every command that does either.
@@ -46,17 +45,9 @@ pub struct RestartServicesArgs {
     #[command(flatten)]
     pub restart: RestartArgs,
 
-    /// Form of the output on stdout; JSON cannot ask, so it needs --yes or --dry-run
-    #[arg(short, long, value_name = "FORMAT", default_value = "table", help_heading = "Output")]
-    pub output: TableOutput,
-
-    /// Stop after the plan
-    #[arg(long, switch = false, help_heading = "Guards")]
-    pub dry_run: bool,
-
-    /// Skip the confirmation
-    #[arg(long, switch = false, help_heading = "Guards")]
-    pub yes: bool,
+    /// The plan and the confirmation.
+    #[command(flatten)]
+    pub confirm: ConfirmArgs,
 }
 
 #[cfg(test)]

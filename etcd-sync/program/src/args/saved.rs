@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
 
-use super::TableOutput;
+use super::ConfirmArgs;
 use super::switch::Switch;
 use super::values::{duration, key, number, some_text};
 
@@ -26,31 +26,23 @@ pub struct PruneArgs {
     #[arg(long, value_name = "KEY", value_parser = key)]
     pub key: Vec<Bytes>,
 
-    /// Only objects made so long ago or longer (1s to 3650d); a key whose age cannot be told is not selected
+    /// Only objects created at least so long ago (1s to 3650d); a key whose age is not known is not selected
     #[arg(long, value_name = "DURATION", value_parser = duration("1s", "3650d"))]
     pub older_than: Option<Duration>,
 
-    /// Only keys of this origin: made on the standby (local), or mirrored once or unknown (leftover)
+    /// Only keys of this origin: created on the standby (local), or mirrored once or unknown (leftover)
     #[arg(long, value_name = "ORIGIN", default_value = "all")]
     pub origin: OriginArg,
 
-    /// Form of the output on stdout; JSON cannot ask, so it needs --yes or --dry-run
-    #[arg(short, long, value_name = "FORMAT", default_value = "table", help_heading = "Output")]
-    pub output: TableOutput,
+    /// The plan and the confirmation.
+    #[command(flatten)]
+    pub confirm: ConfirmArgs,
 
     /// How many keys are shown, the first ones; 0: all. More than these may be selected
     #[arg(
         long, value_name = "KEYS", default_value = "100", value_parser = number(0, u64::MAX), help_heading = "Output"
     )]
     pub limit: u64,
-
-    /// Stop after the plan
-    #[arg(long, switch = false, help_heading = "Guards")]
-    pub dry_run: bool,
-
-    /// Skip the confirmation
-    #[arg(long, switch = false, help_heading = "Guards")]
-    pub yes: bool,
 
     /// More keys than this are not deleted without --accept-deletions
     #[arg(
@@ -62,7 +54,7 @@ pub struct PruneArgs {
     #[arg(long, value_name = "KEYS", value_parser = number(1, u64::MAX), help_heading = "Guards")]
     pub accept_deletions: Option<u64>,
 
-    /// File to save the keys in before they are deleted, with their values; it must not exist. Default:
+    /// File for the keys that are deleted, with their values, written before the first deletion; it must not exist. Default:
     /// etcd-sync-prune-<link>-<time>.jsonl in the current directory; in a pod, whose own files go with it, there is no
     /// default: name a file on a volume that stays
     #[arg(long, value_name = "FILE", help_heading = "Guards")]
@@ -84,14 +76,6 @@ pub struct RestoreArgs {
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 
-    /// Stop after the plan
-    #[arg(long, switch = false)]
-    pub dry_run: bool,
-
-    /// Skip the confirmation
-    #[arg(long, switch = false)]
-    pub yes: bool,
-
     /// Put keys back into another cluster than the one they were saved from
     #[arg(long, switch = false)]
     pub accept_other_cluster: bool,
@@ -100,9 +84,9 @@ pub struct RestoreArgs {
     #[arg(long, switch = false)]
     pub without_primary: bool,
 
-    /// Form of the output on stdout; JSON cannot ask, so it needs --yes or --dry-run
-    #[arg(short, long, value_name = "FORMAT", default_value = "table", help_heading = "Output")]
-    pub output: TableOutput,
+    /// The plan and the confirmation.
+    #[command(flatten)]
+    pub confirm: ConfirmArgs,
 
     /// How many keys of each outcome are shown, the first ones; 0: all
     #[arg(
@@ -116,7 +100,7 @@ pub struct RestoreArgs {
 pub enum OriginArg {
     /// Anywhere.
     All,
-    /// Made on the standby.
+    /// Created on the standby.
     Local,
     /// Mirrored once and deleted on the primary since, or of unknown origin.
     Leftover,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use etcd_sync_operations::dns::{NameServer, Target};
 
-use crate::args::{ArgsError, DnsArgs, DnsCommandArgs, TableOutput};
+use crate::args::{ArgsError, ConfirmArgs, DnsArgs, DnsCommandArgs, TableOutput};
 
 /// The group of flags that several commands share.
 #[derive(Clone, Debug)]
@@ -135,7 +135,8 @@ impl DnsCommandConfig {
         let (action, dns, output) = match args {
             DnsCommandArgs::Verify(args) => (DnsAction::Verify, args.dns, args.output),
             DnsCommandArgs::Switch(args) => {
-                (DnsAction::Switch { dry_run: args.dry_run, yes: args.yes }, args.dns, args.output)
+                let ConfirmArgs { output, dry_run, yes } = args.confirm;
+                (DnsAction::Switch { dry_run, yes }, args.dns, output)
             }
         };
         let dns = DnsConfig::new(dns)?;

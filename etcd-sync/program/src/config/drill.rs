@@ -29,7 +29,7 @@ impl DrillConfig {
             && name.trim_end_matches('.').eq_ignore_ascii_case(domain.trim_end_matches('.'))
         {
             let problem =
-                "it is the domain itself, and a drill takes its name away in the end: give a name nobody uses";
+                "it is the domain itself, and a drill deletes its name in the end: give a name that is not in use";
             return Err(ArgsError::Value { origin: "--drill-name".to_owned(), problem: problem.to_owned() });
         }
         let procedure = ProcedureConfig::rehearsal(output, timeout, readiness, dns, restart, environment)?;

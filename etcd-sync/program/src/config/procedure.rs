@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::args::{
-    ArgsError, DnsArgs, Environment, FailoverArgs, JournalArgs, ProcedureArgs, ReadinessArgs, RestartArgs,
+    ArgsError, ConfirmArgs, DnsArgs, Environment, FailoverArgs, JournalArgs, ProcedureArgs, ReadinessArgs, RestartArgs,
     SwitchoverArgs, TableOutput,
 };
 
@@ -84,9 +84,9 @@ pub struct JournalConfig {
 impl ProcedureConfig {
     pub(super) fn new(args: ProcedureArgs, environment: &Environment) -> Result<ProcedureConfig, ArgsError> {
         Ok(ProcedureConfig {
-            output: args.output,
-            dry_run: args.dry_run,
-            yes: args.yes,
+            output: args.confirm.output,
+            dry_run: args.confirm.dry_run,
+            yes: args.confirm.yes,
             accept: args.accept,
             journal_folder: args.journal_folder.or_else(|| journal_folder(environment)),
             timeout: args.timeout,
@@ -109,8 +109,8 @@ impl ProcedureConfig {
         environment: &Environment,
     ) -> Result<ProcedureConfig, ArgsError> {
         let (accept, journal_folder) = (Vec::new(), None);
-        let (dry_run, yes) = (true, false);
-        let args = ProcedureArgs { output, dry_run, yes, accept, journal_folder, timeout, readiness, dns, restart };
+        let confirm = ConfirmArgs { output, dry_run: true, yes: false };
+        let args = ProcedureArgs { confirm, accept, journal_folder, timeout, readiness, dns, restart };
         ProcedureConfig::new(args, environment)
     }
 }

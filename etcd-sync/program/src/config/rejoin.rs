@@ -41,14 +41,14 @@ pub struct RejoinConfig {
 impl RejoinConfig {
     pub(super) fn new(args: RejoinArgs, environment: &Environment) -> RejoinConfig {
         RejoinConfig {
-            dry_run: args.dry_run,
-            yes: args.yes,
+            dry_run: args.confirm.dry_run,
+            yes: args.confirm.yes,
             backup: args.backup,
             in_pod: service_host(environment).is_some(),
             accept_other_history: args.accept_other_history,
             accept_unproved_encryption: args.accept_unproved_encryption,
             timeout: args.timeout,
-            output: args.output,
+            output: args.confirm.output,
             limit: limit(args.limit),
             holder: format!("rejoin-{}", holder(environment)),
             journal_folder: args.journal_folder.or_else(|| journal_folder(environment)),

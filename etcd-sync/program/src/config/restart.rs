@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use etcd_sync_operations::nslookup::PodRef;
 
-use crate::args::{RestartArgs, RestartServicesArgs, TableOutput, or_none};
+use crate::args::{ConfirmArgs, RestartArgs, RestartServicesArgs, TableOutput, or_none};
 
 /// What is restarted, and where a name is looked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl From<RestartArgs> for RestartConfig {
 
 impl From<RestartServicesArgs> for RestartServicesConfig {
     fn from(args: RestartServicesArgs) -> RestartServicesConfig {
-        let RestartServicesArgs { restart, output, dry_run, yes } = args;
+        let RestartServicesArgs { restart, confirm: ConfirmArgs { output, dry_run, yes } } = args;
         RestartServicesConfig { restart: restart.into(), output, dry_run, yes }
     }
 }

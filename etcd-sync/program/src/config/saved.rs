@@ -7,7 +7,7 @@ use etcd_sync_operations::prune::{Origin, Selection};
 
 use super::environment::service_host;
 use super::limit;
-use crate::args::{Environment, OriginArg, PruneArgs, RestoreArgs, TableOutput};
+use crate::args::{ConfirmArgs, Environment, OriginArg, PruneArgs, RestoreArgs, TableOutput};
 
 /// `prune`.
 #[derive(Clone, Debug)]
@@ -68,10 +68,10 @@ impl PruneConfig {
         };
         PruneConfig {
             selection,
-            output: args.output,
+            output: args.confirm.output,
             limit: limit(args.limit),
-            dry_run: args.dry_run,
-            yes: args.yes,
+            dry_run: args.confirm.dry_run,
+            yes: args.confirm.yes,
             deletion_limit: args.deletion_limit,
             accepted: args.accept_deletions,
             backup: args.backup,
@@ -83,7 +83,8 @@ impl PruneConfig {
 
 impl From<RestoreArgs> for RestoreConfig {
     fn from(args: RestoreArgs) -> RestoreConfig {
-        let RestoreArgs { file, dry_run, yes, accept_other_cluster, without_primary, output, .. } = args;
+        let RestoreArgs { file, confirm, accept_other_cluster, without_primary, .. } = args;
+        let ConfirmArgs { output, dry_run, yes } = confirm;
         RestoreConfig { file, dry_run, yes, accept_other_cluster, without_primary, output, limit: limit(args.limit) }
     }
 }

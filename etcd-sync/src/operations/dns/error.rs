@@ -100,7 +100,7 @@ pub enum DnsError {
     },
     /// The command did not change it.
     #[error(
-        "--dns-command {0}; look whether the name is changed, then run this again, with more --dns-command-timeout if it needs that"
+        "--dns-command {0}; check whether the name is changed, then run this again, with more --dns-command-timeout if it needs that"
     )]
     Command(#[from] ShellError),
     /// Nobody here removes a name that people made.

@@ -85,7 +85,7 @@ async fn rehearse(context: &Context<'_>, scratch: &Dns, began: Instant, ours: &C
     let switched = match scratch.switch().await {
         Ok(Switched::Already) => {
             ours.set(false);
-            trial(name, Level::Fail, "somebody else has just made it: it stays as it is")
+            trial(name, Level::Fail, "it was just created by another client: it stays as it is")
         }
         Ok(Switched::Updated { after, .. }) => trial(name, Level::Pass, format!("made: {}", list(&after.addresses))),
         Ok(Switched::Ran { command }) => trial(name, Level::Pass, format!("{} ended well", redacted_command(&command))),

@@ -22,7 +22,7 @@ pub async fn kinds(context: &Context<'_>, report: Option<&Report>) -> Part {
         return Part::skipped(PartName::Kinds, "no API server of the standby is known (--standby-api-server)");
     };
     let Some(report) = report else {
-        return Part::skipped(PartName::Kinds, "nothing could be compared, so nobody knows what is synchronized");
+        return Part::skipped(PartName::Kinds, "nothing could be compared, so it is not known what is synchronized");
     };
     let began = Instant::now();
     let served = match served(standby).await {
@@ -47,7 +47,7 @@ pub async fn kinds(context: &Context<'_>, report: Option<&Report>) -> Part {
     trials.extend(unserved.map(|kind| (&kind).into()));
     // What is synchronized of it was just found not to be served; the rest belongs to an API server of its own.
     let silent = served.silent.iter().map(|(api_version, why)| {
-        let what = format!("{why}. Namespaces cannot be deleted until it answers; look at `kubectl get apiservices`");
+        let what = format!("{why}. Namespaces cannot be deleted until it answers; see `kubectl get apiservices`");
         trial(api_version, Level::Warn, what)
     });
     trials.extend(silent);

@@ -1,190 +1,238 @@
-//! Takes the steps of a run, one after the other.
+//! The one executor of journaled runs: switchover, failover and rejoin take their steps here, one after the other.
 
 use std::path::Path;
 
-use anyhow::Result;
-use etcd_sync_operations::procedure::{Command, Outcome, Planned, Run, State, Step};
+use anyhow::{Error, Result};
+use etcd_sync_operations::procedure::{Command, Outcome, Planned, Refusal, Run, State, Step};
 use etcd_sync_operations::text::{causes, wrap};
 use etcd_sync_program::args::TableOutput;
+use etcd_sync_store::link::pair::Pair;
 use serde_json::json;
 
+use super::Context;
 use super::journal::{Journal, new_id};
 use super::runner::Runner;
-use super::{Context, facts, steps};
 use crate::output;
-use crate::output::typed;
-use crate::output::{print, print_json, refused};
+use crate::output::{Answer, or_refused, print, print_json, refuse, refused, typed};
+
+/// The steps of one command.
+pub trait Steps {
+    /// Whether the run may still begin or go on. Asked once no other command can carry out a run.
+    ///
+    /// # Errors
+    /// A refusal, or the clusters cannot be read.
+    async fn may_go_on(&mut self) -> Result<()>;
+
+    /// How a step ended that an earlier attempt took and could not write down; `None`: it was not taken.
+    ///
+    /// # Errors
+    /// The clusters cannot be read, or the journal cannot be written.
+    async fn already(&mut self, step: Step, journal: &mut Journal) -> Result<Option<Outcome>>;
+
+    /// Takes a step. It checks first whether it is done already.
+    ///
+    /// # Errors
+    /// What went wrong; the run stops there, as after [`Outcome::Failed`].
+    async fn take(&mut self, step: Step, journal: &mut Journal) -> Result<Outcome>;
+}
+
+/// What carries out the runs of a command.
+pub struct Executor<'a> {
+    /// The command.
+    pub command: Command,
+    /// The link.
+    pub link: &'a str,
+    /// Both clusters; the journal lies in the standby.
+    pub pair: &'a Pair,
+    /// Who runs the command: user and host.
+    pub by: &'a str,
+    /// When it was called, in Unix milliseconds.
+    pub called_ms: u64,
+    /// Where a copy of the journal is kept.
+    pub journal_folder: Option<&'a Path>,
+    /// For people or for programs.
+    pub output: TableOutput,
+}
 
 /// A run that is about to begin or to go on.
 pub struct Begun {
-    /// Where it is written down; `None`: it is new.
+    /// Where it is written; `None`: it is new.
     journal: Option<Journal>,
     /// The run, with what is planned now.
     pub run: Run,
-    /// It has changed the roles: there is nothing left to judge.
-    pub is_promoted: bool,
+}
+
+/// A run after an attempt.
+pub struct Attempted {
+    /// The run as it is in the journal.
+    pub run: Run,
+    /// The error of the step at which it stopped, if it was one.
+    pub error: Option<Error>,
 }
 
 impl Begun {
-    /// Refuses, in words that are true.
+    /// Refuses, and says truly whether anything was changed.
     pub fn refused(&self, reason: &str) -> output::Outcome {
         let nothing = if self.journal.is_none() { "nothing was changed" } else { "nothing more was changed" };
         refused(&format!("{nothing}: {reason}"))
     }
 }
 
-/// The run that is not finished, if it is one of this command and asks for the same, else a new one; `Err` in words if it is
-/// another one. Writes nothing.
-///
-/// # Errors
-/// The standby cannot be read.
-pub async fn go_on_or_begin(
-    context: &Context<'_>,
-    command: Command,
-    plan: Vec<Planned>,
-) -> Result<Result<Begun, String>> {
-    let Context { config, pair, procedure, .. } = context;
-    let Some(journal) = Journal::open(&pair.standby, &pair.keys, procedure.journal_folder.as_deref()).await? else {
-        let run = Run::new(new_id(), command, &config.link, plan);
-        return Ok(Ok(Begun { journal: None, run, is_promoted: false }));
-    };
-    let mut run = journal.run().clone();
-    if run.command != command {
-        return Ok(Err(other_command(&run, Runner::holder(&pair.standby, &pair.keys).await?)));
+impl Executor<'_> {
+    /// The run that is not finished, if there is one. Writes nothing.
+    ///
+    /// # Errors
+    /// A refusal: it is another command's run. Or the standby cannot be read.
+    pub async fn open(&self) -> Result<Option<Journal>> {
+        let Pair { standby, keys, .. } = self.pair;
+        let Some(journal) = Journal::open(standby, keys, self.journal_folder).await? else { return Ok(None) };
+        let Run { id, command, .. } = journal.run();
+        if *command == self.command {
+            return Ok(Some(journal));
+        }
+        let holder = Runner::holder(standby, keys).await?;
+        refuse(Refusal::OtherCommand { run: id.clone(), command: *command, holder })
     }
-    let id = run.id.clone();
-    if let Err(step) = run.replan(&plan) {
-        return Ok(Err(format!(
-            "run {id} is not finished, and it was begun with other flags: they change its step {}; give the flags it was begun with \
-             (`etcd-sync journal {id}` shows its plan), or give it up with `etcd-sync journal --abandon`",
-            step.name()
-        )));
+
+    /// Goes on with the open run, or begins a new one. Writes nothing yet.
+    ///
+    /// # Errors
+    /// A refusal: the plan changes what must not change any more.
+    pub fn begin(&self, open: Option<Journal>, plan: Vec<Planned>) -> Result<Begun> {
+        let Some(journal) = open else {
+            return Ok(Begun { journal: None, run: Run::new(new_id(), self.command, self.link, plan) });
+        };
+        let mut run = journal.run().clone();
+        if let Err(step) = run.replan(&plan) {
+            return refuse(Refusal::OtherFlags { run: run.id, step });
+        }
+        Ok(Begun { journal: Some(journal), run })
     }
-    if procedure.output == TableOutput::Table {
-        print(&format!("{}\n", run.text()));
+
+    /// Takes all steps that are left, while no other command can. Stops at the first that fails.
+    ///
+    /// # Errors
+    /// A refusal: the run may not go on. Or the journal cannot be written, or another command took over the run.
+    pub async fn carry_out(&self, begun: Begun, steps: &mut impl Steps) -> Result<Attempted> {
+        let runner = Runner::take(&self.pair.standby, &self.pair.keys, self.by).await?;
+        let work = async {
+            steps.may_go_on().await?;
+            self.attempt(begun, steps).await
+        };
+        let attempted = runner.during(work).await;
+        runner.done().await;
+        attempted
     }
-    let is_promoted = run.is_settled(Step::Promote) || steps::promoted_by(context, &run).await?.is_some();
-    Ok(Ok(Begun { journal: Some(journal), run, is_promoted }))
+
+    async fn attempt(&self, Begun { journal, mut run }: Begun, steps: &mut impl Steps) -> Result<Attempted> {
+        run.attempt(self.by, self.called_ms);
+        let mut journal = match journal {
+            Some(mut journal) => {
+                journal.change(|written| *written = run).await?;
+                journal
+            }
+            None => Journal::begin(&self.pair.standby, &self.pair.keys, self.journal_folder, run).await?,
+        };
+        self.show("\n");
+        for step in self.command.steps() {
+            if !journal.run().outcome(*step).is_some_and(Outcome::settles)
+                && let Some(outcome) = steps.already(*step, &mut journal).await?
+            {
+                journal.step(*step).await?;
+                self.ended(&mut journal, outcome).await?;
+            }
+        }
+        let mut error = None;
+        while let Some(step) = journal.run().next() {
+            journal.step(step).await?;
+            let outcome = steps.take(step, &mut journal).await.unwrap_or_else(|failure| {
+                let outcome = Outcome::Failed(causes(failure.as_ref()));
+                error = Some(failure);
+                outcome
+            });
+            let failed = !outcome.settles();
+            self.ended(&mut journal, outcome).await?;
+            if failed {
+                break;
+            }
+        }
+        Ok(Attempted { run: journal.run().clone(), error })
+    }
+
+    async fn ended(&self, journal: &mut Journal, outcome: Outcome) -> Result<()> {
+        let record = journal.ended(outcome).await?;
+        self.show(&journal.run().step_text(&record));
+        Ok(())
+    }
+
+    /// For people: how the run ended, and where its copy is.
+    pub fn show_end(&self, run: &Run) {
+        self.show(&format!("\n{}", run.end_text()));
+        let copy = self.journal_folder.map(|folder| super::journal::copy_path(folder, run));
+        if let Some(path) = copy.filter(|path| path.exists()) {
+            self.show(&wrap(&path.display().to_string(), "Journal         ", "                "));
+        }
+    }
+
+    /// Prints for people.
+    pub fn show(&self, text: &str) {
+        if self.output == TableOutput::Table {
+            print(text);
+        }
+    }
 }
 
-/// Shows the plan, asks, and takes the steps. The command's name is the word that is asked for.
+/// Begins or goes on with a run of a switch, and shows what it has done so far.
 ///
 /// # Errors
-/// As [`execute`].
+/// As [`Executor::open`] and [`Executor::begin`].
+pub async fn go_on_or_begin(executor: &Executor<'_>, plan: Vec<Planned>) -> Result<Begun> {
+    let begun = executor.begin(executor.open().await?, plan)?;
+    if begun.journal.is_some() {
+        executor.show(&format!("{}\n", begun.run.text()));
+    }
+    Ok(begun)
+}
+
+/// Shows the plan of a switch, asks, and takes the steps. The command's name is the word that is asked for.
+///
+/// # Errors
+/// As [`Executor::carry_out`].
 pub async fn conduct(
     context: &Context<'_>,
+    executor: &Executor<'_>,
     begun: Begun,
-    take: impl AsyncFn(Step, &mut Journal) -> Result<Outcome>,
+    steps: &mut impl Steps,
 ) -> Result<output::Outcome> {
-    let Context { pair, procedure, .. } = context;
+    let procedure = context.procedure;
+    let json = procedure.output == TableOutput::Json;
     let run = &begun.run;
-    let table = procedure.output == TableOutput::Table;
-    if table {
-        print(&run.plan_text());
-    }
+    executor.show(&run.plan_text());
     if procedure.dry_run {
-        if !table {
+        if json {
             print_json(&run.json());
         }
         return Ok(output::Outcome::Success);
     }
     let word = run.command.name();
     let question = format!("\nType {word} to go on, anything else to leave everything as it is: ");
-    if let Err(reason) = typed(&question, word, procedure.yes, procedure.output)? {
-        if !table {
-            print_json(&json!({ "refused": reason, "plan": run.plan }));
+    if let Answer::No(why) = typed(&question, word, procedure.yes, procedure.output)? {
+        if json {
+            print_json(&json!({ "refused": why.to_string(), "plan": run.plan }));
         }
-        return Ok(begun.refused(&reason));
+        return Ok(begun.refused(&why.to_string()));
     }
-    let runner = Runner::take(&pair.standby, &pair.keys, &procedure.by).await?;
-    let ended = async {
-        // Another command may have changed the roles while this one asked.
-        if !begun.is_promoted
-            && let Err(reason) = facts::may_promote(context).await?
-        {
-            return Ok(Err(begun.refused(&reason)));
+    let is_new = begun.journal.is_none();
+    let Attempted { run, .. } = match executor.carry_out(begun, steps).await {
+        Ok(attempted) => attempted,
+        Err(error) => {
+            let nothing = if is_new { "nothing was changed" } else { "nothing more was changed" };
+            return or_refused(error, |refusal| refused(&format!("{nothing}: {refusal}")));
         }
-        execute(context, begun, take).await.map(Ok)
     };
-    let ended = runner.during(ended).await;
-    runner.done().await;
-    let run = match ended? {
-        Ok(run) => run,
-        Err(refused) => return Ok(refused),
-    };
-    if !table {
+    executor.show_end(&run);
+    if json {
         print_json(&run.json());
     }
     Ok(if run.state == State::Completed { output::Outcome::Success } else { output::Outcome::Differences })
-}
-
-/// Takes all steps that are left. Stops at the first that fails.
-///
-/// # Errors
-/// The journal cannot be written, or somebody else goes on with the run.
-async fn execute(
-    context: &Context<'_>,
-    Begun { journal, mut run, .. }: Begun,
-    take: impl AsyncFn(Step, &mut Journal) -> Result<Outcome>,
-) -> Result<Run> {
-    let Context { pair, procedure, .. } = context;
-    let table = procedure.output == TableOutput::Table;
-    run.attempt(&procedure.by, context.called_ms);
-    let mut journal = match journal {
-        Some(mut journal) => {
-            journal.change(|written| *written = run).await?;
-            journal
-        }
-        None => Journal::begin(&pair.standby, &pair.keys, procedure.journal_folder.as_deref(), run).await?,
-    };
-    if table {
-        print("\n");
-    }
-    if let Some(record) = steps::promoted_already(context, &mut journal).await?
-        && table
-    {
-        print(&journal.run().step_text(&record));
-    }
-    while let Some(step) = journal.run().next() {
-        journal.step(step).await?;
-        let outcome = match take(step, &mut journal).await {
-            Ok(outcome) => outcome,
-            Err(error) => Outcome::Failed(causes(error.as_ref())),
-        };
-        let failed = !outcome.settles();
-        let record = journal.ended(outcome).await?;
-        if table {
-            print(&journal.run().step_text(&record));
-        }
-        if failed {
-            break;
-        }
-    }
-    if table {
-        print(&format!("\n{}", journal.run().end_text()));
-        show_copy(procedure.journal_folder.as_deref(), journal.run());
-    }
-    Ok(journal.run().clone())
-}
-
-/// Why another command may not begin. `holder`: who carries a run out at this moment.
-pub fn other_command(run: &Run, holder: Option<String>) -> String {
-    let Run { id, command, .. } = run;
-    let run = format!("run {id} of `etcd-sync {}`", command.name());
-    match holder {
-        Some(who) => format!(
-            "{who} carries {run} out at this moment, or did until a few seconds ago: leave it to that command, or stop it first"
-        ),
-        None => format!("{run} is not finished: go on with it, or give it up with `etcd-sync journal --abandon`"),
-    }
-}
-
-/// Tells where the run's copy lies.
-pub fn show_copy(folder: Option<&Path>, run: &Run) {
-    if let Some(folder) = folder {
-        let path = super::journal::copy_path(folder, run);
-        if path.exists() {
-            print(&wrap(&path.display().to_string(), "Journal         ", "                "));
-        }
-    }
 }

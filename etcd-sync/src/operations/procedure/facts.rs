@@ -8,13 +8,14 @@ use etcd_sync_core::etcd::request::ReadRange;
 use etcd_sync_core::link::role::Role;
 use etcd_sync_core::link::state::Checkpoint;
 use etcd_sync_core::scope::content::{Decoded, decode};
-use etcd_sync_operations::procedure::{Loss, Orphans};
+use etcd_sync_operations::procedure::{Life, Loss, Orphans, decide};
 use etcd_sync_program::now_ms;
 use etcd_sync_store::link::record::Record;
 use etcd_sync_store::{Error, Etcd, Options};
 use futures_util::future::join_all;
 
 use super::{Context, PRIMARY_PATIENCE};
+use crate::output::refuse;
 
 /// A synchronizer may still write what it received before the primary was gone: its checkpoint must stay unchanged for so long.
 const SETTLED: Duration = Duration::from_secs(3);
@@ -31,16 +32,6 @@ pub const BROKEN_PAUSE: Duration = Duration::from_millis(200);
 /// Values read at once when owners are looked for; halved when they are too large.
 const PAGE: i64 = 500;
 
-/// Whether a primary lives.
-pub enum Life {
-    /// It answers with a quorum, so it can take writes.
-    Answers,
-    /// Nobody can tell from here: it answers, but not to us.
-    Unknown(String),
-    /// It does not answer.
-    Silent,
-}
-
 /// Asks the primary. Only silence is taken for its end: who is refused has reached somebody. Every member is asked by itself
 /// and all at once: one that hangs must not use up the patience for those that live.
 pub async fn primary_life(context: &Context<'_>) -> Life {
@@ -51,15 +42,7 @@ pub async fn primary_life(context: &Context<'_>) -> Life {
             Err(error) => Life::Unknown(error.to_string()),
         }
     });
-    let mut life = Life::Silent;
-    for member in join_all(lives).await {
-        life = match (life, member) {
-            (Life::Answers, _) | (_, Life::Answers) => Life::Answers,
-            (Life::Unknown(why), _) | (Life::Silent, Life::Unknown(why)) => Life::Unknown(why),
-            (Life::Silent, Life::Silent) => Life::Silent,
-        };
-    }
-    life
+    Life::of(join_all(lives).await)
 }
 
 /// A server that refuses our certificate ends the connection right behind the handshake: often that is all that is seen of it,
@@ -88,62 +71,48 @@ async fn member_life(endpoint: &str, member: &Etcd) -> Life {
     }
 }
 
-/// Whether the roles of this cluster can change at all; `Err` in words why not.
-pub async fn may_promote(context: &Context<'_>) -> Result<Result<(), String>> {
+/// Whether the role of this cluster lets it be promoted.
+///
+/// # Errors
+/// A refusal; or the standby cannot be read.
+pub async fn may_promote(context: &Context<'_>) -> Result<()> {
     let record = context.record().await?;
-    let Some(found) = record.role.as_ref().map(|role| &role.value[..]) else {
-        return Ok(Err("nothing was ever synchronized into this standby: check --standby-endpoints and --link".into()));
-    };
-    let by = record.promotion().ok().flatten();
-    Ok(match Role::of(Some(found)) {
-        Role::Standby => Ok(()),
-        Role::Primary => Err(format!(
-            "this cluster is primary already{}: for the way back make the other one its standby with `etcd-sync rejoin`, then \
-             give this command there, with the endpoints exchanged",
-            by.map(|promotion| format!(" (run {})", promotion.run)).unwrap_or_default()
-        )),
-        Role::Demoted { token } => Err(format!(
-            "this cluster is demoted: run {token} has handed over from it to the other one; check --primary-endpoints and \
-             --standby-endpoints"
-        )),
-        Role::None | Role::Other(_) => {
-            Err(format!("the role of this cluster is \"{}\", which is none", printable(found)))
-        }
-    })
+    let promoted_by = record.promotion().ok().flatten().map(|promotion| promotion.run);
+    decide::may_promote(&Role::of_key(record.role.as_ref()), promoted_by.as_deref()).or_else(refuse)
 }
 
-/// Waits until the checkpoint no longer moves, and reports what is lost then. `Err` in words: the synchronizer still receives from the
-/// primary.
-pub async fn loss(context: &Context<'_>) -> Result<Result<(Checkpoint, Loss), String>> {
-    let (began, connected) = (
-        Instant::now(),
-        "the synchronizer still receives from the primary, although this command cannot reach it: the primary is alive",
-    );
+/// What a failover loses, and whether the synchronizer still receives from the primary.
+pub struct AtRest {
+    /// The checkpoint that no longer moves.
+    pub checkpoint: Checkpoint,
+    /// What is lost if the standby is promoted now.
+    pub loss: Loss,
+    /// The synchronizer still receives from the primary: the checkpoint may move on.
+    pub receiving: bool,
+}
+
+/// Waits until the checkpoint no longer moves, or until it is seen that the synchronizer still receives from the primary.
+pub async fn at_rest(context: &Context<'_>) -> Result<AtRest> {
+    let began = Instant::now();
     let (first, mut checkpoint) = recorded(context).await?;
-    let (mut record, seen) = (first.clone(), first.primary_contact.clone());
-    let mut unchanged_since = Instant::now();
-    // A leader that is connected to the primary records contact at least so often; how old the last record is, only two clocks together
-    // could tell. Nobody is left to write when nobody leads.
-    while !record.candidates.is_empty() && (unchanged_since.elapsed() < SETTLED || began.elapsed() < CONTACTS) {
+    let (mut record, contact) = (first.clone(), first.primary_contact.clone());
+    let (mut unchanged_since, mut receiving) = (Instant::now(), false);
+    // A leader that is connected to the primary records contact at least so often; how old the last record is, only two clocks
+    // together could tell. Nobody is left to write when nobody leads.
+    while !receiving
+        && !record.candidates.is_empty()
+        && (unchanged_since.elapsed() < SETTLED || began.elapsed() < CONTACTS)
+    {
         context.pair.checkpoint_moves(record.revision + 1, Instant::now() + SLICE).await?;
         let at = (checkpoint.revision, checkpoint.offset);
         (record, checkpoint) = recorded(context).await?;
         if (checkpoint.revision, checkpoint.offset) != at {
             unchanged_since = Instant::now();
         }
-        if record.primary_contact != seen || began.elapsed() > SETTLED_MAX {
-            return Ok(Err(connected.into()));
-        }
+        receiving = record.primary_contact != contact || began.elapsed() > SETTLED_MAX;
     }
     let loss = Loss::new(&checkpoint, record.primary_contact, now_ms());
-    Ok(Ok((checkpoint, loss)))
-}
-
-/// What is lost if the standby is promoted now.
-pub async fn loss_now(context: &Context<'_>) -> Result<(Checkpoint, Loss)> {
-    let (record, checkpoint) = recorded(context).await?;
-    let loss = Loss::new(&checkpoint, record.primary_contact, now_ms());
-    Ok((checkpoint, loss))
+    Ok(AtRest { checkpoint, loss, receiving })
 }
 
 /// The record with its checkpoint.

@@ -170,7 +170,7 @@ impl Journal {
                         return Ok(());
                     }
                     bail!(
-                        "somebody else goes on with run {} of this link, or has begun another one: this command stops here; \
+                        "another command goes on with run {} of this link, or has begun another one: this command stops here; \
                          see `etcd-sync journal`",
                         self.run.id
                     );

@@ -24,7 +24,7 @@ use etcd_sync_store::link::record::Record;
 
 use crate::operations::dns::Dns;
 
-pub use execute::{conduct, go_on_or_begin, other_command, show_copy};
+pub use execute::{Attempted, Begun, Executor, Steps, conduct, go_on_or_begin};
 
 /// A primary that may be gone is not waited for longer.
 pub const PRIMARY_PATIENCE: Duration = Duration::from_secs(5);
@@ -89,6 +89,19 @@ impl Equipment {
 }
 
 impl Context<'_> {
+    /// What carries out the steps of a command.
+    pub fn executor(&self, command: Command) -> Executor<'_> {
+        Executor {
+            command,
+            link: &self.config.link,
+            pair: self.pair,
+            by: &self.procedure.by,
+            called_ms: self.called_ms,
+            journal_folder: self.procedure.journal_folder.as_deref(),
+            output: self.procedure.output,
+        }
+    }
+
     /// The link's record in the standby, now.
     ///
     /// # Errors

@@ -24,6 +24,14 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// What is needed beside the silence itself, in seconds.
 const MARGIN: u64 = 5;
 
+/// Whether a cluster is quiet.
+pub enum Quiet {
+    /// Nothing was written for long enough: this is its last revision.
+    At(Revision),
+    /// That is not known.
+    Not(Unquiet),
+}
+
 /// Why a cluster is not known to be quiet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unquiet {
@@ -45,7 +53,7 @@ pub async fn await_quiet(
     stopped: bool,
     limit: Duration,
     writes: impl Fn(&str),
-) -> Result<Result<Revision, Unquiet>> {
+) -> Result<Quiet> {
     let deadline = Instant::now() + limit;
     let lived = lived(etcd, prefixes).await?;
     let mut unquiet = Unquiet { last: None, needed: if stopped { STOPPED } else { UNKNOWN } };
@@ -71,7 +79,9 @@ pub async fn await_quiet(
                 Ok(Ok(WatchMessage::Progress { .. })) => {}
                 Ok(Err(_)) => break None,
                 // Not one revision later, whatever the watch has received.
-                Err(_) if Instant::now() >= quiet && etcd.identity().await?.revision == from => return Ok(Ok(from)),
+                Err(_) if Instant::now() >= quiet && etcd.identity().await?.revision == from => {
+                    return Ok(Quiet::At(from));
+                }
                 Err(_) => break None,
             }
         };
@@ -86,7 +96,7 @@ pub async fn await_quiet(
         }
         tokio::time::sleep(PAUSE).await;
     }
-    Ok(Err(unquiet))
+    Ok(Quiet::Not(unquiet))
 }
 
 impl Unquiet {

@@ -30,7 +30,8 @@ impl Runner {
     /// # Errors
     /// Another command goes on and on, or the cluster cannot be written.
     pub async fn take(etcd: &Etcd, keys: &StateKeys, who: &str) -> Result<Runner> {
-        let waiting = || info!("another command is at it, or was until a moment ago: waiting for at most {WAIT:?}");
+        let waiting =
+            || info!("another command carries out a run, or did until a moment ago: waiting for at most {WAIT:?}");
         let led = campaign(etcd, &keys.runner_prefix, who.as_bytes(), TTL, waiting, sleep(WAIT)).await;
         match led.context("the journal cannot be written")? {
             Some(leadership) => Ok(Runner(leadership)),

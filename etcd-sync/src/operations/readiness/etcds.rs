@@ -223,7 +223,7 @@ fn not_looked_at(why: &str, purpose: For) -> Vec<Finding> {
         .map(|check| Finding {
             check,
             level,
-            evidence: format!("it cannot be told ({why})"),
+            evidence: format!("it is not known ({why})"),
             fix: Some("see that both etcds answer, and run this again".into()),
         })
         .into()

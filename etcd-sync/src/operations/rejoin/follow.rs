@@ -66,7 +66,7 @@ impl Follower {
         self.until.send_replace(end().await?);
         match timeout(END_LIMIT, &mut self.task).await {
             Ok(ended) => Ok((done, joined(ended)?)),
-            Err(_) => bail!("what was written here meanwhile cannot be told: the old primary does not answer"),
+            Err(_) => bail!("what was written here meanwhile is not known: the old primary does not answer"),
         }
     }
 }

@@ -11,6 +11,7 @@ use etcd_sync_store::link::record::{Record, ask_witness};
 
 use super::Rejoin;
 use crate::facts::preflight;
+use crate::output::refuse;
 
 /// What is known of both.
 #[derive(Debug)]
@@ -31,8 +32,11 @@ pub struct Known {
 }
 
 impl Rejoin<'_> {
-    /// Reads the records of both clusters and judges them: what is to be done, or the reason to do nothing.
-    pub async fn know(&self) -> Result<Result<Known, String>> {
+    /// Reads the records of both clusters and decides what is to be done.
+    ///
+    /// # Errors
+    /// A [`Refusal`]; or a cluster cannot be read.
+    pub async fn know(&self) -> Result<Known> {
         let (old, new, keys) = (&self.pair.standby, &self.pair.primary, &self.pair.keys);
         let new_identity = new.identity().await.context("the new primary cannot be read")?;
         let new_record = Record::read(new, keys).await.context("the new primary's record cannot be read")?;
@@ -66,27 +70,19 @@ impl Rejoin<'_> {
             scope: self.config.scope.fingerprint(),
             accept_other_history: self.options.accept_other_history,
         };
-        let stand = match stand(&facts, &printable(&keys.role), &printable(&keys.promotion)) {
-            Ok(stand) => stand,
-            Err(refusal @ Refusal::Record(_)) => return Err(refusal.into()),
-            Err(refusal) => return Ok(Err(refusal.to_string())),
-        };
+        let stand = stand(&facts, &printable(&keys.role), &printable(&keys.promotion)).or_else(refuse)?;
         // Users may still be on the old primary: the domain is switched behind the promotion.
         if matches!(stand, Stand::Apart(_))
             && let Some(run) = &new_record.open_run
         {
-            return Ok(Err(format!(
-                "run {} on the new primary is not finished, so users may still be on this cluster: finish it there first, with the \
-                 same command again, or give it up there with `etcd-sync journal --abandon`",
-                printable(&run.value)
-            )));
+            return refuse(Refusal::UnfinishedRun { run: printable(&run.value) });
         }
         if matches!(stand, Stand::Apart(_))
             && let Some(why) = self.preflight().await?
         {
-            return Ok(Err(why));
+            return refuse(Refusal::Preflight(why));
         }
-        Ok(Ok(Known {
+        Ok(Known {
             stand,
             clusters: [facts.old_cluster, facts.new_cluster].map(cluster_id_text),
             promotion: facts.promotion.map(|(promotion, _)| promotion),
@@ -94,10 +90,10 @@ impl Rejoin<'_> {
             writes: facts.old_checkpoint.map_or(0, |checkpoint| checkpoint.writes),
             new_last_write: new_record.last_write(),
             new_checkpoint: facts.new_checkpoint,
-        }))
+        })
     }
 
-    /// What would hold the copy is told before the role is changed.
+    /// What would pause the copy is reported before the role is changed.
     async fn preflight(&self) -> Result<Option<String>> {
         let pair = preflight::Pair::new(self.config, &self.pair, &self.encryption, false);
         let facts = preflight::facts(pair, self.options.accept_unproved_encryption).await;

@@ -195,22 +195,11 @@ impl Rejoin<'_> {
     /// Both sides in lockstep at their newest revisions, the old primary first.
     async fn pages(&self, ranges: &[KeyRange], mut each: impl AsyncFnMut(Chunk) -> Result<()>) -> Result<()> {
         let mut walk = Walk::new(ranges, WalkOptions::new(Side::Standby));
-        while let Some((ask, request)) = walk.next_read() {
-            let etcd = match ask.side {
-                Side::Primary => &self.pair.primary,
-                Side::Standby => &self.pair.standby,
-            };
-            match etcd.read(request).await {
-                Ok(page) => {
-                    if let Some(chunk) = walk.page(ask, page) {
-                        self.encryption.unwrap_keys(&chunk.lead).await;
-                        self.encryption.unwrap_keys(&chunk.follow).await;
-                        each(chunk).await?;
-                    }
-                }
-                Err(Error::MessageTooLarge { .. }) => walk.too_large(ask),
-                Err(error) => return Err(error.into()),
-            }
+        let mut chunks = self.pair.chunks(&mut walk);
+        while let Some(chunk) = chunks.next().await? {
+            self.encryption.unwrap_keys(&chunk.lead).await;
+            self.encryption.unwrap_keys(&chunk.follow).await;
+            each(chunk).await?;
         }
         Ok(())
     }

@@ -1,6 +1,5 @@
-//! The steps of `etcd-sync rejoin`. Each looks first whether it is done already, so that whoever was interrupted begins again:
-//! [`Rejoin::know`], [`Rejoin::look`], [`Rejoin::save`], [`Rejoin::take_role`], [`Synchronizer::start`],
-//! [`Rejoin::converge`], [`Rejoin::prove`], [`Rejoin::finish`]. [`Steps`] writes them into the journal, which lies in the old primary.
+//! The steps of `etcd-sync rejoin`: [`Rejoin::know`] and [`Rejoin::look`] before anything is asked, then [`RejoinSteps`], which the
+//! executor of journaled runs takes. The journal lies in the old primary.
 //!
 //! `pair.primary` is the new primary, `pair.standby` the old one.
 
@@ -15,14 +14,17 @@ pub use converge::Synchronizer;
 pub use follow::Follower;
 pub use know::Known;
 pub use look::Saved;
-pub use steps::Steps;
+pub use steps::{From, RejoinSteps};
 
 use anyhow::{Context, Result};
 use etcd_sync_core::etcd::kv::Revision;
 use etcd_sync_kms::Encryption;
+use etcd_sync_operations::procedure::Command;
 use etcd_sync_program::config::{Config, RejoinConfig};
 use etcd_sync_program::now_ms;
 use etcd_sync_store::link::pair::Pair;
+
+use crate::operations::procedure::Executor;
 
 /// What every step works with.
 pub struct Rejoin<'a> {
@@ -44,6 +46,19 @@ impl<'a> Rejoin<'a> {
     /// Both clusters.
     pub fn pair(&self) -> &Pair {
         &self.pair
+    }
+
+    /// What carries out its steps.
+    pub fn executor(&self) -> Executor<'_> {
+        Executor {
+            command: Command::Rejoin,
+            link: &self.config.link,
+            pair: &self.pair,
+            by: &self.options.by,
+            called_ms: self.called_ms,
+            journal_folder: self.options.journal_folder.as_deref(),
+            output: self.options.output,
+        }
     }
 
     /// The newest revision of the cluster that rejoins.

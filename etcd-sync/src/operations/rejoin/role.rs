@@ -44,7 +44,7 @@ impl Rejoin<'_> {
         match found.and_then(|kv| Rejoining::decode(&kv.value).ok()) {
             Some(found) if found == rejoining => Ok(rejoining),
             _ => bail!(
-                "the role of this cluster was changed by somebody else meanwhile, or the run was given up: nothing was done; look at `etcd-sync status`, \
+                "the role of this cluster was changed by another client meanwhile, or the run was given up: nothing was done; look at `etcd-sync status`, \
                  then run it again"
             ),
         }
@@ -68,7 +68,7 @@ impl Rejoin<'_> {
                 let txn = ledger_changes(&self.pair.keys, known.role.as_ref(), pick(false), pick(true));
                 match self.pair.standby.txn(txn).await {
                     Ok(reply) if !reply.succeeded => {
-                        bail!("the role of this cluster was changed by somebody else meanwhile")
+                        bail!("the role of this cluster was changed by another client meanwhile")
                     }
                     Ok(_) => {}
                     // Putting and deleting entries may be done twice; the loop looks again.

@@ -1,153 +1,201 @@
-//! The journal of a rejoin: each step is written down before it begins and after it has ended.
+//! The steps of a rejoin, as the executor takes them. What one step finds, the next ones work with.
 
-use anyhow::{Context, Result};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
 use etcd_sync_core::link::rejoining::Rejoining;
-use etcd_sync_operations::procedure::{Command, Outcome as Ended, Planned, Run, Step};
-use etcd_sync_operations::rejoin::settled_before;
-use etcd_sync_program::args::TableOutput;
-use serde_json::Value;
-use tracing::warn;
+use etcd_sync_operations::procedure::{Outcome as Ended, Step};
+use etcd_sync_operations::rejoin::{Outcome as Done, Plan, settled_before};
+use etcd_sync_program::Stop;
+use serde_json::json;
 
-use super::Rejoin;
-use crate::operations::procedure::journal::{Journal, new_id};
-use crate::operations::procedure::runner::Runner;
-use crate::operations::procedure::{other_command, show_copy};
-use crate::output::print;
+use super::{Follower, Known, Rejoin, Saved, Synchronizer};
+use crate::operations::procedure::Steps;
+use crate::operations::procedure::journal::Journal;
 
-/// The run in the old primary's journal, and what the operator sees of it.
-pub struct Steps<'a> {
-    rejoin: &'a Rejoin<'a>,
-    journal: Option<Journal>,
-    runner: Option<Runner>,
-    /// As it is to be written when it begins.
-    run: Run,
-    begun: bool,
+/// Where a rejoin begins.
+pub enum From<'a> {
+    /// At its beginning: this is what it will do.
+    Plan {
+        /// The plan.
+        plan: &'a Plan,
+        /// When, for the head of the file.
+        now: String,
+    },
+    /// Behind the change of the role, which an earlier attempt made.
+    Role(&'a Rejoining),
+    /// At its end: an earlier attempt could not write it down. Why nothing is left to do.
+    End(&'a str),
 }
 
-impl<'a> Steps<'a> {
-    /// The rejoin that is not finished, if there is one; `Err` in words if the run is another command's. Writes nothing.
-    pub async fn find(rejoin: &'a Rejoin<'a>) -> Result<Result<Option<Steps<'a>>, String>> {
-        let folder = rejoin.options.journal_folder.as_deref();
-        let Some(journal) = Journal::open(&rejoin.pair.standby, &rejoin.pair.keys, folder).await? else {
-            return Ok(Ok(None));
+/// The steps of a rejoin.
+pub struct RejoinSteps<'a> {
+    rejoin: &'a Rejoin<'a>,
+    known: &'a Known,
+    stop: &'a Stop,
+    from: From<'a>,
+    /// The file of the values that are lost.
+    path: PathBuf,
+    saved: Option<Saved>,
+    follower: Option<Follower>,
+    rejoining: Option<Rejoining>,
+    synchronizer: Option<Synchronizer>,
+    /// What was done so far.
+    pub done: Done,
+}
+
+impl<'a> RejoinSteps<'a> {
+    /// Before the first step.
+    pub fn new(rejoin: &'a Rejoin<'a>, known: &'a Known, stop: &'a Stop, from: From<'a>, path: PathBuf) -> Self {
+        let rejoining = match &from {
+            From::Role(rejoining) => Some((*rejoining).clone()),
+            From::Plan { .. } | From::End(_) => None,
         };
-        let run = journal.run().clone();
-        Ok(match run.command {
-            Command::Rejoin => Ok(Some(Steps { rejoin, journal: Some(journal), runner: None, run, begun: false })),
-            _ => {
-                let holder = Runner::holder(&rejoin.pair.standby, &rejoin.pair.keys).await?;
-                Err(other_command(&run, holder))
-            }
-        })
-    }
-
-    /// A run that is not written down yet.
-    pub fn new(rejoin: &'a Rejoin<'a>, plan: Vec<Planned>) -> Steps<'a> {
-        let run = Run::new(new_id(), Command::Rejoin, &rejoin.config.link, plan);
-        Steps { rejoin, journal: None, runner: None, run, begun: false }
-    }
-
-    /// What is planned now: the clusters have moved on since an earlier call planned.
-    pub fn plan(mut self, plan: Vec<Planned>) -> Steps<'a> {
-        self.run.plan = plan;
-        self
-    }
-
-    /// The run as it is now.
-    pub fn run(&self) -> &Run {
-        self.journal.as_ref().filter(|_| self.begun).map_or(&self.run, Journal::run)
-    }
-
-    /// Writes down that the run begins, or goes on.
-    pub async fn begin(&mut self) -> Result<()> {
-        let Rejoin { options, pair, called_ms, .. } = self.rejoin;
-        self.runner = Some(Runner::take(&pair.standby, &pair.keys, &options.by).await?);
-        let mut run = self.run.clone();
-        run.attempt(&options.by, *called_ms);
-        match &mut self.journal {
-            Some(journal) => journal.change(|written| *written = run).await?,
-            none => {
-                let folder = options.journal_folder.as_deref();
-                *none = Some(Journal::begin(&pair.standby, &pair.keys, folder, run).await?);
-            }
+        let mut done = Done::default();
+        if let Some(rejoining) = &rejoining {
+            done.saved = rejoining.saved;
+            done.file = (!rejoining.file.is_empty()).then(|| rejoining.file.clone());
         }
-        self.begun = true;
-        Ok(())
+        RejoinSteps {
+            rejoin,
+            known,
+            stop,
+            from,
+            path,
+            saved: None,
+            follower: None,
+            rejoining,
+            synchronizer: None,
+            done,
+        }
     }
 
-    /// Takes a step, between its begin and its end in the journal.
-    pub async fn take<T>(
-        &mut self,
-        step: Step,
-        deed: impl AsyncFnOnce(&mut Journal) -> Result<(T, Ended)>,
-    ) -> Result<T> {
-        let journal = self.journal.as_mut().context("the run has begun")?;
-        journal.step(step).await?;
-        let runner = self.runner.as_ref().context("the run has begun")?;
-        match runner.during(deed(journal)).await {
-            Ok((value, ended)) => {
-                self.ended(ended).await?;
-                Ok(value)
-            }
+    /// Ends the synchronizer that was started here, and hands the leadership over.
+    ///
+    /// # Errors
+    /// Its own.
+    pub async fn close(self) -> Result<Done> {
+        if let Some(synchronizer) = self.synchronizer {
+            synchronizer.stop().await?;
+        }
+        Ok(self.done)
+    }
+
+    async fn save(&mut self) -> Result<Ended> {
+        let From::Plan { plan, now } = &self.from else { bail!("this run saves nothing any more") };
+        let saved = self.rejoin.save(self.known, plan.divergence, &self.path, now.clone(), plan.to_save()).await?;
+        self.done.file = saved.file.as_ref().map(|file| file.display().to_string());
+        self.done.saved = saved.keys;
+        self.saved = Some(saved);
+        Ok(self.done.saved_words())
+    }
+
+    async fn take_role(&mut self, run: &str) -> Result<Ended> {
+        let From::Plan { plan, .. } = &self.from else { bail!("this run has changed the role before") };
+        let saved = self.saved.take().context("the values are saved before")?;
+        let rejoining = self.rejoin.take_role(self.known, &saved, plan.deletions(), run).await?;
+        self.done.role_changed = true;
+        (self.rejoining, self.follower) = (Some(rejoining), Some(saved.follower));
+        let [old, new] = &self.known.clusters;
+        Ok(Ended::Done(format!("cluster {old} is the standby of cluster {new} now")))
+    }
+
+    async fn converge(&mut self, journal: &mut Journal) -> Result<Ended> {
+        let (rejoin, stop) = (self.rejoin, self.stop);
+        let rejoining = self.rejoining.as_ref().context("the role was changed before")?;
+        let follower = match self.follower.take() {
+            Some(follower) => follower,
+            None => rejoin.follow(&self.path, &self.known.clusters[0], rejoining.from + 1),
+        };
+        let synchronizer = Synchronizer::start(rejoin, stop)?;
+        let copy = unless(stop, rejoin.converge(&synchronizer));
+        // What was written meanwhile is reported in any case.
+        let (converged, followed) = match follower.during(copy, || rejoin.standby_revision()).await {
+            Ok(told) => told,
             Err(error) => {
-                if let Err(unwritten) = self.ended(Ended::Failed(format!("{error:#}"))).await {
-                    warn!(error = %format!("{unwritten:#}"), "the journal does not tell how the step ended");
-                }
-                Err(error)
+                let others = rejoin.others(&synchronizer).await?;
+                synchronizer.stop().await?;
+                return Err(match others.is_empty() {
+                    true => error,
+                    false => error.context(format!(
+                        "{} of this link copies on and overwrites what cannot be saved: stop it now (kubectl scale deployment \
+                         etcd-sync --replicas=0 in the namespace of its installation, or its service)",
+                        others.join(", ")
+                    )),
+                });
             }
+        };
+        let done = &mut self.done;
+        done.later_file = followed.file.map(|file| file.display().to_string());
+        (done.later, done.later_deleted, done.untold) = (followed.written, followed.deleted, followed.untold);
+        if converged.is_err() && done.later_file.is_some() {
+            journal.note(json!({ "laterSavedIn": done.later_file, "laterSaved": done.later })).await?;
+        }
+        (done.revision, done.synchronizer) = converged?;
+        self.synchronizer = Some(synchronizer);
+        Ok(self.done.converged_words())
+    }
+
+    async fn prove(&mut self, journal: &mut Journal) -> Result<Ended> {
+        let rejoining = self.rejoining.as_ref().context("the role was changed before")?;
+        let proof = self.rejoin.prove().await?;
+        let words = proof.words();
+        self.done.proof = Some(proof);
+        // Whoever finds nothing left to do reads there how it ended.
+        journal.note(serde_json::to_value(&words)?).await?;
+        self.rejoin.finish(rejoining).await?;
+        Ok(words)
+    }
+
+    async fn take_whole(&mut self, step: Step, journal: &mut Journal) -> Result<Ended> {
+        match (step, &self.from) {
+            (Step::FindDivergence, From::Plan { plan, .. }) => Ok(plan.found()),
+            (Step::Save, _) => self.save().await,
+            (Step::TakeRole, _) => {
+                let run = journal.run().id.clone();
+                self.take_role(&run).await
+            }
+            (Step::Prove, _) => self.prove(journal).await,
+            (other, _) => Ok(Ended::Failed(format!("{} is no step of this command", other.name()))),
         }
     }
+}
 
-    /// An earlier call has changed the role, and perhaps could not write it down.
-    pub async fn settle_role(&mut self, rejoining: &Rejoining) -> Result<()> {
-        self.settle(|step, _| settled_before(rejoining, step)).await
+impl Steps for RejoinSteps<'_> {
+    // The transaction that changes the role compares it with what was read.
+    async fn may_go_on(&mut self) -> Result<()> {
+        Ok(())
     }
 
-    /// Nothing is left to do: an earlier call could not write that down.
-    pub async fn settle_all(&mut self, why: &str) -> Result<()> {
-        self.begin().await?;
-        self.settle(|step, note| {
-            let noted = note.cloned().and_then(|note| serde_json::from_value(note).ok());
-            Some(match step {
-                Step::Prove => noted.unwrap_or_else(|| {
-                    let unknown = "whether an earlier call compared is not known: `etcd-sync check --deep` does it";
-                    Ended::Warned(unknown.into())
-                }),
-                _ => Ended::Skipped(why.to_owned()),
-            })
+    async fn already(&mut self, step: Step, journal: &mut Journal) -> Result<Option<Ended>> {
+        Ok(match &self.from {
+            From::Plan { .. } => None,
+            From::Role(rejoining) => settled_before(rejoining, step),
+            From::End(_) if step == Step::Prove => {
+                let noted = journal.run().note(step).cloned().and_then(|note| serde_json::from_value(note).ok());
+                let unknown = "whether an earlier call compared is not known: `etcd-sync check --deep` compares";
+                Some(noted.unwrap_or_else(|| Ended::Warned(unknown.into())))
+            }
+            From::End(why) => Some(Ended::Skipped((*why).to_owned())),
         })
-        .await
     }
 
-    /// Makes way for the next command, and tells how it ended.
-    pub async fn end(&mut self) {
-        if let Some(runner) = self.runner.take() {
-            runner.done().await;
-        }
-        if self.rejoin.options.output == TableOutput::Table && self.begun {
-            print(&format!("\n{}", self.run().end_text()));
-            show_copy(self.rejoin.options.journal_folder.as_deref(), self.run());
-        }
-    }
-
-    async fn settle(&mut self, outcome: impl Fn(Step, Option<&Value>) -> Option<Ended>) -> Result<()> {
-        for step in Command::Rejoin.steps() {
-            if self.run().outcome(*step).is_some_and(Ended::settles) {
-                continue;
-            }
-            if let Some(ended) = outcome(*step, self.run().note(*step)) {
-                self.take(*step, async |_| Ok(((), ended))).await?;
+    async fn take(&mut self, step: Step, journal: &mut Journal) -> Result<Ended> {
+        match step {
+            Step::Converge => self.converge(journal).await,
+            _ => {
+                let stop = self.stop;
+                unless(stop, self.take_whole(step, journal)).await
             }
         }
-        Ok(())
     }
+}
 
-    async fn ended(&mut self, outcome: Ended) -> Result<()> {
-        let journal = self.journal.as_mut().context("the run has begun")?;
-        let record = journal.ended(outcome).await?;
-        if self.rejoin.options.output == TableOutput::Table {
-            print(&journal.run().step_text(&record));
-        }
-        Ok(())
+/// The work, unless somebody wants the command to stop: the work is dropped then.
+async fn unless<T>(stop: &Stop, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let mut stop = stop.clone();
+    tokio::select! {
+        () = stop.wanted() => bail!("stopped in the middle: run it again to go on"),
+        done = work => done,
     }
 }

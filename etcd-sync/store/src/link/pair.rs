@@ -1,13 +1,46 @@
 //! Both clusters together.
 
+use etcd_sync_core::etcd::request::Page;
 use etcd_sync_core::link::side::Side;
 use etcd_sync_core::link::state::StateKeys;
-use etcd_sync_core::session::walk::{Chunk, Walk};
+use etcd_sync_core::session::walk::{Ask, Chunk, Walk};
+use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use crate::client::Error;
 use crate::client::Etcd;
 use crate::link::pace::{Pace, Work};
+
+/// A walk over both clusters.
+pub struct Chunks<'a> {
+    pair: &'a Pair,
+    walk: &'a mut Walk,
+    reads: FuturesUnordered<BoxFuture<'a, (Ask, Result<Page, Error>)>>,
+}
+
+impl Chunks<'_> {
+    /// The next chunk; `None`: everything was walked.
+    ///
+    /// # Errors
+    /// Why one of the clusters cannot be read.
+    pub async fn next(&mut self) -> Result<Option<Chunk>, Error> {
+        loop {
+            while let Some((ask, request)) = self.walk.next_read() {
+                let etcd = self.pair.etcd(ask.side);
+                self.reads.push(async move { (ask, etcd.read(request).await) }.boxed());
+            }
+            let Some((ask, page)) = self.reads.next().await else { return Ok(None) };
+            match page {
+                Ok(page) => match self.walk.page(ask, page) {
+                    Some(chunk) => return Ok(Some(chunk)),
+                    None => {}
+                },
+                Err(Error::MessageTooLarge { .. }) => self.walk.too_large(ask),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
 
 /// The two clusters of a link.
 #[derive(Clone, Debug)]
@@ -33,25 +66,25 @@ impl Pair {
         urgent: bool,
         mut each: impl FnMut(Chunk, (u64, u64)),
     ) -> Result<bool, Error> {
-        let mut reads = FuturesUnordered::new();
+        let mut chunks = self.chunks(walk);
         loop {
-            while let Some((ask, request)) = walk.next_read() {
-                reads.push(async move { (ask, self.etcd(ask.side).read(request).await) });
-            }
-            let Some((ask, page)) = reads.next().await else { return Ok(true) };
-            match page {
-                Ok(page) => {
-                    let Some(chunk) = walk.page(ask, page) else { continue };
+            match chunks.next().await {
+                Ok(Some(chunk)) => {
                     // Between two chunks: a page that waits for its other half may see its revision compacted meanwhile.
                     let work = Work::of(&chunk.lead) + Work::of(&chunk.follow);
-                    each(chunk, walk.progress());
+                    each(chunk, chunks.walk.progress());
                     pace.pay(work, urgent).await;
                 }
-                Err(Error::MessageTooLarge { .. }) => walk.too_large(ask),
+                Ok(None) => return Ok(true),
                 Err(Error::Compacted { .. }) => return Ok(false),
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// The chunks of `walk`, for whoever has to wait between two of them for something else than its pace.
+    pub fn chunks<'a>(&'a self, walk: &'a mut Walk) -> Chunks<'a> {
+        Chunks { pair: self, walk, reads: FuturesUnordered::new() }
     }
 
     pub(crate) fn etcd(&self, side: Side) -> &Etcd {

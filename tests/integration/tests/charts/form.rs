@@ -45,8 +45,8 @@ async fn the_least_is_enough(sites: &Sites, helm: &Helm) -> Result<()> {
     let told = release.bootstrapped().await?;
     let version = version(sites).await?;
     for line in [
-        "Secret cpaas-system/etcd-sync-standby-etcd: made",
-        "Secret cpaas-system/etcd-sync-encryption: made",
+        "Secret cpaas-system/etcd-sync-standby-etcd: created",
+        "Secret cpaas-system/etcd-sync-encryption: created",
         "pass  encryption",
         &format!("pass  api-versions   Kubernetes {version} and {version}"),
     ] {

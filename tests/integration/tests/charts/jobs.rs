@@ -184,7 +184,7 @@ async fn copies_are_renewed(sites: &Sites, release: &Release<'_>) -> Result<()> 
     sites.pair.standby.api().patch(&path, &label).await?;
     let output = release.scheduled("etcd-sync-renew", "bootstrap").await?;
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    ensure!(output.status.code() == Some(1) && told.contains("somebody else made it"), "{told}");
+    ensure!(output.status.code() == Some(1) && told.contains("these Secrets were not created by this chart"), "{told}");
     Ok(())
 }
 

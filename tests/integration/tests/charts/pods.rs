@@ -68,7 +68,7 @@ async fn the_pods_of_the_chart_do_their_work_with_its_rights_and_no_others() -> 
     node_files(pair.link.standby.certs().context("the standby has certificates")?, pki.path())?;
     let release = install(&pair, &node).await?;
     let told = release.bootstrapped().await?;
-    ensure!(told.contains("Secret cpaas-system/etcd-sync-standby-etcd: made"), "{told}");
+    ensure!(told.contains("Secret cpaas-system/etcd-sync-standby-etcd: created"), "{told}");
     ensure!(told.contains("pass  etcd-versions"), "{told}");
 
     let first = release.synchronizer("etcd-sync-7d9c5-aaaaa").await?;

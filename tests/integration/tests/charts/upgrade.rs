@@ -136,8 +136,8 @@ async fn values_that_would_end_it_are_refused(sites: &Sites, helm: &Helm, values
     let before = secrets(sites).await?;
     for (mistake, code, said) in [
         (nowhere.as_str(), 1, "is connected to the primary, and this Job is not"),
-        (&own, 1, "these values lead to another cluster"),
-        ("encryption.hostFile=", 1, "what runs goes on as it is"),
+        (&own, 1, "these values name another cluster"),
+        ("encryption.hostFile=", 1, "the running replication continues unchanged"),
         ("link=another", 1, "with the link default: is --link"),
         ("standby.hostFiles.cert=ca.crt", 2, "the files of this node are not in order"),
     ] {
@@ -176,7 +176,7 @@ async fn a_primary_that_is_gone_forbids_nothing(sites: &Sites, helm: &Helm, valu
     await_until("the last contact with the primary is old, and the upgrade goes through", PATIENCE, || async {
         let (output, job) = attempt(sites, helm, &["upgrade"], &file(CHART), values).await?;
         let told = told(&job);
-        let warned = told.contains("the preflight is incomplete") && told.contains("This holds nothing here");
+        let warned = told.contains("the preflight is incomplete") && told.contains("This pauses nothing here");
         Ok((!output.status.success() || !warned).then_some(told))
     })
     .await

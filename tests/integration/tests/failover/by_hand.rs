@@ -68,11 +68,11 @@ async fn a_mark_that_was_left_on_the_primary_is_taken_away_later() -> Result<()>
     let given_up = run(&link, "journal", folder.path(), &["--abandon"]).await;
     link.primary.resume_member(0)?;
     let given_up = given_up?;
-    ensure!(given_up.code == Some(0) && given_up.stdout.contains("could not be taken away"), "{given_up:?}");
+    ensure!(given_up.code == Some(0) && given_up.stdout.contains("could not be cleared"), "{given_up:?}");
     assert_fits(&given_up.stdout)?;
 
     let refused = run(&link, "switchover", folder.path(), &["--yes"]).await?;
-    ensure!(refused.code == Some(1) && refused.stdout.contains("takes its mark away"), "{refused:?}");
+    ensure!(refused.code == Some(1) && refused.stdout.contains("clears its mark"), "{refused:?}");
     ensure!(!refused.stderr.contains("--accept role"), "{refused:?}");
     let taken = run(&link, "journal", folder.path(), &["--abandon"]).await?;
     ensure!(taken.code == Some(0) && taken.stdout.contains("not marked as demoted any more"), "{taken:?}");

@@ -96,7 +96,7 @@ async fn a_first_copy_that_is_not_complete_is_never_promoted() -> Result<()> {
         let output = run(&link, "failover", folder.path(), flags).await?;
         ensure!(output.code == Some(1) && output.stderr.contains("the first sync was never complete"), "{output:?}");
         ensure!(output.stderr.contains("bring the primary back, or restore a backup"), "{output:?}");
-        ensure!(output.stdout.contains("nobody knows what: the first sync was never complete"), "{output:?}");
+        ensure!(output.stdout.contains("it is not known what: the first sync was never complete"), "{output:?}");
         ensure!(!output.stdout.contains("everything up to"), "{output:?}");
         assert_fits(&output.stdout)?;
     }
@@ -119,7 +119,7 @@ async fn a_resync_under_way_is_told_and_has_to_be_accepted() -> Result<()> {
     let daemon = guest.daemon()?;
     link.await_caught_up(PATIENCE).await?;
     daemon.terminate(PATIENCE).await?;
-    let parted = link.checkpoint().await?.context("there is a record")?.revision;
+    let diverged = link.checkpoint().await?.context("there is a record")?.revision;
     // Its history is gone, so everything is read again.
     for key in config_keys(400) {
         link.primary.put(&key, "second").await?;
@@ -130,7 +130,7 @@ async fn a_resync_under_way_is_told_and_has_to_be_accepted() -> Result<()> {
     let daemon = guest.daemon()?;
     denied_at(&daemon).await?;
     let record = link.checkpoint().await?.context("there is a record")?;
-    ensure!((record.phase, record.revision) == (Phase::Resync, parted), "{record:?}");
+    ensure!((record.phase, record.revision) == (Phase::Resync, diverged), "{record:?}");
     bury(&link, &daemon).await?;
     link.primary.kill_all()?;
     let before = link.untouchable().await?;
@@ -140,9 +140,9 @@ async fn a_resync_under_way_is_told_and_has_to_be_accepted() -> Result<()> {
     let said = output.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
     for part in [
         format!(
-            "everything up to revision {parted} of the primary, and a part of what came later: a resync was under way"
+            "everything up to revision {diverged} of the primary, and a part of what came later: a resync was under way"
         ),
-        format!("what the primary acknowledged after revision {parted}, but for what was copied"),
+        format!("what the primary acknowledged after revision {diverged}, but for what was copied"),
     ] {
         ensure!(said.contains(&part), "no {part:?} in {}", output.stdout);
     }
@@ -157,14 +157,14 @@ async fn a_resync_under_way_is_told_and_has_to_be_accepted() -> Result<()> {
     assert_fits(&output.stdout)?;
     let said = output.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
     for part in [
-        "a resync was under way: it stands for no single revision of the old primary".to_owned(),
+        "a resync was under way: it is not consistent with any single revision of the old primary".to_owned(),
         format!(
-            "what the old primary acknowledged after its revision {parted} and a copy under way had not brought is lost"
+            "what the old primary acknowledged after its revision {diverged} and a copy under way had not brought is lost"
         ),
     ] {
         ensure!(said.contains(&part), "no {part:?} in {}", output.stdout);
     }
-    ensure!(!said.contains("it stands for revision"), "{}", output.stdout);
+    ensure!(!said.contains("it is consistent with revision"), "{}", output.stdout);
     let runs = journal(&link).await?;
     let loss: Loss = runs[0].loss.clone().context("the loss is told")?;
     ensure!(loss.phase == Phase::Resync && !runs[0].nothing_lost(), "{:?}", runs[0]);

@@ -130,7 +130,7 @@ async fn a_switchover_whose_primary_dies_is_given_up_for_a_failover() -> Result<
     let output = run(&link, "failover", folder.path(), &["--yes", "--accept-unchecked"]).await?;
     ensure!(output.code == Some(1) && output.stderr.contains("--abandon"), "{output:?}");
     let output = run(&link, "journal", folder.path(), &["--abandon"]).await?;
-    ensure!(output.code == Some(0) && output.stdout.contains("could not be taken away"), "{output:?}");
+    ensure!(output.code == Some(0) && output.stdout.contains("could not be cleared"), "{output:?}");
     assert_fits(&output.stdout)?;
     let output = run(&link, "failover", folder.path(), &["--yes", "--accept-unchecked"]).await?;
     ensure!(output.code == Some(0), "{output:?}");

@@ -140,7 +140,7 @@ async fn bootstrap_puts_the_hosts_files_into_secrets_and_looks_at_both_clusters(
         run_command_with(&args, &Pod::environment("etcd-sync-bootstrap"), PATIENCE).await
     };
     let done = bootstrap(&["--encryption-secret=encryption"]).await?;
-    ensure!(done.code == Some(0) && done.stdout.contains("Secret cpaas-system/encryption: made"), "{done:?}");
+    ensure!(done.code == Some(0) && done.stdout.contains("Secret cpaas-system/encryption: created"), "{done:?}");
     ensure!(done.stdout.contains("pass  etcd-versions"), "{done:?}");
     let secret = plane.api().need("/api/v1/namespaces/cpaas-system/secrets/encryption").await?;
     ensure!(secret["data"]["encryption-provider.conf"].is_string(), "it holds nothing");
@@ -158,7 +158,7 @@ async fn bootstrap_puts_the_hosts_files_into_secrets_and_looks_at_both_clusters(
     ensure!(kept["data"] != secret["data"] && without.stdout.contains("stays as it is"), "the keys were taken away");
     plane.api().delete("/api/v1/namespaces/cpaas-system/secrets/encryption").await?;
     let without = bootstrap(&["--encryption-secret=encryption"]).await?;
-    ensure!(without.code == Some(0) && without.stdout.contains("encryption: made"), "{without:?}");
+    ensure!(without.code == Some(0) && without.stdout.contains("encryption: created"), "{without:?}");
     std::fs::write(&encryption, config)?;
 
     // Somebody else's is left alone; what is not there is named; a right that is missing too.

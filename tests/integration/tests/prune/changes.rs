@@ -43,7 +43,7 @@ async fn what_changed_since_the_plan_stays() -> Result<()> {
     assert_eq!(status.code(), Some(1), "{shown}");
     for line in [
         "Deleted: 1 (saved in ",
-        "Gone meanwhile, by the garbage collector or somebody else: 1",
+        "Gone meanwhile, by the garbage collector or another client: 1",
         "Not deleted: 2",
         "/registry/configmaps/apps/surplus-0  (changed since the plan",
         "/registry/configmaps/apps/surplus-1  (the primary has it now",

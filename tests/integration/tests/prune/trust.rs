@@ -40,10 +40,10 @@ async fn refused(link: &Link, more: &[&str], words: &str) -> Result<()> {
 async fn another_scope_than_the_daemons_is_refused() -> Result<()> {
     let (link, _folder, file) = pruned().await?;
     let flag = "--exclude-namespace=apps";
-    refused(&link, &[&file, flag], "works with another scope").await?;
-    refused(&link, &[&file, "--include-key=/registry/minions/own"], "works with another scope").await?;
+    refused(&link, &[&file, flag], "has another scope than this command").await?;
+    refused(&link, &[&file, "--include-key=/registry/minions/own"], "has another scope than this command").await?;
     let output = run(&link, "prune", &["--yes", flag, &format!("--backup={file}-2")]).await?;
-    ensure!(output.code == Some(2) && output.stderr.contains("works with another scope"), "{}", output.stderr);
+    ensure!(output.code == Some(2) && output.stderr.contains("has another scope than this command"), "{}", output.stderr);
 
     // Once the daemon works with it, each key is judged by it.
     let daemon = link.daemon(&[flag, "--checkpoint-interval=100ms"])?;
@@ -106,7 +106,7 @@ async fn nothing_is_deleted_while_replication_is_paused() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let backup = format!("--backup={}", folder.path().join("saved").display());
     let output = run(&link, "prune", &["--yes", &backup]).await?;
-    ensure!(output.code == Some(1) && output.stderr.contains("the link is held"), "{}", output.stderr);
+    ensure!(output.code == Some(1) && output.stderr.contains("replication is paused"), "{}", output.stderr);
     ensure!(output.stderr.contains("the primary's history went back"), "{}", output.stderr);
     ensure!(held(&link).await? == before, "deleted while replication was paused");
     Ok(())

@@ -7,7 +7,7 @@ use super::*;
 /// SIGKILL at each stage, one after the other: nothing is lost, and the next run goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_at_any_stage_loses_nothing() -> Result<()> {
-    let link = parted(3_000).await?;
+    let link = diverged(3_000).await?;
     live_apart(&link).await?;
     delete_all(&link.primary.client(), &config_keys(3_000)[1_000..2_500]).await?;
     for i in 0..800 {
@@ -67,10 +67,10 @@ async fn a_kill_at_any_stage_loses_nothing() -> Result<()> {
     Ok(())
 }
 
-/// What a kill leaves between a deed and its entry: the journal agrees with the deed afterwards, and nothing is done twice.
+/// What a kill leaves between an action and its entry: the journal agrees with the action afterwards, and nothing is done twice.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_journal_tells_what_was_done_whatever_it_missed() -> Result<()> {
-    let link = parted(20).await?;
+    let link = diverged(20).await?;
     live_apart(&link).await?;
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("saved.jsonl");
@@ -80,7 +80,7 @@ async fn the_journal_tells_what_was_done_whatever_it_missed() -> Result<()> {
     let output = run_command_with(&args, &[("USER", "ada"), ("HOSTNAME", "bastion")], PATIENCE).await?;
     assert_eq!(output.code, Some(0), "{output:?}");
     println!("{}", output.stdout);
-    for told in ["The rejoin is complete", &copies.display().to_string(), "1  part             done"] {
+    for told in ["The rejoin is complete", &copies.display().to_string(), "1  find-divergence      done"] {
         ensure!(output.stdout.contains(told), "{told}: {}", output.stdout);
     }
     let wide = |line: &&str| line.chars().count() > 80 && !line.contains(&*folder.path().to_string_lossy());

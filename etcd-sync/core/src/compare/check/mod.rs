@@ -82,13 +82,29 @@ pub struct Object {
     pub owner: Option<DescribedOwner>,
 }
 
-/// The first differences of a kind, and how many there are.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Kept {
+/// The first keys of a kind, and how many there are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept<T = Finding> {
     /// Up to [`KEPT_MAX`] of them, in key order.
-    pub first: Vec<Finding>,
+    pub first: Vec<T>,
     /// All of them.
     pub count: u64,
+}
+
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Kept { first: Vec::new(), count: 0 }
+    }
+}
+
+impl<T> Kept<T> {
+    /// Counts one more; `one` makes it, with how many were kept before, as long as there is room.
+    pub fn add(&mut self, one: impl FnOnce(usize) -> T) {
+        self.count += 1;
+        if self.first.len() < KEPT_MAX {
+            self.first.push(one(self.first.len()));
+        }
+    }
 }
 
 /// A difference by key or value. The object's content may yet take it out of scope: then it is none.
@@ -168,12 +184,10 @@ impl Comparison {
                 &mut self.mismatched
             }
         };
-        kept.count += 1;
-        if kept.first.len() < KEPT_MAX {
-            let object = object.filter(|_| kept.first.len() < DESCRIBED_MAX).map(Box::new);
-            let key = printable(&suspect.key).into();
-            kept.first.push(Finding { key, difference: suspect.difference, object, undecryptable });
-        }
+        kept.add(|before| {
+            let object = object.filter(|_| before < DESCRIBED_MAX).map(Box::new);
+            Finding { key: printable(&suspect.key).into(), difference: suspect.difference, object, undecryptable }
+        });
     }
 
     /// A suspect that was not checked: there are too many. A key that one side lacks is lacking whatever its

@@ -31,7 +31,7 @@ pub fn api_servers(facts: &Facts) -> Vec<Finding> {
         match fact {
             ApiServerFact::NotAsked(_) if !kubernetes => {}
             ApiServerFact::NotAsked(flag) => {
-                let evidence = format!("nobody told where the {side}'s API server is");
+                let evidence = format!("the address of the {side}'s API server is not given");
                 findings.push(Finding::warn(check, evidence, format!("give {flag}, and its token and authorities")));
             }
             ApiServerFact::Failed { why, fix } => {
@@ -88,7 +88,7 @@ pub fn clocks(facts: &Facts) -> Vec<Finding> {
         findings.push(Finding::pass(
             check,
             match facts.clocks.len() {
-                0 => "no other machine tells its time".to_owned(),
+                0 => "no other machine reports its time".to_owned(),
                 1 => format!("the clock of {} agrees with this machine's", facts.clocks[0].who),
                 count => format!("the clocks of {count} others agree with this machine's"),
             },
@@ -114,9 +114,7 @@ pub fn machines(facts: &Facts) -> Vec<Finding> {
                     stored.map_or_else(|| "Machines, if there are any,".into(), |number| count(number, "Machine"));
                 findings.push(Finding::warn(
                     check,
-                    format!(
-                        "the {side}'s {many} cannot be asked whether they run: nobody told where its API server is"
-                    ),
+                    format!("the {side}'s {many} cannot be checked: the address of its API server is not given"),
                     format!("give {flag}, and its token and authorities"),
                 ));
             }

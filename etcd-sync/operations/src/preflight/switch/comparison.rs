@@ -29,7 +29,7 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
         }
         Compared::Not { why, last } => {
             let monitor = match last {
-                Last::Unknown(why) => format!("; the monitor does not tell either ({why})"),
+                Last::Unknown(why) => format!("; the monitor does not know it either ({why})"),
                 _ => String::new(),
             };
             let fix = match last {
@@ -38,7 +38,7 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
                 }
                 _ => "fix that, and run this again",
             };
-            let evidence = format!("it cannot be told whether anything is missed ({why}){monitor}");
+            let evidence = format!("it is not known whether keys are missed ({why}){monitor}");
             vec![facts.untold(Check::Comparison, Level::Fail, evidence, fix)]
         }
     }
@@ -54,7 +54,7 @@ fn found(comparison: &Comparison, prefix: &str, facts: &Facts) -> Vec<Finding> {
         findings.push(Finding::fail(Check::Comparison, evidence, missed_fix(comparison, facts)));
     }
     if comparison.unproved > 0 {
-        let evidence = format!("{prefix}{} were not looked into", count(comparison.unproved, "difference"));
+        let evidence = format!("{prefix}{} were not examined", count(comparison.unproved, "difference"));
         findings.push(Finding::fail(Check::Comparison, evidence, "see `etcd-sync check`, and give it more --timeout"));
     }
     if comparison.surplus > 0 {

@@ -33,7 +33,7 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
             findings.push(Finding::pass(check, evidence));
         }
         None => {
-            let evidence = format!("no name server tells an address of {}", dns.target.name);
+            let evidence = format!("no name server returns an address of {}", dns.target.name);
             findings.push(Finding::warn(check, evidence, "give --dns-authoritative and --dns-resolver"));
         }
     }

@@ -47,8 +47,8 @@ pub fn synchronizer(facts: &Facts) -> Vec<Finding> {
         )),
         Some((holder, epoch)) if findings.is_empty() => {
             let others = match standby.others.len() {
-                0 => "no other replica stands by".to_owned(),
-                1 => format!("{} stands by", standby.others[0]),
+                0 => "no other replica is ready to take over".to_owned(),
+                1 => format!("{} is ready to take over", standby.others[0]),
                 count => format!("{count} replicas stand by"),
             };
             findings.push(Finding::pass(check, format!("{holder} leads (epoch {epoch}) and streams; {others}")));
@@ -78,7 +78,7 @@ pub fn lag(facts: &Facts) -> Vec<Finding> {
     let behind = count(lag.revisions, "revision");
     let Some(reached) = lag.reached.filter(|reached| *reached <= facts.limits.lag) else {
         let evidence = match lag.waited.is_zero() {
-            true => format!("the standby is {behind} behind the primary, and nobody is synchronizing"),
+            true => format!("the standby is {behind} behind the primary, and no synchronizer is running"),
             false => format!(
                 "the standby, {behind} behind, did not come where the primary was within {}",
                 span(lag.reached.unwrap_or(lag.waited))
@@ -116,7 +116,7 @@ fn last_known(facts: &Facts, standby: &StandbyFact) -> String {
                 let first = count(offset, "change");
                 format!("applied is everything before its revision {revision}, and of that one the first {first}")
             }
-            (_, 0, _) => "nobody knows what of it is applied".to_owned(),
+            (_, 0, _) => "it is not known what of it was applied".to_owned(),
             _ => format!("applied is everything up to its revision {revision}, and a part of what came later"),
         };
         text.push_str(&format!("; {applied}, written {age}"));
@@ -230,13 +230,13 @@ fn primary_role(facts: &Facts, standby: &StandbyFact, primary: &PrimaryFact) -> 
         findings.push(Finding::fail(
             check,
             format!("the primary was marked as demoted by another run ({token})"),
-            "see `etcd-sync journal`: go on with that run; if it was given up, `etcd-sync journal --abandon` takes its mark away",
+            "see `etcd-sync journal`: go on with that run; if it was given up, `etcd-sync journal --abandon` clears its mark",
         ));
     }
     if primary.unwatchable {
         findings.push(Finding::fail(
             check,
-            "the primary's user may not watch all of its keys, so nobody could tell when its writers are stopped",
+            "the primary's user may not watch all of its keys, so it cannot be seen when its writers have stopped",
             "grant its role: etcdctl role grant-permission ROLE read \"\" --from-key=true (docs/security.md)",
         ));
     }

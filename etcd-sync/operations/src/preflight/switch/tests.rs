@@ -156,7 +156,7 @@ fn everything_as_it_should_be_passes() {
 pass  check          nothing is missed, 18204 keys compared at the primary's
                      revision 48211
 pass  synchronizer   etcd-sync-7d9f-x2k8p leads (epoch 51002) and streams;
-                     etcd-sync-7d9f-m4q1z stands by
+                     etcd-sync-7d9f-m4q1z is ready to take over
 pass  lag            the standby was 3 revisions behind, and came up to the
                      primary within 0.4 s
 pass  headroom       the primary's history reaches 6120 revisions back, 8m 32s
@@ -199,7 +199,7 @@ fn surplus_keys_are_warned_of_and_what_is_not_looked_into_fails() {
     let facts = with(|facts| facts.compared = Compared::Now(surplus));
     assert_found(&facts, Check::Comparison, Level::Warn, &["only the standby has 1 key: /x", "prune"]);
     let facts = with(|facts| facts.compared = Compared::Now(Comparison { unproved: 3, ..missed(&[], None) }));
-    assert_found(&facts, Check::Comparison, Level::Fail, &["3 differences were not looked into"]);
+    assert_found(&facts, Check::Comparison, Level::Fail, &["3 differences were not examined"]);
 }
 
 #[test]
@@ -210,7 +210,7 @@ fn without_a_verdict_the_monitors_last_one_counts() {
         let facts = |last| with(|facts| (facts.compared, facts.purpose) = (not(last), purpose));
         assert_found(&facts(Last::NotAsked), Check::Comparison, level, &["no route to host", "--monitor URL"]);
         let unknown = facts(Last::Unknown("it has none".into()));
-        assert_found(&unknown, Check::Comparison, level, &["does not tell either (it has none)"]);
+        assert_found(&unknown, Check::Comparison, level, &["does not know it either (it has none)"]);
         let known = facts(Last::Known(missed(&[], ended)));
         assert_found(&known, Check::Comparison, level, &["last comparison, 3m 5s ago: nothing is missed, 100 keys"]);
         let known = facts(Last::Known(missed(&["/lost"], ended)));
@@ -242,7 +242,7 @@ fn lag_is_measured_by_waiting() {
     let check = Check::Lag;
     let stuck = lag(5, None, 10_000);
     assert_found(&stuck, check, Level::Fail, &["5 revisions behind, did not come", "within 10.0 s", "--max-lag"]);
-    assert_found(&lag(5, None, 0), check, Level::Fail, &["nobody is synchronizing"]);
+    assert_found(&lag(5, None, 0), check, Level::Fail, &["no synchronizer is running"]);
     assert_found(&lag(5, Some(11_000), 11_000), check, Level::Fail, &["within 11.0 s"]);
     assert_found(&lag(2_000, Some(900), 900), check, Level::Warn, &["2000 revisions", "many writes"]);
     assert_found(&lag(0, Some(0), 0), check, Level::Pass, &["is where the primary is"]);

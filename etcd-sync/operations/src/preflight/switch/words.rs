@@ -2,20 +2,16 @@
 
 use std::time::{Duration, SystemTime};
 
+use crate::text::age;
+
 /// A length of time: `0.3 s`, `3h 12m`, `34 days`.
 pub fn span(time: Duration) -> String {
-    let days = time.as_secs() / 86_400;
-    if days >= 2 {
-        return format!("{days} days");
-    }
-    // Two units are enough for people.
-    let text = crate::text::span(time.as_millis() as u64);
-    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
+    age(time.as_millis() as u64)
 }
 
 /// How long ago a moment is, both in Unix milliseconds.
 pub fn ago(now_ms: u64, then_ms: u64) -> String {
-    format!("{} ago", span(Duration::from_millis(now_ms.saturating_sub(then_ms))))
+    format!("{} ago", age(now_ms.saturating_sub(then_ms)))
 }
 
 /// A moment in Unix seconds: `2026-12-01T10:00:00Z`.

@@ -55,10 +55,7 @@ fn judge(report: &Report, accepted: Option<u64>) -> Outcome {
         ));
     }
     if report.unproved > 0 {
-        return Outcome::Failed(format!(
-            "{} differences were not looked into: give it more --timeout",
-            report.unproved
-        ));
+        return Outcome::Failed(format!("{} differences were not examined: give it more --timeout", report.unproved));
     }
     let equal = format!(
         "{} keys are equal at the primary's revision {}, its last one in scope",

@@ -38,7 +38,7 @@ pub async fn mark_primary_demoted(pair: &Pair, journal: &Journal) -> Result<Outc
                 return Ok(Outcome::Failed(format!("the primary's role is \"{other}\", which is none")));
             }
             Role::None | Role::Primary if tries == TRIES => {
-                return Ok(Outcome::Failed("the primary's role keeps changing: somebody else works on it".into()));
+                return Ok(Outcome::Failed("the primary's role keeps changing: another client writes it".into()));
             }
             Role::None | Role::Primary => {}
         }
@@ -48,9 +48,7 @@ pub async fn mark_primary_demoted(pair: &Pair, journal: &Journal) -> Result<Outc
         if open.is_none_or(|open| open.value != token) {
             return Ok(Outcome::Failed("this run was given up meanwhile".into()));
         }
-        if let Err(Error::PermissionDenied { .. }) =
-            write(primary, role::mark_primary_demoted(keys, found.as_ref(), &token)).await?
-        {
+        if let Written::Forbidden = write(primary, role::mark_primary_demoted(keys, found.as_ref(), &token)).await? {
             return Ok(Outcome::Failed(format!(
                 "the primary's user may not write its role: grant it readwrite {} (docs/security.md), or give --mark-primary-demoted=false",
                 printable(&keys.role)
@@ -69,14 +67,17 @@ pub async fn clear_demoted(pair: &Pair, token: &str) -> Result<Role> {
             (Some(found), Role::Demoted { token: other }) if other == token => {
                 // It was promoted at some time if there is a record of it: then it had a role before.
                 let promoted = primary.get(&keys.promotion).await.context("the primary cannot be read")?.0.is_some();
-                write(primary, role::clear_demoted(keys, found, promoted))
-                    .await?
-                    .context("the mark cannot be cleared")?;
+                if let Written::Forbidden = write(primary, role::clear_demoted(keys, found, promoted)).await? {
+                    anyhow::bail!(
+                        "the primary's user may not write its role: grant it readwrite {} (docs/security.md)",
+                        printable(&keys.role)
+                    );
+                }
             }
             (_, role) => return Ok(role),
         }
     }
-    anyhow::bail!("the primary's role keeps changing: somebody else works on it")
+    anyhow::bail!("the primary's role keeps changing: another client writes it")
 }
 
 /// The run whose mark the primary bears.
@@ -92,12 +93,19 @@ async fn read(pair: &Pair) -> Result<Option<KeyValue>> {
     Ok(found)
 }
 
-/// Whatever became of it is read afterwards; only a refusal is told.
-async fn write(etcd: &Etcd, txn: Txn) -> Result<Result<(), Error>> {
+/// What is known of a write.
+enum Written {
+    /// It was sent; whatever became of it is read afterwards.
+    Sent,
+    /// The user lacks the permission.
+    Forbidden,
+}
+
+async fn write(etcd: &Etcd, txn: Txn) -> Result<Written> {
     match etcd.txn(txn).await {
-        Ok(_) | Err(WriteError::Unknown(_)) => Ok(Ok(())),
-        Err(WriteError::NotApplied(error @ Error::PermissionDenied { .. })) => Ok(Err(error)),
-        Err(WriteError::NotApplied(error)) if error.is_transient() => Ok(Ok(())),
+        Ok(_) | Err(WriteError::Unknown(_)) => Ok(Written::Sent),
+        Err(WriteError::NotApplied(Error::PermissionDenied { .. })) => Ok(Written::Forbidden),
+        Err(WriteError::NotApplied(error)) if error.is_transient() => Ok(Written::Sent),
         Err(WriteError::NotApplied(error)) => Err(error).context("the primary's role cannot be written"),
     }
 }

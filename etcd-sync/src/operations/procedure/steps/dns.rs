@@ -90,7 +90,7 @@ pub async fn inside(dns: &Dns, cluster: &Cluster, pod: &PodRef, restart: bool) -
                     } else {
                         String::new()
                     };
-                    return Ok(Outcome::Done(format!("{} in {} says so{again}", target.name, lookup.pod)));
+                    return Ok(Outcome::Done(format!("{} in {} has the new address{again}", target.name, lookup.pod)));
                 }
                 etcd_sync_operations::dns::list(&addresses)
             }

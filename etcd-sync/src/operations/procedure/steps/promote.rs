@@ -8,7 +8,7 @@ use etcd_sync_core::etcd::kv::Revision;
 use etcd_sync_core::link::fence::other_role;
 use etcd_sync_core::link::role::{How, Promotion, Role, promote};
 use etcd_sync_core::link::state::{Checkpoint, Phase};
-use etcd_sync_operations::procedure::{Loss, Outcome, Run, Step, StepRecord};
+use etcd_sync_operations::procedure::{Life, Loss, Outcome, Refusal, Run, Step, decide};
 use etcd_sync_operations::text::count;
 use etcd_sync_program::now_ms;
 use etcd_sync_store::WriteError;
@@ -18,8 +18,9 @@ use tracing::warn;
 use super::compare::{Proved, compared};
 use super::since::{lost_since, written_since};
 use crate::operations::procedure::Context;
-use crate::operations::procedure::facts::{Life, primary_life, recorded};
+use crate::operations::procedure::facts::{primary_life, recorded};
 use crate::operations::procedure::journal::Journal;
+use crate::output::refuse;
 
 /// The checkpoint of an idle link is written every now and then, and each write makes one try fail.
 const TRIES: usize = 20;
@@ -28,24 +29,18 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Promotes a standby that has everything, if nothing in scope was written to the primary since that was proved.
 pub async fn promote_drained(context: &Context<'_>, journal: &mut Journal) -> Result<Outcome> {
     let Proved { primary: proved, standby } = compared(journal).context("what was compared is not in the journal")?;
-    let outcome = promotion(context, How::Switchover, &journal.run().id, async |_: &Record, checkpoint: &Checkpoint| {
-        if checkpoint.phase != Phase::Streaming || checkpoint.offset != 0 || checkpoint.revision < proved {
-            return Ok(Err(
-                "the synchronizer copies everything again: the standby is not consistent with any single revision of the primary".into()
-            ));
-        }
-        if let Some(what) = written_since(context, proved).await? {
-            return Ok(Err(format!("the primary was written to again ({what}): stop its API servers")));
-        }
-        Ok(match lost_since(context, standby).await? {
-            None => Ok(()),
-            Some(key) => Err(format!(
-                "{key} was deleted on the standby since everything was compared: give the same command again when the synchronizer \
-                 has put it back"
-            )),
+    let outcome =
+        promotion(context, How::Switchover, &journal.run().id, async |_: &Record, checkpoint: &Checkpoint| {
+            decide::is_drained(checkpoint, proved).or_else(refuse)?;
+            if let Some(what) = written_since(context, proved).await? {
+                return refuse(Refusal::WrittenAgain { what });
+            }
+            match lost_since(context, standby).await? {
+                None => Ok(()),
+                Some(key) => refuse(Refusal::DeletedSince { key }),
+            }
         })
-    })
-    .await?;
+        .await?;
     let Outcome::Done(what) = outcome else { return Ok(outcome) };
     Ok(with_last_writes(context, proved, what).await)
 }
@@ -71,68 +66,38 @@ pub async fn promote_lost(context: &Context<'_>, despite: bool, journal: &mut Jo
     let unchecked = journal.run().accepted.unchecked;
     let told = journal.run().loss.as_ref().and_then(|loss| loss.seen.clone());
     let outcome = promotion(context, How::Failover, &id, async |record: &Record, checkpoint: &Checkpoint| {
-        if let Some(why) = unfit(checkpoint, unchecked) {
-            return Ok(Err(why));
-        }
+        decide::is_fit(checkpoint.phase, unchecked).or_else(refuse)?;
         if despite {
-            return Ok(Ok(()));
+            return Ok(());
         }
-        // It may have come back since it was looked at: to us, or to the synchronizer.
-        if record.primary_contact != told {
-            return Ok(Err(
-                "the synchronizer is receiving from the primary again: stop the primary, or give this run up (`etcd-sync journal \
-                           --abandon`)"
-                    .into(),
-            ));
-        }
-        let lives = match primary_life(context).await {
-            Life::Silent => return Ok(Ok(())),
-            Life::Answers => "the primary answers again".to_owned(),
-            Life::Unknown(why) => format!("the primary answers again, but not to this command ({why})"),
-        };
-        Ok(Err(format!("{lives}: stop it, or give this run up (`etcd-sync journal --abandon`)")))
+        // It may have come back since it was checked: to us, or to the synchronizer.
+        let receiving = record.primary_contact != told;
+        let life = if receiving { Life::Silent } else { primary_life(context).await };
+        decide::is_still_gone(life, receiving).or_else(refuse)
     })
     .await?;
     told_loss(context, journal).await?;
     Ok(outcome)
 }
 
-/// Why a standby must not be promoted whatever else holds.
-pub fn unfit(checkpoint: &Checkpoint, unchecked: bool) -> Option<String> {
-    match checkpoint.phase {
-        Phase::FirstSync => Some(
-            "the first sync was never complete: the standby holds only a part of what the primary had, and no flag makes it \
-             more; bring the primary back, or restore a backup of its etcd"
-                .into(),
-        ),
-        Phase::Resync if !unchecked => Some(
-            "a resync was under way: the standby is not consistent with any single revision of the primary, and nobody can tell what is \
-             missed; if there is no other way, give --accept-unchecked"
-                .into(),
-        ),
-        Phase::Resync | Phase::Streaming => None,
-    }
-}
-
-/// An attempt that was interrupted may have promoted without writing it down: then nothing that leads up to it is looked at
-/// again.
-pub async fn promoted_already(context: &Context<'_>, journal: &mut Journal) -> Result<Option<StepRecord>> {
-    let run = journal.run();
-    if run.is_settled(Step::Promote) {
-        return Ok(None);
-    }
-    let Some(record) = promoted_by(context, run).await? else { return Ok(None) };
-    journal.step(Step::Promote).await?;
+/// How the promotion ended that an interrupted attempt made and did not write down; `None`: it made none. Then nothing that
+/// leads up to it is checked again.
+pub async fn promoted_already(context: &Context<'_>, journal: &mut Journal) -> Result<Option<Outcome>> {
+    let Some(record) = promoted_by(context, journal.run()).await? else { return Ok(None) };
     told_loss(context, journal).await?;
-    let outcome = match (promoted(&record, &journal.run().id)?, compared(journal)) {
+    Ok(Some(match (promoted(&record, &journal.run().id)?, compared(journal)) {
         (Outcome::Done(what), Some(proved)) => with_last_writes(context, proved.primary, what).await,
         (outcome, _) => outcome,
-    };
-    Ok(Some(journal.ended(outcome).await?))
+    }))
+}
+
+/// Whether a run has changed the roles: then there is nothing left to decide.
+pub async fn is_promoted(context: &Context<'_>, run: &Run) -> Result<bool> {
+    Ok(run.is_settled(Step::Promote) || promoted_by(context, run).await?.is_some())
 }
 
 /// The record of the promotion that a run has made; `None`: it has made none yet.
-pub async fn promoted_by(context: &Context<'_>, run: &Run) -> Result<Option<Record>> {
+async fn promoted_by(context: &Context<'_>, run: &Run) -> Result<Option<Record>> {
     if run.last(Step::Promote).is_none() {
         return Ok(None);
     }
@@ -156,12 +121,12 @@ async fn told_loss(context: &Context<'_>, journal: &mut Journal) -> Result<()> {
     Ok(())
 }
 
-/// Promotes, unless this run has done so already. `may` judges the record, and the checkpoint in it that the transaction is then bound to.
+/// Promotes, unless this run has done so already. `may` refuses the record, or not, and the checkpoint in it that the transaction is then bound to.
 async fn promotion(
     context: &Context<'_>,
     how: How,
     run: &str,
-    mut may: impl AsyncFnMut(&Record, &Checkpoint) -> Result<Result<(), String>>,
+    mut may: impl AsyncFnMut(&Record, &Checkpoint) -> Result<()>,
 ) -> Result<Outcome> {
     let (standby, keys) = (&context.pair.standby, &context.pair.keys);
     let mut trouble = "the standby's record keeps changing, so the promotion could not be bound to it".to_owned();
@@ -176,9 +141,7 @@ async fn promotion(
             }
         }
         let checkpoint = record.checkpoint()?.context("nothing was ever synchronized into this standby")?;
-        if let Err(why) = may(&record, &checkpoint).await? {
-            return Ok(Outcome::Failed(why));
-        }
+        may(&record, &checkpoint).await?;
         let Checkpoint { primary, revision, offset, phase, .. } = checkpoint;
         let promotion = Promotion {
             format: Promotion::FORMAT,
@@ -211,7 +174,7 @@ async fn promotion(
 fn promoted(record: &Record, run: &str) -> Result<Outcome> {
     let Some(found) = &record.promotion else {
         return Ok(Outcome::Failed(
-            "the role of the standby is primary, but no promotion is on record: who wrote it?".into(),
+            "the role of the standby is primary, but no promotion is on record: find out who wrote the role".into(),
         ));
     };
     let promotion = Promotion::decode(&found.value)?;

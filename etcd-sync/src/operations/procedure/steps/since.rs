@@ -79,6 +79,6 @@ async fn history(etcd: &Etcd, scope: &Scope, revision: Revision, mut each: impl 
     };
     match tokio::time::timeout(PATIENCE, look).await {
         Ok(found) => found,
-        Err(_) => bail!("the {side} did not tell its last changes within {PATIENCE:?}"),
+        Err(_) => bail!("the {side} did not deliver its last changes within {PATIENCE:?}"),
     }
 }

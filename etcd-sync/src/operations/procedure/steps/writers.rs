@@ -11,10 +11,9 @@ use tracing::info;
 
 use crate::operations::procedure::Context;
 use crate::operations::procedure::journal::Journal;
-use crate::operations::procedure::quiet::await_quiet;
+use crate::operations::procedure::quiet::{Quiet, await_quiet};
 use crate::operations::shell;
-use crate::output::print;
-use crate::output::typed;
+use crate::output::{Answer, print, typed};
 
 /// What a person does on each control-plane node; kubelet stops the pod when its manifest is gone.
 const BY_HAND: &str =
@@ -46,9 +45,10 @@ pub async fn stop_writers(
                 TableOutput::Json => eprint!("{text}"),
             }
             if !context.procedure.yes
-                && let Err(reason) = typed("Type stopped when they are: ", "stopped", false, context.procedure.output)?
+                && let Answer::No(why) =
+                    typed("Type stopped when they are: ", "stopped", false, context.procedure.output)?
             {
-                return Ok(Outcome::Failed(reason));
+                return Ok(Outcome::Failed(why.to_string()));
             }
         }
     }
@@ -59,9 +59,9 @@ pub async fn stop_writers(
     })
     .await?;
     Ok(match quiet {
-        Ok(revision) => {
+        Quiet::At(revision) => {
             Outcome::Done(format!("nothing is written to the primary any more; its last revision is {revision}"))
         }
-        Err(unquiet) => Outcome::Failed(unquiet.text(limit)),
+        Quiet::Not(unquiet) => Outcome::Failed(unquiet.text(limit)),
     })
 }
