@@ -53,9 +53,9 @@ pub fn refused_as(output: TableOutput, reason: &str) -> Outcome {
     refused(reason)
 }
 
-/// Whether to go on with `count` keys; else the reason, in words. `deed` says what would be done, like `delete them`.
-pub fn confirm(count: u64, deed: &str, yes: bool, output: TableOutput) -> Result<Result<(), String>> {
-    let question = format!("Type the number of keys ({count}) to {deed}, anything else to leave them: ");
+/// Whether to go on with `count` keys; else the reason, in words. `action` says what would be done, like `delete them`.
+pub fn confirm(count: u64, action: &str, yes: bool, output: TableOutput) -> Result<Result<(), String>> {
+    let question = format!("Type the number of keys ({count}) to {action}, anything else to leave them: ");
     typed(&question, &count.to_string(), yes, output)
 }
 

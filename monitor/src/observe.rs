@@ -189,7 +189,7 @@ fn standby(record: &Record, checkpoint: Option<&Checkpoint>) -> view::Standby {
         epoch: leader.map(|leader| leader.epoch),
         candidates: record.candidates.iter().skip(1).map(|other| other.holder.clone()).collect(),
         paused: record.condition.as_ref().map(|condition| view::Paused {
-            why: condition.held.clone(),
+            why: condition.paused.clone(),
             since_ms: condition.since_ms,
             holder: condition.holder.clone(),
         }),

@@ -18,7 +18,7 @@ pub struct ApiServers {
 pub struct ApiServer {
     /// `https://host:port`.
     pub url: String,
-    /// File with a token; without one the server is asked as nobody in particular.
+    /// File with a token; without one requests are anonymous.
     pub token_file: Option<PathBuf>,
     /// PEM file with the authorities; `None`: `ca.crt` beside the token if it exists, else the system's.
     pub cacert: Option<PathBuf>,

@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn circles_and_strangers_do_not_stop_it() {
+    fn circles_and_unknown_owners_do_not_stop_it() {
         let items = [item("/a", "a", &["b"]), item("/b", "b", &["a"]), item("/c", "", &[""])];
         let order = order(&items, &[0, 1, 2]);
         assert_eq!(order.iter().flatten().flatten().count(), 3);
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stays_closed_is_told_and_may_be_owned() {
+    fn what_cannot_be_decrypted_is_reported_and_may_be_owned() {
         let closed = Item { closed: true, ..item("/a", "", &[]) };
         assert!(
             closed.may_be_owned() && item("/b", "b", &["a"]).may_be_owned() && !item("/c", "c", &[]).may_be_owned()

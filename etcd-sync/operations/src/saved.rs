@@ -1,5 +1,5 @@
 //! The file of saved keys, made before keys are taken away: JSON lines, a [`Head`], one line for each key with its value as
-//! it is stored (sealed values stay sealed), and an end that tells a whole file from one that was cut off.
+//! it is stored (encrypted values stay encrypted), and an end that tells a whole file from one that was cut off.
 
 use aws_lc_rs::digest::{Context, SHA256};
 use base64::Engine;

@@ -7,14 +7,14 @@ use etcd_sync_core::link::state::Checkpoint;
 use etcd_sync_core::session::Refusal;
 
 /// The first line of a plan that no synchronizer would carry out, at [`crate::text::WIDTH`] columns.
-pub fn held(refusal: &Refusal, role: &Role, promotion: Option<&Promotion>) -> String {
+pub fn paused(refusal: &Refusal, role: &Role, promotion: Option<&Promotion>) -> String {
     let why = match (refusal, role) {
         (Refusal::Promoted { .. }, Role::Primary) => {
             let by = promotion.map(|promotion| format!(" (promoted by run {})", promotion.run)).unwrap_or_default();
             format!("the role here is primary{by}: nothing would be written; see `etcd-sync rejoin`")
         }
-        (Refusal::Promoted { .. }, Role::Fenced { token }) => format!(
-            "the role here is fenced (run {token} has handed over from this cluster): nothing would be written; see \
+        (Refusal::Promoted { .. }, Role::Demoted { token }) => format!(
+            "the role here is demoted (run {token} handed over from this cluster): nothing would be written; see \
              `etcd-sync rejoin`"
         ),
         (Refusal::OldPrimary { .. }, _) => {
@@ -24,7 +24,7 @@ pub fn held(refusal: &Refusal, role: &Role, promotion: Option<&Promotion>) -> St
         }
         (refusal, _) => format!("nothing would be written: {refusal}"),
     };
-    wrap(&why, "HELD: ", "      ")
+    wrap(&why, "PAUSED: ", "        ")
 }
 
 /// Why the phase of the checkpoint says nothing any more; `None`: the role is standby, so it does.
@@ -38,7 +38,7 @@ pub fn ended(role: &Role, promotion: Option<&Promotion>) -> Option<String> {
             Some(format!("ended: promoted {} by {how} (run {run})", moment(*at_ms)))
         }
         (Role::Primary, None) => Some("ended: promoted".to_owned()),
-        (Role::Fenced { token }, _) => Some(format!("ended: fenced, handed over by run {token}")),
+        (Role::Demoted { token }, _) => Some(format!("ended: demoted, handed over by run {token}")),
         (Role::None | Role::Standby | Role::Other(_), _) => None,
     }
 }
@@ -102,18 +102,18 @@ mod tests {
     }
 
     #[test]
-    fn what_holds_a_plan_is_told_short_and_with_the_remedy() {
-        let fenced = Role::Fenced { token: "r1".into() };
+    fn what_pauses_replication_is_shown_short_and_with_the_remedy() {
+        let demoted = Role::Demoted { token: "r1".into() };
         let promoted = |found: &str| Refusal::Promoted { found: found.into() };
         for (refusal, role, said) in [
             (promoted("\"primary\""), Role::Primary, "primary (promoted by run 20260102T030405Z-123a): nothing would"),
-            (promoted("\"fenced:r1\""), fenced, "the role here is fenced (run r1 has handed over"),
+            (promoted("\"demoted:r1\""), demoted, "the role here is demoted (run r1 handed over"),
             (Refusal::OldPrimary { cluster: "c1".into() }, Role::None, "is the old primary"),
             (promoted("\"x\""), Role::Other("x".into()), "nothing would be written: the role of this standby is \"x\""),
         ] {
-            let text = held(&refusal, &role, Some(&promotion()));
+            let text = paused(&refusal, &role, Some(&promotion()));
             let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
-            assert!(words.starts_with("HELD: ") && words.contains(said), "{text}");
+            assert!(words.starts_with("PAUSED: ") && words.contains(said), "{text}");
             assert!(words.contains("`etcd-sync rejoin`"), "{text}");
             assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
         }

@@ -38,8 +38,8 @@ const SETTLED: &str =
 /// Behind what a running link refuses.
 const INSIST: &str = "to change the installation all the same, give bootstrap.skipPreflight=true this once";
 
-/// How old a sign of the primary may be; a leader writes one down every few seconds.
-const HEARD: Duration = Duration::from_secs(30);
+/// How old the last contact with the primary may be; a leader records one every few seconds.
+const CONTACT_AGE_MAX: Duration = Duration::from_secs(30);
 
 /// Files for a Secret: its keys, and where each file is.
 type Files<'a> = Vec<(&'static str, Option<&'a Path>, &'static str)>;
@@ -117,10 +117,10 @@ pub async fn run(mut config: Config, options: BootstrapConfig) -> Result<Outcome
             judge(&facts)
         }
         Err(error) if !settled => return Err(Error::new(error).context("the preflight is incomplete")),
-        Err(error) if is_heard(&record) => {
+        Err(error) if is_receiving(&record) => {
             return Ok(refused(&format!(
-                "the synchronizer that runs hears the primary, and this does not: with these values it would not be heard any more; \
-                 if the primary is gone since, try again in a minute: {error}"
+                "the running synchronizer is connected to the primary, and this Job is not: with these values replication would stop; \
+                 if the primary is down since, try again in a minute: {error}"
             )));
         }
         Err(error) => {
@@ -130,7 +130,9 @@ pub async fn run(mut config: Config, options: BootstrapConfig) -> Result<Outcome
     };
     print(&text(&findings));
     Ok(match refusal(&findings) {
-        Some(why) if settled && is_heard(&record) => refused(&format!("{why}; what runs goes on as it is; {INSIST}")),
+        Some(why) if settled && is_receiving(&record) => {
+            refused(&format!("{why}; what is running continues unchanged; {INSIST}"))
+        }
         Some(_) if settled => {
             print(SETTLED);
             Outcome::Success
@@ -147,21 +149,23 @@ fn is_settled(record: &Record) -> Result<bool> {
     Ok(!standby || record.checkpoint()?.is_some_and(|checkpoint| checkpoint.phase == Phase::Streaming))
 }
 
-/// Whether a synchronizer has had a sign of the primary a moment ago.
-fn is_heard(record: &Record) -> bool {
-    let seen = record.primary_seen.as_ref().filter(|_| !record.candidates.is_empty());
-    seen.is_some_and(|seen| now_ms().abs_diff(seen.at_ms) < u64::try_from(HEARD.as_millis()).unwrap_or(u64::MAX))
+/// Whether a synchronizer had contact with the primary a moment ago.
+fn is_receiving(record: &Record) -> bool {
+    let seen = record.primary_contact.as_ref().filter(|_| !record.candidates.is_empty());
+    seen.is_some_and(|seen| {
+        now_ms().abs_diff(seen.at_ms) < u64::try_from(CONTACT_AGE_MAX.as_millis()).unwrap_or(u64::MAX)
+    })
 }
 
-/// While a link is heard nobody leads its synchronizer to another primary by mistake.
+/// While a synchronizer receives from its primary, it must not be pointed at another one by mistake.
 async fn other_primary(pair: &Pair, record: &Record) -> Result<Option<String>> {
-    let Some(checkpoint) = record.checkpoint()?.filter(|_| is_heard(record)) else { return Ok(None) };
+    let Some(checkpoint) = record.checkpoint()?.filter(|_| is_receiving(record)) else { return Ok(None) };
     let found = cluster_id_text(pair.primary.identity().await?.cluster_id);
     let other = found != checkpoint.primary;
     Ok(other.then(|| {
-        let heard = &checkpoint.primary;
+        let connected = &checkpoint.primary;
         format!(
-            "the synchronizer that runs hears the primary {heard}, and these values lead to another cluster, {found}"
+            "the running synchronizer is connected to the primary {connected}, and these values name another cluster, {found}"
         )
     }))
 }
@@ -173,7 +177,7 @@ async fn other_link(pair: &Pair, record: &Record) -> Result<Option<String>> {
     }
     for (link, role) in links(&pair.standby).await? {
         let other = Record::read(&pair.standby, &StateKeys::new(&link)).await?;
-        let Some(checkpoint) = other.checkpoint()?.filter(|_| role == Role::Standby && is_heard(&other)) else {
+        let Some(checkpoint) = other.checkpoint()?.filter(|_| role == Role::Standby && is_receiving(&other)) else {
             continue;
         };
         if cluster_id_text(pair.primary.identity().await?.cluster_id) == checkpoint.primary {
@@ -238,7 +242,7 @@ async fn put(
         Written::Updated => "renewed",
         Written::Unchanged => "stays as it is",
         Written::Kept => "stays as it is: what it holds is better than the files of this node",
-        Written::Foreign => "somebody else's, and left as it is: delete it to have it made anew",
+        Written::Foreign => "somebody else's, and left as it is: delete it to have it created again",
     };
     print(&format!("Secret {namespace}/{secret}: {what}\n"));
     Ok(written != Written::Foreign)

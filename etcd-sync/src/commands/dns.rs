@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use anyhow::{Context, Result};
 use etcd_sync_operations::dns::{Answer, Verdict};
 use etcd_sync_program::args::TableOutput;
-use etcd_sync_program::config::{Config, DnsCommandConfig, DnsDeed};
+use etcd_sync_program::config::{Config, DnsAction, DnsCommandConfig};
 use serde_json::{Value, json};
 use tracing::info;
 
@@ -16,9 +16,9 @@ use crate::output::{Outcome, print, print_json, refused};
 /// Asks where the name points, or points it at the target and then asks.
 pub async fn run(_: Config, command: DnsCommandConfig) -> Result<Outcome> {
     let dns = Dns::new(&command.dns)?.context("--domain is missing")?;
-    match command.deed {
-        DnsDeed::Verify => verify(&dns, command.output).await,
-        DnsDeed::Switch { dry_run, yes } => switch(&dns, command.output, dry_run, yes).await,
+    match command.action {
+        DnsAction::Verify => verify(&dns, command.output).await,
+        DnsAction::Switch { dry_run, yes } => switch(&dns, command.output, dry_run, yes).await,
     }
 }
 

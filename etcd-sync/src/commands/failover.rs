@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use etcd_sync_core::link::state::PrimarySeen;
+use etcd_sync_core::link::state::PrimaryContact;
 use etcd_sync_operations::preflight::Check;
 use etcd_sync_operations::preflight::switch::{Compared, Last};
 use etcd_sync_operations::procedure::{Accepted, Command, Missing, Outcome as Ended, Run, Step, plan};
@@ -94,7 +94,7 @@ async fn judge(context: &Context<'_>, options: &FailoverConfig, run: &mut Run) -
         _ if run.accepted.live_primary => None,
         Life::Silent => None,
         Life::Answers => Some("the primary answers".to_owned()),
-        Life::Unknown(why) => Some(format!("it is not known whether the primary lives ({why})")),
+        Life::Unknown(why) => Some(format!("it is not known whether the primary is alive ({why})")),
     };
     let found = facts::loss(context).await?;
     let lives = lives.or_else(|| found.as_ref().err().filter(|_| !run.accepted.live_primary).cloned());
@@ -121,7 +121,7 @@ async fn judge(context: &Context<'_>, options: &FailoverConfig, run: &mut Run) -
     if let Compared::Not { last: Last::Known(known), .. } = &looked.facts.compared
         && let Some(at_ms) = known.ended_ms
     {
-        loss.learn(PrimarySeen { revision: known.revision, at_ms });
+        loss.learn(PrimaryContact { revision: known.revision, at_ms });
     }
     show(&format!("{}\n", loss.text()));
     run.loss = Some(loss);

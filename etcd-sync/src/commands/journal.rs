@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use crate::operations::procedure::PRIMARY_PATIENCE;
 use crate::operations::procedure::journal::Journal;
 use crate::operations::procedure::runner::Runner;
-use crate::operations::procedure::steps::{fenced_by, unfence_primary};
+use crate::operations::procedure::steps::{clear_demoted, demoted_by};
 use crate::output::{Outcome, print, print_json, refused};
 
 /// The mark that the runbook's commands put by hand.
@@ -124,8 +124,8 @@ async fn give_up(pair: &Pair, options: &JournalConfig) -> Result<Result<(Option<
         ));
     } else {
         say("Nothing was promoted. Start the primary's API servers, if they were stopped.");
-        if run.last(Step::FencePrimary).is_some() {
-            say(&unfenced(pair, &run.id).await);
+        if run.last(Step::MarkPrimaryDemoted).is_some() {
+            say(&cleared(pair, &run.id).await);
         }
     }
     Ok(Ok((Some(run), said)))
@@ -134,7 +134,7 @@ async fn give_up(pair: &Pair, options: &JournalConfig) -> Result<Result<(Option<
 /// A run that was given up while the primary was silent has left its mark there.
 async fn left_mark(pair: &Pair) -> Result<Result<(Option<Run>, String), String>> {
     let nothing = "every run is finished: there is nothing to give up";
-    let Ok(Ok(Some(token))) = timeout(PRIMARY_PATIENCE, fenced_by(pair)).await else { return Ok(Err(nothing.into())) };
+    let Ok(Ok(Some(token))) = timeout(PRIMARY_PATIENCE, demoted_by(pair)).await else { return Ok(Err(nothing.into())) };
     let record = Record::read(&pair.standby, &pair.keys).await?;
     let runs = Journal::all(&pair.standby, &pair.keys).await?;
     let run = runs.into_iter().find(|run| run.id == token);
@@ -144,16 +144,16 @@ async fn left_mark(pair: &Pair) -> Result<Result<(Option<Run>, String), String>>
             "{nothing}; the mark of run {token} on the primary stands: that run has handed over from it, or is another cluster's"
         )));
     }
-    Ok(Ok((run, wrap(&unfenced(pair, &token).await, "", ""))))
+    Ok(Ok((run, wrap(&cleared(pair, &token).await, "", ""))))
 }
 
 /// Takes the mark of a run from the primary; gives what became of it.
-async fn unfenced(pair: &Pair, run: &str) -> String {
-    let why = match timeout(PRIMARY_PATIENCE, unfence_primary(pair, run)).await {
-        Ok(Ok(Role::Fenced { token })) => {
+async fn cleared(pair: &Pair, run: &str) -> String {
+    let why = match timeout(PRIMARY_PATIENCE, clear_demoted(pair, run)).await {
+        Ok(Ok(Role::Demoted { token })) => {
             return format!("The primary bears the mark of another run, {token}: that one stays.");
         }
-        Ok(Ok(_)) => return "The primary is not fenced any more.".to_owned(),
+        Ok(Ok(_)) => return "The primary is not marked as demoted any more.".to_owned(),
         Ok(Err(error)) => format!("{error:#}"),
         Err(_) => "it does not answer".to_owned(),
     };

@@ -20,7 +20,7 @@ use etcd_sync_store::link::record::{Record, local_keys};
 use serde_json::{Value, json};
 
 use crate::facts::preflight;
-use crate::facts::start::parted;
+use crate::facts::start::diverged;
 use crate::output::{Outcome, print, print_json};
 
 /// Reads both clusters and prints the plan. Exit code 1: the preflight fails or the role forbids it, so nothing of it would be
@@ -38,13 +38,13 @@ pub async fn run(config: Config, options: PlanConfig) -> Result<Outcome> {
     let record = Record::read(&pair.standby, &pair.keys).await?;
     let checkpoint = record.checkpoint()?;
     let (role, promotion) = (Role::of_key(record.role.as_ref()), record.promotion().ok().flatten());
-    let parted = parted(&pair.primary, &pair.keys).await?;
+    let diverged = diverged(&pair.primary, &pair.keys).await?;
     let found = record.role.as_ref().map(|kv| &kv.value[..]);
-    let held = role_allows(&pair.keys, found, checkpoint.is_some(), &parted, standby.cluster_id)
+    let paused = role_allows(&pair.keys, found, checkpoint.is_some(), &diverged, standby.cluster_id)
         .err()
-        .map(|refusal| status::held(&refusal, &role, promotion.as_ref()));
-    if let (Some(held), TableOutput::Table) = (&held, options.output) {
-        print(&format!("{held}\n"));
+        .map(|refusal| status::paused(&refusal, &role, promotion.as_ref()));
+    if let (Some(paused), TableOutput::Table) = (&paused, options.output) {
+        print(&format!("{paused}\n"));
     }
     let looked_at = preflight::Pair::new(&config, &pair, &encryption, checkpoint.is_none());
     let facts = preflight::facts(looked_at, false).await.context("the preflight is incomplete")?;
@@ -79,22 +79,22 @@ pub async fn run(config: Config, options: PlanConfig) -> Result<Outcome> {
     let conflicts = plan.take_conflicts(scope, served);
     let phase = checkpoint.as_ref().map(|checkpoint| checkpoint.phase.name());
     match options.output {
-        TableOutput::Json => print_json(&as_json(&plan, &conflicts, held.as_deref(), phase, &findings)),
+        TableOutput::Json => print_json(&as_json(&plan, &conflicts, paused.as_deref(), phase, &findings)),
         TableOutput::Table => {
-            let first = first_line(held.is_some(), phase);
+            let first = first_line(paused.is_some(), phase);
             print(&(preflight_table(&findings) + &first + &as_table(&plan, &conflicts)));
         }
     }
-    let failed = held.is_some() || findings.iter().any(|finding| finding.level == Level::Fail);
+    let failed = paused.is_some() || findings.iter().any(|finding| finding.level == Level::Fail);
     Ok(if failed { Outcome::Differences } else { Outcome::Success })
 }
 
-fn as_json(plan: &Plan, conflicts: &Report, held: Option<&str>, phase: Option<&str>, findings: &[Finding]) -> Value {
+fn as_json(plan: &Plan, conflicts: &Report, paused: Option<&str>, phase: Option<&str>, findings: &[Finding]) -> Value {
     let groups = plan.groups().map(
         |(fate, reason, group)| json!({ "outcome": fate, "reason": reason, "count": group.count, "keys": group.keys }),
     );
     json!({
-        "held": held.map(|held| held.split_whitespace().collect::<Vec<_>>().join(" ")),
+        "paused": paused.map(|paused| paused.split_whitespace().collect::<Vec<_>>().join(" ")),
         "phase": phase,
         "preflight": findings,
         "creates": plan.count(Fate::Create),
@@ -122,9 +122,9 @@ fn preflight_table(findings: &[Finding]) -> String {
 }
 
 /// What the counts stand for.
-fn first_line(held: bool, phase: Option<&str>) -> String {
-    match (held, phase) {
-        (true, _) => "It is held: what follows is only what a copy would do if it were not.\n".to_owned(),
+fn first_line(paused: bool, phase: Option<&str>) -> String {
+    match (paused, phase) {
+        (true, _) => "Replication is paused: what follows is only what a copy would do if it were not.\n".to_owned(),
         (false, None) => "This link has never run: what follows is its first sync.\n".to_owned(),
         (false, Some(phase)) => format!("The link is {phase}: what follows is a resync from scratch at this moment.\n"),
     }

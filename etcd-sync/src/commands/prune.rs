@@ -55,9 +55,9 @@ pub async fn run(config: Config, options: PruneConfig) -> Result<Outcome> {
     }
     let cannot = "could not tell which keys are surplus";
     let report = compare(&pair, &config.scope, &encryption, false, options.timeout, cannot).await?;
-    // The comparison took its time: it may have been promoted or held meanwhile.
+    // The comparison took its time: it may have been promoted or paused meanwhile.
     let record = Record::read(&pair.standby, &pair.keys).await.context("the standby's record cannot be read")?;
-    let reason = report.at.paused.as_deref().map(held).or_else(|| unfit(&record, checkpoint.as_ref(), &config.link));
+    let reason = report.at.paused.as_deref().map(paused).or_else(|| unfit(&record, checkpoint.as_ref(), &config.link));
     if let Some(reason) = reason {
         return Ok(refused(&reason));
     }
@@ -116,7 +116,7 @@ fn unfit(record: &Record, checkpoint: Option<&Checkpoint>, link: &str) -> Option
         return Some(role.to_string());
     }
     if let Some(condition) = &record.condition {
-        return Some(held(&condition.held));
+        return Some(paused(&condition.paused));
     }
     let first_sync = checkpoint.phase == Phase::FirstSync;
     first_sync.then(|| {
@@ -125,11 +125,11 @@ fn unfit(record: &Record, checkpoint: Option<&Checkpoint>, link: &str) -> Option
     })
 }
 
-/// A refusal of the synchronizer's is one of ours too: what it does not trust tells nobody which keys are surplus.
-fn held(why: &str) -> String {
+/// What pauses the synchronizer stops a prune too: what it does not trust cannot show which keys are surplus.
+fn paused(why: &str) -> String {
     format!(
-        "nothing was deleted: the link is held, and which keys are surplus is certain only when it is not (a running `etcd-sync run` \
-         takes the mark away as soon as its reason is gone): {why}"
+        "nothing was deleted: replication is paused, and which keys are surplus is certain only when it is not (a running `etcd-sync run` \
+         clears this state as soon as its reason is gone): {why}"
     )
 }
 

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use anyhow::{Context, Error, Result, bail};
 use etcd_sync_core::link::rejoining::Rejoining;
 use etcd_sync_operations::procedure::{Command as Of, Outcome as Ended, Run, Step};
-use etcd_sync_operations::rejoin::{Outcome as Done, Parting, Plan, Stand, remaining_steps};
+use etcd_sync_operations::rejoin::{Divergence, Outcome as Done, Plan, Stand, remaining_steps};
 use etcd_sync_operations::saved::{What, file_name};
 use etcd_sync_program::Stop;
 use etcd_sync_program::args::TableOutput;
@@ -38,7 +38,7 @@ pub async fn run(config: Config, options: RejoinConfig) -> Result<Outcome> {
     match &known.stand {
         Stand::Standby(phase) => command.nothing_to_do(&known, phase.name()).await,
         Stand::Begun(rejoining) => command.go_on(&known, rejoining).await,
-        Stand::Apart(parting) => command.begin(&known, *parting).await,
+        Stand::Apart(divergence) => command.begin(&known, *divergence).await,
     }
 }
 
@@ -49,12 +49,12 @@ struct Command<'a> {
 }
 
 impl Command<'_> {
-    async fn begin(&self, known: &Known, parting: Parting) -> Result<Outcome> {
+    async fn begin(&self, known: &Known, divergence: Divergence) -> Result<Outcome> {
         let open = match Steps::find(self.rejoin).await? {
             Ok(open) => open,
             Err(reason) => return Ok(self.refuse(None, &format!("nothing was done: {reason}"))),
         };
-        let plan = self.rejoin.look(known, parting).await?;
+        let plan = self.rejoin.look(known, divergence).await?;
         let (path, now) = self.path();
         let path = match &open {
             Some(steps) => beside_unfinished(steps.run(), path),
@@ -74,8 +74,8 @@ impl Command<'_> {
             self.tell(Some(&plan), Some(steps.run()), None, None, None);
             return Ok(Outcome::Success);
         }
-        let deed = "save them and make this cluster the standby";
-        if let Err(reason) = confirm(plan.to_save(), deed, self.options.yes, self.options.output)? {
+        let action = "save them and make this cluster the standby";
+        if let Err(reason) = confirm(plan.to_save(), action, self.options.yes, self.options.output)? {
             return Ok(self.refuse(Some(&plan), &format!("nothing was done: {reason}")));
         }
         let stop = Stop::on_signals().context("cannot listen for signals")?;
@@ -98,9 +98,9 @@ impl Command<'_> {
         steps: &mut Steps<'_>,
         done: &mut Done,
     ) -> Result<(Rejoining, Follower)> {
-        steps.take(Step::Part, async |_| Ok(((), plan.found()))).await?;
+        steps.take(Step::FindDivergence, async |_| Ok(((), plan.found()))).await?;
         let save = async |_: &mut Journal| {
-            let saved = self.rejoin.save(known, plan.parting, path, now, plan.to_save()).await?;
+            let saved = self.rejoin.save(known, plan.divergence, path, now, plan.to_save()).await?;
             done.file = saved.file.as_ref().map(|file| file.display().to_string());
             done.saved = saved.keys;
             Ok((saved, done.saved_words()))

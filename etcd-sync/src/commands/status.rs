@@ -18,7 +18,7 @@ use crate::output::{Outcome, print, print_json};
 /// A primary that is away must not keep the operator from the rest.
 const PRIMARY_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Prints how far the link is. Exit code 1: it is held, promoted, or nobody leads.
+/// Prints how far the link is. Exit code 1: replication is paused, the standby is promoted, or there is no leader.
 pub async fn run(config: Config, options: StatusConfig) -> Result<Outcome> {
     let pair = config.pair()?;
     let record = Record::read(&pair.standby, &pair.keys).await.context("the standby's record cannot be read")?;
@@ -65,7 +65,7 @@ impl View<'_> {
             "leader": leader.map(|leader| &leader.holder),
             "epoch": leader.map(|leader| leader.epoch),
             "candidates": self.record.candidates.iter().skip(1).map(|other| &other.holder).collect::<Vec<_>>(),
-            "held": self.record.condition,
+            "paused": self.record.condition,
             "checkpoint": self.checkpoint,
             "copied": self.copied,
             "lagRevisions": self.lag,
@@ -95,8 +95,8 @@ impl View<'_> {
         }
         if let Some(condition) = &self.record.condition {
             rows.push((
-                "HELD",
-                format!("{} (for {}, says {})", condition.held, age(condition.since_ms), condition.holder),
+                "PAUSED",
+                format!("{} (for {}, reported by {})", condition.paused, age(condition.since_ms), condition.holder),
             ));
         }
         match self.checkpoint {

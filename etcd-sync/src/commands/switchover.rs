@@ -72,8 +72,10 @@ async fn take(
     let command = options.stop_writers_command.as_deref();
     match step {
         Step::Preflight => Ok(look::outcome(looked)),
-        Step::FencePrimary if !options.fence_primary => Ok(Ended::Skipped("--fence-primary=false".into())),
-        Step::FencePrimary => steps::fence_primary(context.pair, journal).await,
+        Step::MarkPrimaryDemoted if !options.mark_primary_demoted => {
+            Ok(Ended::Skipped("--mark-primary-demoted=false".into()))
+        }
+        Step::MarkPrimaryDemoted => steps::mark_primary_demoted(context.pair, journal).await,
         Step::StopWriters => steps::stop_writers(context, command, options.writers_timeout, journal).await,
         Step::Drain => steps::drain(context, options.drain_timeout).await,
         Step::Compare => steps::compare(context, options.accept_mismatched, journal).await,
@@ -85,5 +87,5 @@ async fn take(
 fn wanted(config: &Config, options: &SwitchoverConfig) -> Intent {
     let writers = options.stop_writers_command.clone().map_or(WritersHow::Manual, WritersHow::Command);
     let intent = intent(config, &options.procedure, Command::Switchover);
-    Intent { fence_primary: options.fence_primary, writers, ..intent }
+    Intent { mark_primary_demoted: options.mark_primary_demoted, writers, ..intent }
 }

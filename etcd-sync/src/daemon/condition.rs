@@ -22,7 +22,8 @@ impl ConditionKey<'_> {
         let key = self.fence.keys.condition.clone();
         let change = match why {
             Some(why) => {
-                let condition = Condition { held: why.to_owned(), since_ms: now_ms(), holder: self.holder.to_owned() };
+                let condition =
+                    Condition { paused: why.to_owned(), since_ms: now_ms(), holder: self.holder.to_owned() };
                 let value = serde_json::to_vec(&condition).unwrap_or_default().into();
                 Op::Put { key, value, lease: 0 }
             }

@@ -6,7 +6,7 @@ use etcd_sync_core::etcd::kv::{KeyRange, KeyValue, Revision, printable};
 use etcd_sync_core::etcd::request::{Op, Page, ReadRange, Txn, TxnReply};
 use etcd_sync_core::link::fence::is_standby;
 use etcd_sync_core::link::side::Side;
-use etcd_sync_core::link::state::{Phase, PrimarySeen};
+use etcd_sync_core::link::state::{Phase, PrimaryContact};
 use etcd_sync_core::session::{Carried, Effect, Ended, Input, Note, ReadFailure, RequestId, Session};
 use etcd_sync_kms::{Encryption, values};
 use etcd_sync_program::logging::DETAIL;
@@ -82,13 +82,13 @@ enum Answer {
 #[derive(Default)]
 struct Seen {
     /// A new one, not written yet.
-    new: Option<PrimarySeen>,
+    new: Option<PrimaryContact>,
     written: Option<(Instant, Revision)>,
 }
 
 impl Seen {
     /// What is to be written now, if anything.
-    fn due(&mut self, now: Instant) -> Option<PrimarySeen> {
+    fn due(&mut self, now: Instant) -> Option<PrimaryContact> {
         let revision = self.new.as_ref()?.revision;
         let due = self.written.is_none_or(|(at, written)| {
             now >= at + if written == revision { SEEN_INTERVAL_QUIET } else { SEEN_INTERVAL }
@@ -245,10 +245,10 @@ impl Driver<'_> {
         None
     }
 
-    fn write_seen(&self, seen: &PrimarySeen) -> Txn {
+    fn write_seen(&self, seen: &PrimaryContact) -> Txn {
         let fence = self.condition.fence;
         let value = serde_json::to_vec(seen).unwrap_or_default().into();
-        let success = vec![Op::Put { key: fence.keys.primary_seen.clone(), value, lease: 0 }];
+        let success = vec![Op::Put { key: fence.keys.primary_contact.clone(), value, lease: 0 }];
         Txn { compares: vec![is_standby(&fence.keys), fence.is_leader()], success, failure: vec![] }
     }
 
@@ -307,7 +307,7 @@ impl Driver<'_> {
             Answer::Head(Ok(identity)) => {
                 let newest = &mut watches.newest[Side::Primary as usize];
                 *newest = identity.revision.max(*newest);
-                watches.seen.new = Some(PrimarySeen { revision: identity.revision, at_ms: now_ms() });
+                watches.seen.new = Some(PrimaryContact { revision: identity.revision, at_ms: now_ms() });
                 self.health.update_head(identity.revision);
                 return Ok(());
             }

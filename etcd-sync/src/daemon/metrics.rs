@@ -22,7 +22,7 @@ const DESCRIPTIONS: &[(&str, &str)] = &[
     ("etcd_sync_copy_keys_done", "Keys compared by the copy that is running"),
     ("etcd_sync_copy_keys_expected", "Keys of the primary in the copy that is running"),
     ("etcd_sync_local_keys", "Keys in scope on record as local to the standby"),
-    ("etcd_sync_events_total", "Changes of the primary seen"),
+    ("etcd_sync_events_total", "Changes received from the primary"),
     ("etcd_sync_skipped_total", "Changes filtered (not in scope), by reason"),
     ("etcd_sync_transactions_total", "Transactions committed on the standby"),
     ("etcd_sync_puts_total", "Keys written"),

@@ -10,12 +10,11 @@ use etcd_sync_operations::preflight::ApiFact;
 use etcd_sync_operations::text::causes;
 use kube::Client;
 
-/// One that does not answer must not hold up a synchronization.
+/// One that does not answer must not block a synchronization.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What to do about flags or files that no client can be made of.
-pub const UNUSABLE: &str =
-    "mend the file that is named, or give another one; without authorities the system's are taken";
+pub const UNUSABLE: &str = "fix the named file, or give another one; without authorities the system's are taken";
 
 /// Asks for the version and for what is served.
 pub async fn facts(cluster: Result<Option<Cluster>, ClusterError>) -> ApiFact {

@@ -11,7 +11,7 @@ use etcd_sync_core::object::object_key::ObjectKey;
 use etcd_sync_core::scope::Scope;
 use etcd_sync_kms::Encryption;
 use etcd_sync_operations::api_server::ApiServers;
-use etcd_sync_operations::preflight::{Facts, Member, Opens, PrefixFact, Sample};
+use etcd_sync_operations::preflight::{Decrypts, Facts, Member, PrefixFact, Sample};
 use etcd_sync_program::config::Config;
 use etcd_sync_store::link::pair;
 use etcd_sync_store::{ENCRYPTED, Error, Etcd, Wanted, resource, version_warning};
@@ -32,7 +32,7 @@ pub struct Pair<'a> {
     pub scope: &'a Scope,
     /// Their API servers.
     pub api_servers: &'a ApiServers,
-    /// What opens their values.
+    /// What decrypts their values.
     pub encryption: &'a Encryption,
     /// No synchronizer has ever written into this standby.
     pub first: bool,
@@ -140,10 +140,10 @@ fn sample(prefix: &str, kv: &KeyValue, own: bool, encryption: &Encryption) -> Op
     let api_version = opened.as_ref().ok().and_then(|plain| Some(header(plain).ok()?.api_version));
     let seal = seal(&kv.value);
     let opens = match (&encryption.config, opened) {
-        (None, _) => Opens::NotTried,
+        (None, _) => Decrypts::NotTried,
         (Some(_), Err(locked)) => closed(&locked),
         (Some(config), Ok(_)) if seal.is_none() => plain(config, prefix, kv, api_version.as_deref()),
-        (Some(_), Ok(_)) => Opens::Yes,
+        (Some(_), Ok(_)) => Decrypts::Yes,
     };
     let api_version = api_version.filter(|_| is_built_in(resource));
     Some(Sample { key: printable(&kv.key), resource: printable(resource), own, seal, opens, api_version })
@@ -154,28 +154,28 @@ fn seal(value: &Bytes) -> Option<EncryptedBy> {
     value.starts_with(ENCRYPTED).then(|| Keyring::encrypted_by(value).unwrap_or_else(unknown))
 }
 
-fn closed(locked: &Undecryptable) -> Opens {
+fn closed(locked: &Undecryptable) -> Decrypts {
     match locked {
         Undecryptable::NeedsKms(request) => {
-            Opens::Unknown(format!("the KMS plugin {} did not unseal its key", request.provider))
+            Decrypts::Unknown(format!("the KMS plugin {} did not unwrap its key", request.provider))
         }
-        Undecryptable::UnknownKey(_) | Undecryptable::NoConfig(_) => Opens::No("it has no such key".to_owned()),
-        Undecryptable::WrongKey(_) => Opens::No("its key of this name is another one".to_owned()),
-        Undecryptable::Malformed(_) => Opens::No("the value is broken".to_owned()),
+        Undecryptable::UnknownKey(_) | Undecryptable::NoConfig(_) => Decrypts::No("it has no such key".to_owned()),
+        Undecryptable::WrongKey(_) => Decrypts::No("its key of this name is another one".to_owned()),
+        Undecryptable::Malformed(_) => Decrypts::No("the value is broken".to_owned()),
     }
 }
 
-/// Whether an API server takes a value that is not sealed.
-fn plain(config: &EncryptionConfig, prefix: &str, kv: &KeyValue, api_version: Option<&str>) -> Opens {
+/// Whether an API server takes a value that is not encrypted.
+fn plain(config: &EncryptionConfig, prefix: &str, kv: &KeyValue, api_version: Option<&str>) -> Decrypts {
     let key = kv.key.strip_prefix(prefix.as_bytes()).and_then(ObjectKey::parse);
-    let Some(key) = key else { return Opens::Yes };
+    let Some(key) = key else { return Decrypts::Yes };
     // The key of a built-in object does not tell its group, but the object does.
     let group = key.group.or_else(|| Some(api_version?.rsplit_once('/').map_or("", |(group, _)| group)));
     match group {
         Some(group) if !config.reads_plain(key.resource, group) => {
-            Opens::No(format!("it does not list the provider identity for {}", key.resource))
+            Decrypts::No(format!("it does not list the provider identity for {}", key.resource))
         }
-        _ => Opens::Yes,
+        _ => Decrypts::Yes,
     }
 }
 

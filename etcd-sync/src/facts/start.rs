@@ -29,7 +29,7 @@ pub async fn gather(
         primary_keys += primary.count(range).await?.0 as u64;
     }
     let primary_standby_links = standby_links(primary).await?;
-    let Parted { over: promoted_over, unrecorded: promoted_unrecorded } = parted(primary, &keys).await?;
+    let Parted { over: promoted_over, unrecorded: promoted_unrecorded } = diverged(primary, &keys).await?;
     let record = Record::read(standby, &keys).await?;
     let served_links = if record.role.is_none() { served_links(standby).await? } else { vec![] };
     let local_keys = local_keys(standby, &keys).await?.into_iter().collect();
@@ -64,7 +64,7 @@ pub async fn gather(
 }
 
 /// What the primary tells of its own promotion.
-pub async fn parted(primary: &Etcd, keys: &StateKeys) -> Result<Parted, Error> {
+pub async fn diverged(primary: &Etcd, keys: &StateKeys) -> Result<Parted, Error> {
     let (promotion, _) = primary.get(&keys.promotion).await?;
     // One that this version cannot read names nobody.
     let over = promotion.and_then(|kv| Promotion::decode(&kv.value).ok()).map(|promotion| promotion.primary);

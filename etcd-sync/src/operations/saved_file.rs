@@ -117,7 +117,7 @@ pub struct Saved {
 }
 
 impl Saved {
-    /// Opens a file and reads it to its end; `each` is given every key with its place. Nothing may be done with them
+    /// Decrypts a file and reads it to its end; `each` is given every key with its place. Nothing may be done with them
     /// before this has returned: only the end of the file proves the rest.
     pub async fn open(path: &Path, mut each: impl AsyncFnMut(KeyValue, Place)) -> Result<(Saved, Head)> {
         let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;

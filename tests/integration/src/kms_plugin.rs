@@ -199,7 +199,8 @@ impl State {
         let mut encrypted = request.ciphertext;
         let at = encrypted.len().checked_sub(NONCE_LEN).ok_or_else(|| wrong("too short"))?;
         let nonce = Nonce::try_assume_unique_for_key(&encrypted.split_off(at)).map_err(|_| wrong("too short"))?;
-        let opened = key.open_in_place(nonce, Aad::from(request.key_id), &mut encrypted).map_err(|_| wrong("not mine"))?;
+        let opened =
+            key.open_in_place(nonce, Aad::from(request.key_id), &mut encrypted).map_err(|_| wrong("not mine"))?;
         Ok(DecryptResponse { plaintext: opened.to_vec() })
     }
 }

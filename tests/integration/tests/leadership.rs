@@ -285,7 +285,7 @@ async fn nothing_is_read_from_a_standby() -> Result<()> {
 async fn a_standby_promoted_on_another_link_is_not_written() -> Result<()> {
     let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;
     link.primary.put("/registry/configmaps/team-a/new", "1").await?;
-    for role in ["primary", "fenced:0123456789abcdef"] {
+    for role in ["primary", "demoted:0123456789abcdef"] {
         let promoted = link.standby.put("/etcd-sync/other/role", role).await?;
         let daemon = link.daemon(FLAGS)?;
         await_ready(&daemon, 503, "this cluster is no standby on its link other", PATIENCE).await?;

@@ -164,7 +164,7 @@ async fn a_missed_key_fails_and_is_named() -> Result<()> {
     assert_eq!(found.document["comparison"]["localMissedKeys"], json!(["/registry/configmaps/team-a/settings-0007"]));
     let text = run(&link, &[]).await?;
     assert!(text.stdout.contains("only the standby has 1 key:"), "{}", text.stdout);
-    assert!(text.stdout.ends_with("\nFAILED: check, synchronizer. Do not go on before that is mended.\n"));
+    assert!(text.stdout.ends_with("\nFAILED: check, synchronizer. Do not go on before that is fixed.\n"));
     // Machines are what a switch could destroy for good.
     link.primary.put("/registry/platform.tkestack.io/machines/m1", "{}").await?;
     let found = preflight(&link, &[]).await?;
@@ -227,10 +227,10 @@ async fn lag_fails_until_it_is_gone() -> Result<()> {
 async fn a_paused_replication_fails_with_the_reason() -> Result<()> {
     let (link, daemon) = plain().await?;
     daemon.pause()?;
-    let condition = json!({"held": "somebody planted this", "since_ms": 1, "holder": "leader"});
+    let condition = json!({"paused": "somebody planted this", "since_ms": 1, "holder": "leader"});
     link.standby.put(&link.keys.condition, condition.to_string()).await?;
     let found = preflight(&link, &[]).await?;
-    found.assert("synchronizer", "fail", &["the link is held: somebody planted this", "etcd-sync status"]);
+    found.assert("synchronizer", "fail", &["replication is paused: somebody planted this", "etcd-sync status"]);
     found.assert_fails(&["synchronizer"]);
     Ok(())
 }
@@ -250,9 +250,9 @@ async fn roles_that_are_not_what_they_should_be_fail() -> Result<()> {
     found.assert("synchronizer", "fail", &["nothing was ever synchronized"]);
     assert_eq!(found.code, Some(2));
 
-    link.primary.put(&link.keys.role, "fenced:another-run").await?;
+    link.primary.put(&link.keys.role, "demoted:another-run").await?;
     let found = preflight(&link, &[]).await?;
-    found.assert("role", "fail", &["the primary is fenced by another run (another-run)"]);
+    found.assert("role", "fail", &["the primary was marked as demoted by another run (another-run)"]);
     found.assert_fails(&["role"]);
     link.primary.delete(&link.keys.role).await?;
     link.standby.put(&link.keys.role, "primary").await?;

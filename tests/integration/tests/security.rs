@@ -43,7 +43,7 @@ async fn the_rights_of_the_page_are_enough_and_no_more() -> Result<()> {
         link.primary.put(&key, "first").await?;
     }
     let mut flags =
-        user(&link.primary, Side::Primary, "grants-primary", &["etcd-sync-reader", "etcd-sync-fencer"], folder.path())
+        user(&link.primary, Side::Primary, "grants-primary", &["etcd-sync-reader", "etcd-sync-demoter"], folder.path())
             .await?;
     flags.extend(user(&link.standby, Side::Standby, "grants-standby", &["etcd-sync-writer"], folder.path()).await?);
     let daemon = Daemon::start(&flags, &[])?;
@@ -59,7 +59,7 @@ async fn the_rights_of_the_page_are_enough_and_no_more() -> Result<()> {
         let output = run_command(&args).await?;
         ensure!(output.code == Some(0), "{command}: {output:?}");
     }
-    // Who may not watch everything is told so before anything is fenced.
+    // Who may not watch everything is told so before anything is marked.
     link.primary.etcdctl(&["user", "add", &format!("blind:{PASSWORD}")]).await?;
     link.primary.etcdctl(&["user", "grant-role", "blind", "etcd-sync-reader"]).await?;
     let blind = folder.path().join("blind");

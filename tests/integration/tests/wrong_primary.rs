@@ -57,7 +57,7 @@ async fn await_refusal(link: &Link, daemon: &Daemon, label: &str, text: &str) ->
     await_until("the condition says so", PATIENCE, || async {
         let Some(found) = link.standby.get(&link.keys.condition).await? else { return Ok(Some("none".to_owned())) };
         let condition: Condition = serde_json::from_slice(&found.value)?;
-        Ok((!condition.held.contains(text)).then_some(condition.held))
+        Ok((!condition.paused.contains(text)).then_some(condition.paused))
     })
     .await?;
     let mut status = vec!["status".to_owned(), "--output=json".to_owned()];

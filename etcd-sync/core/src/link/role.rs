@@ -1,9 +1,9 @@
 //! The role of a cluster on a link, and the transactions that change it. Commands do this, synchronizers never.
 //!
 //! ```text
-//! (none) ──first sync──► standby ──promote──► primary ──fence──► fenced:<token> ──rejoin──► standby
-//! (none) ──────────────────fence (a primary that was never a standby)──────► fenced:<token>
-//! fenced:<token> ──given up──► what it was before
+//! (none) ──first sync──► standby ──promote──► primary ──demote──► demoted:<token> ──rejoin──► standby
+//! (none) ──────────────────demote (a primary that was never a standby)──────► demoted:<token>
+//! demoted:<token> ──given up──► what it was before
 //! ```
 
 use bytes::Bytes;
@@ -14,8 +14,8 @@ use crate::etcd::request::{Compare, Op, Txn};
 use crate::link::fence::is_standby;
 use crate::link::state::{BadRecord, ROLE_PRIMARY, ROLE_STANDBY, StateKeys};
 
-/// How the value of a fenced cluster's role begins; the token of the run that fenced it follows.
-const FENCED: &str = "fenced:";
+/// How the value of a demoted cluster's role begins; the id of the run that marked it follows.
+const DEMOTED: &str = "demoted:";
 
 /// What a cluster is on a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,8 +28,8 @@ pub enum Role {
     Primary,
     /// It served users until a switchover handed over to its standby. No synchronizer heeds this when it reads from it:
     /// what is left is drained.
-    Fenced {
-        /// The run that fenced it.
+    Demoted {
+        /// The run that marked it.
         token: String,
     },
     /// Something that none of our programs writes, for people.
@@ -48,8 +48,8 @@ impl Role {
             None => Role::None,
             Some(value) if value == ROLE_STANDBY => Role::Standby,
             Some(value) if value == ROLE_PRIMARY => Role::Primary,
-            Some(value) => match str::from_utf8(value).ok().and_then(|text| text.strip_prefix(FENCED)) {
-                Some(token) => Role::Fenced { token: token.to_owned() },
+            Some(value) => match str::from_utf8(value).ok().and_then(|text| text.strip_prefix(DEMOTED)) {
+                Some(token) => Role::Demoted { token: token.to_owned() },
                 None => Role::Other(printable(value)),
             },
         }
@@ -129,13 +129,13 @@ pub fn promote(keys: &StateKeys, checkpoint: &KeyValue, leaders: &[Bytes], promo
 }
 
 /// Marks a primary as handed over, by the run with this token. `role` is the key as it was read.
-pub fn fence_primary(keys: &StateKeys, role: Option<&KeyValue>, token: &str) -> Txn {
-    let value = Bytes::from(format!("{FENCED}{token}"));
+pub fn mark_primary_demoted(keys: &StateKeys, role: Option<&KeyValue>, token: &str) -> Txn {
+    let value = Bytes::from(format!("{DEMOTED}{token}"));
     change(keys, role, Op::Put { key: keys.role.clone(), value, lease: 0 })
 }
 
-/// Takes [`fence_primary`] back: the standby was not promoted. `had_role`: the primary had one before, as [`Role::Primary`].
-pub fn unfence_primary(keys: &StateKeys, role: &KeyValue, had_role: bool) -> Txn {
+/// Takes [`mark_primary_demoted`] back: the standby was not promoted. `had_role`: the primary had one before, as [`Role::Primary`].
+pub fn clear_demoted(keys: &StateKeys, role: &KeyValue, had_role: bool) -> Txn {
     let (key, value) = (keys.role.clone(), Bytes::from_static(ROLE_PRIMARY));
     change(keys, Some(role), if had_role { Op::Put { key, value, lease: 0 } } else { Op::Delete { key } })
 }
@@ -176,7 +176,7 @@ mod tests {
         assert_eq!(Role::of(None), Role::None);
         assert_eq!(Role::of(Some(b"standby")), Role::Standby);
         assert_eq!(Role::of(Some(b"primary")), Role::Primary);
-        assert_eq!(Role::of(Some(b"fenced:r1")), Role::Fenced { token: "r1".into() });
+        assert_eq!(Role::of(Some(b"demoted:r1")), Role::Demoted { token: "r1".into() });
         assert_eq!(Role::of(Some(b"PRIMARY")), Role::Other("PRIMARY".into()));
     }
 
@@ -206,13 +206,13 @@ mod tests {
             [Compare::ModRevision { revision, .. }] => *revision,
             other => panic!("{other:?}"),
         };
-        assert_eq!(revision(&fence_primary(&keys, None, "r1")), 0);
+        assert_eq!(revision(&mark_primary_demoted(&keys, None, "r1")), 0);
         let role = kv(&keys.role, "primary", 9);
-        let txn = fence_primary(&keys, Some(&role), "r1");
+        let txn = mark_primary_demoted(&keys, Some(&role), "r1");
         assert_eq!(revision(&txn), 9);
-        assert!(matches!(&txn.success[..], [Op::Put { value, .. }] if value == "fenced:r1"));
-        assert_eq!(revision(&unfence_primary(&keys, &role, true)), 9);
+        assert!(matches!(&txn.success[..], [Op::Put { value, .. }] if value == "demoted:r1"));
+        assert_eq!(revision(&clear_demoted(&keys, &role, true)), 9);
         // What had no role before has none again.
-        assert_eq!(unfence_primary(&keys, &role, false).success, [Op::Delete { key: keys.role.clone() }]);
+        assert_eq!(clear_demoted(&keys, &role, false).success, [Op::Delete { key: keys.role.clone() }]);
     }
 }

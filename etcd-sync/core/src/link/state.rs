@@ -27,8 +27,8 @@ pub struct StateKeys {
     pub promotion: Bytes,
     /// How it became a standby again after it was the primary ([`super::rejoining::Rejoining`]).
     pub rejoin: Bytes,
-    /// What was last seen of the primary ([`PrimarySeen`]).
-    pub primary_seen: Bytes,
+    /// What was last seen of the primary ([`PrimaryContact`]).
+    pub primary_contact: Bytes,
     /// Name of the run of a failover command that is not finished; absent when there is none.
     pub open_run: Bytes,
     /// Prefix of the journal: one entry for each run of a failover command (`etcd_sync_operations::procedure::Run`).
@@ -54,7 +54,7 @@ impl StateKeys {
             condition: name("condition"),
             promotion: name("promotion"),
             rejoin: name("rejoin"),
-            primary_seen: name("primary-seen"),
+            primary_contact: name("primary-contact"),
             open_run: name("open-run"),
             journal_prefix: name("journal/"),
             runner_prefix: name("runner/"),
@@ -199,7 +199,7 @@ impl Checkpoint {
 /// The newest contact that the leader had with the primary. It is written now and then, not with every change: what the primary
 /// took after it is not known here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PrimarySeen {
+pub struct PrimaryContact {
     /// Its newest revision then.
     pub revision: Revision,
     /// When, in Unix milliseconds, by the leader's clock.
@@ -252,7 +252,7 @@ impl BadRecord {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Condition {
     /// The refusal, in words, with what to do.
-    pub held: String,
+    pub paused: String,
     /// Since when, in Unix milliseconds.
     pub since_ms: u64,
     /// The replica that reports it.

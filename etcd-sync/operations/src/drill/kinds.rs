@@ -85,7 +85,7 @@ pub fn directory_of(group: &str, plural: &str) -> String {
     }
 }
 
-/// Whether keys leave the group out.
+/// Whether keys omit the group.
 fn is_bare(group: &str) -> bool {
     !group.contains('.') || BUILT_IN_GROUPS.contains(&group)
 }

@@ -37,7 +37,7 @@ pub struct Part {
     pub took_ms: u64,
     /// What was tried, one by one; empty: nothing could be, see `skipped`.
     pub trials: Vec<Trial>,
-    /// Why it was left out.
+    /// Why it was skipped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skipped: Option<String>,
 }
@@ -75,7 +75,7 @@ pub struct Trial {
 }
 
 impl Part {
-    /// A part that was left out.
+    /// A part that was skipped.
     pub fn skipped(name: PartName, why: impl Into<String>) -> Part {
         Part { name, took_ms: 0, trials: Vec::new(), skipped: Some(why.into()) }
     }
@@ -113,7 +113,7 @@ impl From<&Finding> for Trial {
 pub enum Verdict {
     /// Everything was tried, and nothing failed.
     Ready,
-    /// Nothing failed, but parts were left out: of them nobody knows.
+    /// Nothing failed, but parts were skipped: their result is not known.
     ReadyInPart,
     /// Something failed.
     NotReady,
@@ -131,22 +131,22 @@ impl Verdict {
 }
 
 impl Drill {
-    /// Whether nothing that was tried failed. What was left out says nothing: see [`Drill::verdict`].
+    /// Whether nothing that was tried failed. What was skipped counts neither way: see [`Drill::verdict`].
     pub fn ready(&self) -> bool {
         self.trials().all(|trial| trial.level != Level::Fail)
     }
 
     /// Whether a switch may be expected to work.
     pub fn verdict(&self) -> Verdict {
-        match (self.ready(), self.left_out()) {
+        match (self.ready(), self.not_rehearsed()) {
             (false, _) => Verdict::NotReady,
             (true, 0) => Verdict::Ready,
             (true, _) => Verdict::ReadyInPart,
         }
     }
 
-    /// How many parts were left out.
-    pub fn left_out(&self) -> usize {
+    /// How many parts were skipped.
+    pub fn not_rehearsed(&self) -> usize {
         self.parts.iter().filter(|part| part.skipped.is_some()).count()
     }
 

@@ -25,11 +25,11 @@ fn summary(part: &Part) -> String {
 
 impl Drill {
     fn headline(&self) -> String {
-        let left_out = match self.left_out() {
+        let not_rehearsed = match self.not_rehearsed() {
             0 => String::new(),
-            left_out => format!("; {left_out} of {} not rehearsed", count(self.parts.len() as u64, "part")),
+            not_rehearsed => format!("; {not_rehearsed} of {} not rehearsed", count(self.parts.len() as u64, "part")),
         };
-        format!("{}: score {} of 100{left_out}", self.verdict().words(), self.score())
+        format!("{}: score {} of 100{not_rehearsed}", self.verdict().words(), self.score())
     }
 
     /// For people at a terminal.
@@ -75,7 +75,7 @@ impl Drill {
         json!({
             "verdict": self.verdict(),
             "ready": self.ready(),
-            "partsNotRehearsed": self.left_out(),
+            "partsNotRehearsed": self.not_rehearsed(),
             "score": self.score(),
             "tookMilliseconds": self.took_ms(),
             "drill": self,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Check, Facts, Finding, Opens, Sample};
+use super::{Check, Decrypts, Facts, Finding, Sample};
 use etcd_sync_core::object::encryption::EncryptedBy;
 
 const SAME_CONFIG: &str = "give the --encryption-config that BOTH API servers run with, holding every key the primary's values \
@@ -11,16 +11,16 @@ const SAME_CONFIG: &str = "give the --encryption-config that BOTH API servers ru
 /// Judges what the samples tell.
 pub fn judge(facts: &Facts) -> Vec<Finding> {
     let looked_at = facts.primary_samples.len();
-    let sealed = |samples: &[Sample]| samples.iter().any(|sample| sample.seal.is_some());
+    let encrypted = |samples: &[Sample]| samples.iter().any(|sample| sample.seal.is_some());
     let mut findings = if facts.encryption_config {
         with_config(facts)
-    } else if sealed(&facts.primary_samples) || sealed(&facts.standby_samples) {
+    } else if encrypted(&facts.primary_samples) || encrypted(&facts.standby_samples) {
         without_config(facts)
     } else {
         Vec::new()
     };
     if findings.is_empty() {
-        let evidence = match sealed(&facts.primary_samples) {
+        let evidence = match encrypted(&facts.primary_samples) {
             true => format!(
                 "the standby's API server decrypts with the config given, as do all {looked_at} values looked at"
             ),
@@ -33,18 +33,19 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
 
 fn with_config(facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for (sample, why, more) in first_of_each_resource(&facts.primary_samples, |opens| matches!(opens, Opens::No(_))) {
+    for (sample, why, more) in first_of_each_resource(&facts.primary_samples, |opens| matches!(opens, Decrypts::No(_)))
+    {
         let evidence = format!("the primary's {} {}{more}", described(sample), cannot(sample, why));
         findings.push(Finding::fail(Check::Encryption, evidence, SAME_CONFIG));
     }
     for (sample, why, more) in
-        first_of_each_resource(&facts.primary_samples, |opens| matches!(opens, Opens::Unknown(_)))
+        first_of_each_resource(&facts.primary_samples, |opens| matches!(opens, Decrypts::Unknown(_)))
     {
         let evidence = format!("the primary's {} could not be decrypted just now ({why}){more}", described(sample));
         findings.push(unproved(facts, evidence, "see that the KMS plugin answers"));
     }
-    let locked = first_of_each_resource(&facts.standby_samples, |opens| matches!(opens, Opens::No(_)));
-    for (sample, why, more) in locked {
+    let undecryptable = first_of_each_resource(&facts.standby_samples, |opens| matches!(opens, Decrypts::No(_)));
+    for (sample, why, more) in undecryptable {
         let evidence = format!("the standby's {} {}{more}", described(sample), cannot(sample, why));
         findings.push(match sample.own {
             true => Finding::fail(
@@ -61,7 +62,7 @@ fn with_config(facts: &Facts) -> Vec<Finding> {
         });
     }
     let needed = facts.primary_samples.iter().any(|sample| sample.seal.is_some());
-    let proof = |sample: &Sample| sample.own && sample.seal.is_some() && sample.opens == Opens::Yes;
+    let proof = |sample: &Sample| sample.own && sample.seal.is_some() && sample.opens == Decrypts::Yes;
     if findings.is_empty() && needed && !facts.standby_samples.iter().any(proof) {
         findings.push(Finding::warn(
             Check::Encryption,
@@ -146,15 +147,15 @@ fn by_resource(samples: &[Sample]) -> BTreeMap<&str, Seen<'_>> {
 }
 
 /// The first such sample of each resource, why it does not open, and how many more there are.
-fn first_of_each_resource(samples: &[Sample], such: impl Fn(&Opens) -> bool) -> Vec<(&Sample, &str, String)> {
+fn first_of_each_resource(samples: &[Sample], such: impl Fn(&Decrypts) -> bool) -> Vec<(&Sample, &str, String)> {
     let mut found: BTreeMap<(&str, bool), (&Sample, usize)> = BTreeMap::new();
     for sample in samples.iter().filter(|sample| such(&sample.opens)) {
         found.entry((&sample.resource, sample.own)).or_insert((sample, 0)).1 += 1;
     }
     let told = found.into_values().map(|(sample, count)| {
         let why = match &sample.opens {
-            Opens::No(why) | Opens::Unknown(why) => why.as_str(),
-            Opens::NotTried | Opens::Yes => "",
+            Decrypts::No(why) | Decrypts::Unknown(why) => why.as_str(),
+            Decrypts::NotTried | Decrypts::Yes => "",
         };
         (
             sample,

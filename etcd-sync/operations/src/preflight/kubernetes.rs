@@ -96,7 +96,7 @@ fn unserved(facts: &Facts) -> Vec<Finding> {
             format!("the primary stores {named}{more} as {version}, which the standby's API server ({standby}) does not serve");
         let patterns: Vec<String> = resources.iter().map(|resource| format!("{resource}/**")).collect();
         let fix = format!(
-            "upgrade the standby's Kubernetes or enable that version there; or leave these out with --cluster-local-add {}",
+            "upgrade the standby's Kubernetes or enable that version there; or exclude these with --cluster-local-add {}",
             patterns.join(",")
         );
         match by_primary(version) {

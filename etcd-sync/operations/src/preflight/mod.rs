@@ -56,14 +56,14 @@ pub struct Sample {
     /// What it is encrypted with; `None`: it is not.
     pub seal: Option<EncryptedBy>,
     /// Whether an API server with the config given can read it.
-    pub opens: Opens,
+    pub opens: Decrypts,
     /// `apiVersion` of a built-in object; `None`: of a custom one, or it cannot be told.
     pub api_version: Option<String>,
 }
 
 /// Whether an API server with the config given can read a value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Opens {
+pub enum Decrypts {
     /// No config is given.
     #[default]
     NotTried,

@@ -6,7 +6,7 @@ fn sample(resource: &str, name: &str, seal: Option<(&str, &str)>) -> Sample {
         resource: resource.into(),
         own: true,
         seal: seal.map(|(provider, key)| EncryptedBy { provider: provider.into(), key: key.into() }),
-        opens: Opens::NotTried,
+        opens: Decrypts::NotTried,
         api_version: None,
     }
 }
@@ -19,13 +19,13 @@ fn plain() -> Sample {
     sample("secrets", "team-a/p", None)
 }
 
-fn opening(opens: Opens, mut sample: Sample) -> Sample {
+fn opening(opens: Decrypts, mut sample: Sample) -> Sample {
     sample.opens = opens;
     sample
 }
 
-fn no() -> Opens {
-    Opens::No("wrong key".into())
+fn no() -> Decrypts {
+    Decrypts::No("wrong key".into())
 }
 
 fn mirrored(mut sample: Sample) -> Sample {
@@ -63,7 +63,7 @@ fn nothing_known_stops_nothing() {
 
 #[test]
 fn encryption_with_a_config() {
-    let yes = |sample| opening(Opens::Yes, sample);
+    let yes = |sample| opening(Decrypts::Yes, sample);
     for (primary, standby, level, part) in [
         (vec![yes(plain())], vec![], Level::Pass, "none of 1"),
         (vec![yes(secret("k"))], vec![yes(secret("k"))], Level::Pass, "decrypts"),
@@ -85,7 +85,7 @@ fn encryption_with_a_config() {
             "not the one of this standby's API server",
         ),
         (vec![yes(plain())], vec![opening(no(), secret("k"))], Level::Fail, "not the one of this standby's API server"),
-        // Copied before the primary's keys were changed: this synchronization mends it.
+        // Copied before the primary's keys were changed: this synchronization fixes it.
         (
             vec![yes(secret("k"))],
             vec![yes(secret("k")), mirrored(opening(no(), secret("x")))],
@@ -94,7 +94,7 @@ fn encryption_with_a_config() {
         ),
         // The config has no identity provider for the resource.
         (vec![opening(no(), plain())], vec![yes(secret("k"))], Level::Fail, "not encrypted, cannot be read"),
-        (vec![opening(Opens::Unknown("no answer".into()), secret("k"))], vec![], Level::Fail, "KMS plugin"),
+        (vec![opening(Decrypts::Unknown("no answer".into()), secret("k"))], vec![], Level::Fail, "KMS plugin"),
     ] {
         let (got, text) = encryption(true, &primary, &standby);
         assert!(got == level && text.contains(part), "{primary:?} {standby:?}: {got:?} {text}");
@@ -136,7 +136,7 @@ fn the_operators_word_lets_the_unproved_pass_and_nothing_else() {
     };
     assert_eq!(accepted(false, secret("k"), secret("k")), Level::Warn);
     assert_eq!(accepted(false, secret("k"), secret("x")), Level::Fail);
-    assert_eq!(accepted(true, opening(Opens::Unknown("away".into()), secret("k")), secret("k")), Level::Warn);
+    assert_eq!(accepted(true, opening(Decrypts::Unknown("away".into()), secret("k")), secret("k")), Level::Warn);
     assert_eq!(accepted(true, opening(no(), secret("k")), secret("k")), Level::Fail);
 }
 

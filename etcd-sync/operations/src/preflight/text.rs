@@ -38,7 +38,7 @@ fn summary(findings: &[Finding]) -> String {
         Level::Pass => text.push_str("Everything passed.\n"),
         Level::Warn => text += &wrap(&format!("Nothing failed. Read before you go on: {}.", warned.join(", ")), "", ""),
         Level::Fail => {
-            text += &wrap(&format!("FAILED: {}. Do not go on before that is mended.", failed.join(", ")), "", "");
+            text += &wrap(&format!("FAILED: {}. Do not go on before that is fixed.", failed.join(", ")), "", "");
             if !warned.is_empty() {
                 text += &wrap(&format!("Also read: {}.", warned.join(", ")), "", "");
             }
@@ -77,7 +77,7 @@ FAIL  check          1 key is missed:
                      {key}
                      -> do not switch
 
-FAILED: check. Do not go on before that is mended.
+FAILED: check. Do not go on before that is fixed.
 Also read: headroom.
 "
         );

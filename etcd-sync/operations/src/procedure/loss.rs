@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::text::{count, moment, span, wrap};
 use etcd_sync_core::etcd::kv::Revision;
-use etcd_sync_core::link::state::{Checkpoint, Phase, PrimarySeen};
+use etcd_sync_core::link::state::{Checkpoint, Phase, PrimaryContact};
 
 /// The most that can be lost: what the primary acknowledged behind the last revision applied.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,38 +14,38 @@ pub struct Loss {
     pub applied_revision: Revision,
     /// When not 0: of that revision only so many changes were.
     pub offset: u64,
-    /// How far the link had come: in a copy of everything the standby stands for no single revision.
+    /// How far the link had come: in a copy of everything the standby is consistent with no single revision.
     #[serde(default = "streaming", skip_serializing_if = "is_streaming")]
     pub phase: Phase,
     /// When it was written here, in Unix milliseconds.
     pub applied_ms: u64,
-    /// The last sign of the primary, if the synchronizer wrote one down.
-    pub seen: Option<PrimarySeen>,
+    /// The last contact with the primary, if the synchronizer recorded one.
+    pub seen: Option<PrimaryContact>,
     /// The primary's revision at the monitor's last comparison, and when that ended in Unix milliseconds, where it is newer than
     /// what the synchronizer wrote down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub compared: Option<PrimarySeen>,
+    pub compared: Option<PrimaryContact>,
     /// When this was found out, in Unix milliseconds.
     pub now_ms: u64,
 }
 
 impl Loss {
     /// From the record of the standby.
-    pub fn new(checkpoint: &Checkpoint, seen: Option<PrimarySeen>, now_ms: u64) -> Loss {
+    pub fn new(checkpoint: &Checkpoint, seen: Option<PrimaryContact>, now_ms: u64) -> Loss {
         let Checkpoint { revision, offset, phase, at_ms, .. } = *checkpoint;
         Loss { applied_revision: revision, offset, phase, applied_ms: at_ms, seen, compared: None, now_ms }
     }
 
     /// Takes in what the monitor saw of the primary when it compared the last time.
-    pub fn learn(&mut self, compared: PrimarySeen) {
+    pub fn learn(&mut self, compared: PrimaryContact) {
         let known = self.newest().map_or(self.applied_revision, |seen| seen.revision.max(self.applied_revision));
         if compared.revision > known {
             self.compared = Some(compared);
         }
     }
 
-    /// The newest sign of the primary that anybody had.
-    fn newest(&self) -> Option<&PrimarySeen> {
+    /// The last contact with the primary, of the synchronizer or of the monitor.
+    fn newest(&self) -> Option<&PrimaryContact> {
         self.seen.iter().chain(&self.compared).max_by_key(|seen| seen.revision)
     }
 
@@ -64,7 +64,7 @@ impl Loss {
         let (revision, at) = (self.applied_revision, moment(self.applied_ms));
         text += &row("Applied here", self.applied());
         text += &row("Written here", format!("{at}, {} ago", ago(self.applied_ms)));
-        let sign = |seen: &PrimarySeen| {
+        let sign = |seen: &PrimaryContact| {
             format!("revision {} at {}, {} ago", seen.revision, moment(seen.at_ms), ago(seen.at_ms))
         };
         text += &row("Last seen there", self.seen.as_ref().map_or_else(|| "nothing is on record".to_owned(), sign));
@@ -107,14 +107,14 @@ impl Loss {
                  changed together is here in part"
             ),
             (Some(why), 0, _) => {
-                format!("nobody knows what: {why}, and the standby stands for no revision of the primary")
+                format!("nobody knows what: {why}, and the standby is not consistent with any revision of the primary")
             }
             (Some(why), _, 0) => format!(
-                "everything up to revision {revision} of the primary, and a part of what came later: {why}, and the standby stands \
+                "everything up to revision {revision} of the primary, and a part of what came later: {why}, and the standby is not consistent with \
                  for no single revision"
             ),
             (Some(why), _, _) => format!(
-                "everything before revision {revision} of the primary, and a part of what came later: {why}, and the standby stands \
+                "everything before revision {revision} of the primary, and a part of what came later: {why}, and the standby is not consistent with \
                  for no single revision"
             ),
         }

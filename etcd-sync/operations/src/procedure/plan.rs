@@ -13,7 +13,7 @@ pub struct Intent {
     /// The endpoints of the standby's etcd.
     pub standby: String,
     /// Mark the primary as handed over.
-    pub fence_primary: bool,
+    pub mark_primary_demoted: bool,
     /// How the primary's writers are stopped.
     pub writers: WritersHow,
     /// The domain; `None`: none is given.
@@ -73,9 +73,11 @@ fn what(intent: &Intent, step: Step) -> String {
         Step::Preflight => "look at everything that must hold".into(),
         Step::RestartFirst if intent.restart_first.is_empty() => no_cluster(),
         Step::RestartFirst => format!("restart {}, where it is installed", intent.restart_first.join("; ")),
-        Step::FencePrimary if !intent.fence_primary => format!("{}--fence-primary is not given", Planned::SKIPPED),
-        Step::FencePrimary => {
-            format!("mark the primary ({}) as handed over: its role becomes fenced", intent.primary)
+        Step::MarkPrimaryDemoted if !intent.mark_primary_demoted => {
+            format!("{}--mark-primary-demoted is not given", Planned::SKIPPED)
+        }
+        Step::MarkPrimaryDemoted => {
+            format!("mark the primary ({}) as demoted: its role becomes demoted:<run>", intent.primary)
         }
         Step::StopWriters => match &intent.writers {
             WritersHow::Manual => {
@@ -123,7 +125,7 @@ fn what(intent: &Intent, step: Step) -> String {
         Step::RestartServices if intent.restart.is_empty() => no_cluster(),
         Step::RestartServices => format!("restart {}", intent.restart.join("; ")),
         // Planned by `rejoin` itself.
-        Step::Part | Step::Save | Step::TakeRole | Step::Converge | Step::Prove => step.name().into(),
+        Step::FindDivergence | Step::Save | Step::TakeRole | Step::Converge | Step::Prove => step.name().into(),
     }
 }
 

@@ -7,14 +7,14 @@ use crate::text::{count, moment, span, wrap};
 use etcd_sync_core::link::state::Phase;
 
 /// Where a step's words begin: behind number, name, outcome and time.
-const INDENT: &str = "                                       ";
+const INDENT: &str = "                                           ";
 
 impl Run {
     /// The plan.
     pub fn plan_text(&self) -> String {
         let mut text = format!("Plan of run {}\n", self.id);
         for (index, planned) in self.plan.iter().enumerate() {
-            let first = format!("  {:2}  {:16}  ", index + 1, planned.step.name());
+            let first = format!("  {:2}  {:20}  ", index + 1, planned.step.name());
             text += &wrap(&planned.what, &first, &" ".repeat(first.len()));
         }
         text
@@ -28,7 +28,7 @@ impl Run {
             Some(outcome) => (outcome.name(), outcome.what()),
             None => ("interrupted", ""),
         };
-        wrap(what, &format!("  {number:2}  {:16} {outcome:11} {took:>6}  ", record.step.name()), INDENT)
+        wrap(what, &format!("  {number:2}  {:20} {outcome:11} {took:>6}  ", record.step.name()), INDENT)
     }
 
     /// How it ended: what was lost, and how long it took.
@@ -43,7 +43,7 @@ impl Run {
             State::Open => {
                 let next = self.next().map_or("", Step::name);
                 let goes_on = format!(
-                    "Run {} stopped at {next}. Mend the cause and give the same command again: it goes on there.",
+                    "Run {} stopped at {next}. Fix the cause and give the same command again: it goes on there.",
                     self.id
                 );
                 text += &wrap(&goes_on, "", "");

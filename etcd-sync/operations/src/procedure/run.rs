@@ -255,7 +255,7 @@ impl Run {
         let settled = last.outcome.as_ref().is_some_and(Outcome::settles);
         let fresh = last.attempt + 1 == self.attempts.len();
         let otherwise = self.replanned.iter().any(|change| change.step == step && change.attempt > last.attempt);
-        settled && !otherwise && (fresh || step.proves_for().is_none_or(|deed| self.is_settled(deed)))
+        settled && !otherwise && (fresh || step.proves_for().is_none_or(|act| self.is_settled(act)))
     }
 
     /// A step begins. What an earlier attempt noted for it stays known.

@@ -23,7 +23,7 @@ pub enum Step {
     /// Restarts what must be fresh before the rest begins.
     RestartFirst,
     /// Marks the primary as handed over.
-    FencePrimary,
+    MarkPrimaryDemoted,
     /// Waits until nobody writes to the primary any more.
     StopWriters,
     /// Waits until the standby has everything.
@@ -43,7 +43,7 @@ pub enum Step {
     /// Restarts what holds old state.
     RestartServices,
     /// Finds what only the old primary has.
-    Part,
+    FindDivergence,
     /// Saves it in a file.
     Save,
     /// The old primary's role becomes standby.
@@ -71,7 +71,7 @@ impl Command {
             Command::Switchover => &[
                 Preflight,
                 RestartFirst,
-                FencePrimary,
+                MarkPrimaryDemoted,
                 StopWriters,
                 Drain,
                 Compare,
@@ -85,7 +85,7 @@ impl Command {
             Command::Failover => {
                 &[Preflight, RestartFirst, Promote, ClientPort, DnsSwitch, DnsVerify, DnsInside, RestartServices]
             }
-            Command::Rejoin => &[Part, Save, TakeRole, Converge, Prove],
+            Command::Rejoin => &[FindDivergence, Save, TakeRole, Converge, Prove],
         }
     }
 }
@@ -96,7 +96,7 @@ impl Step {
         match self {
             Step::Preflight => "preflight",
             Step::RestartFirst => "restart-first",
-            Step::FencePrimary => "fence-primary",
+            Step::MarkPrimaryDemoted => "mark-primary-demoted",
             Step::StopWriters => "stop-writers",
             Step::Drain => "drain",
             Step::Compare => "compare",
@@ -106,7 +106,7 @@ impl Step {
             Step::DnsVerify => "dns-verify",
             Step::DnsInside => "dns-inside",
             Step::RestartServices => "restart-services",
-            Step::Part => "part",
+            Step::FindDivergence => "find-divergence",
             Step::Save => "save",
             Step::TakeRole => "take-role",
             Step::Converge => "converge",
@@ -119,7 +119,7 @@ impl Step {
     pub fn proves_for(self) -> Option<Step> {
         match self {
             Step::Preflight | Step::StopWriters | Step::Drain | Step::Compare => Some(Step::Promote),
-            Step::Part | Step::Save => Some(Step::TakeRole),
+            Step::FindDivergence | Step::Save => Some(Step::TakeRole),
             Step::Converge => Some(Step::Prove),
             _ => None,
         }

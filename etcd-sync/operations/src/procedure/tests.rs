@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::text::{WIDTH, redacted_command};
-use etcd_sync_core::link::state::{Phase, PrimarySeen};
+use etcd_sync_core::link::state::{Phase, PrimaryContact};
 use etcd_sync_core::object::{Header, Owner};
 
 fn intent(command: Command) -> Intent {
@@ -10,7 +10,7 @@ fn intent(command: Command) -> Intent {
         command,
         primary: "https://10.0.0.1:2379,https://10.0.0.2:2379".into(),
         standby: "https://10.1.0.1:2379,https://10.1.0.2:2379".into(),
-        fence_primary: true,
+        mark_primary_demoted: true,
         writers: WritersHow::Manual,
         dns: Some(Domain {
             name: "global.example.com".into(),
@@ -74,7 +74,7 @@ fn a_run_goes_on_where_it_stopped_and_repeats_what_may_have_changed() {
 }
 
 #[test]
-fn what_is_left_may_be_planned_anew_once_the_roles_have_changed() {
+fn what_is_left_may_be_planned_again_once_the_roles_have_changed() {
     let other = |what: &str| {
         let mut plan = plan(&intent(Command::Switchover));
         plan.iter_mut().find(|planned| planned.step.name() == what).unwrap().what = "something else".into();
@@ -177,7 +177,7 @@ fn texts_fit_a_terminal() {
         offset: 3,
         phase: Phase::Streaming,
         applied_ms: 1_767_323_045_000,
-        seen: Some(PrimarySeen { revision: 48_215, at_ms: 1_767_323_046_000 }),
+        seen: Some(PrimaryContact { revision: 48_215, at_ms: 1_767_323_046_000 }),
         compared: None,
         now_ms: 1_767_323_176_000,
     });
@@ -188,7 +188,7 @@ fn texts_fit_a_terminal() {
 
 #[test]
 fn the_loss_says_what_is_known_and_what_is_not() {
-    let seen = |revision| Some(PrimarySeen { revision, at_ms: 0 });
+    let seen = |revision| Some(PrimaryContact { revision, at_ms: 0 });
     let loss = |seen, offset| Loss {
         applied_revision: 10,
         offset,
@@ -207,11 +207,11 @@ fn the_loss_says_what_is_known_and_what_is_not() {
     assert_eq!(loss(seen(8), 0).known_revisions(), Some(0));
 }
 
-/// The monitor still saw what the synchronizer never heard of.
+/// The monitor still saw what the synchronizer never received.
 #[test]
 fn the_loss_counts_what_the_monitor_saw_last() {
-    let seen = |revision| PrimarySeen { revision, at_ms: 60_000 };
-    let told = |on_record: Option<PrimarySeen>, compared| {
+    let seen = |revision| PrimaryContact { revision, at_ms: 60_000 };
+    let told = |on_record: Option<PrimaryContact>, compared| {
         let (phase, applied_revision) = (Phase::Streaming, 1193);
         let mut loss =
             Loss { applied_revision, offset: 0, phase, applied_ms: 0, seen: on_record, compared: None, now_ms: 90_000 };
@@ -325,7 +325,7 @@ proptest! {
             }
         }
         prop_assert_eq!(run.state, State::Completed);
-        for step in [Step::Promote, Step::DnsSwitch, Step::RestartServices, Step::FencePrimary] {
+        for step in [Step::Promote, Step::DnsSwitch, Step::RestartServices, Step::MarkPrimaryDemoted] {
             let ended = run.steps.iter().filter(|record| record.step == step && record.outcome.is_some()).count();
             prop_assert_eq!(ended, 1);
         }

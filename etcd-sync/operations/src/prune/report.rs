@@ -74,7 +74,7 @@ impl WarningKind {
                 "Owners: once they are gone, the standby's garbage collector deletes everything they own, selected or not"
             }
             WarningKind::Namespace => {
-                "Namespaces: without its own object the rest of a namespace's content stays for ever, also what is out of scope; \
+                "Namespaces: without its own object the rest of a namespace's content stays forever, also what is out of scope; \
                  `kubectl delete namespace` on the standby removes both"
             }
             WarningKind::Definition => {

@@ -50,7 +50,7 @@ fn some() -> Vec<Candidate> {
         object("/registry/configmaps/apps/young", "ConfigMap", "2", &[], Some(10)),
         object("/registry/configmaps/shop/a", "ConfigMap", "3", &[], Some(3_600)),
         object("/registry/namespaces/shop", "Namespace", "4", &[], Some(3_700)),
-        leftover("/registry/secrets/apps/sealed"),
+        leftover("/registry/secrets/apps/encrypted"),
         leftover("plain/x"),
     ]
 }
@@ -128,14 +128,14 @@ fn the_plan_reads_like_this() {
         "4 of 9 surplus keys of link default are selected, to be saved in a file and deleted from the standby:
   ORIGIN    KIND        NAMESPACE  AGE      KEY
   local     Namespace   shop       61m      /registry/namespaces/shop
-  leftover  secrets     apps       unknown  /registry/secrets/apps/sealed
+  leftover  secrets     apps       unknown  /registry/secrets/apps/encrypted
   local     Deployment  apps       2h       /registry/deployments/apps/web
   local     ReplicaSet  apps       2h       /registry/replicasets/apps/web-1
 local: made on the standby, not by the synchronizer.
 leftover: mirrored once and deleted on the primary since, or of unknown origin.
 Warning: Owners: once they are gone, the standby's garbage collector deletes everything they own, selected or not.
   /registry/deployments/apps/web  (owns 1 of the selected keys, and 1 surplus keys that are not selected and not saved)
-Warning: Namespaces: without its own object the rest of a namespace's content stays for ever, also what is out of scope; \
+Warning: Namespaces: without its own object the rest of a namespace's content stays forever, also what is out of scope; \
 `kubectl delete namespace` on the standby removes both.
   /registry/namespaces/shop  (1 surplus keys in it are not selected)
 "

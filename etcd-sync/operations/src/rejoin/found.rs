@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::Parting;
+use super::Divergence;
 use etcd_sync_core::etcd::kv::KeyValue;
 
 /// One key on both sides, as far as it is in scope by its name and not bound to a lease.
@@ -13,14 +13,14 @@ pub struct Pair<'a> {
     /// On the new one.
     pub new: Option<&'a KeyValue>,
     /// The content of the old primary's takes it out of scope.
-    pub old_left_out: bool,
+    pub old_filtered: bool,
     /// The content of the new primary's does.
-    pub new_left_out: bool,
+    pub new_filtered: bool,
     /// The new primary's was made there while it was the standby, not by the synchronizer.
     pub new_is_local: bool,
 }
 
-/// What was done to a key on the old primary after the parting.
+/// What was done to a key on the old primary after the point of divergence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Change {
@@ -30,7 +30,7 @@ pub enum Change {
     Changed,
 }
 
-/// Why only the old primary has a key that it did not write after the parting.
+/// Why only the old primary has a key that it did not write after the point of divergence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Origin {
@@ -45,12 +45,12 @@ pub enum Origin {
 /// What a key means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// Both have the same. `later`: the old primary wrote that value after the parting.
+    /// Both have the same. `later`: the old primary wrote that value after the point of divergence.
     Same {
         /// See above.
         later: bool,
     },
-    /// Written on the old primary after the parting, and the new one has something else, or nothing.
+    /// Written on the old primary after the point of divergence, and the new one has something else, or nothing.
     Unreplicated {
         /// What was done.
         change: Change,
@@ -59,11 +59,11 @@ pub enum Found {
         /// The new primary has written or deleted the key since its promotion, too.
         both: bool,
     },
-    /// Only the old primary has it, not written after the parting: why, is asked of the new primary's history.
+    /// Only the old primary has it, not written after the point of divergence: why, is asked of the new primary's history.
     OnlyOld,
-    /// Both have it, with other values, and the old primary's is from before the parting.
+    /// Both have it, with other values, and the old primary's is from before the point of divergence.
     Replaced,
-    /// Deleted on the old primary after the parting: it comes back.
+    /// Deleted on the old primary after the point of divergence: it comes back.
     DeletedHere,
     /// Only the new primary has it: it comes.
     New,
@@ -81,23 +81,25 @@ impl Found {
 }
 
 /// Judges a key.
-pub fn judge(pair: Pair, parting: &Parting) -> Found {
-    let new = pair.new.filter(|_| !pair.new_left_out);
+pub fn judge(pair: Pair, divergence: &Divergence) -> Found {
+    let new = pair.new.filter(|_| !pair.new_filtered);
     match (pair.old, new) {
-        (Some(old), Some(new)) if old.value == new.value => Found::Same { later: parting.is_later(old) },
-        (Some(old), Some(new)) if parting.is_later(old) => {
-            let both = new.mod_revision > parting.promoted;
-            Found::Unreplicated { change: change(old, parting), replaced: true, both }
+        (Some(old), Some(new)) if old.value == new.value => Found::Same { later: divergence.is_later(old) },
+        (Some(old), Some(new)) if divergence.is_later(old) => {
+            let both = new.mod_revision > divergence.promoted;
+            Found::Unreplicated { change: change(old, divergence), replaced: true, both }
         }
         (Some(_), Some(_)) => Found::Replaced,
-        (Some(_), None) if pair.old_left_out => Found::Own,
-        (Some(old), None) if parting.is_later(old) => {
-            // What was there before the parting was there on both, so the new primary has deleted it.
-            let change = change(old, parting);
+        (Some(_), None) if pair.old_filtered => Found::Own,
+        (Some(old), None) if divergence.is_later(old) => {
+            // What was there before the point of divergence was there on both, so the new primary has deleted it.
+            let change = change(old, divergence);
             Found::Unreplicated { change, replaced: false, both: change == Change::Changed }
         }
         (Some(_), None) => Found::OnlyOld,
-        (None, Some(new)) if parting.is_known() && new.create_revision <= parting.promoted && !pair.new_is_local => {
+        (None, Some(new))
+            if divergence.is_known() && new.create_revision <= divergence.promoted && !pair.new_is_local =>
+        {
             Found::DeletedHere
         }
         (None, Some(_)) => Found::New,
@@ -105,7 +107,7 @@ pub fn judge(pair: Pair, parting: &Parting) -> Found {
     }
 }
 
-fn change(old: &KeyValue, parting: &Parting) -> Change {
+fn change(old: &KeyValue, divergence: &Divergence) -> Change {
     let made = KeyValue { mod_revision: old.create_revision, ..old.clone() };
-    if parting.is_later(&made) { Change::Created } else { Change::Changed }
+    if divergence.is_later(&made) { Change::Created } else { Change::Changed }
 }

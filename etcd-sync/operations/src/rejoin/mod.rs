@@ -1,4 +1,4 @@
-//! The old primary becomes the standby of the cluster that was promoted over it: where their histories part, what only the
+//! The old primary becomes the standby of the cluster that was promoted over it: where their histories diverge, what only the
 //! old one has, and the transaction that changes its role.
 
 mod found;
@@ -20,7 +20,7 @@ use etcd_sync_core::link::state::{BadRecord, Checkpoint, Phase, cluster_id_text}
 
 /// Where the history of the old primary parts from what the new one took of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Parting {
+pub struct Divergence {
     /// Everything up to this revision of the old primary is on the new one. 0: nothing is known to be.
     pub revision: Revision,
     /// When not 0: of `revision` itself only so many changes are.
@@ -29,13 +29,13 @@ pub struct Parting {
     pub promoted: Revision,
 }
 
-impl Parting {
+impl Divergence {
     /// Whether it is known where they part.
     pub fn is_known(&self) -> bool {
         self.revision > 0
     }
 
-    /// Whether the old primary's key was last written after the parting. Of a revision that arrived in parts every key
+    /// Whether the old primary's key was last written after the point of divergence. Of a revision that arrived in parts every key
     /// counts as later: which of its changes arrived is not told by the key, and its value is compared anyway.
     pub fn is_later(&self, kv: &KeyValue) -> bool {
         kv.mod_revision > self.revision || (self.offset > 0 && kv.mod_revision == self.revision)
@@ -74,8 +74,8 @@ pub struct Facts {
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stand {
-    /// Everything: the histories part here.
-    Apart(Parting),
+    /// Everything: the histories diverge here.
+    Apart(Divergence),
     /// An earlier run has changed the role and was interrupted.
     Begun(Rejoining),
     /// Nothing: it is a standby of that cluster already.
@@ -106,7 +106,7 @@ pub enum Refusal {
     /// Its role says primary, but nothing says since when.
     #[error(
         "the new primary has the role \"primary\" but no record of its promotion ({key}): it was not promoted by this program; \
-         where the histories part cannot be told. If this cluster's data may go: save it with `etcdctl snapshot save`, then begin \
+         where the histories diverge cannot be told. If this cluster's data may go: save it with `etcdctl snapshot save`, then begin \
          with an empty etcd"
     )]
     NoPromotion {
@@ -201,10 +201,10 @@ pub fn stand(facts: &Facts, role_key: &str, promotion_key: &str) -> Result<Stand
     if facts.new_checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.scope != facts.scope) {
         return Err(Refusal::OtherScope);
     }
-    let parting = Parting { revision: promotion.revision, offset: promotion.offset, promoted: *promoted };
+    let divergence = Divergence { revision: promotion.revision, offset: promotion.offset, promoted: *promoted };
     match other_history(facts, promotion) {
-        None => Ok(Stand::Apart(parting)),
-        Some(_) if facts.accept_other_history => Ok(Stand::Apart(Parting { revision: 0, offset: 0, ..parting })),
+        None => Ok(Stand::Apart(divergence)),
+        Some(_) if facts.accept_other_history => Ok(Stand::Apart(Divergence { revision: 0, offset: 0, ..divergence })),
         Some(evidence) => Err(Refusal::OtherHistory { evidence }),
     }
 }
@@ -214,7 +214,7 @@ fn role_text(role: &Role) -> String {
         Role::None => "none at all".into(),
         Role::Standby => "\"standby\"".into(),
         Role::Primary => "\"primary\"".into(),
-        Role::Fenced { token } => format!("\"fenced:{token}\" (it was handed over itself)"),
+        Role::Demoted { token } => format!("\"demoted:{token}\" (it was handed over itself)"),
         Role::Other(other) => format!("\"{other}\""),
     }
 }

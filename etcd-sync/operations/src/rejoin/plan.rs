@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Change, Found, Origin, Parting};
+use super::{Change, Divergence, Found, Origin};
 use etcd_sync_core::compare::check::KEPT_MAX;
 use etcd_sync_core::etcd::kv::{Revision, printable};
 use etcd_sync_core::link::role::Promotion;
@@ -22,7 +22,7 @@ pub struct Line {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase", tag = "why")]
 pub enum Note {
-    /// Written after the parting.
+    /// Written after the point of divergence.
     Written {
         /// How.
         change: Change,
@@ -31,7 +31,7 @@ pub enum Note {
         /// The new primary has changed or deleted the key, too.
         both: bool,
     },
-    /// Deleted after the parting.
+    /// Deleted after the point of divergence.
     Deleted,
     /// Only here.
     Only {
@@ -67,17 +67,17 @@ pub struct Plan {
     pub old_cluster: String,
     /// The new primary's.
     pub new_cluster: String,
-    /// Where the histories part.
-    pub parting: Parting,
+    /// Where the histories diverge.
+    pub divergence: Divergence,
     /// How the new primary was promoted.
     pub promotion: Promotion,
     /// The old primary's revision when the look began.
     pub looked_at: Revision,
     /// When that was, in Unix milliseconds.
     pub now_ms: u64,
-    /// Written on the old primary after the parting: the new one never had it.
+    /// Written on the old primary after the point of divergence: the new one never had it.
     pub unreplicated: Kept,
-    /// Deleted on the old primary after the parting: comes back.
+    /// Deleted on the old primary after the point of divergence: comes back.
     pub deleted_here: Kept,
     /// Only on the old primary for another reason: goes.
     pub only_here: Kept,
@@ -89,7 +89,7 @@ pub struct Plan {
     pub new: u64,
     /// The same on both.
     pub same: u64,
-    /// Of these: written on the old primary after the parting, with the value that the new one has.
+    /// Of these: written on the old primary after the point of divergence, with the value that the new one has.
     pub same_later: u64,
     /// The old primary's own by their content: they stay.
     pub own: u64,
@@ -97,13 +97,13 @@ pub struct Plan {
 
 impl Plan {
     /// Nothing found yet.
-    pub fn new(link: &str, clusters: [String; 2], parting: Parting, promotion: Promotion) -> Plan {
+    pub fn new(link: &str, clusters: [String; 2], divergence: Divergence, promotion: Promotion) -> Plan {
         let [old_cluster, new_cluster] = clusters;
         Plan {
             link: link.to_owned(),
             old_cluster,
             new_cluster,
-            parting,
+            divergence,
             promotion,
             looked_at: 0,
             now_ms: 0,

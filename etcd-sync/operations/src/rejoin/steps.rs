@@ -8,9 +8,9 @@ use etcd_sync_core::link::rejoining::Rejoining;
 impl Plan {
     /// What is going to be done. `file` is where values are saved.
     pub fn steps(&self, file: &str) -> Vec<Planned> {
-        let part = match self.parting.revision {
-            0 => "find what only this cluster has; where the histories part is not known".into(),
-            revision => format!("find what only this cluster has: the histories part after its revision {revision}"),
+        let part = match self.divergence.revision {
+            0 => "find what only this cluster has; where the histories diverge is not known".into(),
+            revision => format!("find what only this cluster has: the histories diverge after its revision {revision}"),
         };
         let save = match self.to_save() {
             0 => "skipped: nothing has to be saved".into(),
@@ -28,9 +28,9 @@ impl Plan {
 
     /// What was found.
     pub fn found(&self) -> Ended {
-        let after = match self.parting.revision {
-            0 => "no known parting".into(),
-            revision => format!("parted after revision {revision}"),
+        let after = match self.divergence.revision {
+            0 => "point of divergence not known".into(),
+            revision => format!("diverged after revision {revision}"),
         };
         Ended::Done(format!(
             "{after}, looked at {}: {} written only here, {} deleted only here, {} only here for another reason",
@@ -54,7 +54,7 @@ pub fn remaining_steps(rejoining: &Rejoining) -> Vec<Planned> {
 pub fn settled_before(rejoining: &Rejoining, step: Step) -> Option<Ended> {
     let at = moment(rejoining.at_ms);
     match step {
-        Step::Part => Some(Ended::Done(format!("found by the call that changed the role at {at}"))),
+        Step::FindDivergence => Some(Ended::Done(format!("found by the call that changed the role at {at}"))),
         Step::Save if rejoining.saved == 0 => Some(Ended::Skipped("nothing had to be saved".into())),
         Step::Save => Some(saved(rejoining.saved, &rejoining.file)),
         Step::TakeRole => Some(Ended::Done(format!("changed at {at}, by a call that was interrupted"))),
@@ -112,7 +112,13 @@ fn saved(values: u64, file: &str) -> Ended {
 
 fn planned([part, save, role, converge]: [String; 4]) -> Vec<Planned> {
     let prove = "compare all keys and values".to_owned();
-    [(Step::Part, part), (Step::Save, save), (Step::TakeRole, role), (Step::Converge, converge), (Step::Prove, prove)]
-        .map(|(step, what)| Planned { step, what })
-        .into()
+    [
+        (Step::FindDivergence, part),
+        (Step::Save, save),
+        (Step::TakeRole, role),
+        (Step::Converge, converge),
+        (Step::Prove, prove),
+    ]
+    .map(|(step, what)| Planned { step, what })
+    .into()
 }

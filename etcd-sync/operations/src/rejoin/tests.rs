@@ -78,22 +78,22 @@ fn judged(facts: Facts) -> Result<Stand, Refusal> {
     stand(&facts, "/etcd-sync/default/role", "/etcd-sync/default/promotion")
 }
 
-const PARTING: Parting = Parting { revision: 100, offset: 0, promoted: 50 };
+const DIVERGENCE: Divergence = Divergence { revision: 100, offset: 0, promoted: 50 };
 
 #[test]
 fn the_promotion_says_where_they_part() {
-    for old_role in [Role::None, Role::Primary, Role::Fenced { token: "r".into() }] {
-        assert_eq!(judged(Facts { old_role, ..facts() }), Ok(Stand::Apart(PARTING)));
+    for old_role in [Role::None, Role::Primary, Role::Demoted { token: "r".into() }] {
+        assert_eq!(judged(Facts { old_role, ..facts() }), Ok(Stand::Apart(DIVERGENCE)));
     }
     // What is compacted refutes nothing.
-    assert_eq!(judged(Facts { witness_recognized: None, ..facts() }), Ok(Stand::Apart(PARTING)));
+    assert_eq!(judged(Facts { witness_recognized: None, ..facts() }), Ok(Stand::Apart(DIVERGENCE)));
 }
 
 #[test]
 fn what_does_not_fit_is_refused() {
     let refused = |facts| judged(facts).unwrap_err();
     assert!(matches!(refused(Facts { new_cluster: OLD, ..facts() }), Refusal::SameCluster { .. }));
-    for new_role in [Role::None, Role::Standby, Role::Fenced { token: "r".into() }] {
+    for new_role in [Role::None, Role::Standby, Role::Demoted { token: "r".into() }] {
         assert!(matches!(refused(Facts { new_role, ..facts() }), Refusal::NotPromoted { .. }));
     }
     assert!(matches!(refused(Facts { promotion: None, ..facts() }), Refusal::NoPromotion { .. }));
@@ -110,7 +110,7 @@ fn another_history_needs_a_word_and_nothing_counts_as_copied_then() {
     for other in [Facts { old_revision: 99, ..facts() }, Facts { witness_recognized: Some(false), ..facts() }] {
         assert!(matches!(judged(other.clone()), Err(Refusal::OtherHistory { .. })));
         let stand = judged(Facts { accept_other_history: true, ..other });
-        assert_eq!(stand, Ok(Stand::Apart(Parting { revision: 0, ..PARTING })));
+        assert_eq!(stand, Ok(Stand::Apart(Divergence { revision: 0, ..DIVERGENCE })));
     }
 }
 
@@ -123,15 +123,15 @@ fn a_second_run_goes_on_or_has_nothing_to_do() {
     let done = Rejoining { done: true, ..rejoining() };
     assert_eq!(judged(Facts { rejoining: Some(done), ..standby }), Ok(Stand::Standby(Phase::Streaming)));
     // What an earlier life has left is no reason for anything.
-    assert_eq!(judged(Facts { rejoining: Some(rejoining()), ..facts() }), Ok(Stand::Apart(PARTING)));
+    assert_eq!(judged(Facts { rejoining: Some(rejoining()), ..facts() }), Ok(Stand::Apart(DIVERGENCE)));
 }
 
 #[test]
 fn every_key_means_something() {
     let both = |old: KeyValue, new: KeyValue| {
         let pair =
-            Pair { old: Some(&old), new: Some(&new), old_left_out: false, new_left_out: false, new_is_local: false };
-        judge(pair, &PARTING)
+            Pair { old: Some(&old), new: Some(&new), old_filtered: false, new_filtered: false, new_is_local: false };
+        judge(pair, &DIVERGENCE)
     };
     let unreplicated = |change, replaced, both| Found::Unreplicated { change, replaced, both };
     assert_eq!(both(kv("a", 5, 90), kv("a", 5, 20)), Found::Same { later: false });
@@ -141,17 +141,17 @@ fn every_key_means_something() {
     assert_eq!(both(kv("a", 101, 101), kv("b", 55, 60)), unreplicated(Change::Created, true, true));
     assert_eq!(both(kv("a", 5, 100), kv("b", 5, 60)), Found::Replaced);
 
-    let old_only = |old: KeyValue, old_left_out| {
-        let pair = Pair { old: Some(&old), new: None, old_left_out, new_left_out: false, new_is_local: false };
-        judge(pair, &PARTING)
+    let old_only = |old: KeyValue, old_filtered| {
+        let pair = Pair { old: Some(&old), new: None, old_filtered, new_filtered: false, new_is_local: false };
+        judge(pair, &DIVERGENCE)
     };
     assert_eq!(old_only(kv("a", 101, 102), false), unreplicated(Change::Created, false, false));
     assert_eq!(old_only(kv("a", 5, 102), false), unreplicated(Change::Changed, false, true));
     assert_eq!(old_only(kv("a", 5, 90), false), Found::OnlyOld);
     assert_eq!(old_only(kv("a", 101, 102), true), Found::Own);
 
-    let new_only = |new: KeyValue, new_is_local, new_left_out| {
-        judge(Pair { old: None, new: Some(&new), old_left_out: false, new_left_out, new_is_local }, &PARTING)
+    let new_only = |new: KeyValue, new_is_local, new_filtered| {
+        judge(Pair { old: None, new: Some(&new), old_filtered: false, new_filtered, new_is_local }, &DIVERGENCE)
     };
     assert_eq!(new_only(kv("a", 50, 70), false, false), Found::DeletedHere);
     assert_eq!(new_only(kv("a", 51, 70), false, false), Found::New);
@@ -160,19 +160,19 @@ fn every_key_means_something() {
 }
 
 #[test]
-fn what_the_new_primary_leaves_out_is_not_compared() {
+fn what_the_new_primary_filters_is_not_compared() {
     let (old, new) = (kv("a", 5, 101), kv("b", 5, 60));
     let pair =
-        |old_left_out| Pair { old: Some(&old), new: Some(&new), old_left_out, new_left_out: true, new_is_local: false };
-    assert_eq!(judge(pair(true), &PARTING), Found::Own);
-    assert!(judge(pair(false), &PARTING).is_lost());
+        |old_filtered| Pair { old: Some(&old), new: Some(&new), old_filtered, new_filtered: true, new_is_local: false };
+    assert_eq!(judge(pair(true), &DIVERGENCE), Found::Own);
+    assert!(judge(pair(false), &DIVERGENCE).is_lost());
 }
 
 #[test]
 fn all_of_a_revision_that_arrived_in_parts_counts_as_later() {
-    let parting = Parting { offset: 3, ..PARTING };
-    assert!(parting.is_later(&kv("a", 5, 100)) && !parting.is_later(&kv("a", 5, 99)));
-    assert!(!PARTING.is_later(&kv("a", 5, 100)));
+    let divergence = Divergence { offset: 3, ..DIVERGENCE };
+    assert!(divergence.is_later(&kv("a", 5, 100)) && !divergence.is_later(&kv("a", 5, 99)));
+    assert!(!DIVERGENCE.is_later(&kv("a", 5, 100)));
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn the_role_changes_only_as_it_was_read_and_the_copy_takes_old_keys_for_mirrored
 }
 
 fn plan() -> Plan {
-    let mut plan = Plan::new("default", [cluster_id_text(OLD), cluster_id_text(NEW)], PARTING, promotion());
+    let mut plan = Plan::new("default", [cluster_id_text(OLD), cluster_id_text(NEW)], DIVERGENCE, promotion());
     (plan.looked_at, plan.now_ms) = (140, 11_522_000);
     let written = |change, replaced, both| Found::Unreplicated { change, replaced, both };
     let mut add = |name: &str, found, revision, origin| {
@@ -236,7 +236,7 @@ fn the_text_is_as_documented() {
     let text = format!(
         "{}---\n{}---\n{}---\n{}",
         plan().text(100),
-        Plan { parting: Parting { offset: 3, ..PARTING }, ..plan() }.text(1),
+        Plan { divergence: Divergence { offset: 3, ..DIVERGENCE }, ..plan() }.text(1),
         outcome().text(),
         Outcome { proof: Some(differs), synchronizer: true, ..Outcome::default() }.text()
     );
@@ -290,7 +290,7 @@ fn the_journal_tells_the_story() {
         outcome.into_iter().for_each(|outcome| run.end(outcome, at_ms));
     };
     run.attempt("ada@bastion", 0);
-    take(&mut run, Step::Part, Some(plan.found()));
+    take(&mut run, Step::FindDivergence, Some(plan.found()));
     take(&mut run, Step::Save, Some(done.saved_words()));
     // Killed here, behind the change of the role.
     take(&mut run, Step::TakeRole, None);
@@ -318,7 +318,7 @@ fn a_run_that_finds_the_role_changed_says_who_did_what() {
     assert_eq!(steps, Command::Rejoin.steps());
     assert_eq!(steps, plan().steps("f").into_iter().map(|planned| planned.step).collect::<Vec<_>>());
     let settled: Vec<Step> = steps.into_iter().filter(|step| settled_before(&rejoining, *step).is_some()).collect();
-    assert_eq!(settled, [Step::Part, Step::Save, Step::TakeRole]);
+    assert_eq!(settled, [Step::FindDivergence, Step::Save, Step::TakeRole]);
     assert_eq!(settled_before(&rejoining, Step::Save), Some(Ended::Done("3 values saved in saved.jsonl".into())));
     let nothing = Rejoining { saved: 0, file: String::new(), ..rejoining };
     assert!(matches!(settled_before(&nothing, Step::Save), Some(Ended::Skipped(_))));

@@ -45,7 +45,7 @@ pub struct Outcome {
     pub untold: Option<(Revision, Revision)>,
     /// The role was changed.
     pub role_changed: bool,
-    /// The new primary's revision that this cluster stands for.
+    /// The new primary's revision that this cluster is consistent with.
     pub revision: Revision,
     /// The last look.
     pub proof: Option<Proof>,
@@ -69,7 +69,7 @@ impl Plan {
                 self.old_cluster, self.new_cluster, self.promotion.run
             ),
         );
-        paragraph(&mut text, &self.parted());
+        paragraph(&mut text, &self.divergence_text());
         text.push('\n');
         list(&mut text, "Written here after that, never on the new primary", &self.unreplicated, limit);
         list(&mut text, "Deleted here after that, still on the new primary", &self.deleted_here, limit);
@@ -91,7 +91,7 @@ impl Plan {
             paragraph(
                 &mut text,
                 &format!(
-                    "Of the same, {} were written here after the parting, with the value that the new primary has.",
+                    "Of the same, {} were written here after the point of divergence, with the value that the new primary has.",
                     self.same_later
                 ),
             );
@@ -99,20 +99,20 @@ impl Plan {
         text
     }
 
-    fn parted(&self) -> String {
-        match (self.parting.is_known(), self.parting.offset) {
+    fn divergence_text(&self) -> String {
+        match (self.divergence.is_known(), self.divergence.offset) {
             (false, _) => {
-                "Where their histories part is not known (--accept-other-history): every value that differs counts \
+                "Where their histories diverge is not known (--accept-other-history): every value that differs counts \
                            as written after it."
                     .into()
             }
             (true, 0) => {
-                format!("Their histories part after revision {} of this cluster.", self.parting.revision)
+                format!("Their histories diverge after revision {} of this cluster.", self.divergence.revision)
             }
             (true, offset) => format!(
-                "Their histories part inside revision {} of this cluster, after {offset} of its changes; all of it counts \
+                "Their histories diverge inside revision {} of this cluster, after {offset} of its changes; all of it counts \
                  as after that, unless the new primary has the same value.",
-                self.parting.revision
+                self.divergence.revision
             ),
         }
     }
@@ -124,11 +124,11 @@ impl Plan {
             "oldPrimary": self.old_cluster,
             "newPrimary": self.new_cluster,
             "promotion": self.promotion,
-            "parting": {
-                "known": self.parting.is_known(),
-                "revision": self.parting.revision,
-                "offset": self.parting.offset,
-                "promotedRevision": self.parting.promoted,
+            "divergence": {
+                "known": self.divergence.is_known(),
+                "revision": self.divergence.revision,
+                "offset": self.divergence.offset,
+                "promotedRevision": self.divergence.promoted,
             },
             "lookedAtRevision": self.looked_at,
             "unreplicated": kept(&self.unreplicated),
@@ -200,10 +200,10 @@ impl Outcome {
         }
         if self.proof.is_some() {
             let next = match self.synchronizer {
-                true => "A synchronizer is running here and keeps it in step.",
+                true => "A synchronizer is running here and keeps it caught up.",
                 false => {
-                    "Now start `etcd-sync run` with the same flags (install the plugin here): nothing keeps this cluster in \
-                     step until then."
+                    "Now start `etcd-sync run` with the same flags (install the plugin here): nothing keeps this cluster \
+                     caught up until then."
                 }
             };
             paragraph(&mut text, next);

@@ -81,12 +81,12 @@ fn the_deleted_pods_never_count() {
     assert_eq!(done, Progress::Restarted { ready: 2, pods: 2 });
     let going = Pod { deleting: true, ..of("es-1", "4", true) };
     assert!(!wait.judge(&[of("es-0", "3", true), going], Wanted::Pods(2)).is_over());
-    let stranger = Pod { owner: None, ..of("es-1", "5", true) };
-    assert!(!wait.judge(&[of("es-0", "3", true), stranger], Wanted::Pods(2)).is_over());
+    let unowned = Pod { owner: None, ..of("es-1", "5", true) };
+    assert!(!wait.judge(&[of("es-0", "3", true), unowned], Wanted::Pods(2)).is_over());
 }
 
 #[test]
-fn what_was_broken_before_may_stay_broken_but_must_be_made_anew() {
+fn what_was_broken_before_may_stay_broken_but_must_be_made_again() {
     let wait = wait(vec![of("es-0", "1", true), of("es-1", "2", false)]);
     assert!(!wait.judge(&[of("es-0", "3", true)], Wanted::Unknown).is_over());
     let now = [of("es-0", "3", true), of("es-1", "4", false)];
@@ -164,7 +164,7 @@ standby
     cpaas-elasticsearch-0 (not ready)
     cpaas-elasticsearch-1
   Warning: cpaas-system/es-debug stays: no controller owns it, so nobody would
-    bring it back; delete it by hand if you can make it anew.
+    bring it back; delete it by hand if you can create it again.
   Skipped: no pod has service_name in (alertmanager,vmselect,vminsert).
 
 east.kubeconfig

@@ -69,7 +69,7 @@ impl Left {
     pub fn text(self) -> &'static str {
         match self {
             Left::NoOwner => {
-                "no controller owns it, so nobody would bring it back; delete it by hand if you can make it anew"
+                "no controller owns it, so nobody would bring it back; delete it by hand if you can create it again"
             }
             Left::Static => {
                 "its kubelet runs it from a file, and a deletion here restarts nothing; restart it on its node"
@@ -100,11 +100,11 @@ impl ClusterReport {
         if self.owners.is_empty() && self.failed.is_empty() && self.error.is_none() {
             return;
         }
-        let mut deeds = format!("{name}: {} deleted", count(self.deleted, "pod"));
+        let mut done = format!("{name}: {} deleted", count(self.deleted, "pod"));
         if self.gone > 0 {
-            deeds.push_str(&format!(", {} gone already", self.gone));
+            done.push_str(&format!(", {} gone already", self.gone));
         }
-        text.push_str(&wrap(&format!("{deeds}."), "", "  "));
+        text.push_str(&wrap(&format!("{done}."), "", "  "));
         for pod in &self.failed {
             text.push_str(&wrap(&format!("Not deleted: {}/{}: {}", pod.namespace, pod.name, pod.why), "  ", "    "));
         }

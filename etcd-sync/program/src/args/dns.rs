@@ -11,7 +11,7 @@ use super::TableOutput;
 use super::switch::Switch;
 use super::values::{address, domain, duration, duration_or_never, name_server, some_text, ttl};
 
-/// Which name, where it must point, how it is changed and who is asked about it: a group of several commands.
+/// Which name, where it must point, how it is changed and which servers are queried: a group of several commands.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "DNS")]
 pub struct DnsArgs {
@@ -101,7 +101,7 @@ pub struct DnsSwitchArgs {
     #[arg(long, switch = false, help_heading = "Guards")]
     pub dry_run: bool,
 
-    /// Do not ask
+    /// Skip the confirmation
     #[arg(long, switch = false, help_heading = "Guards")]
     pub yes: bool,
 }

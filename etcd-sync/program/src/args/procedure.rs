@@ -20,7 +20,7 @@ pub struct ProcedureArgs {
     #[arg(long, switch = false, help_heading = "Guards")]
     pub dry_run: bool,
 
-    /// Do not ask
+    /// Skip the confirmation
     #[arg(long, switch = false, help_heading = "Guards")]
     pub yes: bool,
 
@@ -61,7 +61,7 @@ pub struct SwitchoverArgs {
 
     /// Mark the primary as handed over, in its own etcd: that needs the permission to write there
     #[arg(long, switch = true, help_heading = "Primary")]
-    pub fence_primary: bool,
+    pub mark_primary_demoted: bool,
 
     /// Shell command that stops the primary's API servers; without it you are shown what to do, and waited for
     #[arg(long, value_name = "COMMAND", value_parser = some_text, help_heading = "Primary")]
@@ -119,7 +119,7 @@ pub struct JournalArgs {
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub output: TableOutput,
 
-    /// Give up the run that is not finished, as long as nothing was promoted: a fence around the primary is taken away
+    /// Give up the run that is not finished, as long as nothing was promoted: the mark on the primary is cleared
     #[arg(long, switch = false, help_heading = "Guards")]
     pub abandon: bool,
 

@@ -17,7 +17,7 @@ pub struct RejoinArgs {
     #[arg(long, switch = false)]
     pub dry_run: bool,
 
-    /// Do not ask
+    /// Skip the confirmation
     #[arg(long, switch = false)]
     pub yes: bool,
 

@@ -54,7 +54,7 @@ pub struct RestartServicesArgs {
     #[arg(long, switch = false, help_heading = "Guards")]
     pub dry_run: bool,
 
-    /// Do not ask
+    /// Skip the confirmation
     #[arg(long, switch = false, help_heading = "Guards")]
     pub yes: bool,
 }

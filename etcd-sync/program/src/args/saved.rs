@@ -48,7 +48,7 @@ pub struct PruneArgs {
     #[arg(long, switch = false, help_heading = "Guards")]
     pub dry_run: bool,
 
-    /// Do not ask
+    /// Skip the confirmation
     #[arg(long, switch = false, help_heading = "Guards")]
     pub yes: bool,
 
@@ -88,7 +88,7 @@ pub struct RestoreArgs {
     #[arg(long, switch = false)]
     pub dry_run: bool,
 
-    /// Do not ask
+    /// Skip the confirmation
     #[arg(long, switch = false)]
     pub yes: bool,
 

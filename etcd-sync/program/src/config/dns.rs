@@ -51,7 +51,7 @@ pub enum DnsChange {
 #[derive(Clone, Debug)]
 pub struct DnsCommandConfig {
     /// Which of them.
-    pub deed: DnsDeed,
+    pub action: DnsAction,
     /// The name is given here always.
     pub dns: DnsConfig,
     /// Form of the output.
@@ -60,14 +60,14 @@ pub struct DnsCommandConfig {
 
 /// What `etcd-sync dns` is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DnsDeed {
+pub enum DnsAction {
     /// Look.
     Verify,
     /// Change, then look.
     Switch {
         /// Stop after showing the change.
         dry_run: bool,
-        /// Do not ask.
+        /// Skip the confirmation.
         yes: bool,
     },
 }
@@ -132,10 +132,10 @@ impl DnsConfig {
 
 impl DnsCommandConfig {
     pub(super) fn new(args: DnsCommandArgs) -> Result<DnsCommandConfig, ArgsError> {
-        let (deed, dns, output) = match args {
-            DnsCommandArgs::Verify(args) => (DnsDeed::Verify, args.dns, args.output),
+        let (action, dns, output) = match args {
+            DnsCommandArgs::Verify(args) => (DnsAction::Verify, args.dns, args.output),
             DnsCommandArgs::Switch(args) => {
-                (DnsDeed::Switch { dry_run: args.dry_run, yes: args.yes }, args.dns, args.output)
+                (DnsAction::Switch { dry_run: args.dry_run, yes: args.yes }, args.dns, args.output)
             }
         };
         let dns = DnsConfig::new(dns)?;
@@ -143,7 +143,7 @@ impl DnsCommandConfig {
             let what = "the name that users reach the platform by, like global.example.com";
             return Err(ArgsError::Missing { flag: "domain".to_owned(), what });
         }
-        Ok(DnsCommandConfig { deed, dns, output })
+        Ok(DnsCommandConfig { action, dns, output })
     }
 }
 
@@ -176,7 +176,7 @@ mod tests {
         let target = made.dns.target.unwrap();
         assert_eq!((target.name.as_str(), target.addresses.len(), target.ttl_s), ("global.example.com", 2, 60));
         assert_eq!((made.dns.change, made.dns.verify_timeout), (DnsChange::Manual, Duration::from_secs(300)));
-        assert_eq!(made.deed, DnsDeed::Verify);
+        assert_eq!(made.action, DnsAction::Verify);
     }
 
     #[test]
@@ -197,7 +197,7 @@ mod tests {
         let server = NameServer { host: "fd00::53".into(), port: 5353 };
         assert_eq!(server.to_string(), "[fd00::53]:5353");
         assert_eq!(made.dns.change, DnsChange::Update { server, zone: "example.com".into(), key_file: None });
-        assert_eq!((made.deed, made.output), (DnsDeed::Switch { dry_run: false, yes: true }, TableOutput::Json));
+        assert_eq!((made.action, made.output), (DnsAction::Switch { dry_run: false, yes: true }, TableOutput::Json));
         // The keys of one command are known to the others, and a wrong value is the file's fault.
         let error = config(&["verify"], &[("ETCD_SYNC_DNS_TTL", "0")]).unwrap_err();
         assert!(error.starts_with("ETCD_SYNC_DNS_TTL: ") && error.contains("from 1s to 1d"), "{error}");

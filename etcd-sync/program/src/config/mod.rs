@@ -30,7 +30,7 @@ use crate::args::{
 
 pub use bootstrap::BootstrapConfig;
 pub use connection::{Connection, ConnectionFiles};
-pub use dns::{DnsChange, DnsCommandConfig, DnsConfig, DnsDeed};
+pub use dns::{DnsAction, DnsChange, DnsCommandConfig, DnsConfig};
 pub use drill::DrillConfig;
 pub use preflight::{Monitor, PreflightConfig, ReadinessConfig};
 pub use procedure::{FailoverConfig, JournalConfig, ProcedureConfig, SwitchoverConfig};

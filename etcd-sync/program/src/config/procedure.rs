@@ -18,7 +18,7 @@ pub struct ProcedureConfig {
     pub output: TableOutput,
     /// Stop after the plan.
     pub dry_run: bool,
-    /// Do not ask.
+    /// Skip the confirmation.
     pub yes: bool,
     /// Names of preflight checks whose failure is accepted.
     pub accept: Vec<String>,
@@ -42,7 +42,7 @@ pub struct SwitchoverConfig {
     /// Shared with `failover`.
     pub procedure: ProcedureConfig,
     /// Mark the primary as handed over.
-    pub fence_primary: bool,
+    pub mark_primary_demoted: bool,
     /// What stops the primary's writers.
     pub stop_writers_command: Option<String>,
     /// How long to wait for them to stop.
@@ -119,7 +119,7 @@ impl SwitchoverConfig {
     pub(super) fn new(args: SwitchoverArgs, environment: &Environment) -> Result<SwitchoverConfig, ArgsError> {
         Ok(SwitchoverConfig {
             procedure: ProcedureConfig::new(args.procedure, environment)?,
-            fence_primary: args.fence_primary,
+            mark_primary_demoted: args.mark_primary_demoted,
             stop_writers_command: args.stop_writers_command,
             writers_timeout: args.writers_timeout,
             drain_timeout: args.drain_timeout,

@@ -14,7 +14,7 @@ use crate::args::{Environment, RejoinArgs, TableOutput};
 pub struct RejoinConfig {
     /// Stop after the plan.
     pub dry_run: bool,
-    /// Do not ask.
+    /// Skip the confirmation.
     pub yes: bool,
     /// File to save values in; `None`: one named after link and time.
     pub backup: Option<PathBuf>,

@@ -31,7 +31,7 @@ pub struct RestartServicesConfig {
     pub output: TableOutput,
     /// Stop after the plan.
     pub dry_run: bool,
-    /// Do not ask.
+    /// Skip the confirmation.
     pub yes: bool,
 }
 

@@ -20,7 +20,7 @@ pub struct PruneConfig {
     pub limit: Option<usize>,
     /// Stop after the plan.
     pub dry_run: bool,
-    /// Do not ask.
+    /// Skip the confirmation.
     pub yes: bool,
     /// More deletions need a word of their own.
     pub deletion_limit: u64,
@@ -41,7 +41,7 @@ pub struct RestoreConfig {
     pub file: PathBuf,
     /// Stop after the plan.
     pub dry_run: bool,
-    /// Do not ask.
+    /// Skip the confirmation.
     pub yes: bool,
     /// Also when the keys come from another cluster.
     pub accept_other_cluster: bool,

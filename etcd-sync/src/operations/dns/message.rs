@@ -204,13 +204,13 @@ mod tests {
     }
 
     #[test]
-    fn aliases_are_followed_and_strangers_passed_over() {
+    fn aliases_are_followed_and_other_names_are_ignored() {
         let alias = |from: &str, to: &str| Record::from_rdata(name(from), 20, RData::CNAME(CNAME(name(to))));
         let v4 = answer(vec![
             a("c.x", 50, "10.0.0.1"),
             alias("B.x", "c.x"),
             alias("a.x", "b.X"),
-            a("stranger.x", 1, "10.0.0.9"),
+            a("other.x", 1, "10.0.0.9"),
         ]);
         let mut v6 = answer(vec![]);
         let soa = SOA::new(name("x"), name("x"), 1, 1, 1, 1, 7);

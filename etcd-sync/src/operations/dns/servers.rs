@@ -1,4 +1,4 @@
-//! Who is asked: the servers of the zone, and the resolvers.
+//! Servers queried: the servers of the zone, and the resolvers.
 
 use std::net::SocketAddr;
 

@@ -135,7 +135,7 @@ fn is_answer(bytes: &[u8], message: &Message) -> bool {
     Message::from_vec(bytes).is_ok_and(|answer| answer.id == message.id && answer.message_type == MessageType::Response)
 }
 
-/// An answer to this very question. A server that does not understand it may leave it out.
+/// An answer to this very question. A server that does not understand it may omit it.
 fn fits(answer: &Message, question: &Message) -> bool {
     answer.id == question.id
         && answer.message_type == MessageType::Response

@@ -16,13 +16,13 @@ use futures_util::future::join_all;
 
 use super::{Context, PRIMARY_PATIENCE};
 
-/// A synchronizer may still write what it heard before the primary was gone: so long it must have moved nothing.
+/// A synchronizer may still write what it received before the primary was gone: its checkpoint must stay unchanged for so long.
 const SETTLED: Duration = Duration::from_secs(3);
 const SETTLED_MAX: Duration = Duration::from_secs(60);
 const SLICE: Duration = Duration::from_secs(1);
 
-/// A leader writes a sign of the primary every five seconds even when nothing happens there.
-const SIGNS: Duration = Duration::from_secs(8);
+/// A leader records contact with the primary every five seconds even when nothing happens there.
+const CONTACTS: Duration = Duration::from_secs(8);
 
 /// How often a connection that breaks is made again, and the pause in between.
 pub const BROKEN_TRIES: u32 = 4;
@@ -102,8 +102,8 @@ pub async fn may_promote(context: &Context<'_>) -> Result<Result<(), String>> {
              give this command there, with the endpoints exchanged",
             by.map(|promotion| format!(" (run {})", promotion.run)).unwrap_or_default()
         )),
-        Role::Fenced { token } => Err(format!(
-            "this cluster is fenced: run {token} has handed over from it to the other one; check --primary-endpoints and \
+        Role::Demoted { token } => Err(format!(
+            "this cluster is demoted: run {token} has handed over from it to the other one; check --primary-endpoints and \
              --standby-endpoints"
         )),
         Role::None | Role::Other(_) => {
@@ -112,35 +112,37 @@ pub async fn may_promote(context: &Context<'_>) -> Result<Result<(), String>> {
     })
 }
 
-/// Waits until the checkpoint has come to rest, and tells what is lost then. `Err` in words: the synchronizer still hears the
+/// Waits until the checkpoint no longer moves, and reports what is lost then. `Err` in words: the synchronizer still receives from the
 /// primary.
 pub async fn loss(context: &Context<'_>) -> Result<Result<(Checkpoint, Loss), String>> {
-    let (began, hears) =
-        (Instant::now(), "the synchronizer still hears the primary, although this command does not: the primary lives");
+    let (began, connected) = (
+        Instant::now(),
+        "the synchronizer still receives from the primary, although this command cannot reach it: the primary is alive",
+    );
     let (first, mut checkpoint) = recorded(context).await?;
-    let (mut record, seen) = (first.clone(), first.primary_seen.clone());
-    let mut rests_since = Instant::now();
-    // A leader that hears the primary writes a sign of it at least so often; how old the last one is, only two clocks together
+    let (mut record, seen) = (first.clone(), first.primary_contact.clone());
+    let mut unchanged_since = Instant::now();
+    // A leader that is connected to the primary records contact at least so often; how old the last record is, only two clocks together
     // could tell. Nobody is left to write when nobody leads.
-    while !record.candidates.is_empty() && (rests_since.elapsed() < SETTLED || began.elapsed() < SIGNS) {
+    while !record.candidates.is_empty() && (unchanged_since.elapsed() < SETTLED || began.elapsed() < CONTACTS) {
         context.pair.checkpoint_moves(record.revision + 1, Instant::now() + SLICE).await?;
         let at = (checkpoint.revision, checkpoint.offset);
         (record, checkpoint) = recorded(context).await?;
         if (checkpoint.revision, checkpoint.offset) != at {
-            rests_since = Instant::now();
+            unchanged_since = Instant::now();
         }
-        if record.primary_seen != seen || began.elapsed() > SETTLED_MAX {
-            return Ok(Err(hears.into()));
+        if record.primary_contact != seen || began.elapsed() > SETTLED_MAX {
+            return Ok(Err(connected.into()));
         }
     }
-    let loss = Loss::new(&checkpoint, record.primary_seen, now_ms());
+    let loss = Loss::new(&checkpoint, record.primary_contact, now_ms());
     Ok(Ok((checkpoint, loss)))
 }
 
 /// What is lost if the standby is promoted now.
 pub async fn loss_now(context: &Context<'_>) -> Result<(Checkpoint, Loss)> {
     let (record, checkpoint) = recorded(context).await?;
-    let loss = Loss::new(&checkpoint, record.primary_seen, now_ms());
+    let loss = Loss::new(&checkpoint, record.primary_contact, now_ms());
     Ok((checkpoint, loss))
 }
 

@@ -67,7 +67,7 @@ impl Journal {
         Ok(journal)
     }
 
-    /// All runs, oldest first. What cannot be read is left out, with a warning.
+    /// All runs, oldest first. An entry that cannot be read is skipped, with a warning.
     ///
     /// # Errors
     /// The standby cannot be read.
@@ -79,7 +79,7 @@ impl Journal {
             let read = |kv: &KeyValue| match Run::decode(&kv.value) {
                 Ok(run) => Some(run),
                 Err(error) => {
-                    warn!(entry = printable(&kv.key), %error, "an entry of the journal is left out");
+                    warn!(entry = printable(&kv.key), %error, "an entry of the journal is skipped");
                     None
                 }
             };

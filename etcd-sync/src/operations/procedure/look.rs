@@ -30,10 +30,10 @@ pub fn forbids(context: &Context<'_>, findings: &[Finding]) -> Option<String> {
     failed.dedup();
     let acceptable: Vec<&str> = failed.iter().copied().filter(|name| *name != Check::Role.name()).collect();
     (!failed.is_empty()).then(|| {
-        let mend = format!("the preflight failed ({}): mend that first", failed.join(", "));
+        let fix = format!("the preflight failed ({}): fix that first", failed.join(", "));
         match acceptable.len() == failed.len() {
-            true => format!("{mend}; where you know better, give --accept {}", acceptable.join(",")),
-            false => mend,
+            true => format!("{fix}; if you accept the risk, give --accept {}", acceptable.join(",")),
+            false => fix,
         }
     })
 }

@@ -50,7 +50,7 @@ pub struct Context<'a> {
     pub pair: &'a Pair,
     /// What is synchronized.
     pub scope: &'a Scope,
-    /// What opens encrypted values.
+    /// What decrypts encrypted values.
     pub encryption: &'a Encryption,
     /// Both API servers.
     pub api_servers: &'a ApiServers,
@@ -112,7 +112,7 @@ pub fn intent(config: &Config, procedure: &ProcedureConfig, command: Command) ->
         command,
         primary: config.primary.endpoints().join(", "),
         standby: config.standby.endpoints().join(", "),
-        fence_primary: false,
+        mark_primary_demoted: false,
         writers: WritersHow::Manual,
         dns: dns.target.as_ref().map(|target| Domain {
             name: target.name.clone(),

@@ -70,7 +70,7 @@ pub async fn await_quiet(
                 Ok(Ok(WatchMessage::Events { events, .. })) => break events.last().map(|event| event.key().clone()),
                 Ok(Ok(WatchMessage::Progress { .. })) => {}
                 Ok(Err(_)) => break None,
-                // Not one revision later, whatever the watch has heard.
+                // Not one revision later, whatever the watch has received.
                 Err(_) if Instant::now() >= quiet && etcd.identity().await?.revision == from => return Ok(Ok(from)),
                 Err(_) => break None,
             }

@@ -14,7 +14,7 @@ use etcd_sync_store::client::election::{Leadership, campaign};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-/// How long a command that was killed holds up the next one.
+/// How long a command that was killed blocks the next one.
 const TTL: Duration = Duration::from_secs(5);
 
 /// Longer than that it is certainly alive.
@@ -59,7 +59,7 @@ impl Runner {
         tokio::select! {
             done = work => done,
             () = self.0.lost() => bail!(
-                "this command stood still, or did not reach the journal for {TTL:?}, so another one may have taken the run over: see \
+                "this command was stopped or did not reach the journal for {TTL:?}, so another one may have taken over the run: see \
                  `etcd-sync journal`, and give the same command again to go on"
             ),
         }

@@ -70,7 +70,7 @@ impl Etcds {
         if reached(checkpoint, primary.revision) {
             return Some(LagFact { revisions, reached: Some(Duration::ZERO), waited: Duration::ZERO });
         }
-        if standby.leader.is_none() || standby.held.is_some() {
+        if standby.leader.is_none() || standby.paused.is_some() {
             return Some(LagFact { revisions, reached: None, waited: Duration::ZERO });
         }
         let wait = async {
@@ -170,8 +170,8 @@ async fn standby(pair: &Pair) -> Result<StandbyFact, Error> {
         checkpoint,
         leader: candidates.next().map(|leader| (leader.holder, leader.epoch)),
         others: candidates.map(|other| other.holder).collect(),
-        held: record.condition.map(|condition| condition.held),
-        primary_seen: record.primary_seen,
+        paused: record.condition.map(|condition| condition.paused),
+        primary_contact: record.primary_contact,
         open_run: record.open_run.map(|run| printable(&run.value)),
     })
 }
@@ -188,7 +188,7 @@ async fn primary(pair: &Pair, purpose: For) -> Result<PrimaryFact, Error> {
     })
 }
 
-/// Whether the watch that sees the last writer stop would be refused. Else it would be found out when the primary is fenced.
+/// Whether the watch that sees the last writer stop would be refused. Else it would be found out when the primary is already marked.
 async fn is_watch_denied(etcd: &Etcd) -> bool {
     match etcd.watch(everything(), 0).await {
         Ok(_) => false,

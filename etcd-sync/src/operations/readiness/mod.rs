@@ -159,7 +159,7 @@ fn comparison_json(comparison: &Comparison, now: bool) -> Value {
     })
 }
 
-/// Waits for an answer, but not for ever.
+/// Waits for an answer, but not forever.
 async fn within<T, E: Into<anyhow::Error>>(
     limit: Duration,
     asked: impl Future<Output = Result<T, E>>,

@@ -20,8 +20,8 @@ use crate::facts::comparison::compare;
 
 const LOOK: Duration = Duration::from_millis(200);
 
-/// A link that is held for so long waits for somebody.
-const HELD: Duration = Duration::from_secs(20);
+/// A link that is paused for so long waits for the operator.
+const PAUSED: Duration = Duration::from_secs(20);
 
 /// What differs after the copy may be on its way: the standby's controllers delete, and the synchronizer puts back.
 const PROOFS: u32 = 6;
@@ -74,7 +74,7 @@ impl Rejoin<'_> {
     pub async fn converge(&self, synchronizer: &Synchronizer) -> Result<(Revision, bool)> {
         let target = self.pair.primary.identity().await.context("the new primary cannot be read")?.revision;
         let deadline = Instant::now() + self.options.timeout;
-        let mut held: Option<(String, Instant)> = None;
+        let mut paused: Option<(String, Instant)> = None;
         loop {
             if synchronizer.task.is_finished() {
                 bail!("the synchronizer inside of this command has ended: run it again to go on");
@@ -96,15 +96,15 @@ impl Rejoin<'_> {
             {
                 return Ok((checkpoint.revision, others));
             }
-            held = match (record.condition, held) {
+            paused = match (record.condition, paused) {
                 (None, _) => None,
-                (Some(now), Some((why, since))) if now.held == why => Some((why, since)),
-                (Some(now), _) => Some((now.held, Instant::now())),
+                (Some(now), Some((why, since))) if now.paused == why => Some((why, since)),
+                (Some(now), _) => Some((now.paused, Instant::now())),
             };
-            if let Some((why, since)) = &held
-                && since.elapsed() > HELD
+            if let Some((why, since)) = &paused
+                && since.elapsed() > PAUSED
             {
-                bail!("the copy is held; when the reason is gone, run it again to go on: {why}");
+                bail!("the copy is paused; fix the reason, then run this command again to go on: {why}");
             }
             if Instant::now() > deadline {
                 bail!("the copy took longer than --timeout {:?}: run it again to go on", self.options.timeout);

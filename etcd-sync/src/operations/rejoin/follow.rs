@@ -139,7 +139,7 @@ impl Work {
                     Err(_) => break,
                 },
             };
-            // A revision told in parts is told again.
+            // A revision received in parts is received again.
             self.group.clear();
             self.group_is_ours = false;
             match ended {

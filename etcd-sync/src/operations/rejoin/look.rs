@@ -12,7 +12,7 @@ use etcd_sync_core::link::side::Side;
 use etcd_sync_core::scope::Decision;
 use etcd_sync_core::scope::content::{self, CRDS, Kinds};
 use etcd_sync_core::session::walk::{Chunk, Joined, Walk, WalkOptions, join};
-use etcd_sync_operations::rejoin::{self, Found, Origin, Parting, Plan};
+use etcd_sync_operations::rejoin::{self, Divergence, Found, Origin, Plan};
 use etcd_sync_operations::saved::{FORMAT, Head, What};
 use etcd_sync_program::now_ms;
 use etcd_sync_store::Error;
@@ -52,7 +52,7 @@ struct Judged {
 
 /// What judging needs to know.
 struct Judge {
-    parting: Parting,
+    divergence: Divergence,
     old_kinds: Kinds,
     new_kinds: Kinds,
     /// The new primary's own keys from the time it was the standby.
@@ -61,14 +61,14 @@ struct Judge {
 
 impl Rejoin<'_> {
     /// Counts what would happen. Writes nothing.
-    pub async fn look(&self, known: &Known, parting: Parting) -> Result<Plan> {
+    pub async fn look(&self, known: &Known, divergence: Divergence) -> Result<Plan> {
         let Some(promotion) = known.promotion.clone() else { bail!("the new primary has no record of its promotion") };
-        let judge = self.judge(parting).await.context("both clusters cannot be compared")?;
-        let mut plan = Plan::new(&self.config.link, known.clusters.clone(), parting, promotion);
+        let judge = self.judge(divergence).await.context("both clusters cannot be compared")?;
+        let mut plan = Plan::new(&self.config.link, known.clusters.clone(), divergence, promotion);
         plan.looked_at = self.pair.standby.identity().await?.revision;
         plan.now_ms = now_ms();
         let walked = self.walk(known, &judge, async |judged| {
-            let origins = self.origins(&judged, parting).await?;
+            let origins = self.origins(&judged, divergence).await?;
             for (Judged { found, key, revision, .. }, origin) in judged.iter().zip(origins) {
                 plan.add(key, *found, *revision, origin);
             }
@@ -79,8 +79,15 @@ impl Rejoin<'_> {
     }
 
     /// Saves every value that the old primary loses, as it is now. `to_save` is how many there were in the plan.
-    pub async fn save(&self, known: &Known, parting: Parting, path: &Path, at: String, to_save: u64) -> Result<Saved> {
-        let judge = self.judge(parting).await?;
+    pub async fn save(
+        &self,
+        known: &Known,
+        divergence: Divergence,
+        path: &Path,
+        at: String,
+        to_save: u64,
+    ) -> Result<Saved> {
+        let judge = self.judge(divergence).await?;
         let identity = self.pair.standby.identity().await?;
         let from = identity.revision;
         let head = Head {
@@ -123,7 +130,7 @@ impl Rejoin<'_> {
         Ok(Saved { from, file, keys, own, follower })
     }
 
-    async fn judge(&self, parting: Parting) -> Result<Judge> {
+    async fn judge(&self, divergence: Divergence) -> Result<Judge> {
         let (mut old_kinds, mut new_kinds) = (Kinds::default(), Kinds::default());
         self.pages(&self.config.scope.ranges_below(CRDS), async |chunk| {
             let plain = |kvs: &[KeyValue], kinds: &mut Kinds| {
@@ -135,7 +142,7 @@ impl Rejoin<'_> {
             Ok(())
         })
         .await?;
-        Ok(Judge { parting, old_kinds, new_kinds, local: local_keys(&self.pair.primary, &self.pair.keys).await? })
+        Ok(Judge { divergence, old_kinds, new_kinds, local: local_keys(&self.pair.primary, &self.pair.keys).await? })
     }
 
     /// Gives every key of either side, page by page.
@@ -164,14 +171,14 @@ impl Rejoin<'_> {
 
     fn judge_key(&self, known: &Known, judge: &Judge, old: Option<KeyValue>, new: Option<KeyValue>) -> Judged {
         let keyring = &self.encryption.keyring;
-        let left_out = |kv: &Option<KeyValue>, kinds: &Kinds| {
+        let filtered = |kv: &Option<KeyValue>, kinds: &Kinds| {
             kv.as_ref().is_some_and(|kv| content::is_filtered(&self.config.scope, kinds, keyring, kv))
         };
         let pair = rejoin::Pair {
             old: old.as_ref(),
             new: new.as_ref(),
-            old_left_out: left_out(&old, &judge.old_kinds),
-            new_left_out: left_out(&new, &judge.new_kinds),
+            old_filtered: filtered(&old, &judge.old_kinds),
+            new_filtered: filtered(&new, &judge.new_kinds),
             new_is_local: new.as_ref().is_some_and(|kv| {
                 let made = kv.create_revision;
                 // As it was when the cluster was promoted: what no synchronizer wrote is its own.
@@ -179,7 +186,7 @@ impl Rejoin<'_> {
                 judge.local.contains(&kv.key) || own || made > known.new_last_write
             }),
         };
-        let found = rejoin::judge(pair, &judge.parting);
+        let found = rejoin::judge(pair, &judge.divergence);
         let (key, revision) =
             old.as_ref().or(new.as_ref()).map_or_else(Default::default, |kv| (kv.key.clone(), kv.mod_revision));
         Judged { found, key, revision, old }
@@ -209,12 +216,12 @@ impl Rejoin<'_> {
     }
 
     /// Why only the old primary has a key: asks what the new one had at the moment of its promotion.
-    async fn origins(&self, judged: &[Judged], parting: Parting) -> Result<Vec<Origin>> {
+    async fn origins(&self, judged: &[Judged], divergence: Divergence) -> Result<Vec<Origin>> {
         let ask = |(found, key): (Found, Bytes)| async move {
             if found != Found::OnlyOld {
                 return Ok(Origin::Unknown);
             }
-            match self.pair.primary.read(ReadRange::single(key, true, parting.promoted)).await {
+            match self.pair.primary.read(ReadRange::single(key, true, divergence.promoted)).await {
                 Ok(page) if page.kvs.is_empty() => Ok(Origin::Missed),
                 Ok(_) => Ok(Origin::DeletedThere),
                 Err(Error::Compacted { .. }) => Ok(Origin::Unknown),

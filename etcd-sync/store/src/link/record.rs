@@ -1,13 +1,13 @@
 //! The state of a link in its standby, read at one revision.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use etcd_sync_core::etcd::kv::{KeyRange, KeyValue, Revision, successor};
 use etcd_sync_core::etcd::request::{Op, ReadRange, Txn};
 use etcd_sync_core::link::provenance::LOCAL_KEYS_MAX;
 use etcd_sync_core::link::role::Promotion;
-use etcd_sync_core::link::state::{BadRecord, Checkpoint, Condition, PrimarySeen, StateKeys, Witness};
+use etcd_sync_core::link::state::{BadRecord, Checkpoint, Condition, PrimaryContact, StateKeys, Witness};
 
 use crate::client::Etcd;
 use crate::client::{Error, WriteError};
@@ -29,7 +29,7 @@ pub struct Record {
     /// Why replication is paused.
     pub condition: Option<Condition>,
     /// The last contact with the primary that a leader recorded.
-    pub primary_seen: Option<PrimarySeen>,
+    pub primary_contact: Option<PrimaryContact>,
     /// The promotion, undecoded; of an earlier time when the role is standby again.
     pub promotion: Option<KeyValue>,
     /// The run of a failover command that is not finished.
@@ -61,7 +61,7 @@ impl Record {
             &keys.checkpoint,
             &keys.copied,
             &keys.condition,
-            &keys.primary_seen,
+            &keys.primary_contact,
             &keys.promotion,
             &keys.open_run,
         ];
@@ -78,17 +78,18 @@ impl Record {
             epoch: kv.create_revision,
             key: kv.key,
         });
-        let mut gets = reply.gets.into_iter();
-        let mut get = || gets.next().flatten();
+        let mut found: HashMap<Bytes, KeyValue> =
+            reply.gets.into_iter().flatten().map(|kv| (kv.key.clone(), kv)).collect();
+        let mut take = |key: &Bytes| found.remove(key);
         Ok(Record {
             revision: reply.revision,
-            role: get(),
-            checkpoint: get(),
-            copied: get(),
-            condition: get().and_then(|kv| serde_json::from_slice(&kv.value).ok()),
-            primary_seen: get().and_then(|kv| serde_json::from_slice(&kv.value).ok()),
-            promotion: get(),
-            open_run: get(),
+            role: take(&keys.role),
+            checkpoint: take(&keys.checkpoint),
+            copied: take(&keys.copied),
+            condition: take(&keys.condition).and_then(|kv| serde_json::from_slice(&kv.value).ok()),
+            primary_contact: take(&keys.primary_contact).and_then(|kv| serde_json::from_slice(&kv.value).ok()),
+            promotion: take(&keys.promotion),
+            open_run: take(&keys.open_run),
             candidates: candidates.collect(),
         })
     }

@@ -107,7 +107,11 @@ async fn the_pods_of_the_chart_do_their_work_with_its_rights_and_no_others() -> 
     let third = release.synchronizer("etcd-sync-5b8d4-ccccc").await?;
     third.wait_line("Start Sync update", PATIENCE).await?;
     pair.caught_up().await?;
-    ensure!(!third.lines().iter().any(|line| line.contains("first sync begins")), "it started again:\n{}", third.tail());
+    ensure!(
+        !third.lines().iter().any(|line| line.contains("first sync begins")),
+        "it started again:\n{}",
+        third.tail()
+    );
 
     for (account, (verb, what), may) in [
         ("etcd-sync", ("update", "leases.coordination.k8s.io/etcd-sync-mirror"), true),

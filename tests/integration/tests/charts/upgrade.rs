@@ -135,7 +135,7 @@ async fn values_that_would_end_it_are_refused(sites: &Sites, helm: &Helm, values
     own_secret(sites).await?;
     let before = secrets(sites).await?;
     for (mistake, code, said) in [
-        (nowhere.as_str(), 1, "hears the primary, and this does not"),
+        (nowhere.as_str(), 1, "is connected to the primary, and this Job is not"),
         (&own, 1, "these values lead to another cluster"),
         ("encryption.hostFile=", 1, "what runs goes on as it is"),
         ("link=another", 1, "with the link default: is --link"),

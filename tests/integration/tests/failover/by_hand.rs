@@ -20,7 +20,7 @@ async fn a_promotion_by_hand_is_respected_and_the_old_primary_rejoins() -> Resul
     let (link, daemon) = caught_up().await?;
     let folder = tempfile::tempdir()?;
     let failed = run(&link, "switchover", folder.path(), &["--yes", ROLE_FAILS]).await?;
-    ensure!(failed.code == Some(1) && role(&link.primary, &link).await?.starts_with("fenced:"), "{failed:?}");
+    ensure!(failed.code == Some(1) && role(&link.primary, &link).await?.starts_with("demoted:"), "{failed:?}");
     daemon.terminate(PATIENCE).await?;
     let said = run_block(&page("runbook.md"), "promotion-by-hand", &link.standby, &[]).await?;
     ensure!(
@@ -34,7 +34,7 @@ async fn a_promotion_by_hand_is_respected_and_the_old_primary_rejoins() -> Resul
     let given_up = run(&link, "journal", folder.path(), &["--abandon"]).await?;
     ensure!(given_up.code == Some(0) && given_up.stdout.contains("primary all the same"), "{given_up:?}");
     ensure!(!given_up.stdout.contains("Start the primary's API servers"), "{given_up:?}");
-    ensure!(role(&link.primary, &link).await?.starts_with("fenced:"), "the old primary's mark is gone");
+    ensure!(role(&link.primary, &link).await?.starts_with("demoted:"), "the old primary's mark is gone");
 
     let link = turned(link);
     let rejoined = run(&link, "rejoin", folder.path(), &["--yes"]).await?;
@@ -75,7 +75,7 @@ async fn a_mark_that_was_left_on_the_primary_is_taken_away_later() -> Result<()>
     ensure!(refused.code == Some(1) && refused.stdout.contains("takes its mark away"), "{refused:?}");
     ensure!(!refused.stderr.contains("--accept role"), "{refused:?}");
     let taken = run(&link, "journal", folder.path(), &["--abandon"]).await?;
-    ensure!(taken.code == Some(0) && taken.stdout.contains("not fenced any more"), "{taken:?}");
+    ensure!(taken.code == Some(0) && taken.stdout.contains("not marked as demoted any more"), "{taken:?}");
     let again = run(&link, "journal", folder.path(), &["--abandon"]).await?;
     ensure!(again.code == Some(1) && again.stderr.contains("nothing to give up"), "{again:?}");
     let done = run(&link, "switchover", folder.path(), &["--yes", "--stop-writers-command=true"]).await?;

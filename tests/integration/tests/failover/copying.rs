@@ -119,7 +119,7 @@ async fn a_resync_under_way_is_told_and_has_to_be_accepted() -> Result<()> {
     let daemon = guest.daemon()?;
     link.await_caught_up(PATIENCE).await?;
     daemon.terminate(PATIENCE).await?;
-    let parted = link.checkpoint().await?.context("there is a record")?.revision;
+    let diverged = link.checkpoint().await?.context("there is a record")?.revision;
     // Its history is gone, so everything is read again.
     for key in config_keys(400) {
         link.primary.put(&key, "second").await?;
@@ -130,7 +130,7 @@ async fn a_resync_under_way_is_told_and_has_to_be_accepted() -> Result<()> {
     let daemon = guest.daemon()?;
     denied_at(&daemon).await?;
     let record = link.checkpoint().await?.context("there is a record")?;
-    ensure!((record.phase, record.revision) == (Phase::Resync, parted), "{record:?}");
+    ensure!((record.phase, record.revision) == (Phase::Resync, diverged), "{record:?}");
     bury(&link, &daemon).await?;
     link.primary.kill_all()?;
     let before = link.untouchable().await?;
@@ -140,9 +140,9 @@ async fn a_resync_under_way_is_told_and_has_to_be_accepted() -> Result<()> {
     let said = output.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
     for part in [
         format!(
-            "everything up to revision {parted} of the primary, and a part of what came later: a resync was under way"
+            "everything up to revision {diverged} of the primary, and a part of what came later: a resync was under way"
         ),
-        format!("what the primary acknowledged after revision {parted}, but for what was copied"),
+        format!("what the primary acknowledged after revision {diverged}, but for what was copied"),
     ] {
         ensure!(said.contains(&part), "no {part:?} in {}", output.stdout);
     }
@@ -159,7 +159,7 @@ async fn a_resync_under_way_is_told_and_has_to_be_accepted() -> Result<()> {
     for part in [
         "a resync was under way: it stands for no single revision of the old primary".to_owned(),
         format!(
-            "what the old primary acknowledged after its revision {parted} and a copy under way had not brought is lost"
+            "what the old primary acknowledged after its revision {diverged} and a copy under way had not brought is lost"
         ),
     ] {
         ensure!(said.contains(&part), "no {part:?} in {}", output.stdout);

@@ -15,7 +15,7 @@ async fn a_failover_says_what_is_lost_and_promotes() -> Result<()> {
     let output = run(&link, "failover", folder.path(), &["--yes"]).await?;
     ensure!(output.code == Some(1) && output.stderr.contains("lose its writes"), "the primary lives: {output:?}");
     await_until("a contact with the primary is on record", PATIENCE, || async {
-        Ok(link.standby.get(&link.keys.primary_seen).await?.is_none().then(|| "none".to_owned()))
+        Ok(link.standby.get(&link.keys.primary_contact).await?.is_none().then(|| "none".to_owned()))
     })
     .await?;
     let seen = link.primary.revision().await?;
@@ -144,7 +144,7 @@ async fn a_switchover_whose_primary_dies_is_given_up_for_a_failover() -> Result<
 async fn a_primary_that_the_synchronizer_still_receives_from_is_not_gone() -> Result<()> {
     let (link, _daemon) = caught_up().await?;
     await_until("a contact with the primary is on record", PATIENCE, || async {
-        Ok(link.standby.get(&link.keys.primary_seen).await?.is_none().then(|| "none".to_owned()))
+        Ok(link.standby.get(&link.keys.primary_contact).await?.is_none().then(|| "none".to_owned()))
     })
     .await?;
     let folder = tempfile::tempdir()?;
@@ -154,7 +154,7 @@ async fn a_primary_that_the_synchronizer_still_receives_from_is_not_gone() -> Re
     args.extend(["--yes".to_owned(), "--accept-unchecked".to_owned()]);
     args.push(format!("--journal-folder={}", folder.path().display()));
     let output = run_command_with(&args, &[], PATIENCE).await?;
-    ensure!(output.code == Some(1) && output.stderr.contains("still hears the primary"), "{output:?}");
+    ensure!(output.code == Some(1) && output.stderr.contains("still receives from the primary"), "{output:?}");
     ensure!(role(&link.standby, &link).await? == "standby" && journal(&link).await?.is_empty());
     Ok(())
 }

@@ -10,7 +10,7 @@ use etcd_sync_store::Side;
 
 use super::*;
 
-const WHETHER: &str = "it is not known whether the primary lives";
+const WHETHER: &str = "it is not known whether the primary is alive";
 
 /// Two equal clusters, and no synchronizer that receives from the primary.
 async fn alone(primary: ClusterOptions) -> Result<Link> {
@@ -76,7 +76,10 @@ async fn a_password_that_is_refused_is_no_silence() -> Result<()> {
     let (status, said) = terminal.wait(PATIENCE).await?;
     ensure!(status.code() == Some(1) && role(&link.standby, &link).await? == "standby", "{said}");
     let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
-    ensure!(said.contains("the primary answers again, but not to us") && said.contains("--abandon"), "{said}");
+    ensure!(
+        said.contains("the primary answers again, but not to this command") && said.contains("--abandon"),
+        "{said}"
+    );
     // And the run that is open now is judged again.
     let output = failover(&link, &wrong, folder.path(), &[]).await?;
     ensure!(output.code == Some(1) && output.stderr.contains("nothing more was changed"), "{output:?}");

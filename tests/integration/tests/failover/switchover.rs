@@ -25,7 +25,7 @@ async fn a_switchover_under_load_loses_nothing_and_ends_the_synchronizer() -> Re
     let args = command(&link, "switchover", folder.path(), &["--yes", &stop]);
     let switchover = tokio::spawn(async move { run_command_with(&args, &[], PATIENCE).await });
     await_step(&link, Step::StopWriters, false).await?;
-    ensure!(role(&link.primary, &link).await?.starts_with("fenced:"), "the primary is not fenced yet");
+    ensure!(role(&link.primary, &link).await?.starts_with("demoted:"), "the primary is not marked as demoted yet");
     ensure!(writer.stop().await?.errors == 0, "the writer had trouble");
     std::fs::write(&stopped, "")?;
     let output = switchover.await??;
@@ -58,12 +58,13 @@ async fn a_switchover_under_load_loses_nothing_and_ends_the_synchronizer() -> Re
     };
     let (as_before, exchanged) =
         (link.flags(&[]), [link.standby.flags(Side::Primary), link.primary.flags(Side::Standby)].concat());
-    for (flags, said) in
-        [(&as_before, "HELD: the role here is primary (promoted by run"), (&exchanged, "HELD: the role here is fenced")]
-    {
+    for (flags, said) in [
+        (&as_before, "PAUSED: the role here is primary (promoted by run"),
+        (&exchanged, "PAUSED: the role here is demoted"),
+    ] {
         let plan = ask("plan", flags).await?;
         ensure!(plan.code == Some(1) && plan.stdout.starts_with(said), "{plan:?}");
-        ensure!(plan.stdout.contains("  unchanged\n") && plan.stdout.contains("It is held: "), "{plan:?}");
+        ensure!(plan.stdout.contains("  unchanged\n") && plan.stdout.contains("Replication is paused: "), "{plan:?}");
     }
     let status = ask("status", &as_before).await?;
     ensure!(status.code == Some(1) && status.stdout.contains("ended: promoted 2"), "{status:?}");

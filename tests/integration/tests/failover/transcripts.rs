@@ -31,7 +31,7 @@ impl Stage {
         daemon.wait_line("Start Sync update", PATIENCE).await?;
         link.await_caught_up(PATIENCE).await?;
         await_until("a contact with the primary is on record", PATIENCE, || async {
-            Ok(link.standby.get(&link.keys.primary_seen).await?.is_none().then(|| "none".to_owned()))
+            Ok(link.standby.get(&link.keys.primary_contact).await?.is_none().then(|| "none".to_owned()))
         })
         .await?;
         Ok(Stage { link, daemon, bind, folder })

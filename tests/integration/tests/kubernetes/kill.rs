@@ -76,10 +76,7 @@ async fn switchover(world: &World, east: &restart::Site) -> Result<()> {
     ensure!(output.stdout.contains("7 pods restarted and ready"), "{}", output.stdout);
     let last = await_ready(api, ES, REPLICAS).await?;
     ensure!(last.is_disjoint(&fresh), "not all were restarted: {fresh:?} {last:?}");
-    ensure!(
-        await_ready(east.api(), WARLOCK, 2).await?.is_disjoint(&warlock),
-        "the silent cluster is not in the plan"
-    );
+    ensure!(await_ready(east.api(), WARLOCK, 2).await?.is_disjoint(&warlock), "the silent cluster is not in the plan");
     deleted_once_by_each_step(b.plane, 2)?;
     let (of_east, _) = deletions(&east.plane)?;
     ensure!(of_east.len() == 2 && of_east.values().all(|times| *times == 1), "{of_east:?}");

@@ -101,12 +101,12 @@ async fn nothing_is_deleted_while_replication_is_paused() -> Result<()> {
     plant(&link).await?;
     let before = held(&link).await?;
     let condition =
-        Condition { held: "the primary's history went back".into(), since_ms: 1, holder: "somebody".into() };
+        Condition { paused: "the primary's history went back".into(), since_ms: 1, holder: "somebody".into() };
     link.standby.put(&link.keys.condition, serde_json::to_vec(&condition)?).await?;
     let folder = tempfile::tempdir()?;
     let backup = format!("--backup={}", folder.path().join("saved").display());
     let output = run(&link, "prune", &["--yes", &backup]).await?;
-    ensure!(output.code == Some(1) && output.stderr.contains("the link is held"), "{}", output.stderr);
+    ensure!(output.code == Some(1) && output.stderr.contains("replication is paused"), "{}", output.stderr);
     ensure!(output.stderr.contains("the primary's history went back"), "{}", output.stderr);
     ensure!(held(&link).await? == before, "deleted while replication was paused");
     Ok(())

@@ -7,7 +7,7 @@ use super::*;
 /// SIGKILL at each stage, one after the other: nothing is lost, and the next run goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_at_any_stage_loses_nothing() -> Result<()> {
-    let link = parted(3_000).await?;
+    let link = diverged(3_000).await?;
     live_apart(&link).await?;
     delete_all(&link.primary.store(Side::Primary)?, &config_keys(3_000)[1_000..2_500]).await?;
     for i in 0..800 {
@@ -58,7 +58,8 @@ async fn a_kill_at_any_stage_loses_nothing() -> Result<()> {
     let story = story(&run);
     println!("{}", run.text());
     let role = story.iter().position(|one| *one == (Step::TakeRole, "done")).context("the role was taken")?;
-    let before = story[..role].iter().all(|(step, _)| [Step::Part, Step::Save, Step::TakeRole].contains(step));
+    let before =
+        story[..role].iter().all(|(step, _)| [Step::FindDivergence, Step::Save, Step::TakeRole].contains(step));
     let behind = story[role + 1..].iter().all(|(step, _)| [Step::Converge, Step::Prove].contains(step));
     ensure!(before && behind, "{story:?}");
     ensure!(!story.iter().any(|(_, ended)| *ended == "FAILED"), "{story:?}");
@@ -66,10 +67,10 @@ async fn a_kill_at_any_stage_loses_nothing() -> Result<()> {
     Ok(())
 }
 
-/// What a kill leaves between a deed and its entry: the journal agrees with the deed afterwards, and nothing is done twice.
+/// What a kill leaves between an action and its entry: the journal agrees with the action afterwards, and nothing is done twice.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_journal_tells_what_was_done_whatever_it_missed() -> Result<()> {
-    let link = parted(20).await?;
+    let link = diverged(20).await?;
     live_apart(&link).await?;
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("saved.jsonl");
@@ -89,7 +90,10 @@ async fn the_journal_tells_what_was_done_whatever_it_missed() -> Result<()> {
     assert_eq!(story(&whole), steps.iter().map(|step| (*step, "done")).collect::<Vec<_>>());
     assert_eq!((whole.state, &*whole.attempts[0].by), (State::Completed, "ada@bastion"));
     let words = |step| whole.outcome(step).map(|outcome| outcome.what().to_owned()).unwrap_or_default();
-    ensure!(words(Step::Part).contains("6 written only here, 1 deleted only here, 1 only here for"), "{whole:?}");
+    ensure!(
+        words(Step::FindDivergence).contains("6 written only here, 1 deleted only here, 1 only here for"),
+        "{whole:?}"
+    );
     assert_eq!(words(Step::Save), format!("8 values saved in {}", file.display()));
     ensure!(whole.plan[1].what.contains(&*file.display().to_string()), "{:?}", whole.plan);
     ensure!(link.standby.get(&link.keys.open_run).await?.is_none(), "it is open still");
@@ -121,7 +125,7 @@ async fn the_journal_tells_what_was_done_whatever_it_missed() -> Result<()> {
     let output = rejoin(&link, &["--yes", "-o", "json"]).await?;
     ensure!(output.code == Some(0) && state(&output)? == "completed", "{output:?}");
     let run = only_run(&link).await?;
-    let mut expected = vec![(Step::Part, "done"), (Step::Save, "done"), (Step::TakeRole, "-")];
+    let mut expected = vec![(Step::FindDivergence, "done"), (Step::Save, "done"), (Step::TakeRole, "-")];
     expected.extend(steps[2..].iter().map(|step| (*step, "done")));
     assert_eq!(story(&run), expected);
     ensure!(run.outcome(Step::TakeRole).is_some_and(|role| role.what().contains("interrupted")), "{run:?}");

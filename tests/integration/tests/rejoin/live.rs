@@ -5,7 +5,7 @@ use super::*;
 /// Far more deletions than a resync may make without a word, and writes on the new primary all the while.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_confirmed_is_deleted_while_the_new_primary_is_in_use() -> Result<()> {
-    let link = parted(1_000).await?;
+    let link = diverged(1_000).await?;
     delete_all(&link.primary.store(Side::Primary)?, &config_keys(400)).await?;
     for i in 0..50 {
         link.standby.put(key(&format!("mine-{i:02}")), SECRET).await?;
@@ -54,7 +54,7 @@ async fn what_was_confirmed_is_deleted_while_the_new_primary_is_in_use() -> Resu
 /// The clients of the old primary go on writing: whatever they were told is written is there, or in a file.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_that_was_acknowledged_disappears_unsaved() -> Result<()> {
-    let link = parted(2_000).await?;
+    let link = diverged(2_000).await?;
     live_apart(&link).await?;
     let (stop, clients) = clients(&link)?;
     let folder = tempfile::tempdir()?;
@@ -107,7 +107,7 @@ async fn gone(link: &Link, folder: &Path, values: &Held) -> Result<Vec<Bytes>> {
 /// What is written meanwhile is saved, or not overwritten.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_saved_stops_the_copy() -> Result<()> {
-    let link = parted(2_000).await?;
+    let link = diverged(2_000).await?;
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("saved");
     // No name is left for what is written meanwhile.
@@ -135,7 +135,7 @@ async fn what_cannot_be_saved_stops_the_copy() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_written_meanwhile_is_saved_when_the_command_is_stopped() -> Result<()> {
     // Enough that the copy is not over before it waits.
-    let link = parted(20_000).await?;
+    let link = diverged(20_000).await?;
     let (folder, copies) = (tempfile::tempdir()?, tempfile::tempdir()?);
     let path = folder.path().join("saved");
     let mut process = start(&link, copies.path(), &["--yes", &format!("--backup={}", path.display())])?;

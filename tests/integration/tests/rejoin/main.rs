@@ -45,7 +45,7 @@ fn key(name: &str) -> String {
 
 /// Two equal clusters, the daemon stopped, the standby promoted: the old primary is `standby` afterwards, as `rejoin` names
 /// the two.
-async fn parted(keys: usize) -> Result<Link> {
+async fn diverged(keys: usize) -> Result<Link> {
     let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;
     fill(&link, keys).await?;
     let daemon = link.daemon(&["--checkpoint-interval=100ms"])?;
@@ -152,7 +152,7 @@ fn expected(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(|(name, what)| (key(name), (*what).to_owned())).collect()
 }
 
-/// Both sides write after the parting, every kind of change on each.
+/// Both sides write after the point of divergence, every kind of change on each.
 async fn live_apart(link: &Link) -> Result<()> {
     let (old, new) = (&link.standby, &link.primary);
     let value = |text: &str| format!("{SECRET} {text}");
@@ -201,7 +201,7 @@ fn lost(before: &Held, after: &Held) -> Held {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn exactly_what_only_the_old_primary_has_is_told_and_saved() -> Result<()> {
-    let link = parted(20).await?;
+    let link = diverged(20).await?;
     live_apart(&link).await?;
     let before = everything(&link).await?;
     let folder = tempfile::tempdir()?;
@@ -253,7 +253,7 @@ async fn exactly_what_only_the_old_primary_has_is_told_and_saved() -> Result<()>
 /// More deletions than were confirmed: the guard of every resync holds for them.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_not_confirmed_is_guarded() -> Result<()> {
-    let link = parted(1_000).await?;
+    let link = diverged(1_000).await?;
     delete_all(&link.primary.store(Side::Primary)?, &config_keys(400)).await?;
     let rejoining = Rejoining {
         format: Rejoining::FORMAT,
@@ -312,7 +312,7 @@ async fn has_role(link: &Link) -> Result<bool> {
 /// Promoted, back as a standby, promoted again: what an earlier life has left decides nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_roles_go_round_and_round() -> Result<()> {
-    let mut link = parted(20).await?;
+    let mut link = diverged(20).await?;
     let folder = tempfile::tempdir()?;
     for round in 0..4 {
         let (mine, yours) = (key(&format!("mine-{round}")), key(&format!("yours-{round}")));
@@ -352,7 +352,7 @@ async fn the_roles_go_round_and_round() -> Result<()> {
 /// Backwards, with an unrelated cluster, with itself, and by a synchronizer that was started too early.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_wrong_clusters_are_refused() -> Result<()> {
-    let link = parted(5).await?;
+    let link = diverged(5).await?;
     let refused = |output: Output, text: &str| -> Result<()> {
         ensure!(output.code == Some(1) && output.stderr.contains(text), "{}{}", output.stdout, output.stderr);
         Ok(())

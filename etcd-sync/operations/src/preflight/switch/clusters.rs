@@ -146,7 +146,7 @@ pub fn machines(facts: &Facts) -> Vec<Finding> {
                             if count == 1 { "1 Machine is".to_owned() } else { format!("{count} Machines are") },
                             first(&odd, count, NAMED_MAX)
                         ),
-                        "wait until it runs, or mend it; see kubectl get machines.platform.tkestack.io",
+                        "wait until it runs, or repair it; see kubectl get machines.platform.tkestack.io",
                     ));
                 }
             }
@@ -191,5 +191,5 @@ fn streams(facts: &Facts) -> bool {
     let fresh = facts.checkpoint().is_some_and(|checkpoint| {
         checkpoint.phase == Phase::Streaming && facts.now_ms.saturating_sub(checkpoint.at_ms) < FRESH_MS
     });
-    standby.leader.is_some() && standby.held.is_none() && fresh
+    standby.leader.is_some() && standby.paused.is_none() && fresh
 }

@@ -34,9 +34,9 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
             };
             let fix = match last {
                 Last::NotAsked => {
-                    "mend that; where the primary is gone, --monitor URL tells what was missed when it was last compared"
+                    "fix that; if the primary is gone, --monitor URL gives the keys missed at the last comparison"
                 }
-                _ => "mend that, and run this again",
+                _ => "fix that, and run this again",
             };
             let evidence = format!("it cannot be told whether anything is missed ({why}){monitor}");
             vec![facts.untold(Check::Comparison, Level::Fail, evidence, fix)]

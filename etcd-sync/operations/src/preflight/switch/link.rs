@@ -26,7 +26,7 @@ pub fn synchronizer(facts: &Facts) -> Vec<Finding> {
         Ok(Some(checkpoint)) if checkpoint.phase != Phase::Streaming => findings.push(Finding::fail(
             check,
             format!(
-                "{} is under way: the standby stands for no single revision of the primary",
+                "{} is under way: the standby is not consistent with any single revision of the primary",
                 checkpoint.phase.name()
             ),
             "wait until `etcd-sync status` says streaming",
@@ -34,9 +34,9 @@ pub fn synchronizer(facts: &Facts) -> Vec<Finding> {
         Ok(Some(_)) => {}
     }
     // What is gone cannot be synchronized from: before a failover neither is a reason to stop.
-    if let Some(held) = &standby.held {
-        let evidence = format!("the link is held: {held}");
-        findings.push(facts.untold(check, Level::Fail, evidence, "mend that; see `etcd-sync status`"));
+    if let Some(paused) = &standby.paused {
+        let evidence = format!("replication is paused: {paused}");
+        findings.push(facts.untold(check, Level::Fail, evidence, "fix that; see `etcd-sync status`"));
     }
     match &standby.leader {
         None => findings.push(facts.untold(
@@ -71,7 +71,7 @@ pub fn lag(facts: &Facts) -> Vec<Finding> {
         return vec![facts.untold(
             check,
             Level::Fail,
-            "it cannot be measured: the standby stands for no revision of the primary",
+            "it cannot be measured: the standby is not consistent with any revision of the primary",
             "see the synchronizer above",
         )];
     };
@@ -120,7 +120,7 @@ fn last_known(facts: &Facts, standby: &StandbyFact) -> String {
             _ => format!("applied is everything up to its revision {revision}, and a part of what came later"),
         };
         text.push_str(&format!("; {applied}, written {age}"));
-        if let Some(seen) = &standby.primary_seen {
+        if let Some(seen) = &standby.primary_contact {
             let beyond = count((seen.revision - revision).max(0) as u64, "revision");
             text.push_str(&format!(", {beyond} less than it had {}", ago(facts.now_ms, seen.at_ms)));
         }
@@ -137,7 +137,7 @@ pub fn headroom(facts: &Facts) -> Vec<Finding> {
             (_, Err(_)) => "the primary does not answer",
             _ => "the primary did not say in time, or the link is not streaming",
         };
-        return vec![facts.untold(check, Level::Warn, format!("it cannot be measured: {why}"), "mend that first")];
+        return vec![facts.untold(check, Level::Warn, format!("it cannot be measured: {why}"), "fix that first")];
     };
     if history.gone {
         return vec![facts.untold(
@@ -181,9 +181,9 @@ pub fn role(facts: &Facts) -> Vec<Finding> {
             "the standby was promoted already: it is the primary now",
             "nothing is left to switch; see `etcd-sync journal`, and `etcd-sync rejoin` for the old primary",
         )),
-        Role::Fenced { token } => findings.push(Finding::fail(
+        Role::Demoted { token } => findings.push(Finding::fail(
             check,
-            format!("the standby is itself fenced as a primary by the run {token}"),
+            format!("the standby was itself marked as a demoted primary by run {token}"),
             "the flags may name the clusters the wrong way round; see `etcd-sync journal`",
         )),
         Role::Other(value) => findings.push(Finding::fail(
@@ -224,12 +224,12 @@ fn primary_role(facts: &Facts, standby: &StandbyFact, primary: &PrimaryFact) -> 
             "check --primary-endpoints",
         ));
     }
-    if let Role::Fenced { token } = &primary.role
+    if let Role::Demoted { token } = &primary.role
         && standby.open_run.as_ref() != Some(token)
     {
         findings.push(Finding::fail(
             check,
-            format!("the primary is fenced by another run ({token})"),
+            format!("the primary was marked as demoted by another run ({token})"),
             "see `etcd-sync journal`: go on with that run; if it was given up, `etcd-sync journal --abandon` takes its mark away",
         ));
     }

@@ -20,7 +20,7 @@ use etcd_sync_core::compare::check::Report;
 use etcd_sync_core::etcd::kv::Revision;
 use etcd_sync_core::link::role::Role;
 use etcd_sync_core::link::side::Side;
-use etcd_sync_core::link::state::{Checkpoint, PrimarySeen};
+use etcd_sync_core::link::state::{Checkpoint, PrimaryContact};
 
 /// What the preflight is looked at for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -156,11 +156,11 @@ pub struct StandbyFact {
     pub leader: Option<(String, Revision)>,
     /// Who stands by.
     pub others: Vec<String>,
-    /// Why the link is held.
-    pub held: Option<String>,
+    /// Why replication is paused; `None`: it is not.
+    pub paused: Option<String>,
     /// What was last seen of the primary.
-    pub primary_seen: Option<PrimarySeen>,
-    /// The run of a failover command that is not finished: its own fence is none to worry about.
+    pub primary_contact: Option<PrimaryContact>,
+    /// The run of a failover command that is not finished: its own demotion mark is expected.
     pub open_run: Option<String>,
 }
 

@@ -66,8 +66,8 @@ fn good() -> Facts {
             checkpoint: Ok(Some(checkpoint(Phase::Streaming))),
             leader: Some(("etcd-sync-7d9f-x2k8p".into(), 51_002)),
             others: vec!["etcd-sync-7d9f-m4q1z".into()],
-            held: None,
-            primary_seen: None,
+            paused: None,
+            primary_contact: None,
             open_run: None,
         }),
         primary: Ok(PrimaryFact {
@@ -219,12 +219,12 @@ fn without_a_verdict_the_monitors_last_one_counts() {
 }
 
 #[test]
-fn nobody_leads_or_the_link_stands_still() {
+fn nobody_leads_or_replication_is_paused() {
     let standby = |change: fn(&mut StandbyFact)| with(|facts| change(facts.standby.as_mut().unwrap()));
     let check = Check::Synchronizer;
     assert_found(&standby(|fact| fact.leader = None), check, Level::Fail, &["no synchronizer is running"]);
-    let held = standby(|fact| fact.held = Some("the primary is empty".into()));
-    assert_found(&held, check, Level::Fail, &["held: the primary is empty", "etcd-sync status"]);
+    let paused = standby(|fact| fact.paused = Some("the primary is empty".into()));
+    assert_found(&paused, check, Level::Fail, &["replication is paused: the primary is empty", "etcd-sync status"]);
     let copying = standby(|fact| fact.checkpoint = Ok(Some(checkpoint(Phase::Resync))));
     assert_found(&copying, check, Level::Fail, &["resync is under way"]);
     assert_found(&standby(|fact| fact.checkpoint = Ok(None)), check, Level::Fail, &["over the link default"]);
@@ -256,8 +256,8 @@ fn a_silent_primary_is_expected_before_a_failover_only() {
             facts.purpose = purpose;
             facts.primary = Err("no answer within 5s".into());
             (facts.lag, facts.history) = (None, None);
-            let seen = PrimarySeen { revision: 48_220, at_ms: NOW_S as u64 * 1_000 - 60_000 };
-            facts.standby.as_mut().unwrap().primary_seen = Some(seen);
+            let seen = PrimaryContact { revision: 48_220, at_ms: NOW_S as u64 * 1_000 - 60_000 };
+            facts.standby.as_mut().unwrap().primary_contact = Some(seen);
         })
     };
     for check in [Check::Lag, Check::Role] {
@@ -297,7 +297,7 @@ fn each_cluster_must_be_what_it_should_be() {
     for (role, part) in [
         (Role::None, "has no role"),
         (Role::Primary, "promoted already"),
-        (Role::Fenced { token: "r1".into() }, "fenced as a primary by the run r1"),
+        (Role::Demoted { token: "r1".into() }, "marked as a demoted primary by run r1"),
         (Role::Other("odd".into()), "\"odd\""),
     ] {
         assert_found(&standby(role), check, Level::Fail, &[part]);
@@ -313,18 +313,18 @@ fn each_cluster_must_be_what_it_should_be() {
     );
     let said = ["may not watch all of its keys", "read \"\" --from-key=true"];
     assert_found(&primary(|fact| fact.unwatchable = true), check, Level::Fail, &said);
-    let mut fenced = primary(|fact| fact.role = Role::Fenced { token: "r1".into() });
-    assert_found(&fenced, check, Level::Fail, &["fenced by another run (r1)"]);
-    if let Ok(standby) = &mut fenced.standby {
+    let mut demoted = primary(|fact| fact.role = Role::Demoted { token: "r1".into() });
+    assert_found(&demoted, check, Level::Fail, &["marked as demoted by another run (r1)"]);
+    if let Ok(standby) = &mut demoted.standby {
         standby.open_run = Some("r1".into());
     }
-    assert_eq!(found(&fenced, check).0, Level::Pass);
+    assert_eq!(found(&demoted, check).0, Level::Pass);
     assert_eq!(found(&primary(|fact| fact.role = Role::Primary), check).0, Level::Pass);
 }
 
 #[test]
 fn the_standby_must_serve() {
-    let failed = || ApiServerFact::Failed { why: "https://x: refused".into(), fix: "mend it".into() };
+    let failed = || ApiServerFact::Failed { why: "https://x: refused".into(), fix: "fix it".into() };
     let check = Check::ApiServers;
     assert_found(
         &with(|facts| facts.api_servers.standby = failed()),
@@ -332,12 +332,7 @@ fn the_standby_must_serve() {
         Level::Fail,
         &["the standby's", "refused"],
     );
-    assert_found(
-        &with(|facts| facts.api_servers.primary = failed()),
-        check,
-        Level::Warn,
-        &["the primary's", "mend it"],
-    );
+    assert_found(&with(|facts| facts.api_servers.primary = failed()), check, Level::Warn, &["the primary's", "fix it"]);
     let unready = ApiServerFact::Answered { url: "https://x".into(), unready: Some("500: etcd failed".into()) };
     assert_found(
         &with(|facts| facts.api_servers.standby = unready),

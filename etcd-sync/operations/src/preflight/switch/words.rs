@@ -21,7 +21,7 @@ pub fn ago(now_ms: u64, then_ms: u64) -> String {
 /// A moment in Unix seconds: `2026-12-01T10:00:00Z`.
 pub fn date(seconds: i64) -> String {
     let since = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
-    // What the formatter cannot show (beyond the year 9999) is as good as for ever.
+    // What the formatter cannot show (beyond the year 9999) is as good as forever.
     let most = Duration::from_secs(253_402_300_799);
     humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + since.min(most)).to_string()
 }

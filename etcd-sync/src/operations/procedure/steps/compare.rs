@@ -44,8 +44,8 @@ pub fn compared(journal: &Journal) -> Option<Proved> {
 
 fn judge(report: &Report, accepted: Option<u64>) -> Outcome {
     let at = &report.at;
-    if let Some(held) = &at.paused {
-        return Outcome::Failed(format!("the link is held: {held}"));
+    if let Some(paused) = &at.paused {
+        return Outcome::Failed(format!("replication is paused: {paused}"));
     }
     if report.missed.count > 0 {
         return Outcome::Failed(format!(

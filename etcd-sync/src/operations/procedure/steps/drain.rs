@@ -28,7 +28,7 @@ pub async fn drain(context: &Context<'_>, limit: Duration) -> Result<Outcome> {
             return Ok(Outcome::Done(format!("the standby has the primary's revision {head}, after {took}")));
         }
         if let Some(condition) = &record.condition {
-            return Ok(Outcome::Failed(format!("the link is held: {}", condition.held)));
+            return Ok(Outcome::Failed(format!("replication is paused: {}", condition.paused)));
         }
         match record.candidates.is_empty() {
             false => led = Instant::now(),
@@ -38,7 +38,7 @@ pub async fn drain(context: &Context<'_>, limit: Duration) -> Result<Outcome> {
             true => {}
         }
         let (phase, revision) = (checkpoint.phase.name(), checkpoint.revision);
-        // In slices: who leads, and whether the link is held, must be seen meanwhile.
+        // In slices: who leads, and whether replication is paused, must be seen meanwhile.
         pair.checkpoint_moves(record.revision + 1, deadline.min(Instant::now() + SLICE)).await?;
         if Instant::now() >= deadline {
             return Ok(Outcome::Failed(format!(

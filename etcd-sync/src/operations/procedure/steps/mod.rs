@@ -1,9 +1,9 @@
 //! The steps. Each looks first whether it is done already, and tells what it saw.
 
 mod compare;
+mod demote;
 mod dns;
 mod drain;
-mod fence;
 mod port;
 mod promote;
 mod restart;
@@ -17,10 +17,10 @@ use super::Context;
 use super::journal::Journal;
 
 pub use compare::compare;
+pub use demote::{clear_demoted, demoted_by, mark_primary_demoted};
 pub use dns::inside;
 use dns::{dns_inside, dns_switch, dns_verify};
 pub use drain::drain;
-pub use fence::{fence_primary, fenced_by, unfence_primary};
 use port::client_port;
 pub use promote::{promote_drained, promote_lost, promoted_already, promoted_by, unfit};
 use restart::restart_services;

@@ -31,7 +31,7 @@ pub async fn promote_drained(context: &Context<'_>, journal: &mut Journal) -> Re
     let outcome = promotion(context, How::Switchover, &journal.run().id, async |_: &Record, checkpoint: &Checkpoint| {
         if checkpoint.phase != Phase::Streaming || checkpoint.offset != 0 || checkpoint.revision < proved {
             return Ok(Err(
-                "the synchronizer copies anew: the standby stands for no single revision of the primary".into()
+                "the synchronizer copies everything again: the standby is not consistent with any single revision of the primary".into()
             ));
         }
         if let Some(what) = written_since(context, proved).await? {
@@ -78,9 +78,9 @@ pub async fn promote_lost(context: &Context<'_>, despite: bool, journal: &mut Jo
             return Ok(Ok(()));
         }
         // It may have come back since it was looked at: to us, or to the synchronizer.
-        if record.primary_seen != told {
+        if record.primary_contact != told {
             return Ok(Err(
-                "the synchronizer hears the primary again: stop it, or give this run up (`etcd-sync journal \
+                "the synchronizer is receiving from the primary again: stop the primary, or give this run up (`etcd-sync journal \
                            --abandon`)"
                     .into(),
             ));
@@ -88,7 +88,7 @@ pub async fn promote_lost(context: &Context<'_>, despite: bool, journal: &mut Jo
         let lives = match primary_life(context).await {
             Life::Silent => return Ok(Ok(())),
             Life::Answers => "the primary answers again".to_owned(),
-            Life::Unknown(why) => format!("the primary answers again, but not to us ({why})"),
+            Life::Unknown(why) => format!("the primary answers again, but not to this command ({why})"),
         };
         Ok(Err(format!("{lives}: stop it, or give this run up (`etcd-sync journal --abandon`)")))
     })
@@ -106,7 +106,7 @@ pub fn unfit(checkpoint: &Checkpoint, unchecked: bool) -> Option<String> {
                 .into(),
         ),
         Phase::Resync if !unchecked => Some(
-            "a resync was under way: the standby stands for no single revision of the primary, and nobody can tell what is \
+            "a resync was under way: the standby is not consistent with any single revision of the primary, and nobody can tell what is \
              missed; if there is no other way, give --accept-unchecked"
                 .into(),
         ),
@@ -146,7 +146,7 @@ async fn told_loss(context: &Context<'_>, journal: &mut Journal) -> Result<()> {
     let (record, checkpoint) = recorded(context).await?;
     let is_ours = |promotion: Promotion| promotion.run == journal.run().id && promotion.how == How::Failover;
     if record.promotion()?.is_some_and(is_ours) {
-        let mut loss = Loss::new(&checkpoint, record.primary_seen, now_ms());
+        let mut loss = Loss::new(&checkpoint, record.primary_contact, now_ms());
         // The monitor is not asked again: what it knew stands.
         if let Some(compared) = journal.run().loss.as_ref().and_then(|told| told.compared.clone()) {
             loss.learn(compared);
@@ -170,7 +170,7 @@ async fn promotion(
         match Role::of_key(record.role.as_ref()) {
             Role::Standby => {}
             Role::Primary => return promoted(&record, run),
-            Role::None | Role::Fenced { .. } | Role::Other(_) => {
+            Role::None | Role::Demoted { .. } | Role::Other(_) => {
                 let found = other_role(record.role.as_ref().map(|role| &role.value[..])).unwrap_or_default();
                 return Ok(Outcome::Failed(format!("the role of this cluster is {found}, not \"standby\"")));
             }
@@ -227,12 +227,15 @@ fn promoted(record: &Record, run: &str) -> Result<Outcome> {
 
 fn done((phase, revision, offset): (Phase, Revision, u64), here: Revision) -> Outcome {
     let stands = match (phase, offset) {
-        (Phase::Streaming, 0) => format!("it stands for revision {revision} of the old primary"),
+        (Phase::Streaming, 0) => format!("it is consistent with revision {revision} of the old primary"),
         (Phase::Streaming, _) => {
             let first = count(offset, "change");
             format!("of revision {revision} of the old primary it has the first {first}, of earlier ones everything")
         }
-        _ => format!("a {} was under way: it stands for no single revision of the old primary", phase.name()),
+        _ => format!(
+            "a {} was under way: it is not consistent with any single revision of the old primary",
+            phase.name()
+        ),
     };
     Outcome::Done(format!("this cluster is primary since its revision {here}; {stands}"))
 }

@@ -33,7 +33,7 @@ pub async fn stop_writers(
             let variables = [("ETCD_SYNC_RUN", journal.run().id.clone())];
             if let Err(why) = shell::run(command, "stop-writers-command", &[], &variables, limit).await {
                 let command = redacted_command(command);
-                return Ok(Outcome::Failed(format!("{command} {why}: mend it, or stop the API servers by hand")));
+                return Ok(Outcome::Failed(format!("{command} {why}: fix it, or stop the API servers by hand")));
             }
         }
         None => {

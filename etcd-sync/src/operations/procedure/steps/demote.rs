@@ -13,19 +13,19 @@ use crate::operations::procedure::journal::Journal;
 const TRIES: usize = 5;
 
 /// Marks the primary with the token of this run. Another run's mark is not taken away.
-pub async fn fence_primary(pair: &Pair, journal: &Journal) -> Result<Outcome> {
+pub async fn mark_primary_demoted(pair: &Pair, journal: &Journal) -> Result<Outcome> {
     let token = journal.run().id.clone();
     let (primary, keys) = (&pair.primary, &pair.keys);
     let (mut found, mut tries) = (read(pair).await?, 0);
     loop {
         match Role::of_key(found.as_ref()) {
-            Role::Fenced { token: other } if other == token => {
-                return Ok(Outcome::Done(format!("the primary's role is fenced, by this run {token}")));
+            Role::Demoted { token: other } if other == token => {
+                return Ok(Outcome::Done(format!("the primary is marked as demoted, by this run {token}")));
             }
-            Role::Fenced { token: other } => {
+            Role::Demoted { token: other } => {
                 return Ok(Outcome::Failed(format!(
-                    "run {other} has fenced the primary: finish that one; if it was given up, `etcd-sync journal --abandon` takes its \
-                     mark away"
+                    "run {other} has marked the primary as demoted: finish that run; if it was given up, `etcd-sync journal --abandon` clears \
+                     its mark"
                 )));
             }
             Role::Standby => {
@@ -49,10 +49,10 @@ pub async fn fence_primary(pair: &Pair, journal: &Journal) -> Result<Outcome> {
             return Ok(Outcome::Failed("this run was given up meanwhile".into()));
         }
         if let Err(Error::PermissionDenied { .. }) =
-            write(primary, role::fence_primary(keys, found.as_ref(), &token)).await?
+            write(primary, role::mark_primary_demoted(keys, found.as_ref(), &token)).await?
         {
             return Ok(Outcome::Failed(format!(
-                "the primary's user may not write its role: grant it readwrite {} (docs/security.md), or give --fence-primary=false",
+                "the primary's user may not write its role: grant it readwrite {} (docs/security.md), or give --mark-primary-demoted=false",
                 printable(&keys.role)
             )));
         }
@@ -61,17 +61,17 @@ pub async fn fence_primary(pair: &Pair, journal: &Journal) -> Result<Outcome> {
 }
 
 /// Takes the mark of a run away again that has handed nothing over. Gives what the role is then.
-pub async fn unfence_primary(pair: &Pair, token: &str) -> Result<Role> {
+pub async fn clear_demoted(pair: &Pair, token: &str) -> Result<Role> {
     let (primary, keys) = (&pair.primary, &pair.keys);
     for _ in 0..TRIES {
         let found = read(pair).await?;
         match (&found, Role::of_key(found.as_ref())) {
-            (Some(found), Role::Fenced { token: other }) if other == token => {
+            (Some(found), Role::Demoted { token: other }) if other == token => {
                 // It was promoted at some time if there is a record of it: then it had a role before.
                 let promoted = primary.get(&keys.promotion).await.context("the primary cannot be read")?.0.is_some();
-                write(primary, role::unfence_primary(keys, found, promoted))
+                write(primary, role::clear_demoted(keys, found, promoted))
                     .await?
-                    .context("the fence cannot be taken away")?;
+                    .context("the mark cannot be cleared")?;
             }
             (_, role) => return Ok(role),
         }
@@ -80,9 +80,9 @@ pub async fn unfence_primary(pair: &Pair, token: &str) -> Result<Role> {
 }
 
 /// The run whose mark the primary bears.
-pub async fn fenced_by(pair: &Pair) -> Result<Option<String>> {
+pub async fn demoted_by(pair: &Pair) -> Result<Option<String>> {
     match Role::of_key(read(pair).await?.as_ref()) {
-        Role::Fenced { token } => Ok(Some(token)),
+        Role::Demoted { token } => Ok(Some(token)),
         _ => Ok(None),
     }
 }
