@@ -10,7 +10,7 @@ export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 CACHE := $(or $(ETCD_SYNC_TOOLS_DIR),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/etcd-sync/tools)
 DENY_VERSION := 0.20.2
 DENY := $(CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
-SCRIPTS := .ci/run scripts/require scripts/words tools/build.sh
+SCRIPTS := .ci/run scripts/require scripts/structure scripts/suite scripts/words tools/build.sh
 WEB := $(wildcard tests/e2e-web/*.mjs)
 
 .PHONY: help
@@ -23,8 +23,8 @@ build: require-rust ## Build the release programs into target/release
 
 .PHONY: demo
 demo: etcd require-rust ## Two etcds, a first sync, a kill, a compaction, and the exact report
-	cargo build --locked --release -p etcd-sync
-	cargo run --locked --release -p etcd-sync-integration --bin demo
+	cargo build --locked --release -p etcd-sync -p etcd-sync-integration --bins
+	"$${CARGO_TARGET_DIR:-target}/release/demo"
 
 .PHONY: test
 # One build of programs and tests together: `-p etcd-sync` alone would choose other features and build most crates twice.
@@ -33,7 +33,16 @@ test: export RUST_TEST_THREADS ?= 3
 test: etcd kubernetes kwok prometheus helm kubeconform crds net web require-rust ## All tests, also those against real etcds, control planes and a browser
 	node --test tests/e2e-web/words.test.mjs
 	cargo build --locked --workspace --bins --tests
-	cargo test --locked --workspace
+	scripts/suite
+
+# Each of these has a short form in `make test`.
+.PHONY: soak
+soak: export ETCD_SYNC_SOAK = 1
+soak: etcd require-rust ## The long forms: tens of thousands of simulated seeds, hundreds of kills and checks (an hour)
+	SIM_SEEDS=50000 cargo test --locked --release -p etcd-sync-core --test simulation
+	PROPTEST_CASES=20000 cargo test --locked --release -p etcd-sync-core --lib
+	cargo build --locked --workspace --bins --tests
+	cargo test --locked --workspace --test kill --test check --test monitor --test prune -- --nocapture
 
 .PHONY: bench
 bench: etcd toxiproxy require-rust ## Measure against etcdctl make-mirror

@@ -19,6 +19,7 @@ pub mod load;
 pub mod ports;
 pub mod process;
 pub mod saved_keys;
+pub mod soak;
 pub mod terminal;
 pub mod tools;
 pub mod toxiproxy;

@@ -8,11 +8,14 @@ use etcd_sync_integration::etcd::{Cluster, ClusterOptions};
 use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::link::Link;
 use etcd_sync_integration::load::{Writer, WriterOptions, load};
+use etcd_sync_integration::soak::rounds;
 use etcd_sync_store::Side;
 use serde_json::{Value, json};
 
 /// Checks in a row without a false alarm.
-const CHECKS: usize = 100;
+fn checks() -> usize {
+    rounds(40, 400)
+}
 
 fn key(number: usize) -> Bytes {
     format!("/registry/configmaps/apps/c{number:04}").into()
@@ -49,7 +52,7 @@ async fn a_hundred_checks_under_load_raise_no_alarm() -> Result<()> {
     let (link, _daemon) = link(2_000).await?;
     let writer = writer(&link, 2_000)?;
     let mut revisions = std::collections::BTreeSet::new();
-    for round in 0..CHECKS {
+    for round in 0..checks() {
         let deep: &[&str] = if round % 2 == 0 { &["-o", "json", "--deep"] } else { &["-o", "json"] };
         let output = check(&link, deep).await?;
         let report = report(&output)?;
@@ -59,7 +62,7 @@ async fn a_hundred_checks_under_load_raise_no_alarm() -> Result<()> {
     }
     let written = writer.stop().await?;
     assert!(written.transactions > 1_000, "the load was no load: {written:?}");
-    assert!(revisions.len() > CHECKS / 2, "the checks saw only {} moments", revisions.len());
+    assert!(revisions.len() > checks() / 2, "the checks saw only {} moments", revisions.len());
     Ok(())
 }
 

@@ -163,3 +163,68 @@ fn what_is_marked_to_be_run_is_run_by_a_test() -> Result<()> {
     ensure!(marked >= 3, "the marks are not read");
     Ok(())
 }
+
+/// All sources of the programs and of their tests, as one text.
+fn sources() -> Result<String> {
+    let mut text = String::new();
+    let mut folders = ["etcd-sync", "monitor", "tests/integration", "benches"].map(|name| root().join(name)).to_vec();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                text += &std::fs::read_to_string(path)?;
+            }
+        }
+    }
+    Ok(text)
+}
+
+/// Whether a text defines this name: a function, a type, a constant, a module.
+fn defines(sources: &str, name: &str) -> bool {
+    ["fn", "struct", "enum", "trait", "const", "type", "mod"].iter().any(|keyword| {
+        let definition = format!("{keyword} {name}");
+        let ends = |at: usize| !sources[at..].starts_with(|next: char| next.is_alphanumeric() || next == '_');
+        sources.match_indices(&definition).any(|(at, _)| ends(at + definition.len()))
+    })
+}
+
+#[test]
+fn the_architecture_names_what_is_there() -> Result<()> {
+    let text = std::fs::read_to_string(root().join("docs/architecture.md"))?;
+    let is_path = |word: &str| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
+        word.chars().all(plain) && !word.starts_with('/') && (word.contains('/') || word.ends_with(".rs"))
+    };
+    let (mut paths, mut names, mut wrong) = (0, 0, Vec::new());
+    let sources = sources()?;
+    for line in text.lines() {
+        // Names of the code stand between backquotes, and without them in the pictures.
+        let words: Vec<&str> = line.split(|c: char| c.is_whitespace() || "`(),;".contains(c)).collect();
+        let bases: Vec<&str> =
+            words.iter().copied().filter(|word| is_path(word) && root().join(word).exists()).collect();
+        for word in words {
+            if is_path(word) && !word.ends_with(".md") {
+                paths += 1;
+                // Below a folder that the line names before.
+                let below = bases.iter().any(|base| root().join(base).join(word).exists());
+                let beside = bases.iter().any(|base| root().join(base).with_file_name(word).exists());
+                if !(root().join(word).exists() || below || beside) {
+                    wrong.push(format!("there is no {word}"));
+                }
+            } else if let Some((_, name)) = word.rsplit_once("::")
+                && !name.is_empty()
+                && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+            {
+                names += 1;
+                if !defines(&sources, name) {
+                    wrong.push(format!("nothing is called {word}"));
+                }
+            }
+        }
+    }
+    ensure!(wrong.is_empty(), "docs/architecture.md:\n{}", wrong.join("\n"));
+    ensure!(paths > 60 && names > 60, "only {paths} paths and {names} names are found: the page is not read");
+    Ok(())
+}

@@ -14,22 +14,26 @@ use etcd_sync_integration::data::{self, Random};
 use etcd_sync_integration::exact::{Keys, PATIENCE, put_all, single};
 use etcd_sync_integration::link::Link;
 use etcd_sync_integration::load::{Writer, WriterOptions, load};
+use etcd_sync_integration::soak::rounds;
 use etcd_sync_integration::tools::EtcdVersion;
 use etcd_sync_store::{Etcd, Side, WatchMessage};
 
 const COUNTER: &[u8] = b"/registry/configmaps/apps/counter";
 const KEYS: usize = 6_000;
-const ROUNDS: usize = 30;
+/// Kills of the daemon.
+fn kills() -> usize {
+    rounds(14, 60)
+}
 /// The rounds whose kill falls into the first sync.
 const FIRST_SYNC_ROUNDS: usize = 6;
 
 #[tokio::test]
-async fn thirty_kills_leave_no_trace() -> Result<()> {
+async fn repeated_kills_leave_no_trace() -> Result<()> {
     survives_kills(EtcdVersion::V3_6).await
 }
 
 #[tokio::test]
-async fn thirty_kills_leave_no_trace_3_5() -> Result<()> {
+async fn repeated_kills_leave_no_trace_3_5() -> Result<()> {
     survives_kills(EtcdVersion::V3_5).await
 }
 
@@ -61,7 +65,7 @@ async fn survives_kills(version: EtcdVersion) -> Result<()> {
     let counter = Counter::start(store);
 
     let (mut killed_in_copy, mut resumed) = (0, 0);
-    for round in 0..ROUNDS {
+    for round in 0..kills() {
         let context = || format!("round {round}, ETCD_SYNC_SEED={seed}");
         link.bury_leader().await?;
         let daemon = link.daemon(&["--transactions-in-flight=2"])?;

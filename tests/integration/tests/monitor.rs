@@ -14,6 +14,7 @@ use etcd_sync_integration::etcd::{Cluster, ClusterOptions};
 use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::link::{Link, await_ready};
 use etcd_sync_integration::load::{Writer, WriterOptions, load};
+use etcd_sync_integration::soak::rounds;
 use etcd_sync_store::{Auth, Etcd, Side};
 use serde_json::{Value, json};
 
@@ -21,7 +22,9 @@ use serde_json::{Value, json};
 const ANSWER: Duration = Duration::from_secs(120);
 
 /// Checks in a row without a false alarm.
-const CHECKS: usize = 300;
+fn checks() -> usize {
+    rounds(100, 1000)
+}
 
 fn key(number: usize) -> Bytes {
     format!("/registry/configmaps/apps/c{number:04}").into()
@@ -135,7 +138,7 @@ async fn checks_in_a_row_under_load_raise_no_alarm_and_the_next_one_sees_a_delet
     let (link, daemon, monitor) = small(2_000).await?;
     let writer = writer(&link, 2_000)?;
     let mut revisions = BTreeSet::new();
-    for round in 0..CHECKS {
+    for round in 0..checks() {
         let (status, report) = check(&monitor, if round % 3 == 0 { "&deep=1" } else { "" }).await?;
         assert_eq!((status, &report["consistent"]), (200, &json!(true)), "round {round}: {report:#}");
         assert_eq!(report["basis"], "checkpoint");
@@ -143,7 +146,7 @@ async fn checks_in_a_row_under_load_raise_no_alarm_and_the_next_one_sees_a_delet
     }
     let written = writer.stop().await?;
     assert!(written.transactions > 1_000, "the load was no load: {written:?}");
-    assert!(revisions.len() > CHECKS / 2, "the checks saw only {} moments", revisions.len());
+    assert!(revisions.len() > checks() / 2, "the checks saw only {} moments", revisions.len());
 
     link.await_caught_up(PATIENCE).await?;
     daemon.terminate(PATIENCE).await?;
