@@ -142,9 +142,9 @@ async fn owners(primary: &Api, standby: &Api) -> Result<()> {
     let node = json!({"apiVersion": "v1", "kind": "Node", "name": "machine", "uid": node["metadata"]["uid"]});
     let owner = config_map(primary, "owner", &[]).await?;
     config_map(primary, "sound", &[&owner]).await?;
-    let held = config_map(primary, "held", &[&node]).await?;
-    config_map(primary, "chained", &[&held]).await?;
-    config_map(primary, "mixed", &[&owner, &held]).await?;
+    let blocked = config_map(primary, "blocked", &[&node]).await?;
+    config_map(primary, "chained", &[&blocked]).await?;
+    config_map(primary, "mixed", &[&owner, &blocked]).await?;
     let own = config_map(standby, "owner", &[]).await?;
     config_map(standby, "of-the-standby", &[&own]).await?;
     Ok(())
@@ -247,14 +247,14 @@ async fn definitions(primary: &Api) -> Result<()> {
 
 /// A namespace and a CRD that finalizers hold.
 async fn being_deleted(primary: &Api) -> Result<()> {
-    let held = |mut object: Value| {
+    let blocked = |mut object: Value| {
         object["metadata"]["finalizers"] = json!(["acme.example/hold"]);
         object
     };
     let namespace = object("v1", "Namespace", None, "going");
     primary.create(&namespace).await?;
-    primary.create(&held(object("v1", "ConfigMap", Some("going"), "held"))).await?;
-    let crd = held(definition("goings", "Going", "v1", json!({})));
+    primary.create(&blocked(object("v1", "ConfigMap", Some("going"), "blocked"))).await?;
+    let crd = blocked(definition("goings", "Going", "v1", json!({})));
     primary.create(&crd).await?;
     for object in [&namespace, &crd] {
         primary.delete(&path(object)?).await?;

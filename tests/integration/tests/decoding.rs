@@ -173,7 +173,7 @@ async fn write_objects(plane: &ControlPlane) -> Result<()> {
     api.delete(&format!("{served}/owned")).await?;
     // A finalizer in its content keeps the namespace going.
     api.create(&json!({"apiVersion": "v1", "kind": "ConfigMap",
-        "metadata": {"name": "held", "namespace": "going", "finalizers": ["example.com/hold"]}}))
+        "metadata": {"name": "blocked", "namespace": "going", "finalizers": ["example.com/hold"]}}))
         .await?;
     api.delete("/api/v1/namespaces/going").await?;
     let sets = "/apis/apps/v1/namespaces/apps/replicasets";

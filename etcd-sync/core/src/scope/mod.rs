@@ -179,9 +179,7 @@ impl fmt::Display for Reason<'_> {
             Reason::ClusterLocal { reason, why } => write!(f, "belongs to one cluster ({reason}): {why}"),
             Reason::ExcludedKey => f.write_str("this key is excluded (--exclude-key)"),
             Reason::LeaseBound => f.write_str("bound to an etcd lease, which exists in its own cluster only"),
-            Reason::RewrittenLocally => {
-                f.write_str("the local API server writes its own (see the labels of the object)")
-            }
+            Reason::RewrittenLocally => f.write_str("written by the local API server itself (see its labels)"),
             Reason::OwnInstallation => f.write_str("it is the installation of etcd-sync on its own cluster"),
             Reason::OwnerOutOfScope => {
                 f.write_str("every owner it names is out of scope; the standby's garbage collector would delete it")

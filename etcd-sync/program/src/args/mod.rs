@@ -134,7 +134,7 @@ pub enum CommandArgs {
     Status(StatusArgs),
     /// Show what a synchronization would create, overwrite, delete and leave unchanged, writing nothing
     Plan(PlanArgs),
-    /// Compare both clusters key by key; exit code 0: consistent, 1: they differ, 2: not known
+    /// Compare both clusters key by key; exit code 0: consistent, 1: they differ, 2: no verdict
     Check(CheckArgs),
     /// Check everything that must be true before the roles are switched; exit code 0: all passed, 1: warnings, 2: a check failed
     Preflight(PreflightArgs),

@@ -20,7 +20,7 @@ pub struct ScopeArgs {
     )]
     pub prefix: Vec<String>,
 
-    /// A prefix of another program; all its keys are synchronized, no rule for Kubernetes applies below it. May be repeated
+    /// A prefix of another program: the rules for Kubernetes do not apply to its keys. May be repeated
     #[arg(long, global = true, value_name = "PREFIX", value_parser = some_text)]
     pub plain_prefix: Vec<String>,
 

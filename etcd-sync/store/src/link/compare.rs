@@ -206,14 +206,14 @@ impl Pair {
             {
                 return Err(CheckError::OtherHistory);
             }
-            let held = record.condition.as_ref().map(|condition| condition.paused.clone());
+            let paused = record.condition.as_ref().map(|condition| condition.paused.clone());
             let moment = |basis, primary, standby| Moment {
                 basis,
                 primary,
                 standby,
                 head: head.revision,
                 synchronizer: !record.candidates.is_empty(),
-                paused: held.clone(),
+                paused: paused.clone(),
                 checkpoint: record.checkpoint.as_ref().map_or(0, |kv| kv.mod_revision),
                 moments: Moments {
                     base: checkpoint.base,
@@ -235,7 +235,7 @@ impl Pair {
                 });
             }
             // Nothing is in flight then: whatever the primary has now and the standby has not is missed.
-            if record.candidates.is_empty() || (held.is_some() && stands) {
+            if record.candidates.is_empty() || (paused.is_some() && stands) {
                 return Ok(moment(Basis::Head, head.revision, record.revision));
             }
             if readable {

@@ -1,6 +1,6 @@
 //! The state of a link in its standby, read at one revision.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use etcd_sync_core::etcd::kv::{KeyRange, KeyValue, Revision, successor};
@@ -78,17 +78,18 @@ impl Record {
             epoch: kv.create_revision,
             key: kv.key,
         });
-        let mut gets = reply.gets.into_iter();
-        let mut get = || gets.next().flatten();
+        let mut found: HashMap<Bytes, KeyValue> =
+            reply.gets.into_iter().flatten().map(|kv| (kv.key.clone(), kv)).collect();
+        let mut take = |key: &Bytes| found.remove(key);
         Ok(Record {
             revision: reply.revision,
-            role: get(),
-            checkpoint: get(),
-            copied: get(),
-            condition: get().and_then(|kv| serde_json::from_slice(&kv.value).ok()),
-            primary_contact: get().and_then(|kv| serde_json::from_slice(&kv.value).ok()),
-            promotion: get(),
-            open_run: get(),
+            role: take(&keys.role),
+            checkpoint: take(&keys.checkpoint),
+            copied: take(&keys.copied),
+            condition: take(&keys.condition).and_then(|kv| serde_json::from_slice(&kv.value).ok()),
+            primary_contact: take(&keys.primary_contact).and_then(|kv| serde_json::from_slice(&kv.value).ok()),
+            promotion: take(&keys.promotion),
+            open_run: take(&keys.open_run),
             candidates: candidates.collect(),
         })
     }

@@ -24,9 +24,9 @@ async fn a_deleted_namespace_disappears_alone() -> Result<()> {
     workloads::create(&pair).await?;
     workloads::made_by_controllers(&pair).await?;
     for name in [APPS, KEPT] {
-        let mut held = config_map(name, "held", &[]);
-        held["metadata"]["finalizers"] = json!(["example.com/hold"]);
-        primary.create_all(&[held, secret(name, "word", &[]), custom("Widget", name, "one", &[])]).await?;
+        let mut blocked = config_map(name, "blocked", &[]);
+        blocked["metadata"]["finalizers"] = json!(["example.com/hold"]);
+        primary.create_all(&[blocked, secret(name, "word", &[]), custom("Widget", name, "one", &[])]).await?;
     }
 
     let daemon = pair.sync(&[]).await?;
@@ -41,8 +41,8 @@ async fn a_deleted_namespace_disappears_alone() -> Result<()> {
 
         primary.delete(&path(&namespace(APPS))?).await?;
         // The finalizer keeps the namespace terminating on both sides until somebody lets go.
-        let held = path(&config_map(APPS, "held", &[]))?;
-        primary.patch(&held, &json!({"metadata": {"finalizers": null}})).await?;
+        let blocked = path(&config_map(APPS, "blocked", &[]))?;
+        primary.patch(&blocked, &json!({"metadata": {"finalizers": null}})).await?;
         let place = path(&namespace(APPS))?;
         await_true("the primary has ended the namespace", PATIENCE, || async {
             Ok(primary.get(&place).await?.is_none())

@@ -108,11 +108,11 @@ impl Kind {
                  certificate of the primary's CA, every write that the webhook is for is refused, after a failover too."
             }
             Kind::WebhookIgnore => {
-                "The standby's API server calls a Service that is not synchronized; where it does not answer, writes wait for \
+                "The standby's API server calls a Service that is not synchronized. Where it does not answer, writes wait for \
                  its time-out and go through unchecked."
             }
             Kind::ConversionWebhook => {
-                "The standby's API server calls a Service that is not synchronized to convert objects; where it does not \
+                "The standby's API server calls a Service that is not synchronized to convert objects. Where it does not \
                  answer, they can be read and written in the stored version only, and not listed in others."
             }
             Kind::NamespaceDeleting => {

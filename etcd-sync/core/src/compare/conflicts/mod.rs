@@ -102,7 +102,7 @@ impl fmt::Debug for View<'_> {
     }
 }
 
-/// Collects what is known, key by key. See the module.
+/// Collects the conflicts, key by key: fed with every key of both sides, it then gives a [`Report`].
 #[derive(Debug)]
 pub struct Conflicts {
     limits: Limits,
