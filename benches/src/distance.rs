@@ -1,4 +1,4 @@
-//! The same over the way between two sites: as narrow, and as long, as those that the product is made for.
+//! The same over the link between two sites: as narrow, and as long, as those that the product is made for.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +31,7 @@ pub async fn measure(args: &Args) -> Result<()> {
     let bytes: usize = items.iter().map(|(key, value)| key.len() + value.len()).sum();
     let keys = items.len() as f64;
     println!(
-        "\n{} keys, values of {} bytes, over a way of 100 Mbit/s from the primary; {} rounds, interleaved",
+        "\n{} keys, values of {} bytes, over a link of 100 Mbit/s from the primary; {} rounds, interleaved",
         thousands(keys),
         args.value_bytes,
         args.rounds

@@ -1,5 +1,5 @@
 //! `make bench`: the first sync beside `etcdctl make-mirror` and beside what the standby can take at all, on the same
-//! data, interleaved; then how well the steady state follows; then both over a way between two sites; then what the
+//! data, interleaved; then how well the steady state follows; then both over a link between two sites; then what the
 //! monitor's comparison costs. See docs/benchmarks.md.
 
 mod check;
@@ -32,13 +32,13 @@ pub struct Args {
     /// Rounds of the first table; each measures everything once
     #[arg(long, env = "BENCH_ROUNDS", default_value_t = 3)]
     rounds: usize,
-    /// Seconds of each part of the steady state; 0 leaves it out
+    /// Seconds of each part of the steady state; 0 omits it
     #[arg(long, env = "BENCH_SECONDS", default_value_t = 10)]
     seconds: u64,
-    /// Keys on each side for the monitor's comparison; 0 leaves it out
+    /// Keys on each side for the monitor's comparison; 0 omits it
     #[arg(long, env = "BENCH_CHECK_KEYS", default_value_t = 1_000_000)]
     check_keys: usize,
-    /// Keys on the primary for the part with a way between two sites; 0 leaves it out
+    /// Keys on the primary for the part with a link between two sites; 0 omits it
     #[arg(long, env = "BENCH_DISTANCE_KEYS", default_value_t = 30_000)]
     distance_keys: usize,
     /// What takes part in the first syncs, comma separated; default: everything

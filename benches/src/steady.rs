@@ -107,7 +107,7 @@ async fn put(primary: &Client, keys: &[(Bytes, Bytes)], number: usize) -> Result
     primary.txn(Txn { success: vec![Op::Put { key, value, lease: 0 }], ..Txn::default() }).await.map(drop)
 }
 
-/// How long it takes from now until the standby stands for the primary's present revision.
+/// How long it takes from now until the standby is consistent with the primary's present revision.
 async fn level(link: &Link) -> Result<Duration> {
     let since = Instant::now();
     let head = link.primary.revision().await?;

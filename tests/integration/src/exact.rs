@@ -104,7 +104,7 @@ impl Link {
         .await
     }
 
-    /// Reads the standby and its record at one revision, at a moment when the record stands for one of the primary's.
+    /// Reads the standby and its record at one revision, at a moment when the record is consistent with one of the primary's.
     pub async fn standing(&self) -> Result<Standing> {
         let client = self.standby.client();
         let deadline = Instant::now() + PATIENCE;
@@ -114,7 +114,10 @@ impl Link {
             if checkpoint.phase == Phase::Streaming && checkpoint.offset == 0 {
                 return Ok(Standing { at, checkpoint, keys: dump(&client, &registry(), at).await? });
             }
-            ensure!(Instant::now() < deadline, "the standby stands for no revision of the primary: {checkpoint:?}");
+            ensure!(
+                Instant::now() < deadline,
+                "the standby is consistent with no revision of the primary: {checkpoint:?}"
+            );
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }

@@ -75,7 +75,7 @@ impl Link {
         Ok(Difference::between(&expected, &actual))
     }
 
-    /// Waits until the record says that the standby stands for exactly the primary's present revision. Nobody may write.
+    /// Waits until the record says that the standby is consistent with exactly the primary's present revision. Nobody may write.
     pub async fn await_caught_up(&self, timeout: Duration) -> Result<()> {
         let head = self.primary.revision().await?;
         await_until("the checkpoint reaches the primary", timeout, || async {
@@ -87,17 +87,17 @@ impl Link {
         .await
     }
 
-    /// Waits until the link is in step, then fails unless both sides hold the same. Nobody may write.
+    /// Waits until the link has caught up, then fails unless both sides hold the same. Nobody may write.
     pub async fn await_equal(&self, timeout: Duration) -> Result<()> {
         self.await_caught_up(timeout).await?;
         let difference = self.difference().await?;
         if !difference.is_empty() {
-            bail!("the record says in step, but the standby differs:\n{difference}");
+            bail!("the record says caught up, but the standby differs:\n{difference}");
         }
         Ok(())
     }
 
-    /// Everything synchronized, and the record: what must not move while a link is held.
+    /// Everything synchronized, and the record: what must not move while replication is paused.
     pub async fn untouchable(&self) -> Result<BTreeMap<Bytes, KeyValue>> {
         let mut all = dump(&self.standby.client(), &registry(), 0).await?;
         for key in [&self.keys.checkpoint, &self.keys.copied] {

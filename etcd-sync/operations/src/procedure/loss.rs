@@ -113,11 +113,11 @@ impl Loss {
             }
             (Some(why), _, 0) => format!(
                 "everything up to revision {revision} of the primary, and a part of what came later: {why}, and the standby is not consistent with \
-                 for no single revision"
+                 one single revision"
             ),
             (Some(why), _, _) => format!(
                 "everything before revision {revision} of the primary, and a part of what came later: {why}, and the standby is not consistent with \
-                 for no single revision"
+                 one single revision"
             ),
         }
     }
