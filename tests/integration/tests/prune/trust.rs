@@ -43,7 +43,11 @@ async fn another_scope_than_the_daemons_is_refused() -> Result<()> {
     refused(&link, &[&file, flag], "has another scope than this command").await?;
     refused(&link, &[&file, "--include-key=/registry/minions/own"], "has another scope than this command").await?;
     let output = run(&link, "prune", &["--yes", flag, &format!("--backup={file}-2")]).await?;
-    ensure!(output.code == Some(2) && output.stderr.contains("has another scope than this command"), "{}", output.stderr);
+    ensure!(
+        output.code == Some(2) && output.stderr.contains("has another scope than this command"),
+        "{}",
+        output.stderr
+    );
 
     // Once the daemon works with it, each key is judged by it.
     let daemon = link.daemon(&[flag, "--checkpoint-interval=100ms"])?;
