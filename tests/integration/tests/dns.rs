@@ -255,7 +255,7 @@ async fn a_command_that_fails_is_told_with_what_it_wrote() -> Result<()> {
     let world = World::start(OLD).await?;
     for (script, more, parts) in [
         ("echo first >&2; echo 'no such zone'; exit 3", "30s", ["exit status: 3", "no such zone"]),
-        ("exit 1", "30s", ["exit status: 1", "look whether the name is changed"]),
+        ("exit 1", "30s", ["exit status: 1", "check whether the name is changed"]),
         ("echo waiting >&2; exec sleep 600", "5s", ["did not end within 5 s, and its shell was killed", "waiting\n"]),
     ] {
         let limit = format!("--dns-command-timeout={more}");

@@ -163,8 +163,8 @@ standby
   cpaas-system/StatefulSet/cpaas-elasticsearch
     cpaas-elasticsearch-0 (not ready)
     cpaas-elasticsearch-1
-  Warning: cpaas-system/es-debug stays: no controller owns it, so nothing
-    would create it again; delete it by hand if you can create it again.
+  Warning: cpaas-system/es-debug stays: no controller owns it, so nothing would
+    create it again; delete it by hand if you can create it again.
   Skipped: no pod has service_name in (alertmanager,vmselect,vminsert).
 
 east.kubeconfig

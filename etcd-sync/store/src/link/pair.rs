@@ -31,10 +31,11 @@ impl Chunks<'_> {
             }
             let Some((ask, page)) = self.reads.next().await else { return Ok(None) };
             match page {
-                Ok(page) => match self.walk.page(ask, page) {
-                    Some(chunk) => return Ok(Some(chunk)),
-                    None => {}
-                },
+                Ok(page) => {
+                    if let Some(chunk) = self.walk.page(ask, page) {
+                        return Ok(Some(chunk));
+                    }
+                }
                 Err(Error::MessageTooLarge { .. }) => self.walk.too_large(ask),
                 Err(error) => return Err(error),
             }
