@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::flight::{Flight, Purpose};
 use super::shared::Shared;
 use super::{Effect, Note};
 use crate::etcd::kv::Revision;
@@ -11,26 +12,6 @@ use crate::session::batch::{Batch, Write};
 
 /// Ledger changes written with one transaction at most.
 const LEDGER_OPS_MAX: usize = 32;
-
-/// A commit under way.
-#[derive(Debug)]
-pub(super) enum Flight {
-    /// A part of a copy: does not move the checkpoint.
-    Puts(Vec<Write>),
-    /// Everything that moves the checkpoint.
-    Batch { checkpoint: Box<Checkpoint>, value: Bytes, writes: Vec<Write>, purpose: Purpose },
-}
-
-/// What a commit that moves the checkpoint is for, as far as it matters when it fails.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Purpose {
-    #[default]
-    Changes,
-    /// Deletes surplus keys that others may change.
-    Sweep,
-    /// Puts back what was lost.
-    Replay,
-}
 
 /// What a transaction does beside moving the checkpoint.
 #[derive(Debug, Default)]

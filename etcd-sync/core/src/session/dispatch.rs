@@ -3,14 +3,15 @@
 
 use std::sync::Arc;
 
-use super::commit::{Changes, Flight, Purpose};
+use super::commit::Changes;
 use super::copy::Copying;
+use super::flight::{Flight, Purpose};
 use super::planning::Planning;
 use super::shared::{ReadFor, Shared};
 use super::start::{Beginning, Carried, SessionConfig, Start, open};
 use super::stream::Streaming;
 use super::sweep::Sweeping;
-use super::trail::Trail;
+use super::trail::Next;
 use super::{Effect, Ended, Input, Note, ReadFailure, Refusal, RequestId, Stats};
 use crate::etcd::kv::{Event, Revision};
 use crate::etcd::request::{Page, TxnReply};
@@ -37,16 +38,6 @@ enum Stage {
     Copying(Box<Copying>),
     Sweeping(Box<Sweeping>),
     Streaming(Box<Streaming>),
-}
-
-/// Where a session goes from a stage.
-#[derive(Debug)]
-pub(super) enum Next {
-    Stay,
-    Plan,
-    Copy,
-    Sweep(Trail),
-    Stream { audit_due: bool },
 }
 
 impl Session {

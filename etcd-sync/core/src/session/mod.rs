@@ -13,7 +13,6 @@
 //! A session is cheap to end: whenever something is unclear (an unknown outcome, a broken stream) the driver drops it,
 //! reads the record from the standby again and begins another.
 
-mod audit;
 pub mod batch;
 mod commit;
 mod copy;
@@ -21,6 +20,7 @@ mod dispatch;
 mod effect;
 mod examine;
 pub mod families;
+mod flight;
 mod kinds;
 mod planning;
 mod refusal;

@@ -1,7 +1,7 @@
 //! Counting what a resync would delete, before anything is written.
 
-use super::dispatch::Next;
 use super::shared::{ReadFor, Shared};
+use super::trail::Next;
 use super::{Ended, Note, ReadFailure};
 use crate::etcd::kv::{KeyRange, Revision};
 use crate::etcd::request::Page;

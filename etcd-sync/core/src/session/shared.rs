@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::commit::Flight;
+use super::flight::Flight;
 use super::{
     Effect, Ended, Note, QUEUED_BYTES_MAX, QUEUED_EVENTS_MAX, Refusal, RequestId, SessionConfig, Start, Stats,
 };

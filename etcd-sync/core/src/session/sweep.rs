@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::commit::{Changes, Purpose};
+use super::commit::Changes;
 use super::examine::{Change, decide, is_key_in_scope};
+use super::flight::Purpose;
 use super::shared::{ReadFor, Shared};
 use super::trail::Trail;
 use super::{Ended, Note, ReadFailure};

@@ -1,4 +1,4 @@
-//! What a copy learns on its way and its sweep needs: handed from one to the other.
+//! From stage to stage: where a session goes next, and what a copy has learned that its sweep needs.
 
 use std::collections::HashSet;
 
@@ -34,4 +34,14 @@ impl Trail {
     pub(super) fn newest_change(&self) -> Option<Witness> {
         self.newest_change.clone()
     }
+}
+
+/// Where a session goes from a stage.
+#[derive(Debug)]
+pub(super) enum Next {
+    Stay,
+    Plan,
+    Copy,
+    Sweep(Trail),
+    Stream { audit_due: bool },
 }

@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use super::Copying;
 use crate::etcd::request::Op;
 use crate::session::batch::{BatchLimits, Write};
-use crate::session::commit::{Flight, op};
+use crate::session::commit::op;
+use crate::session::flight::Flight;
 use crate::session::shared::Shared;
 
 /// What waits to be sent.

@@ -8,9 +8,9 @@ use super::Copying;
 use crate::etcd::kv::{Event, KeyValue};
 use crate::scope::Decision;
 use crate::session::batch::Write;
-use crate::session::dispatch::Next;
 use crate::session::examine::{Change, decide, is_key_in_scope};
 use crate::session::shared::Shared;
+use crate::session::trail::Next;
 use crate::session::walk::Walk;
 use crate::session::{Ended, Note};
 

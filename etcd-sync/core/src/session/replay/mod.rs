@@ -16,7 +16,8 @@ use std::collections::{BTreeMap, HashMap};
 use bytes::Bytes;
 
 use self::round::{Round, Step};
-use super::commit::{Changes, Purpose, op};
+use super::commit::{Changes, op};
+use super::flight::Purpose;
 use super::shared::Shared;
 use super::{Ended, Note, ReadFailure};
 use crate::etcd::request::{Compare, Page};

@@ -1,17 +1,17 @@
 //! The full comparison beside live updates: a process that takes over, or another one that starts, has every key checked
 //! once. What the standby lacks is handed to the replay, which reads it again before it writes.
 
-use super::shared::{ReadFor, Shared};
-use super::stream::Streaming;
-use super::{Ended, Note, ReadFailure};
+use super::Streaming;
 use crate::etcd::request::Page;
 use crate::link::side::Side;
 use crate::scope::{Decision, Scope};
+use crate::session::shared::{ReadFor, Shared};
 use crate::session::walk::{Ask, Chunk, Joined, Walk, WalkOptions, join};
+use crate::session::{Ended, Note, ReadFailure};
 
 /// A walk over the keys of both sides.
 #[derive(Debug)]
-pub(super) struct Audit {
+pub(in crate::session) struct Audit {
     walk: Walk,
     compared: u64,
     missed: u64,
@@ -47,7 +47,7 @@ impl Audit {
 
 impl Streaming {
     /// Begins the comparison, once more after the one under way.
-    pub(super) fn begin_audit(&mut self, shared: &Shared) {
+    pub(in crate::session) fn begin_audit(&mut self, shared: &Shared) {
         match &mut self.audit {
             Some(audit) => audit.again = true,
             None => self.audit = Some(Audit::new(&shared.scope)),
@@ -55,7 +55,7 @@ impl Streaming {
     }
 
     /// A page of the comparison has come.
-    pub(super) fn on_audit_page(
+    pub(in crate::session) fn on_audit_page(
         &mut self,
         shared: &Shared,
         ask: Ask,
@@ -89,7 +89,7 @@ impl Streaming {
     }
 
     /// Reads the next pages, or reports the result.
-    pub(super) fn advance_audit(&mut self, shared: &mut Shared) {
+    pub(in crate::session) fn advance_audit(&mut self, shared: &mut Shared) {
         while let Some(audit) = &mut self.audit {
             if audit.walk.finished() {
                 let Audit { compared, missed, again, .. } = *audit;

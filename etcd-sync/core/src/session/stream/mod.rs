@@ -1,15 +1,12 @@
 //! Steady state: the primary's changes in their order, one transaction under way, the checkpoint moving with each.
 
+mod audit;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::audit::Audit;
-use super::commit::Changes;
-use super::examine::{Change, decide};
-use super::replay::Replay;
-use super::shared::Shared;
-use super::{Ended, Note, QUEUED_EVENTS_MAX, Refusal};
+use self::audit::Audit;
 use crate::etcd::kv::{Event, Revision, printable};
 use crate::link::fence::{Fenced, other_role};
 use crate::link::provenance::Tracker;
@@ -17,6 +14,11 @@ use crate::link::side::Side;
 use crate::link::state::{Checkpoint, Witness};
 use crate::scope::Decision;
 use crate::session::batch::{Batch, Write};
+use crate::session::commit::Changes;
+use crate::session::examine::{Change, decide};
+use crate::session::replay::Replay;
+use crate::session::shared::Shared;
+use crate::session::{Ended, Note, QUEUED_EVENTS_MAX, Refusal};
 
 /// How often the record follows the standby's own life when the primary is quiet.
 const SEEN_INTERVAL_MS: u64 = 60_000;
