@@ -52,13 +52,17 @@ bench: etcd toxiproxy require-rust require-protoc ## Measure against etcdctl mak
 # Without the advisories: their database is on GitHub, which not every build machine can reach. If yours can,
 # run `cargo deny check advisories`.
 .PHONY: lint
-lint: require-rust require-protoc words $(DENY) ## Formatting, clippy, words, structure, licences and banned crates
+lint: require-rust require-protoc words structure $(DENY) ## Formatting, clippy, words, structure, licences and banned crates
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	$(DENY) --locked --log-level error check --hide-inclusion-graph licenses bans sources
 	for script in $(SCRIPTS); do bash -n "$$script"; done
 	if command -v node >/dev/null; then for script in $(WEB); do node --check "$$script"; done; fi
 	if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); fi
+
+.PHONY: structure
+structure: ## Check the direction of imports, circles, and sizes of files and crates
+	scripts/structure
 
 .PHONY: words
 words: ## Words that were replaced, in texts and identifiers (scripts/words.txt)
