@@ -126,7 +126,7 @@ async fn a_wrong_password_or_authority_is_named() -> Result<()> {
         std::fs::write(&wrong, "not the password\n")?;
         let daemon = Daemon::start(&replaced(&flag, &wrong), &[])?;
         let line = daemon.wait_line(&format!("--{flag}"), PATIENCE).await?;
-        assert!(line.contains(&format!("authentication at the {side} etcd at")), "{line}");
+        assert!(line.contains(&format!("authentication failed at the {side} etcd at")), "{line}");
         assert!(!daemon.lines().iter().any(|line| line.contains("not the password")), "a password was logged");
         assert!(link.checkpoint().await?.is_none() && link.standby.get("/registry/configmaps/apps/a").await?.is_none());
         if side == Side::Primary {
