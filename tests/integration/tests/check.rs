@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 /// Checks in a row without a false alarm.
 fn checks() -> usize {
-    rounds(40, 400)
+    rounds(100, 1_000)
 }
 
 fn key(number: usize) -> Bytes {

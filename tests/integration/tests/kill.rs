@@ -22,7 +22,7 @@ const COUNTER: &[u8] = b"/registry/configmaps/apps/counter";
 const KEYS: usize = 6_000;
 /// Kills of the daemon.
 fn kills() -> usize {
-    rounds(14, 60)
+    rounds(30, 200)
 }
 /// The rounds whose kill falls into the first sync.
 const FIRST_SYNC_ROUNDS: usize = 6;

@@ -23,7 +23,7 @@ const ANSWER: Duration = Duration::from_secs(120);
 
 /// Checks in a row without a false alarm.
 fn checks() -> usize {
-    rounds(100, 1000)
+    rounds(300, 3_000)
 }
 
 fn key(number: usize) -> Bytes {
