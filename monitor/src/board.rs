@@ -9,6 +9,7 @@ use etcd_sync_program::now_ms;
 use serde::Serialize;
 use tokio::sync::broadcast;
 
+use crate::depth::ByDepth;
 use crate::history::{Ended, History};
 use crate::view::{CheckResult, Observed, Running, Sample, State};
 
@@ -32,7 +33,7 @@ struct Known {
     observed: Option<Observed>,
     samples: VecDeque<Sample>,
     /// Of keys, and of values.
-    running: [Option<Running>; 2],
+    running: ByDepth<Option<Running>>,
     history: History,
 }
 
@@ -97,7 +98,7 @@ impl Board {
         }
         let running = {
             let mut known = self.lock();
-            known.running[usize::from(deep)] = running;
+            *known.running.of_mut(deep) = running;
             known.now_running()
         };
         self.publish("running", &Data { running });
@@ -173,7 +174,7 @@ impl Board {
 impl Known {
     /// The page shows one: the one over values takes longer.
     fn now_running(&self) -> Option<Running> {
-        self.running[1].or(self.running[0])
+        self.running.values.or(self.running.keys)
     }
 }
 

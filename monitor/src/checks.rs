@@ -17,6 +17,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
 
 use crate::board::Board;
+use crate::depth::ByDepth;
 use crate::history::{Ended, History};
 use crate::view::{CheckResult, Running, Verdict};
 
@@ -49,8 +50,7 @@ pub struct Checked {
 /// Where comparisons are asked for. Cheap to clone.
 #[derive(Clone)]
 pub struct Checks {
-    /// Of keys, and of values.
-    lanes: [mpsc::Sender<oneshot::Sender<Checked>>; 2],
+    lanes: ByDepth<mpsc::Sender<oneshot::Sender<Checked>>>,
 }
 
 /// Compares for everybody who waits; keys and values have a lane each, and the pace lets keys pass.
@@ -66,7 +66,7 @@ impl Checks {
     /// Begins to compare at the configured intervals.
     pub fn start(config: Arc<Config<MonitorConfig>>, pair: Pair, board: Arc<Board>) -> Checks {
         let pace = Arc::new(Pace::new(config.command.keys_per_second, config.command.bytes_per_second));
-        let lanes = [false, true].map(|deep| {
+        let lane = |deep| {
             let (sender, callers) = mpsc::channel(WAITING_MAX);
             let lane = Lane {
                 deep,
@@ -77,7 +77,8 @@ impl Checks {
             };
             tokio::spawn(lane.work(callers));
             sender
-        });
+        };
+        let lanes = ByDepth { keys: lane(false), values: lane(true) };
         let checks = Checks { lanes };
         tokio::spawn(checks.clone().compare_keys(config.command.check_interval));
         tokio::spawn(checks.clone().compare_values(config, board));
@@ -96,7 +97,7 @@ impl Checks {
 
     fn ask(&self, deep: bool) -> Option<oneshot::Receiver<Checked>> {
         let (sender, receiver) = oneshot::channel();
-        self.lanes[usize::from(deep)].try_send(sender).ok()?;
+        self.lanes.of(deep).try_send(sender).ok()?;
         Some(receiver)
     }
 

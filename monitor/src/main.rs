@@ -2,6 +2,7 @@
 
 mod board;
 mod checks;
+mod depth;
 mod filter;
 mod history;
 mod http;

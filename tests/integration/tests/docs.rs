@@ -164,9 +164,9 @@ fn what_is_marked_to_be_run_is_run_by_a_test() -> Result<()> {
     Ok(())
 }
 
-/// All sources of the programs and of their tests, as one text.
-fn sources() -> Result<String> {
-    let mut text = String::new();
+/// All sources of the programs and of their tests.
+fn sources() -> Result<Vec<String>> {
+    let mut texts = Vec::new();
     let mut folders = ["etcd-sync", "monitor", "tests/integration", "benches"].map(|name| root().join(name)).to_vec();
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder)? {
@@ -174,20 +174,25 @@ fn sources() -> Result<String> {
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                text += &std::fs::read_to_string(path)?;
+                texts.push(std::fs::read_to_string(path)?);
             }
         }
     }
-    Ok(text)
+    Ok(texts)
 }
 
-/// Whether a text defines this name: a function, a type, a constant, a module.
-fn defines(sources: &str, name: &str) -> bool {
-    ["fn", "struct", "enum", "trait", "const", "type", "mod"].iter().any(|keyword| {
-        let definition = format!("{keyword} {name}");
-        let ends = |at: usize| !sources[at..].starts_with(|next: char| next.is_alphanumeric() || next == '_');
-        sources.match_indices(&definition).any(|(at, _)| ends(at + definition.len()))
-    })
+/// Whether a text has this phrase, and no longer name at its end.
+fn holds(text: &str, phrase: &str) -> bool {
+    let ends = |at: usize| !text[at..].starts_with(|next: char| next.is_alphanumeric() || next == '_');
+    text.match_indices(phrase).any(|(at, _)| ends(at + phrase.len()))
+}
+
+/// Whether a file defines this name: a function, a type, a constant, a module; of a type, where the file implements that.
+fn defines(source: &str, owner: &str, name: &str) -> bool {
+    let keywords = ["fn", "struct", "enum", "trait", "const", "type", "mod"];
+    let is_type = owner.starts_with(|first: char| first.is_uppercase());
+    let implements = ["impl", "impl<C>", "impl<T>", "for"].iter().any(|word| holds(source, &format!("{word} {owner}")));
+    keywords.iter().any(|keyword| holds(source, &format!("{keyword} {name}"))) && (implements || !is_type)
 }
 
 #[test]
@@ -213,12 +218,12 @@ fn the_architecture_names_what_is_there() -> Result<()> {
                 if !(root().join(word).exists() || below || beside) {
                     wrong.push(format!("there is no {word}"));
                 }
-            } else if let Some((_, name)) = word.rsplit_once("::")
+            } else if let Some((owner, name)) = word.rsplit_once("::")
                 && !name.is_empty()
                 && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
             {
                 names += 1;
-                if !defines(&sources, name) {
+                if !sources.iter().any(|source| defines(source, owner, name)) {
                     wrong.push(format!("nothing is called {word}"));
                 }
             }

@@ -169,7 +169,7 @@ async fn a_missed_key_fails_and_is_named() -> Result<()> {
     link.primary.put("/registry/platform.tkestack.io/machines/m1", "{}").await?;
     let found = preflight(&link, &[]).await?;
     found.assert("check", "fail", &["2 keys", "machines/m1", "MACHINES ARE AMONG THEM"]);
-    found.assert("machines", "warn", &["the primary's 1 Machine cannot be asked", "--active-cluster-vip"]);
+    found.assert("machines", "warn", &["the primary's 1 Machine cannot be checked", "--active-cluster-vip"]);
     Ok(())
 }
 

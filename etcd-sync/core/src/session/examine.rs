@@ -26,7 +26,8 @@ pub(super) enum Verdict {
     Write(Option<Box<Header>>),
     /// It is not, and what the standby has under its key is its own.
     Filtered,
-    /// It is not any more, so what was mirrored of it must go. What the standby has of its own stays.
+    /// It is not in scope any more. A leased key is deleted; a mirrored copy stays until the primary deletes it or a sweep decides
+    /// whose it is. What the standby has of its own stays.
     LeavesScope,
 }
 
