@@ -38,9 +38,9 @@ test: etcd kubernetes kwok prometheus helm kubeconform crds net web require-rust
 # Each of these has a short form in `make test`.
 .PHONY: soak
 soak: export ETCD_SYNC_SOAK = 1
-soak: etcd require-rust ## The long forms: tens of thousands of simulated seeds, hundreds of kills and checks (an hour)
+soak: etcd require-rust require-protoc ## The long forms: tens of thousands of simulated seeds, hundreds of kills and checks (an hour)
 	SIM_SEEDS=50000 cargo test --locked --release -p etcd-sync-core --test simulation
-	PROPTEST_CASES=20000 cargo test --locked --release -p etcd-sync-core --lib
+	PROPTEST_CASES=20000 cargo test --locked --release -p etcd-sync-core -p etcd-sync-operations --lib
 	cargo build --locked --workspace --bins --tests
 	cargo test --locked --workspace --test kill --test check --test monitor --test prune -- --nocapture
 

@@ -57,6 +57,11 @@ pub fn refuse<T>(refusal: impl Into<Box<dyn StdError + Send + Sync>>) -> Result<
     Err(Error::new(Refused(refusal.into())))
 }
 
+/// Whether an error is a refusal.
+pub fn is_refusal(error: &Error) -> bool {
+    error.is::<Refused>()
+}
+
 /// The one place where a refusal becomes an exit code: what `tell` gives for a refusal; other errors stay.
 ///
 /// # Errors

@@ -141,12 +141,13 @@ async fn check(config: &Config, options: &BootstrapConfig) -> Result<Outcome> {
 
 /// What decides, of a link's record.
 fn link_of(record: &Record) -> Result<Link> {
-    Ok(Link {
-        role: Role::of_key(record.role.as_ref()),
-        checkpoint: record.checkpoint()?,
-        contact: record.primary_contact.clone(),
-        runs: !record.candidates.is_empty(),
-    })
+    let role = Role::of_key(record.role.as_ref());
+    let checkpoint = match role {
+        Role::None | Role::Standby => record.checkpoint()?,
+        // Nothing is synchronized into it: what is left of its record must not stop a change of the installation.
+        _ => record.checkpoint().ok().flatten(),
+    };
+    Ok(Link { role, checkpoint, contact: record.primary_contact.clone(), runs: !record.candidates.is_empty() })
 }
 
 /// Another link that copies from the same primary: then the name of this one is missing in the values.

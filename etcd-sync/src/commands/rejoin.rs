@@ -16,7 +16,7 @@ use serde_json::json;
 use crate::operations::procedure::journal::Journal;
 use crate::operations::procedure::{Attempted, Begun, Executor};
 use crate::operations::rejoin::{From, Known, Rejoin, RejoinSteps};
-use crate::output::{Answer, Outcome, confirm, or_refused, print_json, refuse, refused};
+use crate::output::{Answer, Outcome, confirm, is_refusal, or_refused, print_json, refuse, refused};
 
 /// Files that interrupted calls have left, at most.
 const FILES_MAX: u32 = 99;
@@ -59,7 +59,9 @@ impl Command<'_> {
         if let Some(journal) = &open {
             self.executor.show(&format!("{}\n", journal.run().text()));
         }
-        let begun = self.executor.begin(open, plan.steps(&path.display().to_string()))?;
+        let mut begun = self.executor.begin(open, plan.steps(&path.display().to_string()))?;
+        // This cluster is no standby, whatever an earlier attempt has done: somebody changed its role back.
+        begun.run.retake(Step::TakeRole);
         let limit = self.options.limit.unwrap_or(usize::MAX);
         self.executor.show(&format!("{}\n{}\n", plan.text(limit), begun.run.plan_text()));
         if self.options.dry_run {
@@ -101,15 +103,20 @@ impl Command<'_> {
     }
 
     async fn carry_out(&self, plan: Option<&Plan>, begun: Begun, mut steps: RejoinSteps<'_>) -> Result<Outcome> {
-        let Attempted { run, error } = self.executor.carry_out(begun, &mut steps).await?;
-        self.tell(plan, Some(&run), None, error.as_ref(), Some(&steps.done));
-        self.executor.show(&format!("\n{}", steps.done.text()));
-        self.executor.show_end(&run);
-        if let Some(error) = error {
-            return Err(error);
+        let (run, error) = match self.executor.carry_out(begun, &mut steps).await {
+            Ok(Attempted { run, error }) => (Some(run), error),
+            Err(error) if is_refusal(&error) => return Err(error),
+            Err(error) => (None, Some(error)),
+        };
+        // Also after an error: the role may be changed, and values may be saved.
+        let done = &steps.done;
+        self.tell(plan, run.as_ref(), None, error.as_ref(), Some(done));
+        self.executor.show(&format!("\n{}", done.text()));
+        if let Some(run) = &run {
+            self.executor.show_end(run);
         }
-        let done = steps.close().await?;
-        Ok(if done.is_good() { Outcome::Success } else { Outcome::Differences })
+        let outcome = if done.is_good() { Outcome::Success } else { Outcome::Differences };
+        error.map_or(Ok(outcome), Err)
     }
 
     async fn nothing_to_do(&self, known: &Known, phase: &str) -> Result<Outcome> {

@@ -245,6 +245,14 @@ impl Run {
         Ok(())
     }
 
+    /// What a settled step did is undone: the next attempt takes it again, with the steps that prove for it.
+    pub fn retake(&mut self, step: Step) {
+        let planned = self.plan.iter().find(|planned| planned.step == step);
+        if let (true, Some(planned)) = (self.is_settled(step), planned) {
+            self.replanned.push(Replanned { step, attempt: self.attempts.len(), was: planned.what.clone() });
+        }
+    }
+
     /// The step to take next; `None`: all are settled.
     pub fn next(&self) -> Option<Step> {
         self.plan.iter().map(|planned| planned.step).find(|step| !self.is_settled(*step))

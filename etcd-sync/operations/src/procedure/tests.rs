@@ -355,3 +355,26 @@ fn the_time_of_an_attempt_that_could_not_stop_the_writers_does_not_count() {
     run.end(done(), 105_000);
     assert_eq!(run.recovery().map(|recovery| recovery.from_ms), Some(100_000));
 }
+
+#[test]
+fn a_step_that_was_undone_is_taken_again_with_what_proves_for_it() {
+    let planned = |step| Planned { step, what: "as planned".into() };
+    let mut run = Run::new(
+        "r".into(),
+        Command::Rejoin,
+        "default",
+        Command::Rejoin.steps().iter().copied().map(planned).collect(),
+    );
+    run.attempt("ada@bastion", 1);
+    for step in [Step::FindDivergence, Step::Save, Step::TakeRole] {
+        run.begin(step, 1);
+        run.end(Outcome::Done("done".into()), 2);
+    }
+    run.retake(Step::TakeRole);
+    run.attempt("ada@bastion", 3);
+    assert_eq!(run.next(), Some(Step::FindDivergence));
+    // What was never settled is not told as changed.
+    let before = run.replanned.len();
+    run.retake(Step::Prove);
+    assert_eq!(run.replanned.len(), before);
+}

@@ -8,6 +8,7 @@ use etcd_sync_operations::text::{causes, wrap};
 use etcd_sync_program::args::TableOutput;
 use etcd_sync_store::link::pair::Pair;
 use serde_json::json;
+use tracing::warn;
 
 use super::Context;
 use super::journal::{Journal, new_id};
@@ -34,6 +35,14 @@ pub trait Steps {
     /// # Errors
     /// What went wrong; the run stops there, as after [`Outcome::Failed`].
     async fn take(&mut self, step: Step, journal: &mut Journal) -> Result<Outcome>;
+
+    /// Ends what the steps have started. Called once, however the run ended, while no other command can carry out a run.
+    ///
+    /// # Errors
+    /// What does not end.
+    async fn close(&mut self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// What carries out the runs of a command.
@@ -120,8 +129,16 @@ impl Executor<'_> {
             self.attempt(begun, steps).await
         };
         let attempted = runner.during(work).await;
+        let closed = steps.close().await;
         runner.done().await;
-        attempted
+        match (attempted, closed) {
+            (Ok(Attempted { run, error: None }), Err(error)) => Ok(Attempted { run, error: Some(error) }),
+            (attempted, Err(error)) => {
+                warn!(error = format!("{error:#}"), "what this command started could not be ended");
+                attempted
+            }
+            (attempted, Ok(())) => attempted,
+        }
     }
 
     async fn attempt(&self, Begun { journal, mut run }: Begun, steps: &mut impl Steps) -> Result<Attempted> {
@@ -151,7 +168,15 @@ impl Executor<'_> {
                 outcome
             });
             let failed = !outcome.settles();
-            self.ended(&mut journal, outcome).await?;
+            match self.ended(&mut journal, outcome).await {
+                Ok(()) => {}
+                // Why the step failed matters more than that it could not be written down.
+                Err(lost) if failed => {
+                    warn!(error = format!("{lost:#}"), "the end of step {} is not in the journal", step.name());
+                    error.get_or_insert(lost);
+                }
+                Err(lost) => return Err(lost),
+            }
             if failed {
                 break;
             }

@@ -70,17 +70,6 @@ impl<'a> RejoinSteps<'a> {
         }
     }
 
-    /// Ends the synchronizer that was started here, and hands the leadership over.
-    ///
-    /// # Errors
-    /// Its own.
-    pub async fn close(self) -> Result<Done> {
-        if let Some(synchronizer) = self.synchronizer {
-            synchronizer.stop().await?;
-        }
-        Ok(self.done)
-    }
-
     async fn save(&mut self) -> Result<Ended> {
         let From::Plan { plan, now } = &self.from else { bail!("this run saves nothing any more") };
         let saved = self.rejoin.save(self.known, plan.divergence, &self.path, now.clone(), plan.to_save()).await?;
@@ -187,6 +176,14 @@ impl Steps for RejoinSteps<'_> {
                 let stop = self.stop;
                 unless(stop, self.take_whole(step, journal)).await
             }
+        }
+    }
+
+    // The synchronizer that was started here hands the leadership over.
+    async fn close(&mut self) -> Result<()> {
+        match self.synchronizer.take() {
+            Some(synchronizer) => synchronizer.stop().await,
+            None => Ok(()),
         }
     }
 }

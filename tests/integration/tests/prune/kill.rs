@@ -16,12 +16,16 @@ use etcd_sync_integration::link::Link;
 use etcd_sync_integration::load::load;
 use etcd_sync_integration::process::Process;
 use etcd_sync_integration::saved_keys::whole;
+use etcd_sync_integration::soak::rounds;
 use etcd_sync_integration::tools;
 
 use super::{held, link, run, started};
 
 const KEYS: usize = 3_000;
-const ROUNDS: usize = 16;
+/// Kills of the command.
+fn kills() -> usize {
+    rounds(16, 100)
+}
 const APPS: &[u8] = b"/registry/configmaps/apps/";
 
 type Held = BTreeMap<Bytes, Bytes>;
@@ -43,7 +47,7 @@ async fn a_kill_loses_nothing() -> Result<()> {
     let flag = "--accept-deletions=100000";
 
     let (mut in_the_middle, mut before_the_first) = (0, 0);
-    for round in 0..ROUNDS {
+    for round in 0..kills() {
         let context = || format!("round {round}, ETCD_SYNC_SEED={seed}");
         let path = folder.path().join(format!("{round}"));
         let mut command = Command::new(tools::etcd_sync()?);
