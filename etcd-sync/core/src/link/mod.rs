@@ -1,6 +1,7 @@
 //! One link between a primary and a standby: its two sides, its record in the standby, roles, and who wrote what.
 
 pub mod fence;
+pub mod history;
 pub mod lag;
 pub mod provenance;
 pub mod rejoining;

@@ -7,7 +7,8 @@ use super::shared::Shared;
 use super::{Effect, Note};
 use crate::etcd::kv::Revision;
 use crate::etcd::request::{Compare, Op, Txn};
-use crate::link::state::{Checkpoint, Witness};
+use crate::link::history::Witness;
+use crate::link::state::Checkpoint;
 use crate::session::batch::{Batch, Write};
 
 /// Ledger changes written with one transaction at most.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use bytes::Bytes;
 
 use crate::etcd::kv::Revision;
-use crate::link::state::Witness;
+use crate::link::history::Witness;
 
 /// Carried from the copy into the sweep, and from one round of the sweep into the next.
 #[derive(Debug, Default)]

@@ -3,9 +3,10 @@ use bytes::Bytes;
 use super::*;
 use crate::procedure::{Command, Outcome as Ended, Run, State, Step};
 use etcd_sync_core::etcd::request::{Compare, Op};
+use etcd_sync_core::link::history::Witness;
 use etcd_sync_core::link::rejoining::take_role;
 use etcd_sync_core::link::role::How;
-use etcd_sync_core::link::state::{StateKeys, Witness};
+use etcd_sync_core::link::state::StateKeys;
 
 const OLD: u64 = 0xa1;
 const NEW: u64 = 0xb2;

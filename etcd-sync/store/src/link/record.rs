@@ -5,9 +5,10 @@ use std::collections::{HashMap, HashSet};
 use bytes::Bytes;
 use etcd_sync_core::etcd::kv::{KeyRange, KeyValue, Revision, successor};
 use etcd_sync_core::etcd::request::{Op, ReadRange, Txn};
+use etcd_sync_core::link::history::Witness;
 use etcd_sync_core::link::provenance::LOCAL_KEYS_MAX;
 use etcd_sync_core::link::role::Promotion;
-use etcd_sync_core::link::state::{BadRecord, Checkpoint, Condition, PrimaryContact, StateKeys, Witness};
+use etcd_sync_core::link::state::{BadRecord, Checkpoint, Condition, PrimaryContact, StateKeys};
 
 use crate::client::Etcd;
 use crate::client::{Error, WriteError};
