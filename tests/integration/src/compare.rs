@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::client::Client;
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use etcd_sync_core::etcd::kv::{KeyRange, KeyValue, Revision, printable};
 use etcd_sync_core::etcd::request::ReadRange;
+
+use crate::client::Client;
 
 /// Keys per page of a dump; shrinks when the values are large.
 const PAGE_KEYS: i64 = 1000;

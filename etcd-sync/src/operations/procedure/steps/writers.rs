@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use etcd_sync_operations::procedure::Outcome;
-use etcd_sync_operations::text::redacted_command;
-use etcd_sync_operations::text::wrap;
+use etcd_sync_operations::text::{redacted_command, wrap};
 use etcd_sync_program::args::TableOutput;
 use tracing::info;
 
