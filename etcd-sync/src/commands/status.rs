@@ -7,7 +7,7 @@ use etcd_sync_core::etcd::kv::printable;
 use etcd_sync_core::link::role::Role;
 use etcd_sync_core::link::state::{Checkpoint, cluster_id_text};
 use etcd_sync_operations::status;
-use etcd_sync_operations::text::age;
+use etcd_sync_operations::text::{age, ago};
 use etcd_sync_program::args::TableOutput;
 use etcd_sync_program::config::{Config, StatusConfig};
 use etcd_sync_program::now_ms;
@@ -100,7 +100,7 @@ impl View<'_> {
                 format!(
                     "{} (for {}, reported by {})",
                     condition.paused,
-                    age(now_ms().saturating_sub(condition.since_ms)),
+                    age(Duration::from_millis(now_ms().saturating_sub(condition.since_ms))),
                     condition.holder
                 ),
             ));
@@ -115,7 +115,7 @@ impl View<'_> {
                     String::new()
                 };
                 rows.push(("Checkpoint", format!("primary revision {}{inside}", checkpoint.revision)));
-                rows.push(("Last written", format!("{} ago", age(now_ms().saturating_sub(checkpoint.at_ms)))));
+                rows.push(("Last written", ago(now_ms(), checkpoint.at_ms)));
                 rows.push(("Primary cluster", checkpoint.primary.clone()));
             }
         }

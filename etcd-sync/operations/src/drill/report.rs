@@ -1,5 +1,7 @@
 //! A rehearsal for people, at 80 columns; for a file, in Markdown; for programs.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::{Drill, Part, Trial};
@@ -37,14 +39,17 @@ impl Drill {
         let Drill { link, by, at_ms, .. } = self;
         let mut text = format!("DRILL of link {link}, {} by {by}\n{}\n\n", moment(*at_ms), self.headline());
         for part in &self.parts {
-            let first = format!("  {:11} {:>7}  ", part.name.name(), span(part.took_ms));
+            let first = format!("  {:11} {:>7}  ", part.name.name(), span(Duration::from_millis(part.took_ms)));
             text += &wrap(&summary(part), &first, &" ".repeat(first.len()));
             for trial in worth_telling(part) {
                 let told = format!("{}: {}", trial.name, trial.what);
                 text += &wrap(&told, &format!("    {} ", trial.level.name()), "         ");
             }
         }
-        text += &format!("\nNothing that serves users was changed. It took {}.\n", span(self.took_ms()));
+        text += &format!(
+            "\nNothing that serves users was changed. It took {}.\n",
+            span(Duration::from_millis(self.took_ms()))
+        );
         text
     }
 
@@ -54,9 +59,17 @@ impl Drill {
         let mut text = format!("# Drill of link {link}\n\n{}, by {by}.\n\n**{}**\n\n", moment(*at_ms), self.headline());
         text += "| part | time | result |\n|---|---|---|\n";
         for part in &self.parts {
-            text += &format!("| {} | {} | {} |\n", part.name.name(), span(part.took_ms), cell(&summary(part)));
+            text += &format!(
+                "| {} | {} | {} |\n",
+                part.name.name(),
+                span(Duration::from_millis(part.took_ms)),
+                cell(&summary(part))
+            );
         }
-        text += &format!("\nNothing that serves users was changed. It took {}.\n", span(self.took_ms()));
+        text += &format!(
+            "\nNothing that serves users was changed. It took {}.\n",
+            span(Duration::from_millis(self.took_ms()))
+        );
         for part in self.parts.iter().filter(|part| !part.trials.is_empty()) {
             text += &format!("\n## {}\n\n| | what | seen |\n|---|---|---|\n", part.name.name());
             for Trial { name, level, what } in &part.trials {

@@ -1,5 +1,7 @@
 //! What a failover loses, as far as anybody can know.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::text::{count, moment, span, wrap};
@@ -58,7 +60,7 @@ impl Loss {
     /// For people.
     pub fn text(&self) -> String {
         const REST: &str = "                    ";
-        let ago = |at_ms: u64| span(self.now_ms.saturating_sub(at_ms));
+        let ago = |at_ms: u64| span(Duration::from_millis(self.now_ms.saturating_sub(at_ms)));
         let row = |name: &str, text: String| wrap(&text, &format!("  {name:16}  "), REST);
         let mut text = "What is lost at most\n".to_owned();
         let (revision, at) = (self.applied_revision, moment(self.applied_ms));

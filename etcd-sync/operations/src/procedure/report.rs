@@ -1,5 +1,7 @@
 //! Runs for people, at 80 columns, and for programs.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::{Command, Outcome, Replanned, Run, State, Step, StepRecord};
@@ -23,7 +25,8 @@ impl Run {
     /// One line for the step that has just ended, and more where its words are long.
     pub fn step_text(&self, record: &StepRecord) -> String {
         let number = self.plan.iter().position(|planned| planned.step == record.step).map_or(0, |index| index + 1);
-        let took = record.ended_ms.map_or_else(|| "-".into(), |ended| span(ended.saturating_sub(record.begun_ms)));
+        let took = record.ended_ms.map(|ended| Duration::from_millis(ended.saturating_sub(record.begun_ms)));
+        let took = took.map_or_else(|| "-".into(), span);
         let (outcome, what) = match &record.outcome {
             Some(outcome) => (outcome.name(), outcome.what()),
             None => ("interrupted", ""),
@@ -56,7 +59,7 @@ impl Run {
                     Some(_) => "from stopping the writers",
                     None => "from the call of this command",
                 };
-                let took = span(recovery.until_ms - recovery.from_ms);
+                let took = span(Duration::from_millis(recovery.until_ms - recovery.from_ms));
                 text += &wrap(
                     &format!("{took}, {from} until the domain was verified"),
                     "Recovery time   ",

@@ -1,10 +1,12 @@
 //! A plan and its outcome, for people and for programs.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::{Candidate, Fate, Plan, Row, Warning, WarningKind};
+use crate::text::short_age;
 use etcd_sync_core::compare::check::{KEPT_MAX, SurplusReason};
 use etcd_sync_core::etcd::kv::printable;
 use etcd_sync_core::object::object_key::{ObjectKey, namespace_of};
@@ -101,17 +103,6 @@ fn origin(reason: SurplusReason) -> &'static str {
     }
 }
 
-/// An age in its largest unit, as kubectl shows it.
-fn age(seconds: Option<u64>) -> String {
-    match seconds {
-        None => "unknown".into(),
-        Some(s @ 0..120) => format!("{s}s"),
-        Some(s @ 120..7_200) => format!("{}m", s / 60),
-        Some(s @ 7_200..172_800) => format!("{}h", s / 3_600),
-        Some(s) => format!("{}d", s / 86_400),
-    }
-}
-
 impl Plan {
     /// The plan for people; at most `limit` keys.
     pub fn text(&self, limit: usize) -> String {
@@ -194,7 +185,8 @@ fn table(text: &mut String, rows: &[Row], now_s: i64) {
     let line = |row: &Row| {
         let Row { candidate, kind, namespace } = row;
         let reason = origin(candidate.reason).to_owned();
-        [reason, dash(kind), dash(namespace), age(candidate.age_s(now_s)), printable(&candidate.key)]
+        let age = candidate.age_s(now_s).map(Duration::from_secs).map_or_else(|| "unknown".to_owned(), short_age);
+        [reason, dash(kind), dash(namespace), age, printable(&candidate.key)]
     };
     let head = ["ORIGIN", "KIND", "NAMESPACE", "AGE", "KEY"].map(str::to_owned);
     let lines: Vec<[String; 5]> = std::iter::once(head).chain(rows.iter().map(line)).collect();

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Change, Line, Note, Origin, Plan};
-use crate::text::{age, wrap};
+use crate::text::{ago, wrap};
 use etcd_sync_core::compare::check::Kept;
 use etcd_sync_core::etcd::kv::Revision;
 use etcd_sync_core::link::role::How;
@@ -62,11 +62,11 @@ impl Plan {
             How::Switchover => "switchover",
             How::Failover => "failover",
         };
-        let age = age(self.now_ms.saturating_sub(self.promotion.at_ms));
+        let ago = ago(self.now_ms, self.promotion.at_ms);
         paragraph(
             &mut text,
             &format!(
-                "Cluster {} becomes the standby of cluster {}, which was promoted {age} ago ({how}, run {}).",
+                "Cluster {} becomes the standby of cluster {}, which was promoted {ago} ({how}, run {}).",
                 self.old_cluster, self.new_cluster, self.promotion.run
             ),
         );

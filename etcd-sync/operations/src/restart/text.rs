@@ -1,5 +1,7 @@
 //! Plan and outcome for people.
 
+use std::time::Duration;
+
 use super::{
     ClusterPlan, ClusterReport, Left, LeftPod, Owner, OwnerReport, PlannedPod, Progress, RestartPlan, RestartReport,
     ServicePlan,
@@ -88,7 +90,10 @@ impl RestartReport {
         let mut text = String::new();
         self.clusters.iter().for_each(|part| part.write(&mut text, self.limit_ms));
         if self.is_complete() && self.clusters.iter().any(|part| !part.owners.is_empty()) {
-            text.push_str(&format!("Everything that was deleted is ready again after {}.\n", span(self.took_ms)));
+            text.push_str(&format!(
+                "Everything that was deleted is ready again after {}.\n",
+                span(Duration::from_millis(self.took_ms))
+            ));
         }
         text
     }
@@ -149,7 +154,11 @@ impl OwnerReport {
                 format!("{title}: {ready} of {pods} ready, as many as before")
             }
             (Progress::Restarted { ready, .. }, _) => format!("{title}: {ready} ready"),
-            (_, waiting) => format!("{title}: NOT READY within {}: {}", span(limit_ms), waiting.unwrap_or_default()),
+            (_, waiting) => format!(
+                "{title}: NOT READY within {}: {}",
+                span(Duration::from_millis(limit_ms)),
+                waiting.unwrap_or_default()
+            ),
         };
         text.push_str(&wrap(&line, "  ", "    "));
         if !self.progress.is_over() {

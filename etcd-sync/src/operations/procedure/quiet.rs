@@ -102,7 +102,7 @@ pub async fn await_quiet(
 impl Unquiet {
     /// What stands in the journal, after so long.
     pub fn text(&self, waited: Duration) -> String {
-        let waited = span(waited.as_millis() as u64);
+        let waited = span(waited);
         let needed = self.needed.as_secs();
         match &self.last {
             Some(last) => format!(

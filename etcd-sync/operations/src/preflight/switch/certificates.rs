@@ -1,8 +1,8 @@
 //! Certificates that end: nothing connects any more on the day they do.
 
-use super::words::{date, span};
 use super::{Certificate, CertificateFact, CertificateUse, Facts};
 use crate::preflight::{Check, Finding};
+use crate::text::{age, date};
 use std::time::Duration;
 
 pub fn judge(facts: &Facts) -> Vec<Finding> {
@@ -22,7 +22,7 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
             "all {} are valid; the next one to expire does so on {} (in {}): {}",
             facts.certificates.len(),
             date(certificate.not_after_s),
-            span(left(certificate, now_s)),
+            age(left(certificate, now_s)),
             fact.place
         ),
     };
@@ -44,7 +44,7 @@ fn one(facts: &Facts, fact: &CertificateFact, now_s: i64) -> Option<Finding> {
     let leftover = matches!(fact.use_, CertificateUse::Authority { others_valid: true });
     let renew = "renew it before you switch, and give the new one to whoever uses it";
     if certificate.not_after_s < now_s {
-        let ago = span(Duration::from_secs((now_s - certificate.not_after_s).unsigned_abs()));
+        let ago = age(Duration::from_secs((now_s - certificate.not_after_s).unsigned_abs()));
         let evidence = format!("{place} expired on {} ({ago} ago; {subject})", date(certificate.not_after_s));
         return Some(match leftover {
             true => Finding::warn(
@@ -61,7 +61,7 @@ fn one(facts: &Facts, fact: &CertificateFact, now_s: i64) -> Option<Finding> {
     }
     let left = left(certificate, now_s);
     (left < facts.limits.expiry).then(|| {
-        let evidence = format!("{place} expires on {} (in {}; {subject})", date(certificate.not_after_s), span(left));
+        let evidence = format!("{place} expires on {} (in {}; {subject})", date(certificate.not_after_s), age(left));
         Finding::warn(check, evidence, renew)
     })
 }

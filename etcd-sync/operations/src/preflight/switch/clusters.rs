@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use super::words::{first, span};
 use super::{ApiServerFact, Facts, MachinesFact};
 use crate::preflight::{Check, Finding, Level};
-use crate::text::count;
+use crate::text::{age, count, first};
 use etcd_sync_core::link::side::Side;
 use etcd_sync_core::link::state::Phase;
 
@@ -75,7 +74,7 @@ pub fn clocks(facts: &Facts) -> Vec<Finding> {
             continue;
         }
         let side = if clock.ahead_ms < 0 { "behind" } else { "ahead of" };
-        let time = span(Duration::from_millis(clock.ahead_ms.unsigned_abs()));
+        let time = age(Duration::from_millis(clock.ahead_ms.unsigned_abs()));
         let evidence = format!("the clock of {} is {time} {side} this machine's", clock.who);
         let fix =
             "set the clocks right (NTP, chrony) here and there: signed DNS updates and certificates depend on them";

@@ -1,9 +1,8 @@
 //! Whether the standby has all keys: the one finding that must stop everything.
 
-use super::words::{ago, first};
 use super::{Compared, Comparison, Facts, Last};
 use crate::preflight::{Check, Finding, Level};
-use crate::text::count;
+use crate::text::{ago, count, first};
 
 /// Keys named in one finding; the report has all of them.
 const NAMED_MAX: usize = 5;

@@ -1,9 +1,8 @@
 //! The link itself: who synchronizes, how far it is, and which cluster is what.
 
-use super::words::{ago, span};
 use super::{Facts, PrimaryFact, StandbyFact};
 use crate::preflight::{Check, Finding, Level};
-use crate::text::count;
+use crate::text::{age, ago, count};
 use etcd_sync_core::link::role::Role;
 use etcd_sync_core::link::state::Phase;
 
@@ -81,7 +80,7 @@ pub fn lag(facts: &Facts) -> Vec<Finding> {
             true => format!("the standby is {behind} behind the primary, and no synchronizer is running"),
             false => format!(
                 "the standby, {behind} behind, did not come where the primary was within {}",
-                span(lag.reached.unwrap_or(lag.waited))
+                age(lag.reached.unwrap_or(lag.waited))
             ),
         };
         return vec![facts.untold(
@@ -94,13 +93,13 @@ pub fn lag(facts: &Facts) -> Vec<Finding> {
     if lag.revisions > facts.limits.lag_revisions {
         return vec![Finding::warn(
             check,
-            format!("the standby was {behind} behind, and came up to the primary within {}", span(reached)),
+            format!("the standby was {behind} behind, and came up to the primary within {}", age(reached)),
             "the primary takes many writes: stop what writes most before the switch",
         )];
     }
     let evidence = match lag.revisions {
         0 => "the standby is where the primary is".to_owned(),
-        _ => format!("the standby was {behind} behind, and came up to the primary within {}", span(reached)),
+        _ => format!("the standby was {behind} behind, and came up to the primary within {}", age(reached)),
     };
     vec![Finding::pass(check, evidence)]
 }
@@ -151,13 +150,13 @@ pub fn headroom(facts: &Facts) -> Vec<Finding> {
     match history.time {
         Some(time) if time < facts.limits.headroom => vec![Finding::warn(
             check,
-            format!("at the primary's pace compaction passes the checkpoint in {} ({revisions})", span(time)),
+            format!("at the primary's pace compaction passes the checkpoint in {} ({revisions})", age(time)),
             "see the lag; a resync in the middle of a switch would delay it",
         )],
         Some(time) => {
             vec![Finding::pass(
                 check,
-                format!("the primary's history reaches {revisions} back, {} at its pace", span(time)),
+                format!("the primary's history reaches {revisions} back, {} at its pace", age(time)),
             )]
         }
         None => vec![Finding::pass(check, format!("the primary's history reaches {revisions} back"))],

@@ -8,7 +8,6 @@ mod dns;
 mod link;
 #[cfg(test)]
 mod tests;
-mod words;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

@@ -24,7 +24,7 @@ pub async fn drain(context: &Context<'_>, limit: Duration) -> Result<Outcome> {
         let record = context.record().await?;
         let checkpoint = record.checkpoint()?.context("nothing was ever synchronized into this standby")?;
         if checkpoint.phase == Phase::Streaming && checkpoint.offset == 0 && checkpoint.revision >= head {
-            let took = span(began.elapsed().as_millis() as u64);
+            let took = span(began.elapsed());
             return Ok(Outcome::Done(format!("the standby has the primary's revision {head}, after {took}")));
         }
         if let Some(condition) = &record.condition {
@@ -44,7 +44,7 @@ pub async fn drain(context: &Context<'_>, limit: Duration) -> Result<Outcome> {
             return Ok(Outcome::Failed(format!(
                 "the standby is at revision {revision} of {head} ({phase}) after {}: look at `etcd-sync status` and the \
                  synchronizer's log, or give it more --drain-timeout",
-                span(limit.as_millis() as u64)
+                span(limit)
             )));
         }
     }
