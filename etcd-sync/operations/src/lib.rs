@@ -5,6 +5,8 @@ pub mod api_server;
 pub mod bootstrap;
 pub mod dns;
 pub mod drill;
+#[cfg(test)]
+mod fixture;
 pub mod nslookup;
 pub mod plan_text;
 pub mod preflight;

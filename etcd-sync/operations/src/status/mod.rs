@@ -1,5 +1,9 @@
 //! What `status` and `plan` say first of a link: whether anything may be written here at all, and where it stands.
 
+mod report;
+
+pub use report::{Candidate, Head, Status};
+
 use crate::text::{moment, wrap};
 use etcd_sync_core::etcd::kv::Revision;
 use etcd_sync_core::link::role::{How, Promotion, Role};
