@@ -132,25 +132,12 @@ pub fn judge(why: Option<String>, link: &Link, now_ms: u64) -> Result<Verdict, R
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixture::checkpoint;
 
     const NOW_MS: u64 = 1_000_000;
 
     fn link(role: Role, phase: Phase, contact_ms: Option<u64>) -> Link {
-        let checkpoint = Checkpoint {
-            format: Checkpoint::FORMAT,
-            primary: "c1".into(),
-            phase,
-            revision: 1,
-            offset: 0,
-            epoch: 1,
-            writes: 1,
-            witness: None,
-            scope: String::new(),
-            seen: 0,
-            base: 0,
-            at_ms: 0,
-            accepted_deletions: None,
-        };
+        let checkpoint = Checkpoint { phase, ..checkpoint() };
         let contact = contact_ms.map(|at_ms| PrimaryContact { revision: 1, at_ms });
         Link { role, checkpoint: Some(checkpoint), contact, runs: true }
     }

@@ -1,6 +1,7 @@
 use bytes::Bytes;
 
 use super::*;
+use crate::fixture;
 use crate::procedure::{Command, Outcome as Ended, Run, State, Step};
 use etcd_sync_core::etcd::request::{Compare, Op};
 use etcd_sync_core::link::history::Witness;
@@ -30,19 +31,13 @@ fn promotion() -> Promotion {
 
 fn checkpoint(primary: u64) -> Checkpoint {
     Checkpoint {
-        format: Checkpoint::FORMAT,
         primary: cluster_id_text(primary),
-        phase: Phase::Streaming,
         revision: 100,
-        offset: 0,
-        epoch: 1,
         writes: 3,
         witness: Witness::new(b"/registry/a", 99, false, true),
         scope: "s".into(),
-        seen: 1,
-        base: 0,
         at_ms: 1,
-        accepted_deletions: None,
+        ..fixture::checkpoint()
     }
 }
 

@@ -72,8 +72,8 @@ pub fn primary_now(checkpoint: Option<&Checkpoint>, role: &Role, cluster: &str, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixture::checkpoint;
     use crate::text::WIDTH;
-    use etcd_sync_core::link::state::Phase;
 
     fn promotion() -> Promotion {
         Promotion {
@@ -84,24 +84,6 @@ mod tests {
             revision: 7,
             offset: 0,
             at_ms: 0,
-        }
-    }
-
-    fn checkpoint() -> Checkpoint {
-        Checkpoint {
-            format: Checkpoint::FORMAT,
-            primary: "c1".into(),
-            phase: Phase::Streaming,
-            revision: 153,
-            offset: 0,
-            epoch: 1,
-            writes: 1,
-            witness: None,
-            scope: String::new(),
-            seen: 0,
-            base: 0,
-            at_ms: 0,
-            accepted_deletions: None,
         }
     }
 
@@ -131,7 +113,8 @@ mod tests {
             Some("ended: promoted 1970-01-01T00:00:00Z by failover (run 20260102T030405Z-123a)")
         );
         assert_eq!(ended(&Role::Standby, Some(&promotion())), None);
-        let now = |role: Role, cluster: &str, revision| primary_now(Some(&checkpoint()), &role, cluster, revision);
+        let streaming = Checkpoint { revision: 153, ..checkpoint() };
+        let now = |role: Role, cluster: &str, revision| primary_now(Some(&streaming), &role, cluster, revision);
         assert_eq!(now(Role::Primary, "c1", 3609), "revision 3609");
         assert_eq!(now(Role::Standby, "c1", 160), "revision 160, 7 ahead of the checkpoint");
         assert_eq!(now(Role::Standby, "c1", 100), "revision 100, 53 behind the checkpoint");

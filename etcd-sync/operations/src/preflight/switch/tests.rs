@@ -1,5 +1,6 @@
 use super::*;
 use crate::dns::{Kind, Records, Said};
+use crate::fixture;
 use crate::preflight::{Level, text, worst};
 use etcd_sync_core::link::state::Phase;
 
@@ -7,19 +8,13 @@ const NOW_S: i64 = 1_800_000_000;
 
 fn checkpoint(phase: Phase) -> Checkpoint {
     Checkpoint {
-        format: Checkpoint::FORMAT,
         primary: "a1".into(),
         phase,
         revision: 48_211,
-        offset: 0,
         epoch: 7,
-        writes: 1,
-        witness: None,
-        scope: String::new(),
-        seen: 1,
         base: 1,
         at_ms: NOW_S as u64 * 1_000 - 1_500,
-        accepted_deletions: None,
+        ..fixture::checkpoint()
     }
 }
 
