@@ -8,7 +8,7 @@ use etcd_sync_core::link::state::StateKeys;
 use etcd_sync_integration::daemon::Daemon;
 use etcd_sync_integration::etcd::Cluster;
 use etcd_sync_integration::link::Link;
-use etcd_sync_integration::toxiproxy::{Toxiproxy, Way};
+use etcd_sync_integration::toxiproxy::{NetworkProfile, Toxiproxy};
 use etcd_sync_store::Side;
 
 use crate::first_sync::{self, Contender, ingest, transactions};
@@ -45,7 +45,7 @@ pub async fn measure(args: &Args) -> Result<()> {
     for round in 1..=args.rounds {
         for round_trip in ROUND_TRIPS_MS {
             for &contender in &contenders {
-                let (_toxiproxy, endpoint) = way(&primary, round_trip).await?;
+                let (_toxiproxy, endpoint) = network_path(&primary, round_trip).await?;
                 let run = first_sync::run(contender, args, &endpoint, &all).await?;
                 let speed = keys / run.elapsed.as_secs_f64();
                 println!("  round {round}: {round_trip:>3} ms, {:<20}{:>9} keys/s", contender.name(), thousands(speed));
@@ -86,7 +86,7 @@ async fn steady_state(args: &Args) -> Result<()> {
         let (primary, standby) = tokio::try_join!(Cluster::start(real()), Cluster::start(real()))?;
         let items = data::items(steady::KEYS, args.value_bytes);
         ingest(&primary, &transactions(items.clone()), 4).await?;
-        let (_toxiproxy, endpoint) = way(&primary, round_trip).await?;
+        let (_toxiproxy, endpoint) = network_path(&primary, round_trip).await?;
         let mut flags = vec![format!("--primary-endpoints={endpoint}")];
         flags.extend(standby.flags(Side::Standby));
         flags.extend(args.run_flags.split_whitespace().map(str::to_owned));
@@ -106,12 +106,13 @@ async fn steady_state(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// A way to the primary, and the URL at its end.
-async fn way(primary: &Cluster, round_trip_ms: u64) -> Result<(Toxiproxy, String)> {
+/// A network path to the primary, and the URL at its end.
+async fn network_path(primary: &Cluster, round_trip_ms: u64) -> Result<(Toxiproxy, String)> {
     let endpoint = primary.endpoint(0);
     let port = endpoint.rsplit(':').next().and_then(|port| port.parse().ok()).context("an endpoint has a port")?;
-    let way = Way { round_trip: Duration::from_millis(round_trip_ms), bytes_per_second: BYTES_PER_SECOND };
-    let toxiproxy = Toxiproxy::start(port, way).await?;
+    let network =
+        NetworkProfile { round_trip: Duration::from_millis(round_trip_ms), bytes_per_second: BYTES_PER_SECOND };
+    let toxiproxy = Toxiproxy::start(port, network).await?;
     let url = format!("http://127.0.0.1:{}", toxiproxy.port());
     Ok((toxiproxy, url))
 }

@@ -27,7 +27,7 @@ pub type Keys = BTreeMap<Bytes, KeyValue>;
 
 /// The standby at one of its revisions.
 #[derive(Clone, Debug)]
-pub struct Standing {
+pub struct StandbyState {
     /// That revision.
     pub at: Revision,
     /// The record then: streaming, at the end of a revision.
@@ -75,7 +75,7 @@ pub fn is_synchronized(scope: &Scope, kv: &KeyValue) -> bool {
 
 impl Link {
     /// Deletes the election's keys, as the end of a killed leader's lease would: the next one leads at once.
-    pub async fn bury_leader(&self) -> Result<()> {
+    pub async fn expire_leader(&self) -> Result<()> {
         for candidate in self.candidates().await? {
             self.standby.delete(&candidate.key).await?;
         }
@@ -83,7 +83,7 @@ impl Link {
     }
 
     /// Deletes what a killed command has left of its right to carry out a run, as the end of its lease would.
-    pub async fn bury_runner(&self) -> Result<()> {
+    pub async fn expire_runner(&self) -> Result<()> {
         let range = KeyRange::prefix(&self.keys.runner_prefix);
         for key in dump(&self.standby.client(), &range, 0).await?.into_keys() {
             self.standby.delete(&key).await?;
@@ -105,14 +105,14 @@ impl Link {
     }
 
     /// Reads the standby and its record at one revision, at a moment when the record is consistent with one of the primary's.
-    pub async fn standing(&self) -> Result<Standing> {
+    pub async fn standby_state(&self) -> Result<StandbyState> {
         let client = self.standby.client();
         let deadline = Instant::now() + PATIENCE;
         loop {
             let (found, at) = client.get(&self.keys.checkpoint).await?;
             let checkpoint = Checkpoint::decode(&found.context("there is no checkpoint")?.value)?;
             if checkpoint.phase == Phase::Streaming && checkpoint.offset == 0 {
-                return Ok(Standing { at, checkpoint, keys: dump(&client, &registry(), at).await? });
+                return Ok(StandbyState { at, checkpoint, keys: dump(&client, &registry(), at).await? });
             }
             ensure!(
                 Instant::now() < deadline,
@@ -124,17 +124,17 @@ impl Link {
 
     /// Fails unless the standby holds exactly the primary's keys in scope, by value, as of the revision its record names,
     /// and besides them exactly `local`: unchanged, revisions and all.
-    pub async fn verify(&self, local: &Keys) -> Result<Standing> {
+    pub async fn verify(&self, local: &Keys) -> Result<StandbyState> {
         self.verify_in(&default_scope()?, local).await
     }
 
     /// [`Link::verify`] with another scope.
-    pub async fn verify_in(&self, scope: &Scope, local: &Keys) -> Result<Standing> {
+    pub async fn verify_in(&self, scope: &Scope, local: &Keys) -> Result<StandbyState> {
         let primary = self.primary.client();
-        let standing = self.standing().await?;
-        let mut expected = dump(&primary, &registry(), standing.checkpoint.revision).await?;
+        let standby = self.standby_state().await?;
+        let mut expected = dump(&primary, &registry(), standby.checkpoint.revision).await?;
         expected.retain(|_, kv| is_synchronized(scope, kv));
-        let mut actual = standing.keys.clone();
+        let mut actual = standby.keys.clone();
         for (key, kv) in local {
             let found = actual.remove(key);
             let shown = printable(key);
@@ -142,9 +142,9 @@ impl Link {
         }
         let difference = Difference::between(&expected, &actual);
         if !difference.is_empty() {
-            let (at, revision) = (standing.at, standing.checkpoint.revision);
+            let (at, revision) = (standby.at, standby.checkpoint.revision);
             bail!("the standby at {at} is not the primary at {revision}:\n{difference}");
         }
-        Ok(standing)
+        Ok(standby)
     }
 }

@@ -54,14 +54,14 @@ impl KmsPlugin {
     }
 
     /// Loses all keys but the newest: data encrypted with the others is refused.
-    pub fn forget_old_keys(&self) {
+    pub fn remove_old_keys(&self) {
         let mut keys = lock(&self.state.keys);
         let old = keys.len() - 1;
         keys[..old].iter_mut().for_each(|key| *key = None);
     }
 
     /// What it would answer to a request for decryption, without a connection.
-    pub fn unseal(&self, request: &KmsRequest) -> Result<Vec<u8>> {
+    pub fn decrypt(&self, request: &KmsRequest) -> Result<Vec<u8>> {
         let annotations = request.annotations.iter().map(|(key, value)| (key.clone(), value.to_vec()));
         let request = DecryptRequest {
             ciphertext: request.encrypted_dek_source.to_vec(),
@@ -74,7 +74,7 @@ impl KmsPlugin {
 
     /// What an API server with [`KmsPlugin::config`] stores for this value: encrypted with a data key of its own, which this plugin
     /// has wrapped.
-    pub fn seal(&self, key: &[u8], plain: &[u8]) -> Result<Vec<u8>> {
+    pub fn encrypt(&self, key: &[u8], plain: &[u8]) -> Result<Vec<u8>> {
         let mut secret = [0; 32];
         aws_lc_rs::rand::fill(&mut secret).context("random bytes")?;
         let data_key = RandomizedNonceKey::new(&AES_256_GCM, &secret).context("make a key")?;

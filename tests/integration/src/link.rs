@@ -98,7 +98,7 @@ impl Link {
     }
 
     /// Everything synchronized, and the record: what must not move while replication is paused.
-    pub async fn untouchable(&self) -> Result<BTreeMap<Bytes, KeyValue>> {
+    pub async fn synchronized_state(&self) -> Result<BTreeMap<Bytes, KeyValue>> {
         let mut all = dump(&self.standby.client(), &registry(), 0).await?;
         for key in [&self.keys.checkpoint, &self.keys.copied] {
             all.extend(self.standby.get(key).await?.map(|kv| (key.clone(), kv)));

@@ -1,4 +1,4 @@
-//! A toxiproxy: makes the way to a server as long and as narrow as one between two sites.
+//! A toxiproxy: makes the network path to a server as long and as narrow as one between two sites.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::{http, ports, tools};
 /// Longest wait for an answer of its own API.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A running toxiproxy with one way. Dropping it kills it.
+/// A running toxiproxy with one path. Dropping it kills it.
 #[derive(Debug)]
 pub struct Toxiproxy {
     _process: Process,
@@ -22,9 +22,9 @@ pub struct Toxiproxy {
     port: u16,
 }
 
-/// What a way is like.
+/// How long and how narrow a network path is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Way {
+pub struct NetworkProfile {
     /// From the one end to the other and back.
     pub round_trip: Duration,
     /// What it carries to the client in a second, on each connection: a watch has one of its own.
@@ -32,8 +32,8 @@ pub struct Way {
 }
 
 impl Toxiproxy {
-    /// Opens a way to a server of 127.0.0.1.
-    pub async fn start(to: u16, way: Way) -> Result<Toxiproxy> {
+    /// Opens a path to a server of 127.0.0.1.
+    pub async fn start(to: u16, network: NetworkProfile) -> Result<Toxiproxy> {
         let [api, port] = ports::free(2)?[..] else { anyhow::bail!("two ports were asked for") };
         let mut command = Command::new(tools::toxiproxy()?);
         command.env_clear().args(["-host=127.0.0.1", &format!("-port={api}")]).env("LOG_LEVEL", "error");
@@ -45,24 +45,24 @@ impl Toxiproxy {
         .await?;
         let listen = format!("127.0.0.1:{port}");
         proxy
-            .post("/proxies", &json!({"name": "way", "listen": listen, "upstream": format!("127.0.0.1:{to}")}))
+            .post("/proxies", &json!({"name": "path", "listen": listen, "upstream": format!("127.0.0.1:{to}")}))
             .await?;
-        let half = u64::try_from((way.round_trip / 2).as_millis())?;
+        let half = u64::try_from((network.round_trip / 2).as_millis())?;
         for stream in ["upstream", "downstream"] {
             proxy.toxic("latency", stream, json!({"latency": half, "jitter": 0})).await?;
         }
-        proxy.toxic("bandwidth", "downstream", json!({"rate": way.bytes_per_second / 1_000})).await?;
+        proxy.toxic("bandwidth", "downstream", json!({"rate": network.bytes_per_second / 1_000})).await?;
         Ok(proxy)
     }
 
-    /// Where the way begins.
+    /// Where the path begins.
     pub fn port(&self) -> u16 {
         self.port
     }
 
     async fn toxic(&self, kind: &str, stream: &str, attributes: Value) -> Result<()> {
         let toxic = json!({"type": kind, "stream": stream, "attributes": attributes});
-        self.post("/proxies/way/toxics", &toxic).await
+        self.post("/proxies/path/toxics", &toxic).await
     }
 
     async fn post(&self, path: &str, body: &Value) -> Result<()> {

@@ -84,7 +84,7 @@ async fn all_values_open_and_have_a_header_with_kms_and_cbor() -> Result<()> {
 
     // What a plugin without the key answers, and no plugin at all.
     plugin.rotate()?;
-    plugin.forget_old_keys();
+    plugin.remove_old_keys();
     let keyring = Keyring::new(&config)?;
     let refused = kms.unwrap_keys(&keyring, &values).await;
     ensure!(matches!(&refused, Err(KmsError::Refused { key_id, .. }) if key_id == "0"), "{refused:?}");
@@ -270,7 +270,7 @@ async fn write_golden(name: &str, options: PlaneOptions, keys: &[&str], plugin: 
         if let (Some(plugin), Ok(file)) = (plugin, plane.encryption_file()) {
             let config = std::fs::read_to_string(file)?;
             if let Some(request) = Keyring::new(&EncryptionConfig::parse(&config)?)?.kms_request(&value) {
-                std::fs::write(folder.join("kms.seed"), plugin.unseal(&request)?)?;
+                std::fs::write(folder.join("kms.seed"), plugin.decrypt(&request)?)?;
             }
             std::fs::write(folder.join("encryption.yaml"), config)?;
         }

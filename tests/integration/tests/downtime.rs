@@ -70,11 +70,11 @@ async fn deletions_arrive(compacted: Compacted) -> Result<()> {
         let before = link.checkpoint().await?.map_or(0, |checkpoint| checkpoint.revision);
         ensure!(before < link.primary.revision().await?, "the record is ahead: nothing was compacted away");
 
-        link.bury_leader().await?;
+        link.expire_leader().await?;
         daemon = link.daemon(&[])?;
         link.await_passed(link.primary.revision().await?, PATIENCE).await?;
-        let standing = link.verify(&local).await?;
-        ensure!(doomed.iter().all(|key| !standing.keys.contains_key(key)));
+        let standby = link.verify(&local).await?;
+        ensure!(doomed.iter().all(|key| !standby.keys.contains_key(key)));
         let log = daemon.lines().join("\n");
         match compacted {
             Compacted::Nobody => ensure!(!log.contains(RESYNC), "it need not have resynced:\n{log}"),
@@ -108,7 +108,7 @@ async fn a_key_of_unknown_origin_is_never_deleted() -> Result<()> {
     ensure!(phase == Some("first-sync"), "the first sync was over too soon for this test: {phase:?}");
 
     link.standby.compact(link.standby.revision().await?).await?;
-    link.bury_leader().await?;
+    link.expire_leader().await?;
     let daemon = link.daemon(&[])?;
     daemon.wait_line(SYNCED, PATIENCE).await?;
     link.verify(&local).await?;
@@ -117,7 +117,7 @@ async fn a_key_of_unknown_origin_is_never_deleted() -> Result<()> {
     delete_all(&client, &keys[..10]).await?;
     put_all(&link.primary, &["/registry/configmaps/apps/more-1", "/registry/configmaps/apps/more-2"]).await?;
     link.primary.compact(link.primary.revision().await?).await?;
-    link.bury_leader().await?;
+    link.expire_leader().await?;
     let daemon = link.daemon(&[])?;
     daemon.wait_line(RESYNC, PATIENCE).await?;
     link.await_passed(link.primary.revision().await?, PATIENCE).await?;
@@ -142,7 +142,7 @@ async fn many_deletions_ask_first() -> Result<()> {
 
     // Without a word, and with too small a one.
     for flags in [&[][..], &["--accept-deletions=299"]] {
-        link.bury_leader().await?;
+        link.expire_leader().await?;
         let daemon = link.daemon(flags)?;
         let line = daemon.wait_line("paused", PATIENCE).await?;
         ensure!(line.contains("would delete 300 of 1000"), "{line}");
@@ -159,11 +159,11 @@ async fn many_deletions_ask_first() -> Result<()> {
         daemon.kill()?;
     }
 
-    link.bury_leader().await?;
+    link.expire_leader().await?;
     let daemon = link.daemon(&["--accept-deletions=300"])?;
     link.await_passed(link.primary.revision().await?, PATIENCE).await?;
-    let standing = link.verify(&local).await?;
-    assert_eq!(standing.keys.len(), 710);
+    let standby = link.verify(&local).await?;
+    assert_eq!(standby.keys.len(), 710);
     await_ready(&daemon, 200, "", PATIENCE).await?;
     ensure!(link.standby.get(&link.keys.condition).await?.is_none(), "it still reports a pause");
     Ok(())
@@ -198,8 +198,8 @@ async fn a_wider_scope_includes_what_was_filtered() -> Result<()> {
     daemon.wait_line(RESYNC, PATIENCE).await?;
     daemon.wait_line(SYNCED, PATIENCE).await?;
     link.await_passed(link.primary.revision().await?, PATIENCE).await?;
-    let standing = link.verify_in(&Scope::new(&wide)?, &local).await?;
-    ensure!(theirs.iter().all(|key| standing.keys.contains_key(key.as_bytes())));
+    let standby = link.verify_in(&Scope::new(&wide)?, &local).await?;
+    ensure!(theirs.iter().all(|key| standby.keys.contains_key(key.as_bytes())));
     Ok(())
 }
 

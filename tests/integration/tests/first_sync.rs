@@ -75,9 +75,9 @@ async fn copies_the_scope_exactly(options: ClusterOptions, keys: usize) -> Resul
     daemon.wait_line("first sync begins", PATIENCE).await?;
     daemon.wait_line(SYNCED, PATIENCE).await?;
     link.await_passed(link.primary.revision().await?, PATIENCE).await?;
-    let standing = link.verify(&own).await?;
-    assert_eq!(standing.keys.len(), inside.len() + own.len());
-    assert_eq!(standing.keys[&Bytes::copy_from_slice(shared)].value, *value);
+    let standby = link.verify(&own).await?;
+    assert_eq!(standby.keys.len(), inside.len() + own.len());
+    assert_eq!(standby.keys[&Bytes::copy_from_slice(shared)].value, *value);
 
     // Beyond /registry/ only the link's own state was written.
     let everything = KeyRange { start: Bytes::from_static(b"\0"), end: Bytes::new() };
@@ -119,7 +119,7 @@ async fn a_wrong_password_or_authority_is_named() -> Result<()> {
         assert!(line.contains(&format!("the {side} etcd at")), "{line}");
         assert!(daemon.exited()?.is_none(), "it waits for the file to be fixed");
         drop(daemon);
-        link.bury_leader().await?;
+        link.expire_leader().await?;
 
         let flag = format!("{side}-password-file");
         let wrong = folder.path().join(&flag);
@@ -135,7 +135,7 @@ async fn a_wrong_password_or_authority_is_named() -> Result<()> {
             link.verify(&Keys::new()).await?;
         }
         drop(daemon);
-        link.bury_leader().await?;
+        link.expire_leader().await?;
     }
     Ok(())
 }

@@ -67,7 +67,7 @@ async fn survives_kills(version: EtcdVersion) -> Result<()> {
     let (mut killed_in_copy, mut resumed) = (0, 0);
     for round in 0..kills() {
         let context = || format!("round {round}, ETCD_SYNC_SEED={seed}");
-        link.bury_leader().await?;
+        link.expire_leader().await?;
         let daemon = link.daemon(&["--transactions-in-flight=2"])?;
         if round < FIRST_SYNC_ROUNDS {
             kill_in_first_sync(&link, &daemon, random.range(1..9)).await.with_context(context)?;
@@ -91,14 +91,14 @@ async fn survives_kills(version: EtcdVersion) -> Result<()> {
     ensure!(killed_in_copy >= 1, "no kill fell into the first sync: it is too fast for this test");
     ensure!(resumed >= 8, "only {resumed} rounds resumed");
 
-    link.bury_leader().await?;
+    link.expire_leader().await?;
     let daemon = link.daemon(&[])?;
     let counted = counter.stop().await?;
     let written = writer.stop().await?;
     ensure!(written.errors == 0 && counted > 100, "{written:?}, counted to {counted}");
     link.await_passed(link.primary.revision().await?, PATIENCE).await?;
-    let standing = link.verify(&local).await?;
-    let last = &standing.keys[&Bytes::from_static(COUNTER)];
+    let standby = link.verify(&local).await?;
+    let last = &standby.keys[&Bytes::from_static(COUNTER)];
     assert_eq!(number(&last.value)?, counted);
     let log = daemon.lines().join("\n");
     assert!(!log.contains("ERROR"), "{log}");

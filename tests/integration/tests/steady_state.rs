@@ -241,7 +241,7 @@ async fn a_kill_inside_a_huge_revision_leaves_no_trace() -> Result<()> {
         let (revision, ()) = tokio::try_join!(write, kill)?;
         let record = link.checkpoint().await?.context("there is a record")?;
         inside += usize::from(record.revision == revision && record.offset > 0);
-        link.bury_leader().await?;
+        link.expire_leader().await?;
         daemon = link.daemon(&[])?;
         caught_up(&link).await.with_context(|| format!("round {round}"))?;
     }

@@ -127,11 +127,11 @@ async fn the_sides_swapped_at_first() -> Result<()> {
 async fn an_empty_primary_at_the_first_sync() -> Result<()> {
     let link = link_with(&[]).await?;
     link.standby.put(LOCAL, "local").await?;
-    let before = link.untouchable().await?;
+    let before = link.synchronized_state().await?;
     let daemon = link.daemon(&[])?;
     let line = await_refusal(&link, &daemon, "empty_primary", "the primary holds no key below").await?;
     await_second_look(&daemon, "empty_primary").await?;
-    assert_eq!(link.untouchable().await?, before);
+    assert_eq!(link.synchronized_state().await?, before);
     assert!(daemon.terminate(PATIENCE).await?.success());
     assert!(line.contains("give --accept-empty-primary"), "{line}");
 
@@ -159,7 +159,7 @@ async fn an_empty_primary_of_a_standby_that_was_in_sync() -> Result<()> {
     // written, with the same revision.
     let position = async || {
         let record = link.checkpoint().await?.context("there is a checkpoint")?;
-        let mut all = link.untouchable().await?;
+        let mut all = link.synchronized_state().await?;
         all.remove(&link.keys.checkpoint);
         anyhow::Ok((all, record.primary, record.phase, record.revision))
     };
@@ -190,18 +190,18 @@ async fn another_cluster() -> Result<()> {
         fill(&other, &keys[..20], &format!("other {round}")).await?;
     }
     link.primary = other;
-    let before = link.untouchable().await?;
+    let before = link.synchronized_state().await?;
     let daemon = link.daemon(&[])?;
     let line = await_refusal(&link, &daemon, "other_primary", "but this link was made with cluster").await?;
     await_second_look(&daemon, "other_primary").await?;
-    assert_eq!(link.untouchable().await?, before);
+    assert_eq!(link.synchronized_state().await?, before);
     assert!(daemon.terminate(PATIENCE).await?.success());
 
     // Accepted, but what it would delete has to be accepted too.
     let accept = flag_in(&line, "--accept-new-primary")?;
     let daemon = link.daemon(&[&accept])?;
     let line = await_refusal(&link, &daemon, "deletion_guard", "this resync would delete 280 of 300").await?;
-    let mut after = link.untouchable().await?;
+    let mut after = link.synchronized_state().await?;
     // The record of the resync that was begun is all that is new.
     after.remove(&link.keys.checkpoint).context("there is a checkpoint")?;
     let mut expected = before.clone();
@@ -220,10 +220,10 @@ async fn an_accepted_id_of_a_third_cluster_opens_no_door() -> Result<()> {
     synchronize(&link).await?;
     link.primary = Cluster::start(ClusterOptions::default()).await?;
     fill(&link.primary, &config_keys(5), "other").await?;
-    let before = link.untouchable().await?;
+    let before = link.synchronized_state().await?;
     let daemon = link.daemon(&["--accept-new-primary=abc"])?;
     await_refusal(&link, &daemon, "other_primary", "but this link was made with cluster").await?;
-    assert_eq!(link.untouchable().await?, before);
+    assert_eq!(link.synchronized_state().await?, before);
     Ok(())
 }
 
@@ -242,11 +242,11 @@ async fn a_primary_restored_under_another_id() -> Result<()> {
     let mut link = link_with_snapshot(folder.path()).await?;
     synchronize(&link).await?;
     link.primary = Cluster::restore(&folder.path().join("snapshot.db"), ClusterOptions::default()).await?;
-    let before = link.untouchable().await?;
+    let before = link.synchronized_state().await?;
     let daemon = link.daemon(&[])?;
     let line = await_refusal(&link, &daemon, "other_primary", "or the primary was rebuilt").await?;
     await_second_look(&daemon, "other_primary").await?;
-    assert_eq!(link.untouchable().await?, before);
+    assert_eq!(link.synchronized_state().await?, before);
     assert!(daemon.terminate(PATIENCE).await?.success());
     resynchronize(&link, &[&flag_in(&line, "--accept-new-primary")?]).await?;
     assert_eq!(link.standby.get(&config_keys(1)[0]).await?.context("key 0 is there")?.value, "first");
@@ -260,11 +260,11 @@ async fn a_primary_put_back_under_the_same_id_while_the_daemon_runs() -> Result<
     let link = link_with_snapshot(folder.path()).await?;
     let daemon = link.daemon(&[])?;
     link.await_equal(PATIENCE).await?;
-    let before = link.untouchable().await?;
+    let before = link.synchronized_state().await?;
     link.primary.restore_in_place(&folder.path().join("snapshot.db")).await?;
     let line = await_refusal(&link, &daemon, "history_went_back", "the primary's history went back").await?;
     await_second_look(&daemon, "history_went_back").await?;
-    assert_eq!(link.untouchable().await?, before);
+    assert_eq!(link.synchronized_state().await?, before);
     assert!(daemon.terminate(PATIENCE).await?.success());
     resynchronize(&link, &[&flag_in(&line, "--accept-new-primary")?]).await
 }
@@ -276,10 +276,10 @@ async fn a_primary_put_back_under_the_same_id_before_the_daemon_starts() -> Resu
     let link = link_with_snapshot(folder.path()).await?;
     synchronize(&link).await?;
     link.primary.restore_in_place(&folder.path().join("snapshot.db")).await?;
-    let before = link.untouchable().await?;
+    let before = link.synchronized_state().await?;
     let daemon = link.daemon(&[])?;
     await_refusal(&link, &daemon, "history_went_back", "the primary's history went back").await?;
-    assert_eq!(link.untouchable().await?, before);
+    assert_eq!(link.synchronized_state().await?, before);
     Ok(())
 }
 
@@ -301,10 +301,10 @@ async fn a_primary_put_back_that_overtook_the_checkpoint() -> Result<()> {
         while link.primary.revision().await? <= head + 5 {
             fill(&link.primary, &config_keys(30), "another history").await?;
         }
-        let before = link.untouchable().await?;
+        let before = link.synchronized_state().await?;
         let daemon = link.daemon(&[])?;
         let line = await_refusal(&link, &daemon, "history_differs", "history is not the one").await?;
-        assert_eq!(link.untouchable().await?, before);
+        assert_eq!(link.synchronized_state().await?, before);
         assert!(daemon.terminate(PATIENCE).await?.success());
         resynchronize(&link, &[&flag_in(&line, "--accept-new-primary")?]).await?;
     }

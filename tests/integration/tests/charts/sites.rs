@@ -13,10 +13,10 @@ use base64::engine::general_purpose::STANDARD;
 use etcd_sync_integration::compare::await_until;
 use etcd_sync_integration::etcd::{Cluster, ClusterOptions};
 use etcd_sync_integration::exact::PATIENCE;
-use etcd_sync_integration::front::Front;
 use etcd_sync_integration::kube::objects::{APPS, namespace};
 use etcd_sync_integration::kube::pod::Node;
 use etcd_sync_integration::kube::{KubePair, PairOptions, path};
+use etcd_sync_integration::virtual_ip::VirtualIp;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -43,9 +43,9 @@ resources:
 pub struct Sites {
     pub pair: KubePair,
     /// Of the primary.
-    pub vip: Front,
+    pub vip: VirtualIp,
     /// The standby's node.
-    pub host: Front,
+    pub host: VirtualIp,
     pub node: Node,
     // The node's files.
     _folder: TempDir,
@@ -54,9 +54,9 @@ pub struct Sites {
 impl Sites {
     /// All that people do before they install: the namespace, the Secrets of the primary's etcd and of its API server.
     pub async fn start() -> Result<Sites> {
-        let (mut vip, mut host) = (Front::new(), Front::new());
+        let (mut vip, mut host) = (VirtualIp::new(), VirtualIp::new());
         let etcd =
-            |front: &Front| ClusterOptions { tls: true, addresses: vec![front.address().into()], ..Default::default() };
+            |vip: &VirtualIp| ClusterOptions { tls: true, addresses: vec![vip.address().into()], ..Default::default() };
         let mut options = PairOptions { primary_etcd: etcd(&vip), standby_etcd: etcd(&host), ..PairOptions::new() };
         options.primary.addresses = vec![vip.address().into()];
         // Whom it answers has a token.

@@ -87,9 +87,9 @@ async fn a_first_copy_that_is_not_complete_is_never_promoted() -> Result<()> {
         Ok(record.as_ref().is_none_or(|record| record.phase != Phase::FirstSync).then(|| format!("{record:?}")))
     })
     .await?;
-    bury(&link, &daemon).await?;
+    kill_leader(&link, &daemon).await?;
     link.primary.kill_all()?;
-    let before = link.untouchable().await?;
+    let before = link.synchronized_state().await?;
 
     let all = ["--yes", "--accept-unchecked", "--accept=synchronizer"];
     for flags in [&["--yes"][..], &all[..2], &all] {
@@ -100,7 +100,7 @@ async fn a_first_copy_that_is_not_complete_is_never_promoted() -> Result<()> {
         ensure!(!output.stdout.contains("everything up to"), "{output:?}");
         assert_fits(&output.stdout)?;
     }
-    ensure!(link.untouchable().await? == before && journal(&link).await?.is_empty());
+    ensure!(link.synchronized_state().await? == before && journal(&link).await?.is_empty());
     ensure!(role(&link.standby, &link).await? == "standby");
     Ok(())
 }
@@ -131,9 +131,9 @@ async fn a_resync_under_way_is_told_and_has_to_be_accepted() -> Result<()> {
     denied_at(&daemon).await?;
     let record = link.checkpoint().await?.context("there is a record")?;
     ensure!((record.phase, record.revision) == (Phase::Resync, diverged), "{record:?}");
-    bury(&link, &daemon).await?;
+    kill_leader(&link, &daemon).await?;
     link.primary.kill_all()?;
-    let before = link.untouchable().await?;
+    let before = link.synchronized_state().await?;
 
     let output = run(&link, "failover", folder.path(), &["--yes"]).await?;
     ensure!(output.code == Some(1) && output.stderr.contains("give --accept-unchecked"), "{output:?}");
@@ -149,7 +149,7 @@ async fn a_resync_under_way_is_told_and_has_to_be_accepted() -> Result<()> {
     assert_fits(&output.stdout)?;
     let output = run(&link, "failover", folder.path(), &["--yes", "--accept-unchecked"]).await?;
     ensure!(output.code == Some(1) && output.stderr.contains("--accept synchronizer"), "{output:?}");
-    ensure!(link.untouchable().await? == before && journal(&link).await?.is_empty());
+    ensure!(link.synchronized_state().await? == before && journal(&link).await?.is_empty());
 
     let flags = ["--yes", "--accept-unchecked", "--accept=synchronizer"];
     let output = run(&link, "failover", folder.path(), &flags).await?;

@@ -20,7 +20,7 @@ async fn a_failover_says_what_is_lost_and_promotes() -> Result<()> {
     .await?;
     let seen = link.primary.revision().await?;
     // What the synchronizer does not receive any more is lost.
-    bury(&link, &daemon).await?;
+    kill_leader(&link, &daemon).await?;
     let mut written = Vec::new();
     for key in config_keys(3) {
         written.push((key.clone(), link.primary.put(&key, "never arrives").await?));
@@ -68,7 +68,7 @@ async fn missed_keys_stop_a_failover_and_what_they_take_with_them_is_named() -> 
     link.primary.put(dependent, object("ConfigMap", "u-2", owner)).await?;
     link.await_caught_up(PATIENCE).await?;
     // Planted: nobody puts it back.
-    bury(&link, &daemon).await?;
+    kill_leader(&link, &daemon).await?;
     link.standby.delete(machine).await?;
     for content in ["1", "2", "3"] {
         link.primary.put("/registry/configmaps/kube-system/unheard", content).await?;
@@ -82,7 +82,7 @@ async fn missed_keys_stop_a_failover_and_what_they_take_with_them_is_named() -> 
     })
     .await?;
     link.primary.kill_all()?;
-    let before = link.untouchable().await?;
+    let before = link.synchronized_state().await?;
     let monitor = format!("--monitor=http://127.0.0.1:{}", monitor.port());
 
     let output = run(&link, "failover", folder.path(), &["--yes", &monitor]).await?;
@@ -105,7 +105,7 @@ async fn missed_keys_stop_a_failover_and_what_they_take_with_them_is_named() -> 
     let refused = json(&output)?;
     ensure!(refused["missing"]["doomed"] == serde_json::json!([dependent]), "{refused:#}");
     ensure!(
-        link.untouchable().await? == before && journal(&link).await?.is_empty(),
+        link.synchronized_state().await? == before && journal(&link).await?.is_empty(),
         "a refused failover left something"
     );
 

@@ -40,7 +40,7 @@ async fn a_failover_killed_at_every_step_completes_and_does_nothing_twice() -> R
         let (link, daemon) = caught_up().await?;
         link.primary.kill_all()?;
         // Or each attempt would wait for a contact with the primary.
-        bury(&link, &daemon).await?;
+        kill_leader(&link, &daemon).await?;
         if killed_at_every_step(Failover, &link).await? {
             return Ok(());
         }
@@ -203,7 +203,7 @@ async fn kill_at(what: What, link: &Link, args: &[String], step: Step, ended: bo
         .await
         .with_context(|| format!("attempt {attempt} never came to {}", step.name()))??;
     process.kill()?;
-    link.bury_runner().await?;
+    link.expire_runner().await?;
     let stands = open_run(link).await?.and_then(|run| run.steps.last().map(|record| record.step));
     Ok(stands.filter(|stands| *stands == step))
 }

@@ -39,9 +39,9 @@ async fn caught_up() -> Result<(Link, Daemon)> {
 }
 
 /// Kills a synchronizer, and with it its lease: no synchronizer is left that could still receive from the primary.
-async fn bury(link: &Link, daemon: &Daemon) -> Result<()> {
+async fn kill_leader(link: &Link, daemon: &Daemon) -> Result<()> {
     daemon.kill()?;
-    link.bury_leader().await
+    link.expire_leader().await
 }
 
 /// The arguments of a command of the link.

@@ -70,7 +70,7 @@ async fn a_failover_inside_a_revision_tells_which_part_is_lost_and_rejoin_finds_
     let txn = Txn { success: ops.clone(), ..Txn::default() };
     let revision = link.primary.client().txn(txn).await?.revision;
     denied_at(&daemon).await?;
-    bury(&link, &daemon).await?;
+    kill_leader(&link, &daemon).await?;
     let record = link.checkpoint().await?.context("there is a record")?;
     ensure!(record.phase == Phase::Streaming && record.revision == revision, "{record:?}");
     let applied = usize::try_from(record.offset)?;

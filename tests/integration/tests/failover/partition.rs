@@ -45,14 +45,14 @@ async fn a_synchronizer_that_was_cut_off_writes_nothing_after_the_promotion() ->
     let flags = ["--yes", "--accept-unchecked", "--despite-live-primary=lose its writes"];
     let output = run(&link, "failover", folder.path(), &flags).await?;
     ensure!(output.code == Some(0), "{output:?}");
-    let promoted = link.untouchable().await?;
+    let promoted = link.synchronized_state().await?;
 
     network.heal()?;
     // It receives from the primary again, and everything it sent and tried arrives.
     daemon.wait_line("was promoted", PATIENCE).await?;
     ensure!(writer.stop().await?.errors == 0, "the writer had trouble");
     let log = daemon.lines();
-    ensure!(link.untouchable().await? == promoted, "it wrote to the promoted cluster:\n{}", log.join("\n"));
+    ensure!(link.synchronized_state().await? == promoted, "it wrote to the promoted cluster:\n{}", log.join("\n"));
     ensure!(role(&link.standby, &link).await? == "primary");
     Ok(())
 }

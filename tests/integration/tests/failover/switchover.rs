@@ -37,7 +37,7 @@ async fn a_switchover_under_load_loses_nothing_and_ends_the_synchronizer() -> Re
     ensure!(role(&link.standby, &link).await? == "primary");
     // Whatever still runs, nothing of it is written any more.
     await_ready(&daemon, 503, "promoted", PATIENCE).await?;
-    let before = link.untouchable().await?;
+    let before = link.synchronized_state().await?;
     link.primary.put(&config_keys(1)[0], "written to the old primary").await?;
     let another = link.daemon(&[])?;
     await_until("another synchronizer is refused, too", PATIENCE, || async {
@@ -46,7 +46,7 @@ async fn a_switchover_under_load_loses_nothing_and_ends_the_synchronizer() -> Re
         Ok((!body.contains("promoted") && !body.contains("standing by")).then(|| format!("{leads}: {body}")))
     })
     .await?;
-    ensure!(link.untouchable().await? == before, "a synchronizer wrote to the promoted cluster");
+    ensure!(link.synchronized_state().await? == before, "a synchronizer wrote to the promoted cluster");
 
     let runs = journal(&link).await?;
     ensure!(runs.len() == 1 && runs[0].state == State::Completed, "{runs:?}");

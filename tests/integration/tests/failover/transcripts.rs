@@ -92,7 +92,7 @@ async fn the_runbook_quotes_the_domain_and_a_rejoin() -> Result<()> {
     ensure!(switch.code == Some(0), "{switch:?}");
     stage.quoted("dns-switch", &switch.stdout)?;
 
-    bury(&stage.link, &stage.daemon).await?;
+    kill_leader(&stage.link, &stage.daemon).await?;
     stage.link.primary.put("/registry/configmaps/team-a/only-here", "never arrives").await?;
     stage.link.primary.put(&config_keys(1)[0], "changed, and never arrives").await?;
     stage.link.primary.kill_all()?;
@@ -138,7 +138,7 @@ async fn the_runbook_quotes_a_failover() -> Result<()> {
     stage.link.primary.put(machine, object("Machine", "u-1", "")).await?;
     stage.link.primary.put("/registry/secrets/team-a/m-1-bootstrap", object("Secret", "u-2", owner)).await?;
     stage.link.await_caught_up(PATIENCE).await?;
-    bury(&stage.link, &stage.daemon).await?;
+    kill_leader(&stage.link, &stage.daemon).await?;
     stage.link.standby.delete(machine).await?;
     let monitor = stage.link.monitor(&["--check-interval=1s"])?;
     await_until("the monitor has seen it", PATIENCE, || async {

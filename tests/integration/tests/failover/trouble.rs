@@ -84,11 +84,11 @@ async fn a_switchover_whose_standby_is_full_stops_and_goes_on() -> Result<()> {
     ensure_says_full(&output)?;
     ensure!(role(&link.standby, &link).await? == "standby", "{output:?}");
     // Once more, with the alarm still on: it is seen before anything is done.
-    let before = link.untouchable().await?;
+    let before = link.synchronized_state().await?;
     let output = run_command_with(&args, &[], STUBBORN).await?;
     ensure!(output.code == Some(1) && output.stderr.contains("nothing more was changed"), "{output:?}");
     ensure_says_full(&output)?;
-    ensure!(role(&link.standby, &link).await? == "standby" && link.untouchable().await? == before);
+    ensure!(role(&link.standby, &link).await? == "standby" && link.synchronized_state().await? == before);
 
     make_space(&link.standby).await?;
     let output = run_command_with(&args, &[], STUBBORN).await?;
@@ -109,7 +109,7 @@ async fn a_failover_to_a_full_standby_is_refused_and_one_that_fills_up_behind_th
     daemon.terminate(PATIENCE).await?;
     link.primary.kill_all()?;
     fill(&link.standby).await?;
-    let before = link.untouchable().await?;
+    let before = link.synchronized_state().await?;
     let flags = names.flags("10.0.0.2", false, true);
     let output = names.failover(&link, &flags).await?;
     ensure!(output.code == Some(1) && output.stderr.contains("the preflight failed (alarms)"), "{output:?}");
@@ -120,7 +120,7 @@ async fn a_failover_to_a_full_standby_is_refused_and_one_that_fills_up_behind_th
     let output = names.failover(&link, &insists).await?;
     ensure!(output.code == Some(2), "{output:?}");
     ensure_says_full(&output)?;
-    ensure!(link.untouchable().await? == before && journal(&link).await?.is_empty());
+    ensure!(link.synchronized_state().await? == before && journal(&link).await?.is_empty());
     ensure!(role(&link.standby, &link).await? == "standby");
 
     make_space(&link.standby).await?;

@@ -63,7 +63,7 @@ async fn kill_now_and_then(pair: &KubePair, mut daemon: Daemon, seed: u64, time:
             daemon.terminate(PATIENCE).await?;
         } else {
             daemon.kill()?;
-            pair.link.bury_leader().await?;
+            pair.link.expire_leader().await?;
         }
         tokio::time::sleep(Duration::from_millis(random.range(0..2000) as u64)).await;
         daemon = pair.daemon(&FLAGS)?;

@@ -42,7 +42,7 @@ async fn a_family_encrypted_by_a_kms_comes_back_as_one() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let plugin = KmsPlugin::start(folder.path())?;
     for (key, owned) in FAMILY {
-        link.standby.put(key, plugin.seal(key.as_bytes(), &object(key, owned)?)?).await?;
+        link.standby.put(key, plugin.encrypt(key.as_bytes(), &object(key, owned)?)?).await?;
     }
     let config = folder.path().join("encryption.yaml");
     std::fs::write(&config, plugin.config(&["*.*"]))?;
@@ -71,7 +71,7 @@ async fn what_cannot_be_decrypted_is_checked_again() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let plugin = KmsPlugin::start(folder.path())?;
     let key = FAMILY[0].0;
-    link.standby.put(key, plugin.seal(key.as_bytes(), &object(key, true)?)?).await?;
+    link.standby.put(key, plugin.encrypt(key.as_bytes(), &object(key, true)?)?).await?;
     let file = folder.path().join("saved").display().to_string();
     let output = run(&link, "prune", &["--yes", &format!("--backup={file}")]).await?;
     ensure!(output.code == Some(0), "{}{}", output.stdout, output.stderr);

@@ -42,8 +42,8 @@ async fn a_kill_at_any_stage_loses_nothing() -> Result<()> {
             ensure!(there, "round {round}: {key:?} is gone, and in no file");
         }
         // What the killed one has left of its elections runs out by itself.
-        link.bury_leader().await?;
-        link.bury_runner().await?;
+        link.expire_leader().await?;
+        link.expire_runner().await?;
     }
     let output = rejoin(&link, &["--yes", "-o", "json", &format!("--backup={}", path(9).display())]).await?;
     assert_eq!(output.code, Some(0), "{}{}", output.stdout, output.stderr);

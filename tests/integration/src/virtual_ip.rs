@@ -10,17 +10,17 @@ use tokio::task::{JoinHandle, JoinSet};
 
 /// The address and what it forwards. Dropping it closes everything.
 #[derive(Debug)]
-pub struct Front {
+pub struct VirtualIp {
     address: Ipv4Addr,
     open: BTreeMap<u16, JoinHandle<()>>,
 }
 
-impl Front {
+impl VirtualIp {
     /// An address that nobody else has: one of 16 million, so well-known ports are free there.
-    pub fn new() -> Front {
+    pub fn new() -> VirtualIp {
         let [a, b, c, ..] = RandomState::new().hash_one(std::process::id()).to_be_bytes();
         // Not 127.0.*, where name servers of the machine may listen.
-        Front { address: Ipv4Addr::new(127, a.max(1), b, c.clamp(1, 254)), open: BTreeMap::new() }
+        VirtualIp { address: Ipv4Addr::new(127, a.max(1), b, c.clamp(1, 254)), open: BTreeMap::new() }
     }
 
     /// The address, of 127.0.0.0/8.
@@ -28,7 +28,7 @@ impl Front {
         self.address
     }
 
-    /// Forwards connections to one of its ports, until [`Front::close`].
+    /// Forwards connections to one of its ports, until [`VirtualIp::close`].
     pub async fn open(&mut self, port: u16, to: SocketAddr) -> Result<()> {
         let listener = TcpListener::bind((self.address, port)).await;
         let listener = listener.with_context(|| format!("listen on {}:{port}", self.address))?;
@@ -46,13 +46,13 @@ impl Front {
     }
 }
 
-impl Default for Front {
+impl Default for VirtualIp {
     fn default() -> Self {
-        Front::new()
+        VirtualIp::new()
     }
 }
 
-impl Drop for Front {
+impl Drop for VirtualIp {
     fn drop(&mut self) {
         self.open.values().for_each(JoinHandle::abort);
     }
@@ -78,17 +78,17 @@ mod tests {
 
     #[tokio::test]
     async fn it_leads_there_until_it_is_closed() -> Result<()> {
-        let (mut front, there) = (Front::new(), TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?);
-        front.open(2379, there.local_addr()?).await?;
-        let mut here = TcpStream::connect((front.address(), 2379)).await?;
+        let (mut vip, there) = (VirtualIp::new(), TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?);
+        vip.open(2379, there.local_addr()?).await?;
+        let mut here = TcpStream::connect((vip.address(), 2379)).await?;
         let (mut other, _) = there.accept().await?;
         other.write_all(b"hello").await?;
         let mut received = [0; 5];
         here.read_exact(&mut received).await?;
         assert_eq!(&received, b"hello");
-        front.close(2379).await;
+        vip.close(2379).await;
         assert!(matches!(here.read(&mut received).await, Ok(0) | Err(_)));
-        assert!(TcpStream::connect((front.address(), 2379)).await.is_err());
+        assert!(TcpStream::connect((vip.address(), 2379)).await.is_err());
         Ok(())
     }
 }
