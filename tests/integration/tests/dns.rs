@@ -20,15 +20,15 @@ const OLD: &str = "global 2 IN A 10.0.0.1\nglobal 2 IN AAAA fd00::1\n";
 const NEW: &str = "--dns-address=10.0.0.2,fd00::2";
 
 /// A zone with the name, a resolver in front of it, and a key file.
-struct World {
+struct Fixture {
     primary: Bind,
     resolver: Bind,
     key: Key,
     folder: TempDir,
 }
 
-impl World {
-    async fn start(records: &str) -> Result<World> {
+impl Fixture {
+    async fn start(records: &str) -> Result<Fixture> {
         let key = Key::new("failover-key")?;
         let zone =
             Zone::Primary { name: "example.test".into(), records: records.into(), update: Some(key.name.clone()) };
@@ -38,7 +38,7 @@ impl World {
         let resolver = Bind::start(&[], &[forward("example.test"), forward("closed.test")]).await?;
         let folder = tempfile::tempdir()?;
         key.write(&folder.path().join("key"))?;
-        Ok(World { primary, resolver, key, folder })
+        Ok(Fixture { primary, resolver, key, folder })
     }
 
     fn key_file(&self) -> PathBuf {
@@ -103,10 +103,10 @@ fn ended(output: &Output, code: i32, parts: &[&str]) {
 
 #[tokio::test]
 async fn both_families_are_switched_and_an_old_answer_runs_out() -> Result<()> {
-    let world = World::start(OLD).await?;
+    let fixture = Fixture::start(OLD).await?;
     // From now on the resolver remembers the old answer.
-    assert_eq!(world.addresses(&world.resolver.address()).await?, ["10.0.0.1", "fd00::1"]);
-    let output = dns("switch", &with(world.updating(), &["--yes"]), &[]).await?;
+    assert_eq!(fixture.addresses(&fixture.resolver.address()).await?, ["10.0.0.1", "fd00::1"]);
+    let output = dns("switch", &with(fixture.updating(), &["--yes"]), &[]).await?;
     ended(&output, 0, &[]);
     for part in [
         "Now:    10.0.0.1, fd00::1 (TTL 2s)\n",
@@ -120,32 +120,32 @@ async fn both_families_are_switched_and_an_old_answer_runs_out() -> Result<()> {
         assert!(output.stdout.contains(part), "no {part:?} in {}", output.stdout);
     }
     assert!(output.stdout.lines().all(|line| line.len() <= 80 || line.contains("nsupdate -k")), "{}", output.stdout);
-    for bind in [&world.primary, &world.resolver] {
-        assert_eq!(world.addresses(&bind.address()).await?, ["10.0.0.2", "fd00::2"]);
+    for bind in [&fixture.primary, &fixture.resolver] {
+        assert_eq!(fixture.addresses(&bind.address()).await?, ["10.0.0.2", "fd00::2"]);
     }
     // A second run finds nothing to do, and needs no word.
-    let output = dns("switch", &with(world.updating(), &["-o=json"]), &[]).await?;
+    let output = dns("switch", &with(fixture.updating(), &["-o=json"]), &[]).await?;
     ended(&output, 0, &[]);
     let told: Value = serde_json::from_str(&output.stdout)?;
     assert_eq!((&told["switched"], &told["verified"]["verdict"]), (&json!({"kind": "already"}), &json!("good")));
-    assert_eq!(world.primary.count_lines("adding an RR at"), 2, "{}", world.primary.tail());
+    assert_eq!(fixture.primary.count_lines("adding an RR at"), 2, "{}", fixture.primary.tail());
     let all = format!("{}{}", output.stdout, output.stderr);
-    assert!(!all.contains(&world.key.secret), "the secret is shown");
+    assert!(!all.contains(&fixture.key.secret), "the secret is shown");
     Ok(())
 }
 
 #[tokio::test]
 async fn a_rejected_update_says_what_to_do_and_changes_nothing() -> Result<()> {
-    let world = World::start(OLD).await?;
-    let folder = world.folder.path();
+    let fixture = Fixture::start(OLD).await?;
+    let folder = fixture.folder.path();
     let key = |name: &str, key: Key| -> Result<String> {
         let file = folder.join(name);
         key.write(&file)?;
         Ok(format!("--dns-tsig-key-file={}", file.display()))
     };
     let unknown = key("unknown", Key::new("unknown")?)?;
-    let secret = key("secret", Key::new(&world.key.name)?)?;
-    let algorithm = key("algorithm", Key { algorithm: "hmac-sha512".into(), ..world.key.clone() })?;
+    let secret = key("secret", Key::new(&fixture.key.name)?)?;
+    let algorithm = key("algorithm", Key { algorithm: "hmac-sha512".into(), ..fixture.key.clone() })?;
     let (closed_name, closed_zone) = ("--domain=global.closed.test".to_owned(), "--dns-zone=closed.test".to_owned());
     let foreign = ["--domain=global.foreign.test".to_owned(), "--dns-zone=foreign.test".to_owned()];
     for (changes, parts) in [
@@ -155,7 +155,7 @@ async fn a_rejected_update_says_what_to_do_and_changes_nothing() -> Result<()> {
         (&[closed_name, closed_zone], ["refuses to change the zone closed.test", "allow-update or update-policy"]),
         (&foreign, ["it answers with an error: REFUSED", "primary server of --dns-zone"]),
     ] {
-        let mut flags = with(world.updating(), &["--yes"]);
+        let mut flags = with(fixture.updating(), &["--yes"]);
         for change in changes {
             let (name, _) = change.split_once('=').context("a flag")?;
             flags.retain(|flag| !flag.starts_with(&format!("{name}=")));
@@ -164,25 +164,25 @@ async fn a_rejected_update_says_what_to_do_and_changes_nothing() -> Result<()> {
         let output = dns("switch", &flags, &[]).await?;
         ended(&output, 2, &parts);
         ended(&output, 2, &["nothing was changed: "]);
-        assert!(!output.stderr.contains(&world.key.secret) && !output.stdout.contains(&world.key.secret));
+        assert!(!output.stderr.contains(&fixture.key.secret) && !output.stdout.contains(&fixture.key.secret));
     }
-    let mut unsigned = with(world.updating(), &["--yes"]);
+    let mut unsigned = with(fixture.updating(), &["--yes"]);
     unsigned.retain(|flag| !flag.starts_with("--dns-tsig-key-file"));
     ended(&dns("switch", &unsigned, &[]).await?, 2, &["is --dns-tsig-key-file missing?"]);
-    assert_eq!(world.addresses(&world.primary.address()).await?, ["10.0.0.1", "fd00::1"]);
+    assert_eq!(fixture.addresses(&fixture.primary.address()).await?, ["10.0.0.1", "fd00::1"]);
     Ok(())
 }
 
 #[tokio::test]
 async fn what_stands_in_the_way_is_named() -> Result<()> {
-    let alias = World::start("global IN CNAME other\nother IN A 10.0.0.1\n").await?;
+    let alias = Fixture::start("global IN CNAME other\nother IN A 10.0.0.1\n").await?;
     let output = dns("switch", &with(alias.updating(), &["--yes"]), &[]).await?;
     ended(
         &output,
         2,
         &["global.example.test is an alias (CNAME) of other.example.test", "--domain other.example.test"],
     );
-    let wildcard = World::start("* IN A 10.0.0.1\n").await?;
+    let wildcard = Fixture::start("* IN A 10.0.0.1\n").await?;
     let output = dns("switch", &with(wildcard.updating(), &["--yes"]), &[]).await?;
     ended(&output, 2, &["nothing was changed", "says 10.0.0.1 for global.example.test", "a wildcard record"]);
     Ok(())
@@ -190,30 +190,30 @@ async fn what_stands_in_the_way_is_named() -> Result<()> {
 
 #[tokio::test]
 async fn the_change_by_hand_works_as_it_is_printed() -> Result<()> {
-    let world = World::start(OLD).await?;
-    let output = dns("switch", &with(world.updating(), &["--dry-run"]), &[]).await?;
+    let fixture = Fixture::start(OLD).await?;
+    let output = dns("switch", &with(fixture.updating(), &["--dry-run"]), &[]).await?;
     let (_, script) = output.stdout.split_once("By hand, where the zone takes updates:\n").context("it is shown")?;
     let pasted = tokio::process::Command::new("bash").args(["-ec", script]).output().await?;
     assert!(pasted.status.success(), "{pasted:?}\n{script}");
-    assert_eq!(world.addresses(&world.primary.address()).await?, ["10.0.0.2", "fd00::2"]);
+    assert_eq!(fixture.addresses(&fixture.primary.address()).await?, ["10.0.0.2", "fd00::2"]);
     Ok(())
 }
 
 #[tokio::test]
 async fn a_server_that_is_gone_is_told_with_the_change_to_make_by_hand() -> Result<()> {
-    let world = World::start(OLD).await?;
-    world.primary.pause()?;
-    let output = dns("switch", &with(world.updating(), &["--dry-run"]), &[]).await?;
+    let fixture = Fixture::start(OLD).await?;
+    fixture.primary.pause()?;
+    let output = dns("switch", &with(fixture.updating(), &["--dry-run"]), &[]).await?;
     ended(&output, 2, &["nothing was changed: 127.0.0.1:", "no answer within"]);
     assert!(output.stdout.contains("\nupdate add global.example.test. 2 A 10.0.0.2\n"), "{}", output.stdout);
-    world.primary.resume()?;
-    world.primary.kill()?;
-    let output = dns("switch", &with(world.updating(), &["--yes", "-o=json"]), &[]).await?;
+    fixture.primary.resume()?;
+    fixture.primary.kill()?;
+    let output = dns("switch", &with(fixture.updating(), &["--yes", "-o=json"]), &[]).await?;
     ended(&output, 2, &["it cannot be reached: Connection refused"]);
     let told: Value = serde_json::from_str(&output.stdout)?;
     assert_eq!(told["change"]["addresses"], json!(["10.0.0.2", "fd00::2"]));
     // Nobody knows where the name points: that is not good.
-    let mut flags = world.asking();
+    let mut flags = fixture.asking();
     flags.retain(|flag| !flag.starts_with("--dns-verify-timeout"));
     let output = dns("verify", &with(flags, &["--dns-verify-timeout=0"]), &[]).await?;
     ended(&output, 1, &["no authoritative and no resolver server says anything"]);
@@ -222,10 +222,10 @@ async fn a_server_that_is_gone_is_told_with_the_change_to_make_by_hand() -> Resu
 
 #[tokio::test]
 async fn a_command_of_the_operators_does_it() -> Result<()> {
-    let world = World::start(OLD).await?;
-    let seen = world.folder.path().join("seen");
+    let fixture = Fixture::start(OLD).await?;
+    let seen = fixture.folder.path().join("seen");
     let program = tools::etcd_sync()?;
-    let updates: Vec<String> = world.updating().iter().map(|flag| format!("'{flag}'")).collect();
+    let updates: Vec<String> = fixture.updating().iter().map(|flag| format!("'{flag}'")).collect();
     let script = format!(
         "echo \"$ETCD_SYNC_DNS_ACTION $ETCD_SYNC_DNS_NAME $ETCD_SYNC_DNS_ADDRESSES $ETCD_SYNC_DNS_TTL \
          $ETCD_SYNC_DNS_OLD_ADDRESSES [$ETCD_SYNC_DNS_RUN] / $*\" > '{}'; echo noise; '{}' dns switch {} --yes",
@@ -233,7 +233,7 @@ async fn a_command_of_the_operators_does_it() -> Result<()> {
         program.display(),
         updates.join(" ")
     );
-    let flags = with(world.asking(), &["--yes", "-o=json", &format!("--dns-command={script}")]);
+    let flags = with(fixture.asking(), &["--yes", "-o=json", &format!("--dns-command={script}")]);
     let output = dns("switch", &flags, &[]).await?;
     ended(&output, 0, &["noise"]);
     let told: Value = serde_json::from_str(&output.stdout)?;
@@ -252,14 +252,14 @@ async fn a_command_of_the_operators_does_it() -> Result<()> {
 
 #[tokio::test]
 async fn a_command_that_fails_is_told_with_what_it_wrote() -> Result<()> {
-    let world = World::start(OLD).await?;
+    let fixture = Fixture::start(OLD).await?;
     for (script, more, parts) in [
         ("echo first >&2; echo 'no such zone'; exit 3", "30s", ["exit status: 3", "no such zone"]),
         ("exit 1", "30s", ["exit status: 1", "check whether the name is changed"]),
         ("echo waiting >&2; exec sleep 600", "5s", ["did not end within 5 s, and its shell was killed", "waiting\n"]),
     ] {
         let limit = format!("--dns-command-timeout={more}");
-        let flags = with(world.asking(), &["--yes", &limit, &format!("--dns-command={script}")]);
+        let flags = with(fixture.asking(), &["--yes", &limit, &format!("--dns-command={script}")]);
         ended(&dns("switch", &flags, &[]).await?, 2, &parts);
     }
     Ok(())
@@ -267,12 +267,12 @@ async fn a_command_that_fails_is_told_with_what_it_wrote() -> Result<()> {
 
 #[tokio::test]
 async fn a_change_by_people_is_waited_for() -> Result<()> {
-    let world = World::start(OLD).await?;
-    let args = [&["dns".to_owned(), "switch".to_owned()], &world.asking()[..]].concat();
+    let fixture = Fixture::start(OLD).await?;
+    let args = [&["dns".to_owned(), "switch".to_owned()], &fixture.asking()[..]].concat();
     let terminal = Terminal::start(&args)?;
     terminal.wait_for("This command changes nothing", PATIENCE).await?;
     terminal.wait_for("does NOT point at the target yet", PATIENCE).await?;
-    let output = dns("switch", &with(world.updating(), &["--yes"]), &[]).await?;
+    let output = dns("switch", &with(fixture.updating(), &["--yes"]), &[]).await?;
     ended(&output, 0, &[]);
     let (status, shown) = terminal.wait(PATIENCE).await?;
     assert!(status.success() && shown.contains("points at the target on every server queried (2)."), "{shown}");
@@ -281,12 +281,12 @@ async fn a_change_by_people_is_waited_for() -> Result<()> {
 
 #[tokio::test]
 async fn people_are_asked_before_a_change() -> Result<()> {
-    let world = World::start(OLD).await?;
-    let output = dns("switch", &world.updating(), &[]).await?;
+    let fixture = Fixture::start(OLD).await?;
+    let output = dns("switch", &fixture.updating(), &[]).await?;
     ended(&output, 1, &["nothing was changed: this is no terminal to ask on"]);
-    let output = dns("switch", &with(world.updating(), &["-o=json"]), &[]).await?;
+    let output = dns("switch", &with(fixture.updating(), &["-o=json"]), &[]).await?;
     ended(&output, 1, &["JSON output cannot ask"]);
-    let args = [&["dns".to_owned(), "switch".to_owned()], &world.updating()[..]].concat();
+    let args = [&["dns".to_owned(), "switch".to_owned()], &fixture.updating()[..]].concat();
     for (typed, code) in [("yes", 1), (NAME, 0)] {
         let mut terminal = Terminal::start(&args)?;
         terminal.wait_for("Type the name (global.example.test) to change it", PATIENCE).await?;
@@ -299,9 +299,9 @@ async fn people_are_asked_before_a_change() -> Result<()> {
 
 #[tokio::test]
 async fn an_answer_that_outlasts_the_limit_is_named_with_its_time() -> Result<()> {
-    let world = World::start("global 600 IN A 10.0.0.1\n").await?;
-    assert_eq!(world.addresses(&world.resolver.address()).await?, ["10.0.0.1"]);
-    let mut flags = with(world.updating(), &["--yes"]);
+    let fixture = Fixture::start("global 600 IN A 10.0.0.1\n").await?;
+    assert_eq!(fixture.addresses(&fixture.resolver.address()).await?, ["10.0.0.1"]);
+    let mut flags = with(fixture.updating(), &["--yes"]);
     flags.retain(|flag| !flag.starts_with("--dns-verify-timeout"));
     flags.push("--dns-verify-timeout=5s".to_owned());
     let output = dns("switch", &flags, &[]).await?;
@@ -325,17 +325,17 @@ async fn nothing_given_is_an_error_that_names_the_flag() -> Result<()> {
 
 #[tokio::test]
 async fn a_key_file_is_judged_before_anything_is_sent() -> Result<()> {
-    let world = World::start(OLD).await?;
-    let file = world.key_file();
+    let fixture = Fixture::start(OLD).await?;
+    let file = fixture.key_file();
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644))?;
-    let output = dns("switch", &with(world.updating(), &["--dry-run"]), &[]).await?;
+    let output = dns("switch", &with(fixture.updating(), &["--dry-run"]), &[]).await?;
     ended(&output, 0, &["may be read by others (mode 0644): chmod 600"]);
-    std::fs::write(&file, world.key.text().replace("secret", "sekret"))?;
-    let output = dns("switch", &with(world.updating(), &["--yes"]), &[]).await?;
+    std::fs::write(&file, fixture.key.text().replace("secret", "sekret"))?;
+    let output = dns("switch", &with(fixture.updating(), &["--yes"]), &[]).await?;
     ended(&output, 2, &["(--dns-tsig-key-file): line 3: expected algorithm, secret or }"]);
-    assert!(!output.stderr.contains(&world.key.secret), "{}", output.stderr);
+    assert!(!output.stderr.contains(&fixture.key.secret), "{}", output.stderr);
     std::fs::remove_file(&file)?;
-    let output = dns("switch", &with(world.updating(), &["--yes"]), &[]).await?;
+    let output = dns("switch", &with(fixture.updating(), &["--yes"]), &[]).await?;
     ended(&output, 2, &["cannot read", "(--dns-tsig-key-file): No such file"]);
     Ok(())
 }
@@ -344,9 +344,9 @@ async fn a_key_file_is_judged_before_anything_is_sent() -> Result<()> {
 async fn servers_of_the_zone_are_found_and_large_answers_taken_whole() -> Result<()> {
     let all: Vec<String> = (1..=60).map(|n| format!("10.0.1.{n}")).collect();
     let records: String = all.iter().map(|address| format!("global IN A {address}\n")).collect();
-    let world = World::start(&records).await?;
+    let fixture = Fixture::start(&records).await?;
     let address = format!("--dns-address={}", all.join(","));
-    let resolver = format!("--dns-resolver={}", world.resolver.address());
+    let resolver = format!("--dns-resolver={}", fixture.resolver.address());
     let domain = format!("--domain={NAME}");
     let mut flags = vec![domain, address, resolver, "--dns-verify-timeout=0".to_owned(), "-o=json".to_owned()];
     let told: Value = serde_json::from_str(&dns("verify", &flags, &[]).await?.stdout)?;
@@ -354,9 +354,9 @@ async fn servers_of_the_zone_are_found_and_large_answers_taken_whole() -> Result
     let owner = told["answers"][0]["server"].as_str().unwrap_or_default();
     assert!(owner.starts_with("ns1.example.test") && told["answers"][0]["kind"] == "authoritative", "{told}");
     assert_eq!(told["answers"][1]["mark"], "good", "{told}");
-    flags.push(format!("--dns-authoritative={}", world.primary.address()));
+    flags.push(format!("--dns-authoritative={}", fixture.primary.address()));
     if std::net::UdpSocket::bind("[::1]:0").is_ok() {
-        flags.push(format!("--dns-authoritative=[::1]:{}", world.primary.port()));
+        flags.push(format!("--dns-authoritative=[::1]:{}", fixture.primary.port()));
     }
     ended(&dns("verify", &flags, &[]).await?, 0, &[]);
     Ok(())
@@ -364,7 +364,7 @@ async fn servers_of_the_zone_are_found_and_large_answers_taken_whole() -> Result
 
 /// What happens to an update on its way to the zone's server.
 #[derive(Clone)]
-enum Fate {
+enum Fault {
     /// It arrives; its answer does not.
     AnswerLost,
     /// It does not arrive.
@@ -373,14 +373,14 @@ enum Fate {
     Late(Vec<String>),
 }
 
-/// Stands in front of the zone's server: questions (UDP) pass, updates (TCP) meet their fate.
-struct Gate {
+/// Stands in front of the zone's server: questions (UDP) pass, updates (TCP) have the fault.
+struct DnsProxy {
     port: u16,
     tasks: [JoinHandle<Result<()>>; 2],
 }
 
-impl Gate {
-    async fn start(server: u16, fate: Fate) -> Result<Gate> {
+impl DnsProxy {
+    async fn start(server: u16, fault: Fault) -> Result<DnsProxy> {
         let port = ports::free(1)?[0];
         let questions = UdpSocket::bind(("127.0.0.1", port)).await?;
         let updates = TcpListener::bind(("127.0.0.1", port)).await?;
@@ -399,24 +399,24 @@ impl Gate {
             loop {
                 let (mut front, _) = updates.accept().await?;
                 let update = message(&mut front).await?;
-                if let Fate::Late(flags) = &fate {
+                if let Fault::Late(flags) = &fault {
                     ended(&dns("switch", flags, &[]).await?, 0, &[]);
                 }
-                if !matches!(fate, Fate::Lost) {
+                if !matches!(fault, Fault::Lost) {
                     let mut behind = TcpStream::connect(("127.0.0.1", server)).await?;
                     behind.write_all(&update).await?;
                     let answer = message(&mut behind).await?;
-                    if !matches!(fate, Fate::AnswerLost) {
+                    if !matches!(fault, Fault::AnswerLost) {
                         front.write_all(&answer).await?;
                     }
                 }
             }
         });
-        Ok(Gate { port, tasks: [asked, updated] })
+        Ok(DnsProxy { port, tasks: [asked, updated] })
     }
 }
 
-impl Drop for Gate {
+impl Drop for DnsProxy {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
         ports::release([self.port]);
@@ -434,27 +434,27 @@ async fn message(stream: &mut TcpStream) -> Result<Vec<u8>> {
 
 #[tokio::test]
 async fn what_became_of_an_update_is_asked_and_never_guessed() -> Result<()> {
-    let through = async |world: &World, fate: Fate| {
-        let gate = Gate::start(world.primary.port(), fate).await?;
-        let mut flags = with(world.updating(), &["--yes"]);
+    let through = async |fixture: &Fixture, fault: Fault| {
+        let proxy = DnsProxy::start(fixture.primary.port(), fault).await?;
+        let mut flags = with(fixture.updating(), &["--yes"]);
         flags.retain(|flag| !flag.starts_with("--dns-server"));
-        flags.push(format!("--dns-server=127.0.0.1:{}", gate.port));
+        flags.push(format!("--dns-server=127.0.0.1:{}", proxy.port));
         dns("switch", &flags, &[]).await
     };
-    let world = World::start(OLD).await?;
-    let output = through(&world, Fate::Lost).await?;
+    let fixture = Fixture::start(OLD).await?;
+    let output = through(&fixture, Fault::Lost).await?;
     ended(&output, 2, &["the update got lost (the connection broke", "the name is as it was"]);
-    let output = through(&world, Fate::AnswerLost).await?;
+    let output = through(&fixture, Fault::AnswerLost).await?;
     ended(&output, 0, &[]);
     assert!(output.stdout.contains("is 10.0.0.2, fd00::2.\n"), "{}", output.stdout);
-    assert_eq!(world.primary.count_lines("adding an RR at"), 2, "sent once: {}", world.primary.tail());
+    assert_eq!(fixture.primary.count_lines("adding an RR at"), 2, "sent once: {}", fixture.primary.tail());
 
-    let world = World::start(OLD).await?;
-    let mut theirs = with(world.updating(), &["--yes"]);
+    let fixture = Fixture::start(OLD).await?;
+    let mut theirs = with(fixture.updating(), &["--yes"]);
     theirs.retain(|flag| !flag.starts_with("--dns-address"));
     theirs.push("--dns-address=10.0.0.9".to_owned());
-    let output = through(&world, Fate::Late(theirs)).await?;
+    let output = through(&fixture, Fault::Late(theirs)).await?;
     ended(&output, 2, &["somebody else changes global.example.test at the same time", "it says 10.0.0.9 now"]);
-    assert_eq!(world.addresses(&world.primary.address()).await?, ["10.0.0.9"]);
+    assert_eq!(fixture.addresses(&fixture.primary.address()).await?, ["10.0.0.9"]);
     Ok(())
 }

@@ -22,15 +22,15 @@ const LONG: &[&str] = &["--leader-ttl=60s"];
 const HANDED_OVER: Duration = Duration::from_secs(45);
 
 /// A link in use: some data, a writer on the primary, a leader that has caught up, and a candidate that waits.
-struct Busy {
+struct Fixture {
     link: Link,
     writer: Writer,
     leader: Daemon,
     candidate: Daemon,
 }
 
-impl Busy {
-    async fn start() -> Result<Busy> {
+impl Fixture {
+    async fn start() -> Result<Fixture> {
         let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;
         let keys = config_keys(40);
         for key in &keys {
@@ -45,7 +45,7 @@ impl Busy {
         let candidate = link.daemon(FLAGS)?;
         candidate.wait_line("waiting behind another leader", PATIENCE).await?;
         leader.wait_line("Start Sync update", PATIENCE).await?;
-        Ok(Busy { link, writer, leader, candidate })
+        Ok(Fixture { link, writer, leader, candidate })
     }
 
     /// Waits until a record of this epoch stands.
@@ -91,28 +91,28 @@ fn epoch_of(line: &str) -> Result<Revision> {
 
 #[tokio::test]
 async fn of_two_daemons_one_writes_and_the_other_takes_over_when_it_is_killed() -> Result<()> {
-    let busy = Busy::start().await?;
-    let first = epoch_of(&busy.leader.wait_line(LEADS, PATIENCE).await?)?;
+    let fixture = Fixture::start().await?;
+    let first = epoch_of(&fixture.leader.wait_line(LEADS, PATIENCE).await?)?;
     await_until("the link works for a while", PATIENCE, || async {
-        let writes = busy.link.checkpoint().await?.context("there is a checkpoint")?.writes;
+        let writes = fixture.link.checkpoint().await?.context("there is a checkpoint")?.writes;
         Ok((writes < 30).then(|| format!("{writes} records")))
     })
     .await?;
-    assert!(!busy.candidate.lines().iter().any(|line| line.contains(LEADS)), "two leaders");
-    let candidates = busy.link.candidates().await?;
+    assert!(!fixture.candidate.lines().iter().any(|line| line.contains(LEADS)), "two leaders");
+    let candidates = fixture.link.candidates().await?;
     assert_eq!(candidates.len(), 2);
     assert_eq!(candidates[0].create_revision, first);
 
     let killed = Instant::now();
-    busy.leader.kill()?;
-    let second = epoch_of(&busy.candidate.wait_line(LEADS, PATIENCE).await?)?;
+    fixture.leader.kill()?;
+    let second = epoch_of(&fixture.candidate.wait_line(LEADS, PATIENCE).await?)?;
     println!("took over {:?} after SIGKILL", killed.elapsed());
     assert!(second > first);
-    busy.await_epoch(second).await?;
+    fixture.await_epoch(second).await?;
 
-    let old = busy.link.daemon(FLAGS)?;
+    let old = fixture.link.daemon(FLAGS)?;
     old.wait_line("waiting behind another leader", PATIENCE).await?;
-    let records = busy.end().await?;
+    let records = fixture.end().await?;
     assert_eq!(epochs(&records), [first, second]);
     assert!(records.iter().filter(|(_, record)| record.epoch == first).count() > 20, "the first leader did little");
     Ok(())
@@ -120,23 +120,23 @@ async fn of_two_daemons_one_writes_and_the_other_takes_over_when_it_is_killed() 
 
 #[tokio::test]
 async fn a_leader_that_slept_commits_nothing_when_it_wakes() -> Result<()> {
-    let busy = Busy::start().await?;
-    let first = epoch_of(&busy.leader.wait_line(LEADS, PATIENCE).await?)?;
-    busy.leader.pause()?;
-    let second = epoch_of(&busy.candidate.wait_line(LEADS, PATIENCE).await?)?;
-    busy.await_epoch(second).await?;
-    let mark = busy.leader.mark();
-    busy.leader.resume()?;
-    busy.leader.wait_line_from(mark, "no longer the leader", PATIENCE).await?;
-    busy.leader.wait_line_from(mark, "waiting behind another leader", PATIENCE).await?;
-    await_ready(&busy.leader, 200, "standing by", PATIENCE).await?;
-    assert_eq!(busy.leader.metric("etcd_sync_role{role=\"candidate\"}").await, Some(1.0));
+    let fixture = Fixture::start().await?;
+    let first = epoch_of(&fixture.leader.wait_line(LEADS, PATIENCE).await?)?;
+    fixture.leader.pause()?;
+    let second = epoch_of(&fixture.candidate.wait_line(LEADS, PATIENCE).await?)?;
+    fixture.await_epoch(second).await?;
+    let mark = fixture.leader.mark();
+    fixture.leader.resume()?;
+    fixture.leader.wait_line_from(mark, "no longer the leader", PATIENCE).await?;
+    fixture.leader.wait_line_from(mark, "waiting behind another leader", PATIENCE).await?;
+    await_ready(&fixture.leader, 200, "standing by", PATIENCE).await?;
+    assert_eq!(fixture.leader.metric("etcd_sync_role{role=\"candidate\"}").await, Some(1.0));
     // It is a candidate in earnest: it leads again when the other goes.
-    let mark = busy.leader.mark();
-    assert!(busy.candidate.terminate(PATIENCE).await?.success());
-    let third = epoch_of(&busy.leader.wait_line_from(mark, LEADS, PATIENCE).await?)?;
-    busy.await_epoch(third).await?;
-    assert_eq!(epochs(&busy.end().await?), [first, second, third]);
+    let mark = fixture.leader.mark();
+    assert!(fixture.candidate.terminate(PATIENCE).await?.success());
+    let third = epoch_of(&fixture.leader.wait_line_from(mark, LEADS, PATIENCE).await?)?;
+    fixture.await_epoch(third).await?;
+    assert_eq!(epochs(&fixture.end().await?), [first, second, third]);
     Ok(())
 }
 
@@ -223,27 +223,27 @@ fn written(link: &Link, history: &[Event]) -> Vec<String> {
 
 #[tokio::test]
 async fn after_a_promotion_nothing_is_written_any_more() -> Result<()> {
-    let busy = Busy::start().await?;
-    let leader_mark = busy.leader.mark();
-    let promoted = busy.link.standby.put(&busy.link.keys.role, ROLE_PRIMARY).await?;
-    let line = busy.leader.wait_line_from(leader_mark, "it was promoted", PATIENCE).await?;
+    let fixture = Fixture::start().await?;
+    let leader_mark = fixture.leader.mark();
+    let promoted = fixture.link.standby.put(&fixture.link.keys.role, ROLE_PRIMARY).await?;
+    let line = fixture.leader.wait_line_from(leader_mark, "it was promoted", PATIENCE).await?;
     assert!(line.contains("ERROR") && line.contains("reason=\"promoted\""), "{line}");
-    await_ready(&busy.leader, 503, "it was promoted", PATIENCE).await?;
-    assert_eq!(busy.leader.metric("etcd_sync_paused").await, Some(1.0));
+    await_ready(&fixture.leader, 503, "it was promoted", PATIENCE).await?;
+    assert_eq!(fixture.leader.metric("etcd_sync_paused").await, Some(1.0));
     // It tried once more, from a fresh look at the role, and was refused.
-    busy.leader.wait_line_from(leader_mark, "serves users now", PATIENCE).await?;
-    let (status, _) = busy.leader.http("/healthz").await?;
+    fixture.leader.wait_line_from(leader_mark, "serves users now", PATIENCE).await?;
+    let (status, _) = fixture.leader.http("/healthz").await?;
     assert_eq!(status, 200);
     // The candidate becomes leader, and is as harmless.
-    busy.leader.kill()?;
-    busy.candidate.wait_line(LEADS, PATIENCE).await?;
-    await_ready(&busy.candidate, 503, "it was promoted", PATIENCE).await?;
-    assert_eq!((busy.leader.exited()?.is_some(), busy.candidate.exited()?), (true, None));
+    fixture.leader.kill()?;
+    fixture.candidate.wait_line(LEADS, PATIENCE).await?;
+    await_ready(&fixture.candidate, 503, "it was promoted", PATIENCE).await?;
+    assert_eq!((fixture.leader.exited()?.is_some(), fixture.candidate.exited()?), (true, None));
 
-    assert!(busy.writer.stop().await?.transactions > 0);
-    let history = busy.link.standby_history(promoted + 1).await?;
-    assert_eq!(written(&busy.link, &history), Vec::<String>::new());
-    assert!(!busy.link.difference().await?.is_empty(), "the primary wrote nothing that could have been copied");
+    assert!(fixture.writer.stop().await?.transactions > 0);
+    let history = fixture.link.standby_history(promoted + 1).await?;
+    assert_eq!(written(&fixture.link, &history), Vec::<String>::new());
+    assert!(!fixture.link.difference().await?.is_empty(), "the primary wrote nothing that could have been copied");
     Ok(())
 }
 

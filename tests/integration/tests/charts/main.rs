@@ -1,6 +1,7 @@
 //! The Helm chart and the platform's plugin: rendered, refused, validated, applied and installed, on real API servers.
 
 mod contract;
+mod fixture;
 mod form;
 mod helm;
 mod jobs;
@@ -12,7 +13,6 @@ mod refused;
 mod release;
 mod schemas;
 mod sites;
-mod stage;
 mod upgrade;
 
 use std::path::{Path, PathBuf};

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
+use crate::fixture::Fixture;
 use crate::helm::Helm;
 use crate::schemas::Schemas;
-use crate::stage::Stage;
 use crate::{CHART, NAMESPACE, documents, file, object};
 
 /// Shown name, and the key of the value.
@@ -35,29 +35,29 @@ const HEADER: &str = "\
 ";
 
 /// Held against the platform's schemas, then applied, dry and for real.
-pub async fn is_valid(stage: &Stage, schemas: &Schemas) -> Result<()> {
+pub async fn is_valid(fixture: &Fixture, schemas: &Schemas) -> Result<()> {
     for name in FILES {
         let path = path(name);
         schemas.check(&path)?;
-        stage.apply(&path, &["--dry-run=server"]).await?;
-        stage.apply(&path, &[]).await?;
+        fixture.apply(&path, &["--dry-run=server"]).await?;
+        fixture.apply(&path, &[]).await?;
     }
     let helm = Helm::new()?;
     let whole = helm.values("moduleinfo.yaml", &whole_example()?)?;
     schemas.check(&whole)?;
-    stage.apply(&whole, &[]).await?;
-    let columns = stage.plane.kubectl(&["get", "moduleinfoes", "-o", "wide"]).await?;
+    fixture.apply(&whole, &[]).await?;
+    let columns = fixture.plane.kubectl(&["get", "moduleinfoes", "-o", "wide"]).await?;
     ensure!(columns.contains("etcd-sync") && columns.contains("global"), "{columns}");
-    the_commands_of_the_documents_are_taken(stage).await
+    the_commands_of_the_documents_are_taken(fixture).await
 }
 
 /// Those of docs/install.md with kubectl; the platform is played.
-async fn the_commands_of_the_documents_are_taken(stage: &Stage) -> Result<()> {
+async fn the_commands_of_the_documents_are_taken(fixture: &Fixture) -> Result<()> {
     let page = std::fs::read_to_string(file("docs/install.md"))?;
     let run = async |command: &str| -> Result<String> {
         ensure!(page.contains(&format!("kubectl {command}")), "docs/install.md has no {command}");
         let command = command.replace("$version", env!("CARGO_PKG_VERSION")).replace(['"', '\''], "");
-        stage.plane.kubectl(&command.split(' ').collect::<Vec<_>>()).await
+        fixture.plane.kubectl(&command.split(' ').collect::<Vec<_>>()).await
     };
     let (version, config) = (env!("CARGO_PKG_VERSION"), format!("etcd-sync-{}", env!("CARGO_PKG_VERSION")));
     for (kind, name, status) in [
@@ -65,7 +65,7 @@ async fn the_commands_of_the_documents_are_taken(stage: &Stage) -> Result<()> {
         ("moduleconfig", config.as_str(), json!({"readyForDeploy": true})),
     ] {
         let status = json!({ "status": status }).to_string();
-        stage.plane.kubectl(&["patch", kind, name, "--subresource=status", "--type=merge", "-p", &status]).await?;
+        fixture.plane.kubectl(&["patch", kind, name, "--subresource=status", "--type=merge", "-p", &status]).await?;
     }
     ensure!(run("get moduleplugin etcd-sync -o jsonpath='{.status.latestVersion}'").await? == version);
     run("wait --for=jsonpath='{.status.readyForDeploy}'=true \"moduleconfig/etcd-sync-$version\" --timeout=5m").await?;

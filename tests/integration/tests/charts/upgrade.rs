@@ -18,10 +18,10 @@ use etcd_sync_integration::link::await_ready;
 use etcd_sync_integration::ports;
 use serde_json::{Value, json};
 
+use crate::fixture::{bootstrap_pod, end};
 use crate::helm::{Helm, succeeded};
 use crate::release::{Release, await_holder, json_of, role};
 use crate::sites::{Sites, secret};
-use crate::stage::{bootstrap_pod, end};
 use crate::{CHART, NAMESPACE, file};
 
 const EARLIER: &str = "0.0.9";

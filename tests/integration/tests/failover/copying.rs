@@ -13,23 +13,23 @@ use super::*;
 const PASSWORD: &str = "guest";
 
 /// A user of the standby for the synchronizer, whom one key can be denied: there it stops, and nowhere else.
-pub struct Guest<'a> {
+pub struct LimitedUser<'a> {
     link: &'a Link,
     password: PathBuf,
 }
 
-impl Guest<'_> {
+impl LimitedUser<'_> {
     /// The standby must ask for users.
-    pub async fn new<'a>(link: &'a Link, folder: &Path) -> Result<Guest<'a>> {
+    pub async fn new<'a>(link: &'a Link, folder: &Path) -> Result<LimitedUser<'a>> {
         let password = folder.join("guest-password");
         std::fs::write(&password, PASSWORD)?;
-        let guest = Guest { link, password };
-        guest.etcdctl(&["user", "add", &format!("guest:{PASSWORD}")]).await?;
-        guest.etcdctl(&["role", "add", "guest"]).await?;
-        guest.etcdctl(&["user", "grant-role", "guest", "guest"]).await?;
-        guest.etcdctl(&["role", "grant-permission", "guest", "readwrite", "--prefix=true", "/etcd-sync/"]).await?;
-        guest.etcdctl(&["role", "grant-permission", "guest", "read", "/", "0"]).await?;
-        Ok(guest)
+        let user = LimitedUser { link, password };
+        user.etcdctl(&["user", "add", &format!("guest:{PASSWORD}")]).await?;
+        user.etcdctl(&["role", "add", "guest"]).await?;
+        user.etcdctl(&["user", "grant-role", "guest", "guest"]).await?;
+        user.etcdctl(&["role", "grant-permission", "guest", "readwrite", "--prefix=true", "/etcd-sync/"]).await?;
+        user.etcdctl(&["role", "grant-permission", "guest", "read", "/", "0"]).await?;
+        Ok(user)
     }
 
     /// From now on this key cannot be written.
@@ -45,7 +45,7 @@ impl Guest<'_> {
         self.etcdctl(&["role", "grant-permission", "guest", "write", "/registry/", "/registry0"]).await
     }
 
-    /// Takes [`Guest::may_write_all`] back.
+    /// Takes [`LimitedUser::may_write_all`] back.
     pub async fn may_write_nothing(&self) -> Result<()> {
         self.etcdctl(&["role", "revoke-permission", "guest", "/registry/", "/registry0"]).await
     }
@@ -78,9 +78,9 @@ async fn a_first_copy_that_is_not_complete_is_never_promoted() -> Result<()> {
         link.primary.put(&key, "first").await?;
     }
     let folder = tempfile::tempdir()?;
-    let guest = Guest::new(&link, folder.path()).await?;
-    guest.may_write_all_but("/registry/configmaps/team-a/settings-0300").await?;
-    let daemon = guest.daemon()?;
+    let user = LimitedUser::new(&link, folder.path()).await?;
+    user.may_write_all_but("/registry/configmaps/team-a/settings-0300").await?;
+    let daemon = user.daemon()?;
     denied_at(&daemon).await?;
     await_until("the record tells of the copy", PATIENCE, || async {
         let record = link.checkpoint().await?;
@@ -114,9 +114,9 @@ async fn a_resync_under_way_is_told_and_has_to_be_accepted() -> Result<()> {
         link.primary.put(&key, "first").await?;
     }
     let folder = tempfile::tempdir()?;
-    let guest = Guest::new(&link, folder.path()).await?;
-    guest.may_write_all().await?;
-    let daemon = guest.daemon()?;
+    let user = LimitedUser::new(&link, folder.path()).await?;
+    user.may_write_all().await?;
+    let daemon = user.daemon()?;
     link.await_caught_up(PATIENCE).await?;
     daemon.terminate(PATIENCE).await?;
     let diverged = link.checkpoint().await?.context("there is a record")?.revision;
@@ -125,9 +125,9 @@ async fn a_resync_under_way_is_told_and_has_to_be_accepted() -> Result<()> {
         link.primary.put(&key, "second").await?;
     }
     link.primary.compact(link.primary.revision().await?).await?;
-    guest.may_write_nothing().await?;
-    guest.may_write_all_but("/registry/configmaps/team-a/settings-0300").await?;
-    let daemon = guest.daemon()?;
+    user.may_write_nothing().await?;
+    user.may_write_all_but("/registry/configmaps/team-a/settings-0300").await?;
+    let daemon = user.daemon()?;
     denied_at(&daemon).await?;
     let record = link.checkpoint().await?.context("there is a record")?;
     ensure!((record.phase, record.revision) == (Phase::Resync, diverged), "{record:?}");

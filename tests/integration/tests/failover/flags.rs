@@ -10,22 +10,22 @@ use etcd_sync_operations::procedure::State;
 use super::*;
 
 /// A name server whose zone takes updates, and a resolver that remembers another one's answer.
-pub struct Names {
+pub struct DnsFixture {
     folder: tempfile::TempDir,
     pub bind: Bind,
     old: Bind,
     nobody: u16,
 }
 
-impl Names {
-    pub async fn new() -> Result<Names> {
+impl DnsFixture {
+    pub async fn new() -> Result<DnsFixture> {
         let folder = tempfile::tempdir()?;
         let key = Key::new("failover-key")?;
         key.write(&folder.path().join("key"))?;
         let zone =
             |update| Zone::Primary { name: "example.test".into(), records: "global 1 IN A 10.0.0.1\n".into(), update };
         let bind = Bind::start(std::slice::from_ref(&key), &[zone(Some(key.name.clone()))]).await?;
-        Ok(Names { folder, bind, old: Bind::start(&[], &[zone(None)]).await?, nobody: ports::free(1)?[0] })
+        Ok(DnsFixture { folder, bind, old: Bind::start(&[], &[zone(None)]).await?, nobody: ports::free(1)?[0] })
     }
 
     /// The flags of a failover whose name is to point at `address`. `server`: the name server lives; `resolver`: it does not
@@ -69,19 +69,19 @@ fn words(output: &Output) -> String {
 #[tokio::test]
 async fn other_flags_for_what_is_left_are_told_and_journaled() -> Result<()> {
     let (link, _daemon) = caught_up().await?;
-    let names = Names::new().await?;
+    let dns = DnsFixture::new().await?;
     link.primary.kill_all()?;
-    let output = names.failover(&link, &names.flags("10.0.0.9", false, true)).await?;
+    let output = dns.failover(&link, &dns.flags("10.0.0.9", false, true)).await?;
     ensure!(output.code == Some(1) && output.stdout.contains("stopped at dns-switch"), "{output:?}");
     ensure!(role(&link.standby, &link).await? == "primary");
-    let output = names.failover(&link, &names.flags("10.0.0.2", true, true)).await?;
+    let output = dns.failover(&link, &dns.flags("10.0.0.2", true, true)).await?;
     ensure!(output.code == Some(0), "{output:?}");
     for part in
         ["dns-switch is not what it was any more (point global.example.test at 10.0.0.9,", "dns-verify is not what"]
     {
         ensure!(words(&output).contains(part), "no {part:?} in {}", output.stdout);
     }
-    ensure!(names.points_at().await == [Ipv4Addr::new(10, 0, 0, 2)]);
+    ensure!(dns.points_at().await == [Ipv4Addr::new(10, 0, 0, 2)]);
     let runs = journal(&link).await?;
     ensure!(runs.len() == 1 && runs[0].state == State::Completed && runs[0].replanned.len() == 2, "{runs:?}");
     let shown = run(&link, "journal", Path::new("/nowhere"), &[&runs[0].id]).await?;
@@ -93,12 +93,12 @@ async fn other_flags_for_what_is_left_are_told_and_journaled() -> Result<()> {
 #[tokio::test]
 async fn a_domain_that_was_switched_is_switched_again_to_another_address() -> Result<()> {
     let (link, _daemon) = caught_up().await?;
-    let names = Names::new().await?;
+    let dns = DnsFixture::new().await?;
     link.primary.kill_all()?;
-    let output = names.failover(&link, &names.flags("10.0.0.9", true, false)).await?;
+    let output = dns.failover(&link, &dns.flags("10.0.0.9", true, false)).await?;
     ensure!(output.code == Some(1) && output.stdout.contains("stopped at dns-verify"), "{output:?}");
-    ensure!(names.points_at().await == [Ipv4Addr::new(10, 0, 0, 9)]);
-    let output = names.failover(&link, &names.flags("10.0.0.2", true, true)).await?;
+    ensure!(dns.points_at().await == [Ipv4Addr::new(10, 0, 0, 9)]);
+    let output = dns.failover(&link, &dns.flags("10.0.0.2", true, true)).await?;
     ensure!(output.code == Some(0), "{output:?}");
     let said = words(&output);
     ensure!(
@@ -106,7 +106,7 @@ async fn a_domain_that_was_switched_is_switched_again_to_another_address() -> Re
         "{}",
         output.stdout
     );
-    ensure!(names.points_at().await == [Ipv4Addr::new(10, 0, 0, 2)], "the old address stayed");
+    ensure!(dns.points_at().await == [Ipv4Addr::new(10, 0, 0, 2)], "the old address stayed");
     let runs = journal(&link).await?;
     ensure!(runs.len() == 1 && runs[0].state == State::Completed, "{runs:?}");
     let ended =

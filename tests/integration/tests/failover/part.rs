@@ -13,7 +13,7 @@ use etcd_sync_operations::saved::{Decoder, Said};
 use etcd_sync_store::Side;
 use serde_json::Value;
 
-use super::copying::{Guest, denied_at};
+use super::copying::{LimitedUser, denied_at};
 use super::*;
 
 /// One revision that makes, changes and deletes, some of each in every part of it.
@@ -61,9 +61,9 @@ async fn a_failover_inside_a_revision_tells_which_part_is_lost_and_rejoin_finds_
         link.primary.put(&key, "first").await?;
     }
     let folder = tempfile::tempdir()?;
-    let guest = Guest::new(&link, folder.path()).await?;
-    guest.may_write_all_but("/registry/configmaps/at-once/k-0450").await?;
-    let daemon = guest.daemon()?;
+    let user = LimitedUser::new(&link, folder.path()).await?;
+    user.may_write_all_but("/registry/configmaps/at-once/k-0450").await?;
+    let daemon = user.daemon()?;
     link.await_caught_up(PATIENCE).await?;
 
     let ops = at_once(600);

@@ -8,15 +8,15 @@ use etcd_sync_store::Side;
 use super::*;
 
 /// What is around the commands, and how it is called in the runbook.
-struct Stage {
+struct Fixture {
     link: Link,
     daemon: Daemon,
     bind: Bind,
     folder: tempfile::TempDir,
 }
 
-impl Stage {
-    async fn start() -> Result<Stage> {
+impl Fixture {
+    async fn start() -> Result<Fixture> {
         let folder = tempfile::tempdir()?;
         let key = Key::new("failover-key")?;
         key.write(&folder.path().join("tsig.key"))?;
@@ -34,7 +34,7 @@ impl Stage {
             Ok(link.standby.get(&link.keys.primary_contact).await?.is_none().then(|| "none".to_owned()))
         })
         .await?;
-        Ok(Stage { link, daemon, bind, folder })
+        Ok(Fixture { link, daemon, bind, folder })
     }
 
     async fn run(&self, name: &str, more: &[&str]) -> Result<Output> {
@@ -84,50 +84,50 @@ impl Stage {
 
 #[tokio::test]
 async fn the_runbook_quotes_the_domain_and_a_rejoin() -> Result<()> {
-    let stage = Stage::start().await?;
-    let verify = stage.dns(&["verify", "--dns-verify-timeout=0"]).await?;
+    let fixture = Fixture::start().await?;
+    let verify = fixture.dns(&["verify", "--dns-verify-timeout=0"]).await?;
     ensure!(verify.code == Some(1), "the name is switched already: {verify:?}");
-    stage.quoted("dns-verify", &verify.stdout)?;
-    let switch = stage.dns(&["switch", "--yes"]).await?;
+    fixture.quoted("dns-verify", &verify.stdout)?;
+    let switch = fixture.dns(&["switch", "--yes"]).await?;
     ensure!(switch.code == Some(0), "{switch:?}");
-    stage.quoted("dns-switch", &switch.stdout)?;
+    fixture.quoted("dns-switch", &switch.stdout)?;
 
-    kill_leader(&stage.link, &stage.daemon).await?;
-    stage.link.primary.put("/registry/configmaps/team-a/only-here", "never arrives").await?;
-    stage.link.primary.put(&config_keys(1)[0], "changed, and never arrives").await?;
-    stage.link.primary.kill_all()?;
-    let failover = stage.run("failover", &["--yes", "--accept-unchecked"]).await?;
+    kill_leader(&fixture.link, &fixture.daemon).await?;
+    fixture.link.primary.put("/registry/configmaps/team-a/only-here", "never arrives").await?;
+    fixture.link.primary.put(&config_keys(1)[0], "changed, and never arrives").await?;
+    fixture.link.primary.kill_all()?;
+    let failover = fixture.run("failover", &["--yes", "--accept-unchecked"]).await?;
     ensure!(failover.code == Some(0), "{failover:?}");
-    stage.link.primary.restart_all().await?;
+    fixture.link.primary.restart_all().await?;
     let mut args = vec!["rejoin".to_owned()];
-    args.extend(stage.link.standby.flags(Side::Primary));
-    args.extend(stage.link.primary.flags(Side::Standby));
-    let folder = stage.folder.path().display();
+    args.extend(fixture.link.standby.flags(Side::Primary));
+    args.extend(fixture.link.primary.flags(Side::Standby));
+    let folder = fixture.folder.path().display();
     args.extend(["--yes".to_owned(), format!("--backup={folder}/rejoin.jsonl"), format!("--journal-folder={folder}")]);
     let rejoin = run_command_with(&args, &[("USER", "ada"), ("HOSTNAME", "bastion")], PATIENCE).await?;
     ensure!(rejoin.code == Some(0), "{rejoin:?}");
-    stage.quoted("rejoin", &rejoin.stdout)
+    fixture.quoted("rejoin", &rejoin.stdout)
 }
 
 #[tokio::test]
 async fn the_runbook_quotes_a_switchover() -> Result<()> {
-    let stage = Stage::start().await?;
-    let preflight = stage.run("preflight", &[]).await?;
+    let fixture = Fixture::start().await?;
+    let preflight = fixture.run("preflight", &[]).await?;
     ensure!(preflight.code != Some(2), "{preflight:?}");
-    stage.quoted("preflight", &preflight.stdout)?;
+    fixture.quoted("preflight", &preflight.stdout)?;
     let flags = ["--yes", "--stop-writers-command=ssh control-plane-1 stop-apiserver || true"];
-    let switchover = stage.run("switchover", &flags).await?;
+    let switchover = fixture.run("switchover", &flags).await?;
     ensure!(switchover.code == Some(0), "{switchover:?}");
-    stage.quoted("switchover", &switchover.stdout)?;
-    let journal = run(&stage.link, "journal", stage.folder.path(), &[]).await?;
-    stage.quoted("journal", &journal.stdout)?;
-    drop(stage.daemon);
+    fixture.quoted("switchover", &switchover.stdout)?;
+    let journal = run(&fixture.link, "journal", fixture.folder.path(), &[]).await?;
+    fixture.quoted("journal", &journal.stdout)?;
+    drop(fixture.daemon);
     Ok(())
 }
 
 #[tokio::test]
 async fn the_runbook_quotes_a_failover() -> Result<()> {
-    let stage = Stage::start().await?;
+    let fixture = Fixture::start().await?;
     let machine = "/registry/platform.tkestack.io/machines/m-1";
     let object = |kind: &str, uid: &str, owners: &str| {
         format!(
@@ -135,24 +135,24 @@ async fn the_runbook_quotes_a_failover() -> Result<()> {
         )
     };
     let owner = r#"{"apiVersion":"platform.tkestack.io/v1","kind":"Machine","name":"m-1","uid":"u-1"}"#;
-    stage.link.primary.put(machine, object("Machine", "u-1", "")).await?;
-    stage.link.primary.put("/registry/secrets/team-a/m-1-bootstrap", object("Secret", "u-2", owner)).await?;
-    stage.link.await_caught_up(PATIENCE).await?;
-    kill_leader(&stage.link, &stage.daemon).await?;
-    stage.link.standby.delete(machine).await?;
-    let monitor = stage.link.monitor(&["--check-interval=1s"])?;
+    fixture.link.primary.put(machine, object("Machine", "u-1", "")).await?;
+    fixture.link.primary.put("/registry/secrets/team-a/m-1-bootstrap", object("Secret", "u-2", owner)).await?;
+    fixture.link.await_caught_up(PATIENCE).await?;
+    kill_leader(&fixture.link, &fixture.daemon).await?;
+    fixture.link.standby.delete(machine).await?;
+    let monitor = fixture.link.monitor(&["--check-interval=1s"])?;
     await_until("the monitor has seen it", PATIENCE, || async {
         let (status, body) = monitor.http("/check?last=1&format=json").await?;
         Ok((status != 200 || !body.contains("\"missed\": 1")).then_some(body))
     })
     .await?;
-    stage.link.primary.kill_all()?;
+    fixture.link.primary.kill_all()?;
     let at = format!("--monitor=http://127.0.0.1:{}", monitor.port());
-    let refused = stage.run("failover", &["--yes", &at]).await?;
+    let refused = fixture.run("failover", &["--yes", &at]).await?;
     ensure!(refused.code == Some(1), "{refused:?}");
     let (_, missed) = refused.stdout.split_once("MISSED").context("what is missed is told")?;
-    stage.quoted("failover-missed", &format!("MISSED{missed}"))?;
-    let failover = stage.run("failover", &["--yes", &at, "--accept-missing=1"]).await?;
+    fixture.quoted("failover-missed", &format!("MISSED{missed}"))?;
+    let failover = fixture.run("failover", &["--yes", &at, "--accept-missing=1"]).await?;
     ensure!(failover.code == Some(0), "{failover:?}");
-    stage.quoted("failover", &failover.stdout.replace(&format!("127.0.0.1:{}", monitor.port()), "10.96.12.34"))
+    fixture.quoted("failover", &failover.stdout.replace(&format!("127.0.0.1:{}", monitor.port()), "10.96.12.34"))
 }

@@ -8,7 +8,7 @@ use etcd_sync_integration::etcd::Cluster;
 use etcd_sync_operations::procedure::State;
 use etcd_sync_store::Side;
 
-use super::flags::Names;
+use super::flags::DnsFixture;
 use super::*;
 
 /// A command gives up on a standby that does not answer, in the end.
@@ -105,36 +105,36 @@ async fn a_switchover_whose_standby_is_full_stops_and_goes_on() -> Result<()> {
 #[tokio::test]
 async fn a_failover_to_a_full_standby_is_refused_and_one_that_fills_up_behind_the_promotion_goes_on() -> Result<()> {
     let (link, daemon) = small(small_quota()).await?;
-    let names = Names::new().await?;
+    let dns = DnsFixture::new().await?;
     daemon.terminate(PATIENCE).await?;
     link.primary.kill_all()?;
     fill(&link.standby).await?;
     let before = link.synchronized_state().await?;
-    let flags = names.flags("10.0.0.2", false, true);
-    let output = names.failover(&link, &flags).await?;
+    let flags = dns.flags("10.0.0.2", false, true);
+    let output = dns.failover(&link, &flags).await?;
     ensure!(output.code == Some(1) && output.stderr.contains("the preflight failed (alarms)"), "{output:?}");
     ensure_says_full(&output)?;
     // Who insists gets no further than the journal.
     let mut insists = flags.clone();
     insists.push("--accept=alarms".to_owned());
-    let output = names.failover(&link, &insists).await?;
+    let output = dns.failover(&link, &insists).await?;
     ensure!(output.code == Some(2), "{output:?}");
     ensure_says_full(&output)?;
     ensure!(link.synchronized_state().await? == before && journal(&link).await?.is_empty());
     ensure!(role(&link.standby, &link).await? == "standby");
 
     make_space(&link.standby).await?;
-    let output = names.failover(&link, &flags).await?;
+    let output = dns.failover(&link, &flags).await?;
     ensure!(output.code == Some(1) && output.stdout.contains("stopped at dns-switch"), "{output:?}");
     ensure!(role(&link.standby, &link).await? == "primary");
     fill(&link.standby).await?;
-    let flags = names.flags("10.0.0.2", true, true);
-    let output = names.failover(&link, &flags).await?;
+    let flags = dns.flags("10.0.0.2", true, true);
+    let output = dns.failover(&link, &flags).await?;
     ensure!(output.code == Some(2), "{output:?}");
     ensure_says_full(&output)?;
-    ensure!(names.bind.count_lines("adding an RR at 'global.example.test'") == 0, "what is not journaled was done");
+    ensure!(dns.bind.count_lines("adding an RR at 'global.example.test'") == 0, "what is not journaled was done");
     make_space(&link.standby).await?;
-    let output = names.failover(&link, &flags).await?;
+    let output = dns.failover(&link, &flags).await?;
     ensure!(output.code == Some(0), "{output:?}");
     let runs = journal(&link).await?;
     ensure!(runs.len() == 1 && runs[0].state == State::Completed, "{runs:?}");

@@ -15,8 +15,8 @@ use etcd_sync_integration::kube::objects::{APPS, config_map};
 use etcd_sync_integration::transcript;
 use serde_json::Value;
 
+use crate::fixture::{COMMAND, Fixture, NAME, Site, Sites};
 use crate::restart;
-use crate::stage::{COMMAND, NAME, Site, Stage, World};
 
 /// What clients were told.
 #[derive(Default)]
@@ -30,60 +30,60 @@ struct Written {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn there_and_back_again_nothing_is_lost() -> Result<()> {
-    let world = World::start().await?;
-    let stage = world.stage();
+    let fixture = Fixture::start().await?;
+    let sites = fixture.sites();
     let written = Written::default();
     let (told, ()) = tokio::join!(
         async {
-            let told = there_and_back(&stage, &written).await;
+            let told = there_and_back(&sites, &written).await;
             written.stop.store(true, Ordering::Relaxed);
             told
         },
-        clients(&stage, &written),
+        clients(&sites, &written),
     );
-    world.pair.explain(None, told)
+    fixture.pair.explain(None, told)
 }
 
-async fn there_and_back(stage: &Stage<'_>, written: &Written) -> Result<()> {
-    let Stage { a, b, .. } = *stage;
-    let daemon = stage.sync(a, b).await?;
+async fn there_and_back(sites: &Sites<'_>, written: &Written) -> Result<()> {
+    let Sites { a, b, .. } = *sites;
+    let daemon = sites.sync(a, b).await?;
     written.await_more(20).await?;
-    stage.switchover(a, b).await?;
+    sites.switchover(a, b).await?;
     written.await_more(20).await?;
     // The synchronizer of the old direction is held for good.
     daemon.wait_line("was promoted", PATIENCE).await?;
     drop(daemon);
 
-    let rejoin = stage.command("rejoin", b, a, &["--yes"]).await?;
+    let rejoin = sites.command("rejoin", b, a, &["--yes"]).await?;
     ensure!(rejoin.code == Some(0), "{rejoin:?}");
-    stage.revive(a).await?;
-    let daemon = stage.sync(b, a).await?;
+    sites.revive(a).await?;
+    let daemon = sites.sync(b, a).await?;
     written.await_more(20).await?;
-    stage.switchover(b, a).await?;
+    sites.switchover(b, a).await?;
     written.await_more(20).await?;
     drop(daemon);
-    stage.nothing_is_lost(a, written).await
+    sites.nothing_is_lost(a, written).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_primary_that_is_killed_loses_what_was_said_and_rejoins_with_it_saved() -> Result<()> {
-    let world = World::start().await?;
-    let stage = world.stage();
+    let fixture = Fixture::start().await?;
+    let sites = fixture.sites();
     let written = Written::default();
     let (told, ()) = tokio::join!(
         async {
-            let told = killed_and_back(&stage, &written).await;
+            let told = killed_and_back(&sites, &written).await;
             written.stop.store(true, Ordering::Relaxed);
             told
         },
-        clients(&stage, &written),
+        clients(&sites, &written),
     );
-    world.pair.explain(None, told)
+    fixture.pair.explain(None, told)
 }
 
-async fn killed_and_back(stage: &Stage<'_>, written: &Written) -> Result<()> {
-    let Stage { a, b, folder, .. } = *stage;
-    let daemon = stage.sync(a, b).await?;
+async fn killed_and_back(sites: &Sites<'_>, written: &Written) -> Result<()> {
+    let Sites { a, b, folder, .. } = *sites;
+    let daemon = sites.sync(a, b).await?;
     written.await_more(20).await?;
     // What no synchronizer receives any more is lost.
     daemon.kill()?;
@@ -92,7 +92,7 @@ async fn killed_and_back(stage: &Stage<'_>, written: &Written) -> Result<()> {
     a.plane.kill_apiserver()?;
     a.etcd.kill_all()?;
 
-    let output = stage.command("failover", a, b, &["--yes", "--accept-unchecked", "-o", "json"]).await?;
+    let output = sites.command("failover", a, b, &["--yes", "--accept-unchecked", "-o", "json"]).await?;
     ensure!(output.code == Some(0), "{output:?}");
     let report: Value = serde_json::from_str(&output.stdout)?;
     let loss = &report["run"]["loss"];
@@ -101,7 +101,7 @@ async fn killed_and_back(stage: &Stage<'_>, written: &Written) -> Result<()> {
     print_times("failover", &report);
     written.await_more(20).await?;
     // A synchronizer of the old direction is held for good.
-    let daemon = stage.daemon(a, b)?;
+    let daemon = sites.daemon(a, b)?;
     daemon.wait_line("was promoted", PATIENCE).await?;
     drop(daemon);
 
@@ -117,7 +117,7 @@ async fn killed_and_back(stage: &Stage<'_>, written: &Written) -> Result<()> {
     a.etcd.restart_all().await?;
     let file = folder.join("saved.jsonl");
     let saved = format!("--backup={}", file.display());
-    let output = stage.command("rejoin", b, a, &["--yes", &saved, "-o", "json"]).await?;
+    let output = sites.command("rejoin", b, a, &["--yes", &saved, "-o", "json"]).await?;
     ensure!(output.code == Some(0), "{output:?}");
     let text = std::fs::read_to_string(&file)?;
     let keys: BTreeSet<String> = text
@@ -138,9 +138,9 @@ async fn killed_and_back(stage: &Stage<'_>, written: &Written) -> Result<()> {
         keys.is_superset(&expected) && keys.difference(&expected).all(|key| unanswered.contains(key)),
         "saved {keys:?}, and {expected:?} was lost"
     );
-    stage.revive(a).await?;
-    let _daemon = stage.sync(b, a).await?;
-    let check = stage.command("check", b, a, &["-o", "json"]).await?;
+    sites.revive(a).await?;
+    let _daemon = sites.sync(b, a).await?;
+    let check = sites.command("check", b, a, &["-o", "json"]).await?;
     ensure!(serde_json::from_str::<Value>(&check.stdout)?["missed"] == 0, "{check:?}");
     ensure!(
         names(a.plane).await?.is_disjoint(&lost.iter().map(|(name, _)| name.clone()).collect()),
@@ -149,7 +149,7 @@ async fn killed_and_back(stage: &Stage<'_>, written: &Written) -> Result<()> {
     Ok(())
 }
 
-impl Stage<'_> {
+impl Sites<'_> {
     /// Changes the roles; whoever is asked to stop the API server does so.
     async fn switchover(&self, from: Site<'_>, to: Site<'_>) -> Result<()> {
         let (asked, done) =
@@ -210,10 +210,10 @@ impl Stage<'_> {
 }
 
 /// Clients look the name up and write, again and again.
-async fn clients(stage: &Stage<'_>, written: &Written) {
+async fn clients(sites: &Sites<'_>, written: &Written) {
     while !written.stop.load(Ordering::Relaxed) {
-        let address = stage.bind.lookup(NAME).await.first().copied();
-        let site = [stage.a, stage.b].into_iter().find(|site| Some(site.address) == address);
+        let address = sites.bind.lookup(NAME).await.first().copied();
+        let site = [sites.a, sites.b].into_iter().find(|site| Some(site.address) == address);
         if let Some(site) = site {
             let name = format!("w-{:06}", written.sent.fetch_add(1, Ordering::Relaxed));
             let object = config_map(APPS, &name, &[]);

@@ -20,7 +20,7 @@ use etcd_sync_integration::{tools, transcript};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::stage::{NAME, Stage, World, ZONE};
+use crate::fixture::{Fixture, NAME, Sites, ZONE};
 
 const SCRATCH: &str = "drill.example.test";
 const SYSTEM: &str = "cpaas-system";
@@ -30,32 +30,32 @@ type Held = BTreeMap<Bytes, (Revision, Bytes)>;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_healthy_pair_passes_and_nothing_is_changed() -> Result<()> {
-    let world = World::start().await?;
-    let stage = world.stage();
-    fill(&world).await?;
-    let daemon = stage.sync(stage.a, stage.b).await?;
+    let fixture = Fixture::start().await?;
+    let sites = fixture.sites();
+    fill(&fixture).await?;
+    let daemon = sites.sync(sites.a, sites.b).await?;
     let outcome = async {
-        world.pair.caught_up().await?;
-        ready(stage.b.plane).await?;
-        passes(&world, &stage).await?;
-        without_the_name(&world).await?;
-        with_a_token(&stage).await?;
-        ended_by_a_signal(&stage).await
+        fixture.pair.caught_up().await?;
+        ready(sites.b.plane).await?;
+        passes(&fixture, &sites).await?;
+        without_the_name(&fixture).await?;
+        with_a_token(&sites).await?;
+        ended_by_a_signal(&sites).await
     };
     let outcome = outcome.await;
-    world.pair.explain(Some(&daemon), outcome)
+    fixture.pair.explain(Some(&daemon), outcome)
 }
 
-async fn passes(world: &World, stage: &Stage<'_>) -> Result<()> {
-    let (markdown, file) = (stage.folder.join("drill.md"), stage.folder.join("drill.json"));
-    let (before, domain) = (settled(stage).await?, stage.bind.lookup(NAME).await);
+async fn passes(fixture: &Fixture, sites: &Sites<'_>) -> Result<()> {
+    let (markdown, file) = (sites.folder.join("drill.md"), sites.folder.join("drill.json"));
+    let (before, domain) = (settled(sites).await?, sites.bind.lookup(NAME).await);
     let files = [format!("--markdown={}", markdown.display()), format!("--json={}", file.display())];
-    let output = drill(stage, &[&files[0], &files[1]]).await?;
-    let after = [objects(stage.a.etcd).await?, objects(stage.b.etcd).await?];
+    let output = drill(sites, &[&files[0], &files[1]]).await?;
+    let after = [objects(sites.a.etcd).await?, objects(sites.b.etcd).await?];
     println!("{}", output.stdout);
     ensure!(output.code == Some(0), "{output:?}");
     ensure!(output.stdout.contains("\nREADY: score "), "{}", output.stdout);
-    transcript::quoted("drill", &output.stdout, |text| stage.told(text))?;
+    transcript::quoted("drill", &output.stdout, |text| sites.told(text))?;
 
     // Nothing that serves is changed, and nothing is written down.
     for (before, after) in before.iter().zip(&after) {
@@ -63,19 +63,19 @@ async fn passes(world: &World, stage: &Stage<'_>) -> Result<()> {
         let changed: BTreeSet<_> = keys.collect();
         ensure!(changed.is_empty(), "changed: {changed:?}");
     }
-    for site in [stage.a, stage.b] {
+    for site in [sites.a, sites.b] {
         let own = held(site.etcd, "/etcd-sync/").await?;
         let names = own.keys().map(|key| String::from_utf8_lossy(key).into_owned());
         let traces: Vec<_> =
             names.filter(|key| ["journal", "promotion", "run"].iter().any(|word| key.contains(word))).collect();
         ensure!(traces.is_empty(), "{traces:?}");
     }
-    let role = stage.b.etcd.get("/etcd-sync/default/role").await?.context("it has a role")?;
+    let role = sites.b.etcd.get("/etcd-sync/default/role").await?.context("it has a role")?;
     ensure!(role.value == "standby", "{role:?}");
-    ensure!(stage.bind.lookup(NAME).await == domain && domain.len() == 1, "{domain:?}");
-    ensure!(stage.bind.count_lines(&format!("RR at '{NAME}'")) == 0, "{}", stage.bind.tail());
-    ensure!(stage.bind.count_lines(&format!("adding an RR at '{SCRATCH}'")) == 1, "{}", stage.bind.tail());
-    ensure!(stage.bind.lookup(SCRATCH).await.is_empty(), "{SCRATCH} is still there");
+    ensure!(sites.bind.lookup(NAME).await == domain && domain.len() == 1, "{domain:?}");
+    ensure!(sites.bind.count_lines(&format!("RR at '{NAME}'")) == 0, "{}", sites.bind.tail());
+    ensure!(sites.bind.count_lines(&format!("adding an RR at '{SCRATCH}'")) == 1, "{}", sites.bind.tail());
+    ensure!(sites.bind.lookup(SCRATCH).await.is_empty(), "{SCRATCH} is still there");
 
     let text = std::fs::read_to_string(&markdown)?;
     for part in ["# Drill of link default", "**READY: score ", "## kinds", "## What a switchover would do", "1. "] {
@@ -89,16 +89,16 @@ async fn passes(world: &World, stage: &Stage<'_>) -> Result<()> {
     }
     let restart = &trials(&report, "restart")[0];
     ensure!(restart["what"].as_str().is_some_and(|what| what.contains("1 pod (service_name=cluster-transformer)")));
-    everything_is_served(world, &report).await
+    everything_is_served(fixture, &report).await
 }
 
 /// Every resource that was synchronized was read, and counted equal.
-async fn everything_is_served(world: &World, report: &Value) -> Result<()> {
+async fn everything_is_served(fixture: &Fixture, report: &Value) -> Result<()> {
     all_pass(report, "kinds")?;
     let kinds = trials(report, "kinds");
     let read: BTreeSet<_> = kinds.iter().filter_map(|trial| trial["name"].as_str()).collect();
     // Whatever the synchronizer has written, by the API's own name.
-    let written = world.pair.synchronized(1).await?;
+    let written = fixture.pair.synchronized(1).await?;
     let written = written.iter().filter_map(|event| ObjectKey::parse(event.key().strip_prefix(b"/registry/")?));
     let written: BTreeSet<String> = written.map(|object| object.resource_name()).collect();
     let unread: Vec<_> = written.iter().filter(|name| !read.contains(name.as_str())).collect();
@@ -114,9 +114,9 @@ async fn everything_is_served(world: &World, report: &Value) -> Result<()> {
 }
 
 /// A drill that skips parts is no full pass.
-async fn without_the_name(world: &World) -> Result<()> {
-    let stage = Stage { domain: false, ..world.stage() };
-    let output = stage.command("drill", stage.a, stage.b, &[]).await?;
+async fn without_the_name(fixture: &Fixture) -> Result<()> {
+    let sites = Sites { domain: false, ..fixture.sites() };
+    let output = sites.command("drill", sites.a, sites.b, &[]).await?;
     ensure!(output.code == Some(0), "{output:?}");
     let headline = output.stdout.lines().nth(1).unwrap_or_default();
     ensure!(
@@ -124,15 +124,15 @@ async fn without_the_name(world: &World) -> Result<()> {
         "{}",
         output.stdout
     );
-    let json = stage.command("drill", stage.a, stage.b, &["-o=json"]).await?;
+    let json = sites.command("drill", sites.a, sites.b, &["-o=json"]).await?;
     let report: Value = serde_json::from_str(&json.stdout).with_context(|| json.stderr)?;
     ensure!(report["verdict"] == "ready-in-part" && report["partsNotRehearsed"] == 4, "{report:#}");
     Ok(())
 }
 
 /// From within a pod: a token that may do what docs/drills.md says, and nothing else.
-async fn with_a_token(stage: &Stage<'_>) -> Result<()> {
-    let plane = stage.b.plane;
+async fn with_a_token(sites: &Sites<'_>) -> Result<()> {
+    let plane = sites.b.plane;
     let role = |kind: &str, namespace: Option<&str>, rules: Value| {
         json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind,
                "metadata": {"name": "etcd-sync-drill", "namespace": namespace}, "rules": rules})
@@ -151,7 +151,7 @@ async fn with_a_token(stage: &Stage<'_>) -> Result<()> {
     api.create(&account).await?;
     api.create(&role("Role", Some(SYSTEM), exec)).await?;
     api.create(&binding("RoleBinding", "Role", Some(SYSTEM))).await?;
-    let token = stage.folder.join("token");
+    let token = sites.folder.join("token");
     std::fs::write(&token, plane.kubectl(&["create", "token", "etcd-sync-drill", "-n", SYSTEM]).await?)?;
     let flags = [
         format!("--standby-api-server=https://{}", plane.address()),
@@ -162,7 +162,7 @@ async fn with_a_token(stage: &Stage<'_>) -> Result<()> {
         format!("--drill-name={SCRATCH}"),
     ];
     let mut args = vec!["drill".to_owned()];
-    let known = stage.flags(stage.a, stage.b).into_iter();
+    let known = sites.flags(sites.a, sites.b).into_iter();
     args.extend(known.filter(|flag| !flag.starts_with("--standby-kubeconfig") && !flag.starts_with("--journal")));
     args.extend(flags);
 
@@ -183,24 +183,24 @@ async fn with_a_token(stage: &Stage<'_>) -> Result<()> {
 }
 
 /// The scratch name goes, too, when the drill is ended while it waits for a name server.
-async fn ended_by_a_signal(stage: &Stage<'_>) -> Result<()> {
+async fn ended_by_a_signal(sites: &Sites<'_>) -> Result<()> {
     let zone = Zone::Primary { name: ZONE.into(), records: String::new(), update: None };
     let behind = Bind::start(&[], &[zone]).await?;
     let mut command = Command::new(tools::etcd_sync()?);
     command.env_clear().arg("drill").args(
-        stage
-            .flags(stage.a, stage.b)
+        sites
+            .flags(sites.a, sites.b)
             .iter()
             .filter(|flag| !flag.starts_with("--dns-resolver") && !flag.starts_with("--journal")),
     );
     command.args([format!("--drill-name={SCRATCH}"), format!("--dns-resolver={}", behind.address())]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut drill = Process::spawn("etcd-sync drill", command)?;
-    await_true("the name is there", PATIENCE, || async { Ok(!stage.bind.lookup(SCRATCH).await.is_empty()) }).await?;
+    await_true("the name is there", PATIENCE, || async { Ok(!sites.bind.lookup(SCRATCH).await.is_empty()) }).await?;
     drill.signal(Signal::SIGTERM)?;
     let status = drill.wait(PATIENCE).await?;
     ensure!(status.code() == Some(1), "{status}");
-    ensure!(stage.bind.lookup(SCRATCH).await.is_empty(), "{SCRATCH} is still there");
+    ensure!(sites.bind.lookup(SCRATCH).await.is_empty(), "{SCRATCH} is still there");
     Ok(())
 }
 
@@ -210,36 +210,36 @@ async fn what_is_broken_is_named() -> Result<()> {
     for plane in [&mut options.primary, &mut options.standby] {
         "/kubernetes.io".clone_into(&mut plane.etcd_prefix);
     }
-    let world = World::start_with(options).await?;
-    let stage = world.stage();
-    fill(&world).await?;
-    let daemon = stage.sync(stage.a, stage.b).await?;
+    let fixture = Fixture::start_with(options).await?;
+    let sites = fixture.sites();
+    fill(&fixture).await?;
+    let daemon = sites.sync(sites.a, sites.b).await?;
     let outcome = async {
-        world.pair.caught_up().await?;
-        ready(stage.b.plane).await?;
-        broken(&stage, &daemon).await
+        fixture.pair.caught_up().await?;
+        ready(sites.b.plane).await?;
+        broken(&sites, &daemon).await
     };
     let outcome = outcome.await;
-    world.pair.explain(Some(&daemon), outcome)
+    fixture.pair.explain(Some(&daemon), outcome)
 }
 
-async fn broken(stage: &Stage<'_>, daemon: &Daemon) -> Result<()> {
-    let output = drill(stage, &[]).await?;
+async fn broken(sites: &Sites<'_>, daemon: &Daemon) -> Result<()> {
+    let output = drill(sites, &[]).await?;
     ensure!(output.code == Some(0), "{output:?}");
 
     // The name server knows another key.
-    let other = stage.folder.join("other");
+    let other = sites.folder.join("other");
     Key::new("other")?.write(&other)?;
-    let (text, report) = fails(stage, &[&format!("--dns-tsig-key-file={}", other.display())]).await?;
+    let (text, report) = fails(sites, &[&format!("--dns-tsig-key-file={}", other.display())]).await?;
     ensure!(failures(&report) == [SCRATCH], "{text}");
     ensure!(text.contains("dns-verify") && text.contains("not rehearsed: the name could not be switched"), "{text}");
     println!("{text}");
     // And a name that somebody uses is left alone.
     let used = "ns1.example.test";
-    let (text, report) = fails(stage, &[&format!("--drill-name={used}")]).await?;
+    let (text, report) = fails(sites, &[&format!("--drill-name={used}")]).await?;
     ensure!(failures(&report) == [used] && text.contains("it exists already (127.0.0.1)"), "{text}");
-    ensure!(stage.bind.lookup(used).await.len() == 1, "{used} is gone");
-    let same = drill(stage, &[&format!("--drill-name={NAME}")]).await?;
+    ensure!(sites.bind.lookup(used).await.len() == 1, "{used} is gone");
+    let same = drill(sites, &[&format!("--drill-name={NAME}")]).await?;
     ensure!(same.code == Some(2) && same.stderr.contains("it is the domain itself"), "{same:?}");
 
     // An API server of its own that is down serves nothing that is synchronized.
@@ -248,31 +248,31 @@ async fn broken(stage: &Stage<'_>, daemon: &Daemon) -> Result<()> {
         "spec": {"group": "down.example.com", "version": "v1", "groupPriorityMinimum": 1000, "versionPriority": 10,
                  "service": {"name": "none", "namespace": "default"}, "insecureSkipTLSVerify": true},
     });
-    stage.b.plane.api().create(&service).await?;
+    sites.b.plane.api().create(&service).await?;
     await_until("the group is known to be silent", PATIENCE, || async {
-        let output = drill(stage, &["-o=json"]).await?;
+        let output = drill(sites, &["-o=json"]).await?;
         let report: Value = serde_json::from_str(&output.stdout)?;
         let seen = found(&report, "kinds", "down.example.com/v1").is_ok_and(|(level, _)| level == "warn");
         Ok((output.code != Some(0) || !seen).then(|| format!("{output:?}")))
     })
     .await?;
 
-    let key = format!("{}/configmaps/{APPS}/broken", stage.prefix);
-    stage.b.etcd.put(&key, "k8s:enc:aescbc:v1:key1:nonsense").await?;
-    let (text, report) = fails(stage, &[]).await?;
+    let key = format!("{}/configmaps/{APPS}/broken", sites.prefix);
+    sites.b.etcd.put(&key, "k8s:enc:aescbc:v1:key1:nonsense").await?;
+    let (text, report) = fails(sites, &[]).await?;
     println!("{text}");
     ensure!(found(&report, "kinds", "configmaps")?.0 == "fail", "{text}");
     ensure!(found(&report, "kinds", "secrets")?.0 == "pass", "{text}");
 
     let widgets = format!("widgets.{GROUP}");
-    let crd = format!("{}/apiextensions.k8s.io/customresourcedefinitions/{widgets}", stage.prefix);
+    let crd = format!("{}/apiextensions.k8s.io/customresourcedefinitions/{widgets}", sites.prefix);
     // Else it is put back at once.
     daemon.pause()?;
-    stage.b.etcd.delete(&crd).await?;
+    sites.b.etcd.delete(&crd).await?;
     let path = format!("/apis/{GROUP}/v1/widgets");
-    let api = stage.b.plane.api();
+    let api = sites.b.plane.api();
     await_true("nobody serves widgets", PATIENCE, || async { Ok(api.get(&path).await?.is_none()) }).await?;
-    let (text, report) = fails(stage, &[]).await?;
+    let (text, report) = fails(sites, &[]).await?;
     println!("{text}");
     let missing = found(&report, "kinds", &widgets)?;
     ensure!(missing.0 == "fail" && missing.1.contains("CRD"), "{missing:?}");
@@ -281,8 +281,8 @@ async fn broken(stage: &Stage<'_>, daemon: &Daemon) -> Result<()> {
 }
 
 /// Some of everything on the primary: families with custom resources, and what keys call by another name.
-async fn fill(world: &World) -> Result<()> {
-    let api = world.pair.primary.api();
+async fn fill(fixture: &Fixture) -> Result<()> {
+    let api = fixture.pair.primary.api();
     create_crds(api).await?;
     create_families(api, 0..4).await?;
     let meta = json!({"name": "web", "namespace": APPS});
@@ -308,26 +308,26 @@ async fn ready(plane: &ControlPlane) -> Result<()> {
     .await
 }
 
-async fn drill(stage: &Stage<'_>, more: &[&str]) -> Result<Output> {
+async fn drill(sites: &Sites<'_>, more: &[&str]) -> Result<Output> {
     let scratch = format!("--drill-name={SCRATCH}");
     let mut flags = vec!["--dns-verify-timeout=20s"];
     if more.iter().all(|flag| !flag.starts_with("--drill-name")) {
         flags.push(&scratch);
     }
     flags.extend(more);
-    stage.command("drill", stage.a, stage.b, &flags).await
+    sites.command("drill", sites.a, sites.b, &flags).await
 }
 
 /// The text and the report of a drill that ends badly.
-async fn fails(stage: &Stage<'_>, more: &[&str]) -> Result<(String, Value)> {
-    let file = stage.folder.join("failed.json");
+async fn fails(sites: &Sites<'_>, more: &[&str]) -> Result<(String, Value)> {
+    let file = sites.folder.join("failed.json");
     let json = format!("--json={}", file.display());
-    let output = drill(stage, &[more, &[&json]].concat()).await?;
+    let output = drill(sites, &[more, &[&json]].concat()).await?;
     ensure!(output.code == Some(1) && output.stdout.contains("\nNOT READY: score "), "{output:?}");
     ensure!(output.stdout.lines().all(fits), "{}", output.stdout);
     let report: Value = serde_json::from_str(&std::fs::read_to_string(&file)?)?;
     ensure!(report["ready"] == false, "{report:#}");
-    ensure!(stage.bind.lookup(SCRATCH).await.is_empty(), "{SCRATCH} is still there");
+    ensure!(sites.bind.lookup(SCRATCH).await.is_empty(), "{SCRATCH} is still there");
     Ok((output.stdout, report))
 }
 
@@ -384,10 +384,10 @@ async fn objects(etcd: &Cluster) -> Result<Held> {
 }
 
 /// What both etcds hold once their controllers rest.
-async fn settled(stage: &Stage<'_>) -> Result<[Held; 2]> {
+async fn settled(sites: &Sites<'_>) -> Result<[Held; 2]> {
     let (begun, mut rested, mut last) = (Instant::now(), 0, [Held::new(), Held::new()]);
     while begun.elapsed() < PATIENCE {
-        let now = [objects(stage.a.etcd).await?, objects(stage.b.etcd).await?];
+        let now = [objects(sites.a.etcd).await?, objects(sites.b.etcd).await?];
         rested = if now == last { rested + 1 } else { 0 };
         if rested == 3 {
             return Ok(now);

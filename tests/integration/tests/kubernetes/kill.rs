@@ -11,8 +11,8 @@ use etcd_sync_integration::process::Process;
 use etcd_sync_integration::transcript::assert_fits;
 use etcd_sync_operations::procedure::{Run, State, Step};
 
+use crate::fixture::{COMMAND, Fixture, Sites};
 use crate::restart::{self, ES, WARLOCK, await_ready, pods, workload};
-use crate::stage::{COMMAND, Stage, World};
 
 /// Pods of Elasticsearch: restarted first, and again in the end.
 const REPLICAS: usize = 4;
@@ -20,23 +20,23 @@ const TRANSFORMER: &str = "service_name=cluster-transformer";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_switchover_killed_while_it_restarts_pods_restarts_none_twice() -> Result<()> {
-    let (world, east) = tokio::try_join!(World::start(), restart::Site::start("east"))?;
-    let outcome = switchover(&world, &east).await;
-    world.pair.explain(None, outcome)
+    let (fixture, east) = tokio::try_join!(Fixture::start(), restart::Site::start("east"))?;
+    let outcome = switchover(&fixture, &east).await;
+    fixture.pair.explain(None, outcome)
 }
 
 /// The node of the standby is stopped, so that every kill comes in the middle: pods end only when it goes on. A workload
 /// cluster that is silent meanwhile is asked again.
-async fn switchover(world: &World, east: &restart::Site) -> Result<()> {
+async fn switchover(fixture: &Fixture, east: &restart::Site) -> Result<()> {
     // Nothing can be looked up in a pod whose node is stopped.
-    let stage = Stage { domain: false, ..world.stage() };
-    let node = &world.nodes[1];
-    let Stage { a, b, .. } = stage;
+    let sites = Sites { domain: false, ..fixture.sites() };
+    let node = &fixture.nodes[1];
+    let Sites { a, b, .. } = sites;
     let api = b.plane.api();
-    let daemon = prepare(world, &stage).await?;
+    let daemon = prepare(fixture, &sites).await?;
     east.api().create(&workload("Deployment", "warlock", ("service_name", "warlock"), 2)).await?;
     let warlock = await_ready(east.api(), WARLOCK, 2).await?;
-    let (asked, done) = (stage.folder.join("asked"), stage.folder.join("done"));
+    let (asked, done) = (sites.folder.join("asked"), sites.folder.join("done"));
     let stop = format!("touch {}; until [ -e {} ]; do sleep 0.05; done", asked.display(), done.display());
     let flags = [
         "--yes".to_owned(),
@@ -44,13 +44,13 @@ async fn switchover(world: &World, east: &restart::Site) -> Result<()> {
         format!("--workload-kubeconfig={}", east.plane.kubeconfig_file().display()),
     ];
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-    let start = || stage.start("switchover", a, b, &flags);
+    let start = || sites.start("switchover", a, b, &flags);
 
     let first = await_ready(api, ES, REPLICAS).await?;
     node.pause()?;
     let mut command = start()?;
     killed_when_pods_go(&mut command, api).await?;
-    stands_at(&world.pair.link, Step::RestartFirst).await?;
+    stands_at(&fixture.pair.link, Step::RestartFirst).await?;
     node.resume()?;
     let half = await_ready(api, ES, REPLICAS).await?;
     ensure!(half != first, "nothing was deleted before the kill");
@@ -66,11 +66,11 @@ async fn switchover(world: &World, east: &restart::Site) -> Result<()> {
     a.plane.kill_apiserver()?;
     std::fs::write(&done, "")?;
     killed_when_pods_go(&mut command, api).await?;
-    stands_at(&world.pair.link, Step::RestartServices).await?;
+    stands_at(&fixture.pair.link, Step::RestartServices).await?;
     node.resume()?;
 
     east.plane.start_apiserver().await?;
-    let output = stage.command("switchover", a, b, &flags).await?;
+    let output = sites.command("switchover", a, b, &flags).await?;
     ensure!(output.code == Some(0), "{output:?}");
     // Four of Elasticsearch, one other, and two in the cluster that was silent.
     ensure!(output.stdout.contains("7 pods restarted and ready"), "{}", output.stdout);
@@ -81,30 +81,30 @@ async fn switchover(world: &World, east: &restart::Site) -> Result<()> {
     let (of_east, _) = deletions(&east.plane)?;
     ensure!(of_east.len() == 2 && of_east.values().all(|times| *times == 1), "{of_east:?}");
     drop(daemon);
-    journal_tells(&stage, &[Step::RestartFirst, Step::RestartServices]).await
+    journal_tells(&sites, &[Step::RestartFirst, Step::RestartServices]).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failover_killed_while_it_restarts_pods_restarts_none_twice() -> Result<()> {
-    let world = World::start().await?;
-    let outcome = failover(&world).await;
-    world.pair.explain(None, outcome)
+    let fixture = Fixture::start().await?;
+    let outcome = failover(&fixture).await;
+    fixture.pair.explain(None, outcome)
 }
 
 /// Killed as soon as the journal names the pods: before the first deletion, in between, or behind the last.
-async fn failover(world: &World) -> Result<()> {
-    let stage = world.stage();
-    let Stage { a, b, .. } = stage;
+async fn failover(fixture: &Fixture) -> Result<()> {
+    let sites = fixture.sites();
+    let Sites { a, b, .. } = sites;
     let api = b.plane.api();
-    let daemon = prepare(world, &stage).await?;
+    let daemon = prepare(fixture, &sites).await?;
     a.plane.kill_controllers()?;
     a.plane.kill_apiserver()?;
     a.etcd.kill_all()?;
     drop(daemon);
     let flags = ["--yes", "--accept-unchecked"];
     for step in [Step::RestartFirst, Step::RestartServices] {
-        let mut command = stage.start("failover", a, b, &flags)?;
-        let link = &world.pair.link;
+        let mut command = sites.start("failover", a, b, &flags)?;
+        let link = &fixture.pair.link;
         await_true("the pods are named", COMMAND, || async {
             Ok(open_run(link).await?.is_some_and(|run| run.note(step).is_some()))
         })
@@ -113,21 +113,21 @@ async fn failover(world: &World) -> Result<()> {
         stands_at(link, step).await?;
         await_ready(api, ES, REPLICAS).await?;
     }
-    let output = stage.command("failover", a, b, &flags).await?;
+    let output = sites.command("failover", a, b, &flags).await?;
     ensure!(output.code == Some(0), "{output:?}");
     ensure!(output.stdout.contains("5 pods restarted and ready"), "{}", output.stdout);
     deleted_once_by_each_step(b.plane, 2)?;
-    journal_tells(&stage, &[Step::RestartFirst, Step::RestartServices]).await
+    journal_tells(&sites, &[Step::RestartFirst, Step::RestartServices]).await
 }
 
 /// Elasticsearch on the standby, in a namespace that is not synchronized, and a synchronizer that has caught up.
-async fn prepare(world: &World, stage: &Stage<'_>) -> Result<etcd_sync_integration::daemon::Daemon> {
+async fn prepare(fixture: &Fixture, sites: &Sites<'_>) -> Result<etcd_sync_integration::daemon::Daemon> {
     let es = workload("StatefulSet", "es", ("service_name", "cpaas-elasticsearch"), REPLICAS);
-    stage.b.plane.api().create(&es).await?;
-    let daemon = stage.sync(stage.a, stage.b).await?;
-    world.pair.caught_up().await?;
-    await_ready(stage.b.plane.api(), ES, REPLICAS).await?;
-    await_ready(stage.b.plane.api(), TRANSFORMER, 1).await?;
+    sites.b.plane.api().create(&es).await?;
+    let daemon = sites.sync(sites.a, sites.b).await?;
+    fixture.pair.caught_up().await?;
+    await_ready(sites.b.plane.api(), ES, REPLICAS).await?;
+    await_ready(sites.b.plane.api(), TRANSFORMER, 1).await?;
     Ok(daemon)
 }
 
@@ -187,8 +187,8 @@ fn deletions(plane: &ControlPlane) -> Result<(BTreeMap<String, usize>, Vec<Audit
 }
 
 /// One run, complete, with a call more than kills; it tells in which steps it was interrupted.
-async fn journal_tells(stage: &Stage<'_>, killed: &[Step]) -> Result<()> {
-    let output = stage.command("journal", stage.a, stage.b, &["-o", "json"]).await?;
+async fn journal_tells(sites: &Sites<'_>, killed: &[Step]) -> Result<()> {
+    let output = sites.command("journal", sites.a, sites.b, &["-o", "json"]).await?;
     let document: serde_json::Value = serde_json::from_str(&output.stdout).with_context(|| format!("{output:?}"))?;
     let runs = document["runs"].as_array().context("there are runs")?;
     ensure!(runs.len() == 1, "{document:#}");
@@ -197,7 +197,7 @@ async fn journal_tells(stage: &Stage<'_>, killed: &[Step]) -> Result<()> {
     let interrupted: BTreeSet<Step> =
         run.steps.iter().filter(|record| record.outcome.is_none()).map(|record| record.step).collect();
     ensure!(interrupted == killed.iter().copied().collect(), "{run:?}");
-    let shown = stage.command("journal", stage.a, stage.b, &[&run.id]).await?.stdout;
+    let shown = sites.command("journal", sites.a, sites.b, &[&run.id]).await?.stdout;
     println!("{shown}");
     ensure!(shown.matches("went on").count() == killed.len(), "{shown}");
     for step in killed {

@@ -1,4 +1,4 @@
-//! The stage of the failover commands: two control planes with a node each, and a name server that takes updates.
+//! The sites of the failover commands: two control planes with a node each, and a name server that takes updates.
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ pub struct Site<'a> {
 }
 
 /// Both sites, and what is around them.
-pub struct Stage<'a> {
+pub struct Sites<'a> {
     pub a: Site<'a>,
     pub b: Site<'a>,
     pub bind: &'a Bind,
@@ -47,7 +47,7 @@ pub struct Stage<'a> {
 }
 
 /// What a test starts.
-pub struct World {
+pub struct Fixture {
     pub pair: KubePair,
     pub bind: Bind,
     pub folder: TempDir,
@@ -55,7 +55,7 @@ pub struct World {
     pub nodes: [Kwok; 2],
 }
 
-impl Stage<'_> {
+impl Sites<'_> {
     /// The flags for a link from `primary` to `standby`, with the name switched to the latter.
     pub fn flags(&self, primary: Site<'_>, standby: Site<'_>) -> Vec<String> {
         let mut flags = primary.etcd.flags(Side::Primary);
@@ -145,14 +145,14 @@ impl Stage<'_> {
     }
 }
 
-impl World {
+impl Fixture {
     /// A pair of the usual kind.
-    pub async fn start() -> Result<World> {
-        World::start_with(PairOptions::new()).await
+    pub async fn start() -> Result<Fixture> {
+        Fixture::start_with(PairOptions::new()).await
     }
 
     /// This pair, with a name server and a node on either side.
-    pub async fn start_with(options: PairOptions) -> Result<World> {
+    pub async fn start_with(options: PairOptions) -> Result<Fixture> {
         let folder = tempfile::tempdir()?;
         let key = Key::new("failover-key")?;
         let records = "global 1 IN A 10.0.0.1\n".to_owned();
@@ -162,14 +162,14 @@ impl World {
         let pair = KubePair::start(options).await?;
         pair.primary.api().create(&namespace(APPS)).await?;
         let nodes = [node(&pair.primary, &bind).await?, node(&pair.standby, &bind).await?];
-        Ok(World { pair, bind, folder, nodes })
+        Ok(Fixture { pair, bind, folder, nodes })
     }
 
     /// What a test acts on.
-    pub fn stage(&self) -> Stage<'_> {
+    pub fn sites(&self) -> Sites<'_> {
         let KubePair { primary, standby, link, .. } = &self.pair;
         let site = |name, last, plane, etcd| Site { name, address: Ipv4Addr::new(10, 0, 0, last), plane, etcd };
-        Stage {
+        Sites {
             a: site("a", 1, primary, &link.primary),
             b: site("b", 2, standby, &link.standby),
             bind: &self.bind,

@@ -13,25 +13,25 @@ use serde_json::{Value, json};
 use crate::file;
 
 /// The control plane and its etcd.
-pub struct Stage {
+pub struct Fixture {
     pub plane: ControlPlane,
     // The control plane goes first.
     _etcd: Cluster,
 }
 
-impl Stage {
+impl Fixture {
     /// Dual stack, with the definitions of Prometheus, cert-manager and the platform.
-    pub async fn start(version: KubernetesVersion) -> Result<Stage> {
+    pub async fn start(version: KubernetesVersion) -> Result<Fixture> {
         let etcd = Cluster::start(ClusterOptions::default()).await?;
         let service_cidr = "10.96.0.0/16,fd00:96::/112".to_owned();
         let options = PlaneOptions { version, service_cidr, ..PlaneOptions::default() };
         let plane = ControlPlane::start("standby", &etcd, options).await?;
-        let stage = Stage { plane, _etcd: etcd };
+        let fixture = Fixture { plane, _etcd: etcd };
         for folder in [tools::crds()?, file("tests/integration/testdata/acp-crds")] {
-            stage.apply(&folder, &[]).await?;
+            fixture.apply(&folder, &[]).await?;
         }
-        stage.plane.kubectl(&["wait", "crd", "--all", "--for=condition=Established", "--timeout=30s"]).await?;
-        Ok(stage)
+        fixture.plane.kubectl(&["wait", "crd", "--all", "--for=condition=Established", "--timeout=30s"]).await?;
+        Ok(fixture)
     }
 
     /// Server-side apply of a file or folder.
