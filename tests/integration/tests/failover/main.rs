@@ -1,17 +1,17 @@
 //! The failover commands on real etcds.
 
-mod by_hand;
 mod copying;
 mod failover;
+mod faults;
 mod flags;
 mod kill;
+mod manual;
 mod operators;
-mod part;
+mod partial_revision;
 mod partition;
 mod refused;
 mod switchover;
 mod transcripts;
-mod trouble;
 
 use std::path::Path;
 use std::time::Duration;

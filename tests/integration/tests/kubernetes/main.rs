@@ -8,10 +8,10 @@
 //! | `ETCD_SYNC_TEST_LOAD` | seconds of random load | 60 |
 //! | `ETCD_SYNC_TEST_SEED` | the seed of that load | the time |
 
-mod circle;
 mod crds;
 mod drill;
 mod encryption;
+mod failback;
 mod fixture;
 mod harness;
 mod healing;

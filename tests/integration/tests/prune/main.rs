@@ -1,10 +1,10 @@
 //! `etcd-sync prune` and `restore` with the real program: what is deleted is saved before, and comes back byte for byte.
 
-mod beside;
 mod changes;
 mod families;
 mod guards;
 mod kill;
+mod running_daemon;
 mod trust;
 
 use std::os::unix::fs::PermissionsExt;

@@ -1,7 +1,7 @@
 //! `etcd-sync rejoin` with the real program: what only the old primary has is told, saved, and replaced by what the new one has.
 
+mod concurrent_writes;
 mod kills;
-mod live;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;

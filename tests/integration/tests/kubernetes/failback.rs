@@ -1,5 +1,5 @@
-//! The full circle: the roles change and change back between two real control planes and a real name server, while clients
-//! follow the name and write all the time.
+//! Switchover and failback: the roles change and change back between two real control planes and a real name server, while
+//! clients follow the name and write all the time.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
