@@ -151,7 +151,7 @@ async fn flag_over_environment_over_file() -> Result<()> {
 
 /// What is wrong with certificates shows when they are used, and does not end the process: a rotation may be under way.
 #[tokio::test]
-async fn a_cluster_that_lets_us_not_in_is_told_with_the_flag_to_set() -> Result<()> {
+async fn a_missing_client_certificate_names_the_flags_to_set() -> Result<()> {
     let secured = Cluster::start(ClusterOptions { tls: true, ..Default::default() }).await?;
     let plain = Cluster::start(ClusterOptions::default()).await?;
     let mut flags = plain.flags(Side::Primary);

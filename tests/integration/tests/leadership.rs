@@ -119,7 +119,7 @@ async fn of_two_daemons_one_writes_and_the_other_takes_over_when_it_is_killed() 
 }
 
 #[tokio::test]
-async fn a_leader_that_slept_commits_nothing_when_it_wakes() -> Result<()> {
+async fn a_paused_leader_commits_nothing_when_it_resumes() -> Result<()> {
     let fixture = Fixture::start().await?;
     let first = epoch_of(&fixture.leader.wait_line(LEADS, PATIENCE).await?)?;
     fixture.leader.pause()?;

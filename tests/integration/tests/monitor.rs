@@ -312,7 +312,7 @@ async fn differences_appear_and_heal_in_periodic_checks() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_a_token_only_its_knowers_are_answered() -> Result<()> {
+async fn requests_without_the_token_are_rejected() -> Result<()> {
     let (link, _daemon, _) = small(10).await?;
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("token");

@@ -215,7 +215,7 @@ async fn another_cluster() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_accepted_id_of_a_third_cluster_opens_no_door() -> Result<()> {
+async fn accepting_a_third_cluster_does_not_admit_this_one() -> Result<()> {
     let mut link = link_with(&config_keys(5)).await?;
     synchronize(&link).await?;
     link.primary = Cluster::start(ClusterOptions::default()).await?;

@@ -29,13 +29,13 @@ struct Written {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn there_and_back_again_nothing_is_lost() -> Result<()> {
+async fn switchover_and_failback_lose_nothing() -> Result<()> {
     let fixture = Fixture::start().await?;
     let sites = fixture.sites();
     let written = Written::default();
     let (told, ()) = tokio::join!(
         async {
-            let told = there_and_back(&sites, &written).await;
+            let told = switchover_and_failback(&sites, &written).await;
             written.stop.store(true, Ordering::Relaxed);
             told
         },
@@ -44,7 +44,7 @@ async fn there_and_back_again_nothing_is_lost() -> Result<()> {
     fixture.pair.explain(None, told)
 }
 
-async fn there_and_back(sites: &Sites<'_>, written: &Written) -> Result<()> {
+async fn switchover_and_failback(sites: &Sites<'_>, written: &Written) -> Result<()> {
     let Sites { a, b, .. } = *sites;
     let daemon = sites.sync(a, b).await?;
     written.await_more(20).await?;

@@ -19,7 +19,7 @@ fn many(count: usize) -> Vec<Bytes> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn too_many_keys_need_a_word() -> Result<()> {
+async fn too_many_keys_need_accept_deletions() -> Result<()> {
     let link = link(2).await?;
     put_all(&link.standby, &many(101)).await?;
     let before = held(&link).await?;

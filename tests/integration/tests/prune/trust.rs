@@ -77,7 +77,7 @@ async fn nothing_is_put_back_into_half_a_copy() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_primary_on_record_has_a_say() -> Result<()> {
+async fn restore_checks_the_primary_on_record() -> Result<()> {
     let (link, _folder, file) = pruned().await?;
     let before = held(&link).await?;
     let unrelated = Cluster::start(ClusterOptions::default()).await?;

@@ -311,7 +311,7 @@ async fn has_role(link: &Link) -> Result<bool> {
 
 /// Promoted, back as a standby, promoted again: what an earlier life has left decides nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_roles_go_round_and_round() -> Result<()> {
+async fn failover_and_rejoin_can_be_repeated() -> Result<()> {
     let mut link = diverged(20).await?;
     let folder = tempfile::tempdir()?;
     for round in 0..4 {
