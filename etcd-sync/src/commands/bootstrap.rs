@@ -115,7 +115,7 @@ async fn check(config: &Config, options: &BootstrapConfig) -> Result<Outcome> {
         return refuse(Refusal::OtherLink { link });
     }
     let both = preflight::Pair::new(config, &pair, &encryption, record.checkpoint.is_none());
-    let facts = match preflight::facts(both, options.accept_unproved_encryption).await {
+    let facts = match preflight::facts(both, options.allow_unproved_encryption).await {
         Ok(facts) => facts,
         Err(error) if !link.is_settled() => return Err(Error::new(error).context("the preflight is incomplete")),
         Err(error) if link.is_receiving(now_ms()) => {

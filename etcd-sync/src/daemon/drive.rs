@@ -5,6 +5,7 @@ use std::time::Duration;
 use etcd_sync_core::etcd::kv::{KeyRange, KeyValue, Revision, printable};
 use etcd_sync_core::etcd::request::{Op, Page, ReadRange, Txn, TxnReply};
 use etcd_sync_core::link::fence::is_standby;
+use etcd_sync_core::link::history::RaftReading;
 use etcd_sync_core::link::side::{Side, Sides};
 use etcd_sync_core::link::state::{Phase, PrimaryContact};
 use etcd_sync_core::session::{Carried, Effect, Ended, Input, Note, ReadFailure, RequestId, Session};
@@ -24,6 +25,9 @@ use super::health::Health;
 const TICK: Duration = Duration::from_millis(100);
 const HEAD_INTERVAL: Duration = Duration::from_secs(1);
 const HEADROOM_INTERVAL: Duration = Duration::from_secs(15);
+
+/// How often the raft log of each cluster is read: it shows a cluster that was restored from a backup.
+const RAFT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How often the last contact with the primary is recorded, for whoever must know what a lost primary took with it:
 /// while it moves, and while it does not.
@@ -74,6 +78,7 @@ enum Answer {
     Opened(Side, u64, Result<Watch, WatchError>),
     Head(Result<Identity, Error>),
     Headroom(Option<Revision>),
+    Raft(Side, Result<Option<RaftReading>, Error>),
     /// The contact with the primary was recorded, or not: the next one will be.
     ContactWritten,
 }
@@ -129,6 +134,7 @@ impl Driver<'_> {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut under_way = false;
         let (mut head_due, mut headroom_due) = (Instant::now(), Instant::now() + HEAD_INTERVAL);
+        let mut raft_due = Instant::now() + RAFT_INTERVAL;
         loop {
             while let Some(effect) = session.poll() {
                 self.perform(effect, &mut answers, &mut watches);
@@ -138,7 +144,7 @@ impl Driver<'_> {
             if !under_way && session.is_under_way() {
                 under_way = true;
                 self.health.set_paused(None);
-                self.condition.write(None, stop).await;
+                self.condition.clear(stop).await;
             }
             let handled = tokio::select! {
                 () = stop.wanted() => return Outcome::Stopped,
@@ -169,6 +175,13 @@ impl Driver<'_> {
                         answers.spawn(async move {
                             Answer::Headroom(headroom::compacted(&primary, key, known, checkpoint).await)
                         });
+                    }
+                    if now >= raft_due {
+                        raft_due = now + RAFT_INTERVAL;
+                        for side in Side::BOTH {
+                            let etcd = self.etcd(side).clone();
+                            answers.spawn(async move { Answer::Raft(side, etcd.raft_reading().await) });
+                        }
                     }
                     if session.checkpoint().phase == Phase::Streaming
                         && let Some(contact) = watches.contact.due(now)
@@ -319,7 +332,12 @@ impl Driver<'_> {
                 self.health.update_headroom(compacted);
                 return Ok(());
             }
-            Answer::ContactWritten => return Ok(()),
+            Answer::Raft(side, Ok(Some(reading))) => Input::Raft { side, reading },
+            Answer::Raft(side, Err(error)) => {
+                debug!(%side, %error, "the raft log cannot be read just now");
+                return Ok(());
+            }
+            Answer::Raft(_, Ok(None)) | Answer::ContactWritten => return Ok(()),
         };
         session.handle(now_ms(), input).map_err(Outcome::Ended)
     }
@@ -398,7 +416,14 @@ fn log(note: &Note) {
     match note {
         Note::CopyBegan { first: true } => info!("first sync begins"),
         Note::CopyBegan { first: false } => info!("resync by difference begins"),
-        Note::Planned { deletions, scope } => info!(deletions, scope, "counted what the resync would delete"),
+        Note::Planned { deletions, overwrites, scope } => {
+            info!(deletions, overwrites, scope, "counted what the resync would take away");
+        }
+        Note::Saved { key } => warn!(
+            key = printable(key),
+            "deleted after its value was saved on the standby: nothing proves that the primary has deleted it; see \
+             `etcd-sync status`, `etcd-sync restore --saved`"
+        ),
         Note::Copied { written, equal } => info!(written, equal, "all values are copied; checking surplus keys"),
         // Operators look for exactly these words.
         Note::Streaming { revision } => info!(revision, "Start Sync update"),

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use etcd_sync_core::link::fence::{Fence, Fenced, other_role};
+use etcd_sync_core::link::question::Question;
 use etcd_sync_core::link::state::{Phase, StateKeys, cluster_id_text};
 use etcd_sync_core::scope::Scope;
 use etcd_sync_core::session::batch::BatchLimits;
@@ -73,6 +74,10 @@ struct Daemon {
     stop: Stop,
     /// What one session leaves to the next.
     carried: Carried,
+    /// The primary's cluster id, in hexadecimal, as the last session found it.
+    primary_cluster: String,
+    /// Why replication is paused, as the standby has it.
+    recorded: Option<String>,
 }
 
 /// Why a term of leadership is over.
@@ -115,15 +120,9 @@ fn begin(config: &Config, run: RunConfig, health: Arc<Health>, stop: Stop) -> Re
         in_flight_max: run.transactions_in_flight,
         buffered_bytes_max: BUFFERED_BYTES_MAX,
         keyring: Arc::clone(&encryption.keyring),
-        accept_undecryptable: run.accept_unproved_encryption,
+        accept_undecryptable: run.allow_unproved_encryption,
         checkpoint_interval_ms: run.checkpoint_interval.as_millis() as u64,
-        deletion_guard: DeletionGuard {
-            count: run.deletions.count,
-            percent: run.deletions.percent,
-            accepted: run.deletions.accepted,
-        },
-        accept_empty_primary: run.accept_empty_primary,
-        accept_new_primary: run.accept_new_primary.map(cluster_id_text),
+        deletion_guard: DeletionGuard { count: run.deletions.count, percent: run.deletions.percent },
         detail: config.log.detail,
     };
     // All are made once here so that a bad file or endpoint ends the process at once.
@@ -145,6 +144,8 @@ fn begin(config: &Config, run: RunConfig, health: Arc<Health>, stop: Stop) -> Re
         health,
         stop,
         carried: Carried::first(),
+        primary_cluster: String::new(),
+        recorded: None,
     })
 }
 
@@ -251,19 +252,20 @@ impl Daemon {
                     RETRY_FIRST
                 }
                 Outcome::Ended(Ended::Fenced(fenced)) => {
-                    self.pause(&fence, "promoted", &fenced.to_string()).await;
+                    self.pause(&fence, "promoted", &fenced.to_string(), None).await;
                     PAUSED_INTERVAL
                 }
                 Outcome::Ended(Ended::Refused(refusal)) => {
-                    self.pause(&fence, refusal.label(), &refusal.to_string()).await;
+                    let question = refusal.question(&self.primary_cluster, now_ms(), &self.run.holder);
+                    self.pause(&fence, refusal.label(), &refusal.to_string(), question.as_ref()).await;
                     PAUSED_INTERVAL
                 }
                 Outcome::Paused(label, why) => {
-                    self.pause(&fence, label, &why).await;
+                    self.pause(&fence, label, &why, None).await;
                     PAUSED_INTERVAL
                 }
                 Outcome::Failed(failure @ Error::NoSpace { .. }) => {
-                    self.pause(&fence, "no_space", &failure.to_string()).await;
+                    self.pause(&fence, "no_space", &failure.to_string(), None).await;
                     PAUSED_INTERVAL
                 }
                 Outcome::Failed(failure) if failure.is_transient() => {
@@ -272,7 +274,7 @@ impl Daemon {
                     pause
                 }
                 Outcome::Failed(failure) => {
-                    self.pause(&fence, "failed", &failure.to_string()).await;
+                    self.pause(&fence, "failed", &failure.to_string(), None).await;
                     PAUSED_INTERVAL
                 }
             };
@@ -337,6 +339,7 @@ impl Daemon {
             Err(error) => return Err(Outcome::Failed(error)),
         };
         start.carried = self.carried.clone();
+        self.primary_cluster = cluster_id_text(start.primary_cluster);
         let (never_ran, first) = (start.role.is_none(), start.checkpoint.is_none());
         let session = match Session::begin(self.session.clone(), Arc::clone(&self.scope), start) {
             Ok(session) => session,
@@ -372,7 +375,7 @@ impl Daemon {
             encryption: &self.encryption,
             first,
         };
-        let gathered = preflight::facts(pair, self.run.accept_unproved_encryption).await;
+        let gathered = preflight::facts(pair, self.run.allow_unproved_encryption).await;
         let findings = judge(&gathered.map_err(Outcome::Failed)?);
         let warned = findings.iter().filter(|finding| finding.level == Level::Warn);
         // The versions of the members were logged when the process started.
@@ -391,12 +394,17 @@ impl Daemon {
         }
     }
 
-    /// Pauses replication and reports the reason, in the log, in `/readyz`, and in the standby for `status`.
-    async fn pause(&self, fence: &Fence, label: &'static str, why: &str) {
+    /// Pauses replication and reports the reason, in the log, in `/readyz`, and in the standby for `status`, with what is asked
+    /// of the operator.
+    async fn pause(&mut self, fence: &Fence, label: &'static str, why: &str, question: Option<&Question>) {
         if self.health.snapshot().paused.as_ref().is_none_or(|(_, known)| known != why) {
             error!(reason = label, "paused: {why}");
+            self.recorded = None;
+        }
+        if self.recorded.as_deref() != Some(why) {
             let condition = ConditionKey { standby: &self.standby, fence, holder: &self.run.holder };
-            condition.write(Some(why), &mut self.stop.clone()).await;
+            // What could not be written is written with the next attempt.
+            self.recorded = condition.write(why, question, &mut self.stop.clone()).await.then(|| why.to_owned());
         }
         self.health.set_paused(Some((label, why.to_owned())));
     }

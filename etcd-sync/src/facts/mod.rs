@@ -2,5 +2,6 @@
 
 pub mod apiserver;
 pub mod comparison;
+pub mod history;
 pub mod preflight;
 pub mod start;

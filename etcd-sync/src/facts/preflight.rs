@@ -50,7 +50,7 @@ impl<'a> Pair<'a> {
 ///
 /// # Errors
 /// Why one of the etcds cannot be read. An API server or a member that does not answer is a fact, no error.
-pub async fn facts(pair: Pair<'_>, accept_unproved_encryption: bool) -> Result<Facts, Error> {
+pub async fn facts(pair: Pair<'_>, allow_unproved_encryption: bool) -> Result<Facts, Error> {
     let Pair { primary, standby, api_servers, .. } = pair;
     let etcds = async { tokio::try_join!(samples(pair), prefixes(pair)) };
     let (etcds, primary_api, standby_api, primary_members, standby_members) = tokio::join!(
@@ -64,7 +64,7 @@ pub async fn facts(pair: Pair<'_>, accept_unproved_encryption: bool) -> Result<F
     Ok(Facts {
         first: pair.first,
         encryption_config: pair.encryption.config.is_some(),
-        accept_unproved_encryption,
+        allow_unproved_encryption,
         primary_samples,
         standby_samples,
         prefixes,
@@ -80,7 +80,7 @@ pub async fn facts(pair: Pair<'_>, accept_unproved_encryption: bool) -> Result<F
 ///
 /// # Errors
 /// Why the standby cannot be read.
-pub async fn facts_of_standby(pair: Pair<'_>, accept_unproved_encryption: bool) -> Result<Facts, Error> {
+pub async fn facts_of_standby(pair: Pair<'_>, allow_unproved_encryption: bool) -> Result<Facts, Error> {
     let Pair { standby, scope, api_servers, encryption, .. } = pair;
     let samples = async {
         let (mut copies, mut own) = (Vec::new(), Vec::new());
@@ -107,7 +107,7 @@ pub async fn facts_of_standby(pair: Pair<'_>, accept_unproved_encryption: bool) 
     }
     Ok(Facts {
         encryption_config: encryption.config.is_some(),
-        accept_unproved_encryption,
+        allow_unproved_encryption,
         primary_samples,
         standby_samples,
         prefixes,

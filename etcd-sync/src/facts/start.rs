@@ -6,11 +6,11 @@ use etcd_sync_core::etcd::kv::{KeyRange, prefix_end, successor};
 use etcd_sync_core::etcd::request::{Page, ReadRange};
 use etcd_sync_core::link::fence::Fence;
 use etcd_sync_core::link::role::{Promotion, Role};
-use etcd_sync_core::link::state::StateKeys;
+use etcd_sync_core::link::state::{StateKeys, cluster_id_text};
 use etcd_sync_core::scope::STATE_ROOT;
 use etcd_sync_core::scope::Scope;
 use etcd_sync_core::session::{Carried, Diverged, Start};
-use etcd_sync_store::link::record::{Record, ask_witness, local_keys};
+use etcd_sync_store::link::record::{Record, ask_witness, edited_keys, local_keys};
 use etcd_sync_store::{Error, Etcd};
 
 /// Facts for a session of the leader behind `fence`.
@@ -24,16 +24,17 @@ pub async fn gather(
 ) -> Result<Start, Error> {
     let keys = fence.keys.clone();
     let source = primary.identity().await?;
-    let mut primary_keys = 0;
-    for range in scope.ranges() {
-        primary_keys += primary.count(range).await?.0 as u64;
-    }
+    let primary_is_empty = is_empty(primary, scope).await?;
     let primary_standby_links = standby_links(primary).await?;
     let Diverged { over: promoted_over, unrecorded: promoted_unrecorded } = diverged(primary, &keys).await?;
     let record = Record::read(standby, &keys).await?;
     let served_links = if record.role.is_none() { served_links(standby).await? } else { vec![] };
     let local_keys = local_keys(standby, &keys).await?.into_iter().collect();
-    let witness = record.checkpoint().ok().flatten().and_then(|checkpoint| checkpoint.witness);
+    let edited_keys = edited_keys(standby, &keys).await?.into_iter().collect();
+    let checkpoint = record.checkpoint().ok().flatten();
+    let (cluster, at) = (cluster_id_text(source.cluster_id), checkpoint.as_ref().map_or(0, |record| record.revision));
+    let history = super::history::gather(primary, standby, &keys, &record, &cluster, at).await?;
+    let witness = checkpoint.and_then(|checkpoint| checkpoint.witness);
     let witness_recognized = match witness {
         Some(witness) => ask_witness(primary, &witness).await?,
         None => None,
@@ -46,13 +47,15 @@ pub async fn gather(
         role: record.role.map(|kv| kv.value),
         checkpoint: record.checkpoint.map(|kv| kv.value),
         local_keys,
+        edited_keys,
         // The moment of the record itself: what an abandoned copy still writes after it is later than it.
         standby_revision,
         standby_cluster: target.cluster_id,
         primary_cluster: source.cluster_id,
         primary_revision: source.revision,
-        primary_keys,
+        primary_is_empty,
         witness_recognized,
+        history,
         primary_standby_links,
         promoted_over,
         promoted_unrecorded,
@@ -61,6 +64,17 @@ pub async fn gather(
         force_copy,
         now_ms,
     })
+}
+
+/// Whether a cluster has no key below the synchronized prefixes. One key is read of each, not all counted.
+async fn is_empty(etcd: &Etcd, scope: &Scope) -> Result<bool, Error> {
+    for prefix in scope.ranges() {
+        let request = ReadRange { range: prefix.clone(), limit: 1, keys_only: true, revision: 0 };
+        if !etcd.read(request).await?.kvs.is_empty() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// What is recorded on the primary about its own promotion.

@@ -72,7 +72,7 @@ async fn encryption_with_other_keys_is_refused_until_the_standby_has_the_same() 
     assert!(encryption.len() == 1 && encryption[0].0 == "fail", "{encryption:?}");
 
     // Not even the operator's word makes different names the same.
-    let daemon = link.daemon(&["--accept-unproved-encryption"])?;
+    let daemon = link.daemon(&["--allow-unproved-encryption"])?;
     let line = await_held(&link, &daemon, "secrets are encrypted differently").await?;
     for part in ["key-1", "key-of-the-standby", "--encryption-config"] {
         assert!(line.contains(part), "{part} is not in {line}");
@@ -93,9 +93,9 @@ async fn equal_names_of_keys_prove_nothing_without_the_config() -> Result<()> {
     link.standby.put(OWN_SECRET, encrypted("key-1")).await?;
     let daemon = link.daemon(&[])?;
     let line = await_held(&link, &daemon, "same names do not prove the same key").await?;
-    assert!(line.contains("--encryption-config") && line.contains("--accept-unproved-encryption"), "{line}");
+    assert!(line.contains("--encryption-config") && line.contains("--allow-unproved-encryption"), "{line}");
     assert!(daemon.terminate(PATIENCE).await?.success());
-    let daemon = link.daemon(&["--accept-unproved-encryption"])?;
+    let daemon = link.daemon(&["--allow-unproved-encryption"])?;
     daemon.wait_line("preflight passed", PATIENCE).await.map(drop)
 }
 

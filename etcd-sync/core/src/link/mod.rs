@@ -4,6 +4,7 @@ pub mod fence;
 pub mod history;
 pub mod lag;
 pub mod provenance;
+pub mod question;
 pub mod rejoining;
 pub mod role;
 pub mod side;

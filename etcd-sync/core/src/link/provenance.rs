@@ -14,6 +14,9 @@ use crate::scope::Scope;
 /// Most local keys in scope that a link keeps on record. A standby with more is no standby: it has a life of its own.
 pub const LOCAL_KEYS_MAX: usize = 100_000;
 
+/// Most mirrored keys on record that others have changed on the standby. With more, no key counts as untouched any more.
+pub const EDITED_KEYS_MAX: usize = 20_000;
+
 /// Where a key came from that only the standby has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -32,6 +35,8 @@ pub struct Question {
     pub key: Bytes,
     /// Its creation.
     pub create_revision: Revision,
+    /// Its last change.
+    pub mod_revision: Revision,
     /// Revisions still to ask about, the next one last.
     pub ask: Vec<Revision>,
     /// One of them was compacted already.
@@ -68,7 +73,7 @@ impl Moments {
         let mut ask = vec![create_revision, mod_revision];
         ask.dedup();
         ask.retain(|revision| !self.is_foreign(*revision));
-        Question { key, create_revision, ask, compacted: false }
+        Question { key, create_revision, mod_revision, ask, compacted: false }
     }
 
     /// Whether no synchronizer of this link wrote anything at that revision, as far as the record shows.
@@ -100,6 +105,8 @@ enum Action {
     Created,
     /// A local key was changed.
     Changed,
+    /// A key that is not local was changed.
+    Edited,
     /// A local key was deleted.
     Deleted,
     /// A key that is not local was deleted.
@@ -118,7 +125,8 @@ impl Tracker {
     }
 
     /// Takes the standby's changes in their order; `complete` is false when the last revision goes on in the next call.
-    /// `committed` is the revision of our own last write. Gives the synchronized keys that another writer deleted.
+    /// `committed` is the revision of our own last write. Mirrored keys that another writer changed go to `edited`. Gives the
+    /// synchronized keys that another writer deleted.
     pub fn observe(
         &mut self,
         events: &[Event],
@@ -126,11 +134,12 @@ impl Tracker {
         scope: &Scope,
         keys: &StateKeys,
         ledger: &mut Ledger,
+        edited: &mut Ledger,
         committed: Revision,
     ) -> Vec<Bytes> {
         for event in events {
             if event.revision() != self.revision {
-                self.close(ledger, committed);
+                self.close(ledger, edited, committed);
                 self.revision = event.revision();
             }
             if keys.marks_own_revision(event.key()) {
@@ -142,14 +151,15 @@ impl Tracker {
                     // By its key alone: one made under a lease may lose it later.
                     scope.in_scope(&kv.key).then_some(Action::Created)
                 }
-                Event::Put(kv) => ledger.holds(&kv.key).then_some(Action::Changed),
+                Event::Put(kv) if ledger.holds(&kv.key) => Some(Action::Changed),
+                Event::Put(kv) => scope.in_scope(&kv.key).then_some(Action::Edited),
                 Event::Delete { key, .. } if ledger.holds(key) => Some(Action::Deleted),
                 Event::Delete { key, .. } => scope.in_scope(key).then_some(Action::Lost),
             };
             self.group.extend(action.map(|action| (event.key().clone(), action)));
         }
         if complete {
-            self.close(ledger, committed);
+            self.close(ledger, edited, committed);
         }
         std::mem::take(&mut self.lost)
     }
@@ -159,13 +169,14 @@ impl Tracker {
         self.seen = self.seen.max(revision);
     }
 
-    fn close(&mut self, ledger: &mut Ledger, committed: Revision) {
+    fn close(&mut self, ledger: &mut Ledger, edited: &mut Ledger, committed: Revision) {
         let ours = std::mem::take(&mut self.group_is_ours);
         for (key, action) in self.group.drain(..) {
             match (action, ours) {
                 (Action::Created, false) => ledger.add(key, self.revision, committed),
                 (Action::Lost, false) => self.lost.push(key),
-                (Action::Changed, false) | (Action::Lost, true) => {}
+                (Action::Edited, false) => edited.add_edited(key, self.revision),
+                (Action::Changed, false) | (Action::Lost | Action::Edited, true) => {}
                 // Written by us it is mirrored, whatever it was before.
                 (Action::Created | Action::Changed, true) | (Action::Deleted, _) => ledger.remove(key, self.revision),
             }
@@ -246,6 +257,17 @@ impl Ledger {
         }
     }
 
+    /// Puts a mirrored key on the record of edited ones, or the mark that there are too many.
+    pub fn add_edited(&mut self, key: Bytes, revision: Revision) {
+        let key = if self.local.len() < EDITED_KEYS_MAX { key } else { Bytes::new() };
+        self.add(key, revision, 0);
+    }
+
+    /// Whether a mirrored key was never changed by others, as far as this record of edited keys shows.
+    pub fn is_untouched(&self, key: &Bytes) -> bool {
+        !self.local.contains(key) && !self.local.contains(&b""[..])
+    }
+
     /// Takes a key off the record.
     pub fn remove(&mut self, key: Bytes, revision: Revision) {
         if self.local.remove(&key) {
@@ -312,8 +334,9 @@ mod tests {
         let (scope, keys) = (Scope::new(&ScopeConfig::default()).unwrap(), StateKeys::new("default"));
         let (mut ledger, mut tracker) = (Ledger::default(), Tracker::new(10));
         let mark = created("/etcd-sync/default/checkpoint", 11);
-        tracker.observe(&[created(A, 11)], false, &scope, &keys, &mut ledger, 0);
-        tracker.observe(&[mark, created(B, 12)], true, &scope, &keys, &mut ledger, 0);
+        let mut edited = Ledger::default();
+        tracker.observe(&[created(A, 11)], false, &scope, &keys, &mut ledger, &mut edited, 0);
+        tracker.observe(&[mark, created(B, 12)], true, &scope, &keys, &mut ledger, &mut edited, 0);
         assert!(!ledger.holds(&Bytes::from_static(A.as_bytes())));
         assert!(ledger.holds(&Bytes::from_static(B.as_bytes())));
         assert_eq!(tracker.seen(), 12);
@@ -323,9 +346,10 @@ mod tests {
             &scope,
             &keys,
             &mut ledger,
+            &mut edited,
             0,
         );
-        assert!(ledger.is_empty());
+        assert!(ledger.is_empty() && edited.is_empty());
     }
 
     #[test]

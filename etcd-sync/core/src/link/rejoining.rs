@@ -77,7 +77,15 @@ pub fn take_role(
     };
     let put = |key: &Bytes, value: Bytes| Op::Put { key: key.clone(), value, lease: 0 };
     // Of an earlier life: what was seen then was another primary.
-    let gone = [&keys.copied, &keys.promotion, &keys.condition, &keys.primary_contact];
+    let gone = [
+        &keys.copied,
+        &keys.promotion,
+        &keys.condition,
+        &keys.primary_contact,
+        &keys.history,
+        &keys.question,
+        &keys.acceptance,
+    ];
     let mut success = vec![
         put(&keys.role, Bytes::from_static(ROLE_STANDBY)),
         put(&keys.checkpoint, checkpoint.encode()),

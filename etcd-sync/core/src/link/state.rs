@@ -30,6 +30,12 @@ pub struct StateKeys {
     pub rejoin: Bytes,
     /// What was last seen of the primary ([`PrimaryContact`]).
     pub primary_contact: Bytes,
+    /// What both histories are recognized by ([`super::history::HistoryRecord`]).
+    pub history: Bytes,
+    /// What is asked of the operator ([`super::question::Question`]); absent when nothing is.
+    pub question: Bytes,
+    /// The operator's answer ([`super::question::Acceptance`]), until it is used up.
+    pub acceptance: Bytes,
     /// Name of the run of a failover command that is not finished; absent when there is none.
     pub open_run: Bytes,
     /// Prefix of the journal: one entry for each run of a failover command (`etcd_sync_operations::procedure::Run`).
@@ -40,6 +46,10 @@ pub struct StateKeys {
     pub leader_prefix: Bytes,
     /// Prefix of the ledger of local keys: one empty key for each.
     pub local_prefix: Bytes,
+    /// Prefix of the record of mirrored keys that others have changed on the standby: one empty key for each.
+    pub edited_prefix: Bytes,
+    /// Prefix of values that were saved before they were deleted or overwritten without proof that this was right.
+    pub saved_prefix: Bytes,
     /// Prefix of all of them.
     pub root: Bytes,
 }
@@ -56,11 +66,16 @@ impl StateKeys {
             promotion: name("promotion"),
             rejoin: name("rejoin"),
             primary_contact: name("primary-contact"),
+            history: name("history"),
+            question: name("question"),
+            acceptance: name("acceptance"),
             open_run: name("open-run"),
             journal_prefix: name("journal/"),
             runner_prefix: name("runner/"),
             leader_prefix: name("leader/"),
             local_prefix: name("local/"),
+            edited_prefix: name("edited/"),
+            saved_prefix: name("saved/"),
             root: name(""),
         }
     }
@@ -78,6 +93,16 @@ impl StateKeys {
     /// The local key that a ledger entry stands for.
     pub fn local_key(&self, entry: &Bytes) -> Option<Bytes> {
         entry.starts_with(&self.local_prefix).then(|| entry.slice(self.local_prefix.len()..))
+    }
+
+    /// The entry of a mirrored key that others have changed.
+    pub fn edited_entry(&self, key: &[u8]) -> Bytes {
+        [&self.edited_prefix[..], key].concat().into()
+    }
+
+    /// Where the value of a key is saved.
+    pub fn saved_entry(&self, key: &[u8]) -> Bytes {
+        [&self.saved_prefix[..], key].concat().into()
     }
 
     /// Whether a change of `key` proves that the transaction it came in was a synchronizer's.
@@ -243,7 +268,7 @@ mod tests {
             offset: 3,
             epoch: 7,
             writes: 1,
-            witness: Witness::new(b"/registry/a", 12, false, true),
+            witness: Witness::new(b"/registry/a", 12, Some(b"v"), true),
             scope: "00".into(),
             seen: 9,
             base: 1,

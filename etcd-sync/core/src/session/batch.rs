@@ -83,8 +83,8 @@ pub struct Batch {
     pub offset: u64,
     /// How many changes of the primary it covers, filtered ones included.
     pub changes: u64,
-    /// The last change in it that is not filtered: revision, key, and whether it is deleted.
-    pub last: Option<(Revision, Bytes, bool)>,
+    /// The last change in it that is not filtered: its revision, and the write.
+    pub last: Option<(Revision, Write)>,
 }
 
 /// A queue of changes, cut into [`Batch`]es.
@@ -226,8 +226,7 @@ impl Batcher {
             (batch.revision, batch.offset) = (queued.revision, if queued.last { 0 } else { queued.index });
             let Some(write) = queued.write else { continue };
             self.queued_bytes -= write.size_bytes();
-            let deleted = matches!(write, Write::Delete { .. });
-            batch.last = Some((queued.revision, write.key().clone(), deleted));
+            batch.last = Some((queued.revision, write.clone()));
             match place.get(write.key()) {
                 Some(&index) => batch.writes[index] = write,
                 None => {

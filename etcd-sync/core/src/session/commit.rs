@@ -64,22 +64,24 @@ impl Shared {
     /// history, of which everything up to `known` was seen.
     pub(super) fn try_commit_ledger(&mut self, known: Revision) -> Option<Revision> {
         let (patch, covered) = self.ledger.take(LEDGER_OPS_MAX, known);
-        let seen = covered.max(self.checkpoint.seen);
-        if patch.is_empty() {
+        let (edits, covered_edits) = self.edited.take(LEDGER_OPS_MAX, known);
+        let seen = covered.min(covered_edits).max(self.checkpoint.seen);
+        if patch.is_empty() && edits.is_empty() {
             return Some(seen);
         }
         // On its own, so that a large change of the primary still has the whole transaction for itself.
-        let ops = patch.into_iter().map(|(key, added)| self.ledger_op(&key, added)).collect();
+        let local = patch.into_iter().map(|(key, added)| self.ledger_op(&key, added));
+        let ops = local.chain(edits.into_iter().map(|(key, added)| self.edited_op(&key, added))).collect();
         self.commit_checkpoint(Checkpoint { seen, ..self.checkpoint.clone() }, Changes { ops, ..Changes::default() });
         None
     }
 
     /// The next transaction's worth of the primary's changes.
     pub(super) fn next_batch(&mut self) -> Option<Batch> {
-        let ledger = &self.ledger;
+        let (ledger, edited) = (&self.ledger, &self.edited);
         let cost = |write: &Write| match write {
             Write::Put { key, .. } => ledger.put_ops(key),
-            Write::Delete { .. } => 1,
+            Write::Delete { key } => edited.put_ops(key),
         };
         self.batcher.next(self.config.limits, cost)
     }
@@ -95,7 +97,9 @@ impl Shared {
                     continue;
                 }
                 Write::Put { key, .. } if self.ledger.is_written(key) => ops.push(self.ledger_op(key, false)),
-                _ => {}
+                // Gone is gone: the next key of that name is another one.
+                Write::Delete { key } if self.edited.is_written(key) => ops.push(self.edited_op(key, false)),
+                Write::Put { .. } | Write::Delete { .. } => {}
             }
             ops.push(op(&write));
             writes.push(write);
@@ -111,6 +115,12 @@ impl Shared {
         if local { Op::Put { key, value: Bytes::new(), lease: 0 } } else { Op::Delete { key } }
     }
 
+    /// The operation that puts a mirrored key on the record of edited ones, or takes it off.
+    fn edited_op(&self, key: &Bytes, edited: bool) -> Op {
+        let key = self.fence.keys.edited_entry(key);
+        if edited { Op::Put { key, value: Bytes::new(), lease: 0 } } else { Op::Delete { key } }
+    }
+
     /// A transaction was applied at `written_at` of the standby: its writes are ours now.
     pub(super) fn count(&mut self, writes: &[Write], revision: Revision, written_at: Revision) {
         for write in writes {
@@ -118,6 +128,7 @@ impl Shared {
             // Written by us, so no longer local; its entry went in the same transaction.
             self.ledger.overwrite(write.key(), written_at);
             if deleted {
+                self.edited.overwrite(write.key(), written_at);
                 self.stats.deletes += 1;
             } else {
                 self.stats.puts += 1;

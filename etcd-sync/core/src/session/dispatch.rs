@@ -43,13 +43,17 @@ enum Stage {
 impl Session {
     /// Begins, or gives the reason why not.
     pub fn begin(config: SessionConfig, scope: Arc<Scope>, mut start: Start) -> Result<Session, Refusal> {
-        let beginning = open(&start, &config, &scope.fingerprint())?;
+        let beginning = open(&start, &scope.fingerprint())?;
         let checkpoint = match &beginning {
             Beginning::Resume(checkpoint) | Beginning::Copy { begin: checkpoint, .. } => checkpoint.clone(),
         };
         let witness_recognized = start.witness_recognized == Some(true);
         let (audit, lost) = (start.carried.audit, std::mem::take(&mut start.carried.lost));
-        let mut shared = Shared::new(config, scope, start, checkpoint);
+        let trust = match &beginning {
+            Beginning::Resume(_) => None,
+            Beginning::Copy { trust, .. } => Some(*trust),
+        };
+        let mut shared = Shared::new(config, scope, start, checkpoint, trust);
         let stage = match beginning {
             Beginning::Resume(_) => {
                 let mut streaming = Streaming::resume(&mut shared, witness_recognized);
@@ -63,9 +67,11 @@ impl Session {
                 }
                 Stage::Streaming(Box::new(streaming))
             }
-            Beginning::Copy { begin, never_synchronized } => {
+            Beginning::Copy { begin, never_synchronized, .. } => {
                 shared.note(Note::CopyBegan { first: begin.phase == Phase::FirstSync });
-                shared.commit_checkpoint(begin, Changes::default());
+                // From now on this is the primary's history; the lists stay as they are until the copy is complete.
+                let ops = vec![shared.history_op(&begin)];
+                shared.commit_checkpoint(begin, Changes { ops, ..Changes::default() });
                 Stage::Opening { never_synchronized }
             }
         };
@@ -99,6 +105,7 @@ impl Session {
             },
             Input::Committed { id, reply } => self.on_committed(id, &reply)?,
             Input::CommitTooLarge { id } => self.on_commit_too_large(id)?,
+            Input::Raft { side, reading } => self.shared.on_raft(side, &reading)?,
         }
         self.advance()?;
         self.update_stats();
@@ -172,6 +179,7 @@ impl Session {
                 sweeping.on_marks(shared, revision, result);
                 Ok(())
             }
+            (Stage::Sweeping(sweeping), ReadFor::Save(key)) => sweeping.on_save(&key, result),
             (Stage::Streaming(_), ReadFor::Kinds(ranges)) => {
                 shared.on_kinds(ranges, result);
                 Ok(())
@@ -260,7 +268,7 @@ impl Session {
     fn on_refused_commit(&mut self, reply: &TxnReply, flight: &Flight) -> Result<(), Ended> {
         match (self.shared.fence.diagnose(reply), &mut self.stage, flight) {
             (Fenced::Checkpoint, Stage::Sweeping(sweeping), Flight::Batch { purpose: Purpose::Sweep, .. }) => {
-                sweeping.begin_again(&self.shared)
+                sweeping.begin_again(&mut self.shared)
             }
             (Fenced::Checkpoint, Stage::Streaming(streaming), Flight::Batch { purpose: Purpose::Replay, .. }) => {
                 streaming.replay.end_round();
@@ -296,6 +304,8 @@ impl Session {
         if let Stage::Streaming(streaming) = &mut self.stage {
             streaming.replay.on_written(write.key());
         }
+        // Its copy, if there is one, is older than the primary's from now on.
+        shared.edited.add_edited(write.key().clone(), 0);
         shared.stats.too_large += 1;
         shared.note(Note::TooLarge { key: write.key().clone(), bytes: write.data_bytes() - write.key().len() });
         if let Some(checkpoint) = moved {
@@ -327,7 +337,7 @@ impl Session {
         let shared = &mut self.shared;
         self.stage = match next {
             Next::Stay => return,
-            Next::Plan => Stage::Planning(Box::new(Planning::new(shared.scope.ranges()))),
+            Next::Plan => Stage::Planning(Box::new(Planning::new(shared))),
             Next::Copy => Stage::Copying(Box::new(Copying::begin(shared))),
             Next::Sweep(trail) => Stage::Sweeping(Box::new(Sweeping::new(shared.scope.ranges(), trail))),
             Next::Stream { audit_due } => Stage::Streaming(Box::new(Streaming::after_copy(shared, audit_due))),

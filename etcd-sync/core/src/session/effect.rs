@@ -8,6 +8,7 @@ use super::refusal::Refusal;
 use crate::etcd::kv::{Event, KeyRange, Revision};
 use crate::etcd::request::{Page, ReadRange, Txn, TxnReply};
 use crate::link::fence::Fenced;
+use crate::link::history::RaftReading;
 use crate::link::side::Side;
 
 /// Names one request so that its answer is not taken for another's.
@@ -95,6 +96,13 @@ pub enum Input {
         /// The answer; perhaps that a compare failed.
         reply: TxnReply,
     },
+    /// The raft log of a cluster was read.
+    Raft {
+        /// Of which cluster.
+        side: Side,
+        /// What it shows.
+        reading: RaftReading,
+    },
     /// The standby refused a commit for its size; nothing of it was applied.
     CommitTooLarge {
         /// Of this request.
@@ -147,10 +155,12 @@ pub enum Note {
         /// Whether it is the first.
         first: bool,
     },
-    /// The resync's deletions were counted, before anything was written.
+    /// What the resync takes away was counted, before anything was written.
     Planned {
         /// Keys it would delete.
         deletions: u64,
+        /// Keys it would overwrite with older data, if that was counted.
+        overwrites: Option<u64>,
         /// Mirrored keys on the standby.
         scope: u64,
     },
@@ -217,6 +227,11 @@ pub enum Note {
         /// The key.
         key: Bytes,
     },
+    /// A value was saved on the standby before it was deleted or overwritten: nothing proves that this was right.
+    Saved {
+        /// The key.
+        key: Bytes,
+    },
     /// Only the standby has it, and whether it is local is no longer known; it stays.
     UnknownOrigin {
         /// The key.
@@ -255,6 +270,8 @@ pub struct Stats {
     pub kept_local: u64,
     /// Keys of unknown origin kept.
     pub unknown_origin: u64,
+    /// Values saved on the standby before they were taken away without proof.
+    pub saved: u64,
     /// Keys of the copy under way: done, and in all.
     pub copied: (u64, u64),
     /// Local keys on record.

@@ -1,6 +1,7 @@
 //! The reasons for which a session does not begin or does not go on, each with what to do.
 
-use crate::etcd::kv::Revision;
+use crate::link::question::{Losses, Question, Topic};
+use crate::link::side::Side;
 use crate::link::state::BadRecord;
 
 /// Why a synchronizer will not go on. It stays harmless and checks again later; each text names what to do.
@@ -66,7 +67,7 @@ pub enum Refusal {
     },
     /// Another cluster than the recorded one.
     #[error(
-        "the primary is cluster {found}, but this link was made with cluster {recorded}: wrong endpoints, or the primary was rebuilt; if it is the right one, give --accept-new-primary {found}"
+        "the primary is cluster {found}, but this link was made with cluster {recorded}: wrong endpoints, or the primary was rebuilt or restored; if it is the right one, run `etcd-sync accept`: it shows what this standby would lose, and asks. If the standby holds the newer data, `etcd-sync failover` keeps it"
     )]
     OtherPrimary {
         /// Recorded id.
@@ -74,43 +75,58 @@ pub enum Refusal {
         /// Id found.
         found: String,
     },
-    /// The primary is older than what was already taken from it.
-    #[error(
-        "the primary's history went back: it is at revision {revision}, but revision {checkpoint} of it was already applied here; it was restored from an older snapshot; if the standby should follow it, give --accept-new-primary {cluster}"
-    )]
-    HistoryWentBack {
-        /// The primary's revision.
-        revision: Revision,
-        /// The checkpoint's.
-        checkpoint: Revision,
-        /// The primary's id.
-        cluster: String,
-    },
     /// The primary is another one behind the same cluster id.
     #[error(
-        "the primary's history is not the one this standby was synchronized from: {evidence}; it was restored from an older \
-         snapshot and written to since; if the standby should follow it, give --accept-new-primary {cluster}"
+        "the primary's history is not the one this standby was synchronized from: {evidence}; it was restored from a backup most likely; if the standby shall follow it, run `etcd-sync accept`: it shows what this standby would lose, and asks. If the standby holds the newer data, `etcd-sync failover` keeps it"
     )]
-    HistoryDiffers {
+    OtherHistory {
         /// What shows it.
         evidence: String,
-        /// The primary's id.
-        cluster: String,
+    },
+    /// What a cluster's raft log shows contradicts the record, but one more log entry is needed to be sure.
+    #[error(
+        "the {side}'s raft log may be another one than before ({evidence}); it was restored from a backup, or the member that answers has just joined; its next change shows which"
+    )]
+    HistoryInDoubt {
+        /// Which cluster.
+        side: Side,
+        /// What shows it.
+        evidence: String,
+    },
+    /// The standby's own etcd was restored from a backup, and this link's record with it.
+    #[error(
+        "the standby's etcd was restored from a backup ({evidence}), and this link's record with it: that is from {from}. If this cluster was promoted since then, do not stream into it: uninstall this synchronizer; if it was not, run `etcd-sync accept`"
+    )]
+    StandbyRestored {
+        /// What shows it.
+        evidence: String,
+        /// When the record was written, in UTC.
+        from: String,
     },
     /// The primary has nothing in scope.
     #[error(
-        "the primary holds no key below the synchronized prefixes: wrong endpoints or wrong --prefix; if it is really empty, give --accept-empty-primary"
+        "the primary holds no key below the synchronized prefixes: wrong endpoints or wrong --prefix; if it is really empty, run `etcd-sync accept`: it shows what this standby would lose, and asks"
     )]
     EmptyPrimary,
-    /// The deletion guard.
+    /// The guard of a copy.
     #[error(
-        "this resync would delete {deletions} of {scope} mirrored keys on the standby, more than the limit; nothing was changed; check it with `etcd-sync plan`, and if it is right, give --accept-deletions {deletions}"
+        "this copy would delete {} and overwrite with older data {} of {scope} mirrored keys on the standby, more than the limit; nothing of it was done; check it with `etcd-sync plan`, and if it is right, run `etcd-sync accept`",
+        losses.deletions, losses.overwrites
     )]
     Deletions {
-        /// How many.
-        deletions: u64,
-        /// Out of how many.
+        /// What would be lost, as far as counted.
+        losses: Box<Losses>,
+        /// Out of how many keys.
         scope: u64,
+    },
+    /// More would be taken away without proof than can be saved.
+    #[error(
+        "nothing proves that the primary's history is the one this standby was synchronized from, and this copy would take away more than can be saved on the standby ({} keys deleted, {} overwritten with older data); check it with `etcd-sync plan`, and if it is right, run `etcd-sync accept`",
+        losses.deletions, losses.overwrites
+    )]
+    Unproved {
+        /// What would be lost, as far as counted.
+        losses: Box<Losses>,
     },
     /// The standby's API server could not serve it.
     #[error(
@@ -149,13 +165,45 @@ impl Refusal {
             Refusal::SameCluster { .. } => "same_cluster",
             Refusal::PrimaryIsStandby { .. } => "primary_is_standby",
             Refusal::OtherPrimary { .. } => "other_primary",
-            Refusal::HistoryWentBack { .. } => "history_went_back",
-            Refusal::HistoryDiffers { .. } => "history_differs",
+            Refusal::OtherHistory { .. } => "other_history",
+            Refusal::HistoryInDoubt { .. } => "history_in_doubt",
+            Refusal::StandbyRestored { .. } => "standby_restored",
             Refusal::EmptyPrimary => "empty_primary",
             Refusal::Deletions { .. } => "deletion_guard",
+            Refusal::Unproved { .. } => "unproved",
             Refusal::Undecryptable { .. } => "undecryptable_value",
             Refusal::TooManyLocalKeys { .. } => "too_many_local_keys",
             Refusal::Checkpoint(_) => "bad_checkpoint",
         }
+    }
+
+    /// What is asked of the operator with it: the topic, the evidence, and what would be lost; `None`: no answer helps.
+    fn topic(&self) -> Option<(Topic, String, Option<Losses>)> {
+        Some(match self {
+            Refusal::OtherPrimary { recorded, found } => {
+                (Topic::OtherPrimary, format!("the primary is cluster {found}, the record names {recorded}"), None)
+            }
+            Refusal::OtherHistory { evidence } => (Topic::OtherHistory, evidence.clone(), None),
+            Refusal::StandbyRestored { evidence, from } => {
+                (Topic::StandbyRestored, format!("{evidence}; the record is from {from}"), None)
+            }
+            Refusal::EmptyPrimary => (Topic::EmptyPrimary, "the primary has no key in scope".into(), None),
+            Refusal::Deletions { losses, .. } => {
+                (Topic::Deletions, "a copy would take away more than the limit".into(), Some((**losses).clone()))
+            }
+            Refusal::Unproved { losses } => {
+                let evidence =
+                    "nothing proves the primary's history, and a copy would take away more than can be saved";
+                (Topic::Unproved, evidence.into(), Some((**losses).clone()))
+            }
+            _ => return None,
+        })
+    }
+
+    /// The question to put on record; `None`: no answer of the operator helps. `primary` is the cluster id found.
+    pub fn question(&self, primary: &str, now_ms: u64, holder: &str) -> Option<Question> {
+        let (topic, evidence, losses) = self.topic()?;
+        let (primary, holder) = (primary.to_owned(), holder.to_owned());
+        Some(Question { format: Question::FORMAT, topic, evidence, primary, losses, asked_ms: now_ms, holder })
     }
 }

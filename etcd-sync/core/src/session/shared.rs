@@ -7,13 +7,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::flight::Flight;
+use super::identity::Identity;
 use super::{
-    Effect, Ended, Note, QUEUED_BYTES_MAX, QUEUED_EVENTS_MAX, Refusal, RequestId, SessionConfig, Start, Stats,
+    Effect, Ended, Note, QUEUED_BYTES_MAX, QUEUED_EVENTS_MAX, Refusal, RequestId, SessionConfig, Start, Stats, Trust,
 };
 use crate::etcd::kv::{Event, KeyRange, Revision};
 use crate::etcd::request::ReadRange;
 use crate::link::fence::Fence;
 use crate::link::provenance::{LOCAL_KEYS_MAX, Ledger, Moments};
+use crate::link::question::{Acceptance, Losses};
 use crate::link::side::Side;
 use crate::link::state::Checkpoint;
 use crate::scope::Scope;
@@ -31,6 +33,8 @@ pub(super) struct Shared {
     pub(super) checkpoint: Checkpoint,
     pub(super) checkpoint_value: Option<Bytes>,
     pub(super) ledger: Ledger,
+    /// Mirrored keys that others have changed on the standby.
+    pub(super) edited: Ledger,
     pub(super) moments: Moments,
     pub(super) kinds: Kinds,
     /// All CRDs of the primary were read.
@@ -41,6 +45,20 @@ pub(super) struct Shared {
     pub(super) revision_complete: bool,
     /// The newest revision of a change that its key has in scope and its content has not.
     pub(super) filtered_at: Revision,
+    /// What the two histories are recognized by.
+    pub(super) identity: Identity,
+    /// How far the primary's history is proved, for a copy.
+    pub(super) trust: Trust,
+    /// The operator's answer that this session goes on under.
+    pub(super) acceptance: Option<Acceptance>,
+    /// What this copy takes away beside what the answer covers.
+    pub(super) losses: Losses,
+    /// Mirrored keys that the sweep has met.
+    pub(super) mirrored: u64,
+    /// Values saved on the standby: keys, and bytes.
+    pub(super) saved: (u64, u64),
+    /// Values to be saved in the transaction that overwrites them.
+    pub(super) saves: HashMap<Bytes, Bytes>,
     /// Changes of the primary on their way into transactions.
     pub(super) batcher: Batcher,
     pub(super) now_ms: u64,
@@ -68,19 +86,41 @@ pub(super) enum ReadFor {
     Audit(Ask),
     /// A lost key.
     Replay(Side, Bytes),
+    /// A value to be saved before its key is deleted.
+    Save(Bytes),
 }
 
 impl Shared {
-    pub(super) fn new(config: SessionConfig, scope: Arc<Scope>, start: Start, checkpoint: Checkpoint) -> Self {
+    pub(super) fn new(
+        config: SessionConfig,
+        scope: Arc<Scope>,
+        start: Start,
+        checkpoint: Checkpoint,
+        trust: Option<Trust>,
+    ) -> Self {
         let moments = Moments {
             base: checkpoint.base,
             seen: checkpoint.seen,
             last_write: start.last_write,
             began: start.standby_revision,
         };
+        // Resumed, or the lists on record are of the same history.
+        let is_same_history = start.history.record.as_ref().is_some_and(|record| record.primary == checkpoint.primary)
+            && checkpoint.revision > 0;
+        let identity = Identity::new(&start.history, is_same_history, start.now_ms);
+        let saved = start.history.saved;
+        let answer = start.history.acceptance;
         Shared {
             config,
             scope,
+            edited: Ledger::new(start.edited_keys),
+            identity,
+            trust: trust.unwrap_or(Trust::WHOLE),
+            acceptance: answer.filter(|answer| answer.is_good(&checkpoint.primary, start.now_ms)),
+            losses: Losses::default(),
+            mirrored: 0,
+            saved,
+            saves: HashMap::new(),
             fence: start.fence,
             batcher: Batcher::resume(checkpoint.revision, checkpoint.offset),
             checkpoint,
@@ -156,6 +196,7 @@ impl Shared {
     /// Changes of the primary have come: how far its watch is now.
     pub(super) fn update_received_from(&mut self, events: &[Event], complete: bool) {
         self.stats.events += events.len() as u64;
+        self.identity.on_events(events, complete);
         self.revision_complete = complete;
         if let Some(last) = events.last() {
             self.update_received(if complete { last.revision() } else { last.revision() - 1 });
@@ -178,15 +219,5 @@ impl Shared {
             return Err(Ended::Refused(Refusal::TooManyLocalKeys { limit: LOCAL_KEYS_MAX }));
         }
         Ok(())
-    }
-
-    /// Refuses to go on when a resync would delete more than was accepted.
-    pub(super) fn guard_deletions(&self, deletions: u64, scope: u64) -> Result<(), Ended> {
-        // What was accepted for this copy is known; the limit is for what comes on top.
-        let unknown = deletions.saturating_sub(self.checkpoint.accepted_deletions.unwrap_or(0));
-        if self.config.deletion_guard.allows(unknown, scope) {
-            return Ok(());
-        }
-        Err(Ended::Refused(Refusal::Deletions { deletions, scope }))
     }
 }

@@ -1,13 +1,18 @@
 //! What a session must know before it begins, and the decision whether it resumes or copies.
 
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 
+use super::facts::{HistoryFacts, Trust};
 use super::refusal::Refusal;
 use crate::etcd::kv::{Revision, printable};
 use crate::etcd::request::{Compare, Op, Txn};
 use crate::link::fence::Fence;
+use crate::link::history::{Contradiction, Verdict, judge};
+use crate::link::question::Topic;
+use crate::link::side::Side;
 use crate::link::state::{Checkpoint, Phase, ROLE_STANDBY, StateKeys, cluster_id_text};
 use crate::object::encryption::Keyring;
 use crate::scope::content::Kinds;
@@ -26,10 +31,6 @@ pub struct SessionConfig {
     pub checkpoint_interval_ms: u64,
     /// When a resync must stop and wait for the operator's confirmation.
     pub deletion_guard: DeletionGuard,
-    /// Begin although the primary holds nothing in scope.
-    pub accept_empty_primary: bool,
-    /// Take the primary with this cluster id (hexadecimal) although the record names another, or a longer history.
-    pub accept_new_primary: Option<String>,
     /// Decrypts values that the API servers encrypt at rest.
     pub keyring: Arc<Keyring>,
     /// Synchronize also what cannot be decrypted with it: the operator answers for the standby's API server being able to.
@@ -45,14 +46,12 @@ pub struct DeletionGuard {
     pub count: u64,
     /// And so many percent of the mirrored keys.
     pub percent: u64,
-    /// Confirmed by the operator: up to so many.
-    pub accepted: Option<u64>,
 }
 
 impl DeletionGuard {
     /// Whether `deletions` out of `scope` keys may be done without a further confirmation.
     pub fn allows(&self, deletions: u64, scope: u64) -> bool {
-        deletions <= self.count.max(scope * self.percent / 100).max(self.accepted.unwrap_or(0))
+        deletions <= self.count.max(scope * self.percent / 100)
     }
 }
 
@@ -90,6 +89,8 @@ pub struct Start {
     pub last_write: Revision,
     /// The ledger of local keys.
     pub local_keys: Vec<Bytes>,
+    /// Mirrored keys that others have changed on the standby.
+    pub edited_keys: Vec<Bytes>,
     /// The standby's revision when all this was read.
     pub standby_revision: Revision,
     /// The standby's cluster id.
@@ -98,10 +99,12 @@ pub struct Start {
     pub primary_cluster: u64,
     /// The primary's newest revision.
     pub primary_revision: Revision,
-    /// How many keys the primary has below the synchronized prefixes.
-    pub primary_keys: u64,
+    /// Whether the primary has no key below the synchronized prefixes.
+    pub primary_is_empty: bool,
     /// Whether the primary recognizes the checkpoint's witness; `None` when that revision is compacted or there is none.
     pub witness_recognized: Option<bool>,
+    /// What else shows which histories these are.
+    pub history: HistoryFacts,
     /// Links whose role on the *primary* is standby.
     pub primary_standby_links: Vec<String>,
     /// The cluster that the primary was promoted over (its id in hexadecimal), if it was.
@@ -143,6 +146,8 @@ pub enum Beginning {
         begin: Checkpoint,
         /// No synchronizer has ever written here.
         never_synchronized: bool,
+        /// How far the primary's history is proved.
+        trust: Trust,
     },
 }
 
@@ -177,7 +182,7 @@ pub fn role_allows(
 }
 
 /// Judges the facts.
-pub fn open(start: &Start, config: &SessionConfig, scope_fingerprint: &str) -> Result<Beginning, Refusal> {
+pub fn open(start: &Start, scope_fingerprint: &str) -> Result<Beginning, Refusal> {
     let cluster = cluster_id_text(start.primary_cluster);
     if start.primary_cluster == start.standby_cluster {
         return Err(Refusal::SameCluster { cluster });
@@ -197,37 +202,30 @@ pub fn open(start: &Start, config: &SessionConfig, scope_fingerprint: &str) -> R
         return Err(Refusal::PrimaryIsStandby { links: start.primary_standby_links.join(", ") });
     }
     let recorded = start.checkpoint.as_deref().map(Checkpoint::decode).transpose()?;
-    let accepted = config.accept_new_primary.as_ref() == Some(&cluster);
-    let mut known_history = true;
-    if let Some(recorded) = &recorded {
-        let (same, older) = (recorded.primary == cluster, start.primary_revision < recorded.revision);
-        let differs = start.witness_recognized == Some(false);
-        known_history = same && !older && !differs;
-        if !same && !accepted {
-            return Err(Refusal::OtherPrimary { recorded: recorded.primary.clone(), found: cluster });
-        }
-        if same && older && !accepted {
-            let (revision, checkpoint) = (start.primary_revision, recorded.revision);
-            return Err(Refusal::HistoryWentBack { revision, checkpoint, cluster });
-        }
-        if same && differs && !accepted {
-            let witness = recorded.witness.as_ref().map(|witness| (witness.revision, witness.key.as_str()));
-            let (revision, key) = witness.unwrap_or_default();
-            let evidence = format!("its revision {revision} is not the change of {key} that was applied here");
-            return Err(Refusal::HistoryDiffers { evidence, cluster });
-        }
-    }
+    let accepted = |topic| start.history.accepted(topic, &cluster, start.now_ms);
+    let known = match &recorded {
+        Some(recorded) => judge_history(start, recorded, &cluster)?,
+        None => Known { history: true, trust: Trust::WHOLE },
+    };
+    let known_history = known.history;
     if let Some(recorded) = &recorded
         && recorded.phase == Phase::Streaming
         && recorded.scope == scope_fingerprint
         && known_history
+        && start.witness_recognized == Some(true)
         && !start.force_copy
     {
         return Ok(Beginning::Resume(recorded.clone()));
     }
-    if start.primary_keys == 0 && !config.accept_empty_primary {
+    if start.primary_is_empty && accepted(Topic::EmptyPrimary).is_none() {
         return Err(Refusal::EmptyPrimary);
     }
+    let same_scope = recorded.as_ref().is_some_and(|recorded| recorded.scope == scope_fingerprint);
+    let streamed = recorded.as_ref().is_some_and(|recorded| recorded.phase == Phase::Streaming);
+    let trust = match accepted(Topic::Unproved) {
+        Some(_) => Trust::WHOLE,
+        None => Trust { proves_by_value: known.trust.proves_by_value && same_scope && streamed, ..known.trust },
+    };
     let first = recorded.as_ref().is_none_or(|recorded| recorded.phase == Phase::FirstSync);
     let begin = Checkpoint {
         format: Checkpoint::FORMAT,
@@ -255,5 +253,86 @@ pub fn open(start: &Start, config: &SessionConfig, scope_fingerprint: &str) -> R
             .filter(|recorded| known_history && recorded.phase != Phase::Streaming)
             .and_then(|recorded| recorded.accepted_deletions),
     };
-    Ok(Beginning::Copy { begin, never_synchronized: recorded.is_none() })
+    Ok(Beginning::Copy { begin, never_synchronized: recorded.is_none(), trust })
+}
+
+struct Known {
+    /// The primary's revisions can be compared with the record's.
+    history: bool,
+    trust: Trust,
+}
+
+/// Which history the primary and the standby show, beside the record. There are three answers: another one, the same, neither.
+fn judge_history(start: &Start, recorded: &Checkpoint, cluster: &str) -> Result<Known, Refusal> {
+    let facts = &start.history;
+    let accepted = |topic| facts.accepted(topic, cluster, start.now_ms);
+    if let Some(contradiction) = facts.standby.contradiction
+        && accepted(Topic::StandbyRestored).is_none()
+    {
+        let (side, evidence) = (Side::Standby, contradiction.to_string());
+        let from = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(recorded.at_ms)).to_string();
+        return Err(match facts.standby.proved {
+            true => Refusal::StandbyRestored { evidence, from },
+            false => Refusal::HistoryInDoubt { side, evidence },
+        });
+    }
+    if recorded.primary != cluster {
+        return match accepted(Topic::OtherPrimary) {
+            Some(_) => Ok(Known { history: false, trust: Trust::WHOLE }),
+            None => Err(Refusal::OtherPrimary { recorded: recorded.primary.clone(), found: cluster.to_owned() }),
+        };
+    }
+    let verdict = match (start.witness_recognized, &facts.record) {
+        (Some(true), _) => Verdict::Same { revision: recorded.revision, standby_revision: Revision::MAX },
+        (_, Some(record)) if record.primary == cluster => judge(record, &facts.sightings),
+        _ => Verdict::Neither,
+    };
+    let evidence = evidence_of_another(start, recorded, cluster, &verdict);
+    if let Some(evidence) = evidence {
+        return match accepted(Topic::OtherHistory) {
+            Some(answer) if answer.evidence == evidence => Ok(Known { history: false, trust: Trust::WHOLE }),
+            _ => Err(Refusal::OtherHistory { evidence }),
+        };
+    }
+    if let Some(contradiction) = facts.primary.contradiction {
+        return Err(Refusal::HistoryInDoubt { side: Side::Primary, evidence: contradiction.to_string() });
+    }
+    // Of a revision that was applied in part only what is before it is whole.
+    let floor = recorded.revision - Revision::from(recorded.offset > 0);
+    let trust = match verdict {
+        // Nothing of this history was followed yet: what goes was shown to the operator when it was accepted.
+        _ if floor <= 0 => Trust::WHOLE,
+        Verdict::Same { standby_revision: Revision::MAX, .. } => Trust { floor, ..Trust::WHOLE },
+        Verdict::Same { revision, standby_revision } => {
+            Trust { floor, proved: revision, proved_on_standby: standby_revision, proves_by_value: true }
+        }
+        Verdict::Neither | Verdict::Another(_) => {
+            Trust { floor, proved: 0, proved_on_standby: 0, proves_by_value: true }
+        }
+    };
+    Ok(Known { history: true, trust })
+}
+
+/// What proves that the primary's history is another one. What was proved once stands until the operator has answered.
+fn evidence_of_another(start: &Start, recorded: &Checkpoint, cluster: &str, verdict: &Verdict) -> Option<String> {
+    let standing = start.history.question.as_ref();
+    if let Some(question) = standing.filter(|asked| asked.topic == Topic::OtherHistory && asked.primary == cluster) {
+        return Some(question.evidence.clone());
+    }
+    if let Some(contradiction) = start.history.primary.contradiction.filter(|_| start.history.primary.proved) {
+        return Some(contradiction.to_string());
+    }
+    if start.primary_revision < recorded.revision && start.history.primary.reading.is_none() {
+        let (now, seen) = (start.primary_revision, recorded.revision);
+        return Some(Contradiction::RevisionBack { now, seen }.to_string());
+    }
+    if start.witness_recognized == Some(false) {
+        let witness = recorded.witness.as_ref().map(|witness| (witness.revision, witness.key.as_str()));
+        let (revision, key) = witness.unwrap_or_default();
+        return Some(format!("its revision {revision} is not the change of {key} that was followed"));
+    }
+    match verdict {
+        Verdict::Another(evidence) => Some(evidence.clone()),
+        Verdict::Same { .. } | Verdict::Neither => None,
+    }
 }

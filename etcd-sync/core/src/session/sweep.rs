@@ -7,8 +7,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::commit::Changes;
-use super::examine::{Change, decide, is_key_in_scope};
+use super::examine::{Change, decide, is_key_in_scope, value_of};
 use super::flight::Purpose;
+use super::identity::drop_acceptance;
 use super::shared::{ReadFor, Shared};
 use super::trail::Trail;
 use super::{Ended, Note, ReadFailure};
@@ -23,6 +24,9 @@ use crate::session::walk::{Ask, Chunk, Joined, Walk, WalkOptions, join};
 
 /// Deletions in one transaction: each has a compare of its own, and the fence has three.
 const DELETES_MAX: usize = 120;
+
+/// Values under way at once that are saved before their keys are deleted, and saved in one transaction.
+const SAVES_MAX: usize = 8;
 
 /// Deletions found but not made yet, at most.
 const DELETES_QUEUED_MAX: usize = 10_000;
@@ -49,13 +53,22 @@ pub(super) struct Sweeping {
     seen: Option<Revision>,
     /// The newest revision of the primary a page was read at.
     newest_page: Revision,
-    mirrored: u64,
-    deleted: u64,
     /// Keys to delete, with the creation revision they must still have: a key made again is another one, one that a local
     /// controller only changed is not.
     deletes: BTreeMap<Bytes, Revision>,
+    /// Keys to delete whose value is saved first.
+    unproved: BTreeMap<Bytes, Saving>,
     /// Keys whose origin lies in the standby's history, by the revision to read next.
     questions: BTreeMap<Revision, Vec<Question>>,
+}
+
+/// Where the saving of a value stands.
+#[derive(Debug)]
+enum Saving {
+    Wanted,
+    Reading,
+    /// As read: it must still be so when it is deleted.
+    Read(KeyValue),
 }
 
 impl Sweeping {
@@ -67,22 +80,22 @@ impl Sweeping {
             batches: 0,
             seen: None,
             newest_page: 0,
-            mirrored: 0,
-            deleted: 0,
             deletes: BTreeMap::new(),
+            unproved: BTreeMap::new(),
             questions: BTreeMap::new(),
         }
     }
 
     /// A key changed between its page and its deletion: everything is checked again.
-    pub(super) fn begin_again(&mut self, shared: &Shared) -> Result<(), Ended> {
+    pub(super) fn begin_again(&mut self, shared: &mut Shared) -> Result<(), Ended> {
         debug_assert!(shared.reads.is_empty(), "nothing is read while deletions are sent");
-        let (round, deleted) = (self.round + 1, self.deleted);
+        let round = self.round + 1;
         if round == ROUNDS_MAX {
             return Err(Ended::Again { force_copy: true, why: "surplus keys kept changing while they were deleted" });
         }
+        shared.mirrored = 0;
         let again = Sweeping::new(shared.scope.ranges(), std::mem::take(&mut self.trail));
-        *self = Sweeping { round, deleted, ..again };
+        *self = Sweeping { round, ..again };
         Ok(())
     }
 
@@ -110,7 +123,8 @@ impl Sweeping {
         for event in events {
             let (revision, decision) = (event.revision(), decide(&scope, &event));
             if is_key_in_scope(decision) {
-                self.trail.update_newest(event.key(), revision, matches!(event, Event::Delete { .. }));
+                self.trail.update_newest(event.key(), revision, value_of(&event));
+                shared.update_recent(&event, 0);
             }
             let write = self.write_for(shared, event, decision)?;
             match &write {
@@ -154,18 +168,20 @@ impl Sweeping {
     /// The primary's own change of the key decides, not what a page showed.
     fn leave_to_stream(&mut self, key: &Bytes) {
         self.deletes.remove(key);
+        self.unproved.remove(key);
         self.questions.values_mut().for_each(|questions| questions.retain(|question| question.key != key));
     }
 
     /// Whether the key is still to be judged, or judged and not dealt with yet.
     fn is_open(&self, key: &Bytes) -> bool {
         let in_question = self.questions.values().flatten().any(|question| question.key == key);
-        self.walk.is_pending(key) || in_question || self.deletes.contains_key(key)
+        let is_to_go = self.deletes.contains_key(key) || self.unproved.contains_key(key);
+        self.walk.is_pending(key) || in_question || is_to_go
     }
 
     /// Whether only what was received by now must be applied before the next step: deletions, or the last record.
     fn is_ending(&self, shared: &Shared) -> bool {
-        let read = self.walk.finished() || (self.walk.at_rest() && self.deletes.len() >= DELETES_QUEUED_MAX);
+        let read = self.walk.finished() || (self.walk.at_rest() && self.to_go() >= DELETES_QUEUED_MAX);
         read && self.questions.is_empty() && shared.stats.received_revision >= self.newest_page
     }
 
@@ -189,10 +205,12 @@ impl Sweeping {
         for joined in join(chunk) {
             match joined {
                 Joined::Both(standby, _) if !self.trail.leaving_scope.contains(&standby.key) => {
-                    self.mirrored += 1;
+                    shared.mirrored += 1;
                     if self.is_made_meanwhile(shared, &standby) {
                         shared.ledger.add(standby.key, 0, 0);
                         self.trail.audit_due = true;
+                    } else if self.is_edited_meanwhile(shared, &standby) {
+                        shared.edited.add_edited(standby.key, 0);
                     }
                 }
                 // Perhaps written by this copy, and taken away since.
@@ -212,13 +230,33 @@ impl Sweeping {
         made > shared.moments.began && !ours(made) && !ours(standby.mod_revision)
     }
 
+    /// Whether somebody else changed the key while this copy ran, after it was written or compared.
+    fn is_edited_meanwhile(&self, shared: &Shared, standby: &KeyValue) -> bool {
+        let changed = standby.mod_revision;
+        changed > shared.moments.began && !self.trail.own_revisions.contains(&changed)
+    }
+
     fn judge_surplus(&mut self, shared: &mut Shared, kv: KeyValue) {
         let KeyValue { key, create_revision, mod_revision, .. } = kv;
         match shared.moments.origin(shared.ledger.holds(&key), create_revision, mod_revision) {
             Origin::Local => shared.ledger.add(key, 0, 0),
-            Origin::Mirrored => drop(self.deletes.insert(key, create_revision)),
+            Origin::Mirrored => self.doom(shared, key, create_revision, mod_revision),
             Origin::AskHistory => drop(self.queue(shared.moments.question(key, create_revision, mod_revision))),
         }
+    }
+
+    /// A mirrored key that goes, with or without its value saved first.
+    fn doom(&mut self, shared: &Shared, key: Bytes, create_revision: Revision, mod_revision: Revision) {
+        if shared.trust.covers(mod_revision) || shared.is_covered(&key) {
+            self.deletes.insert(key, create_revision);
+        } else {
+            self.unproved.insert(key, Saving::Wanted);
+        }
+    }
+
+    /// Keys that are to be deleted.
+    fn to_go(&self) -> usize {
+        self.deletes.len() + self.unproved.len()
     }
 
     /// Queues the next thing to read; gives the question back when there is none.
@@ -237,7 +275,8 @@ impl Sweeping {
         for mut question in self.questions.remove(&revision).unwrap_or_default() {
             question.compacted |= result.is_err();
             if ours {
-                self.deletes.insert(question.key, question.create_revision);
+                let Question { key, create_revision, mod_revision, .. } = question;
+                self.doom(shared, key, create_revision, mod_revision);
             } else if let Some(question) = self.queue(question) {
                 if question.compacted {
                     shared.stats.unknown_origin += 1;
@@ -270,7 +309,7 @@ impl Sweeping {
             }
         }
         self.batches = 0;
-        if !self.walk.at_rest() || (!self.walk.finished() && self.deletes.len() < DELETES_QUEUED_MAX) {
+        if !self.walk.at_rest() || (!self.walk.finished() && self.to_go() < DELETES_QUEUED_MAX) {
             while let Some((ask, request)) = self.walk.next_read() {
                 shared.read(ask.side, request, ReadFor::Walk(ask));
             }
@@ -283,23 +322,90 @@ impl Sweeping {
         if !self.deletes.is_empty() {
             return self.commit_deletes(shared);
         }
-        shared.commit_checkpoint(self.last_record(shared), Changes::default());
+        if !self.unproved.is_empty() {
+            return self.save_and_delete(shared);
+        }
+        self.commit_last_record(shared);
         Ok(())
     }
 
     fn commit_deletes(&mut self, shared: &mut Shared) -> Result<(), Ended> {
-        let (deletions, scope) = (self.deleted + self.deletes.len() as u64, shared.stats.copied.0.max(self.mirrored));
-        shared.guard_deletions(deletions, scope)?;
         let count = DELETES_MAX.min(shared.config.limits.ops);
         let mut changes = Changes { purpose: Purpose::Sweep, ..Changes::default() };
         for (key, revision) in std::iter::from_fn(|| self.deletes.pop_first()).take(count) {
-            self.deleted += 1;
+            shared.guard_deletion(&key)?;
             changes.compares.push(Compare::CreateRevision { key: key.clone(), revision });
             changes.ops.push(Op::Delete { key: key.clone() });
             changes.writes.push(Write::Delete { key });
         }
         shared.commit_checkpoint(shared.checkpoint.clone(), changes);
         Ok(())
+    }
+
+    /// Reads values, and when they have come deletes their keys in the transaction that saves them.
+    fn save_and_delete(&mut self, shared: &mut Shared) -> Result<(), Ended> {
+        let wanted = self.unproved.iter_mut().filter(|(_, saving)| !matches!(saving, Saving::Read(_))).take(SAVES_MAX);
+        let mut is_reading = false;
+        for (key, saving) in wanted {
+            is_reading = true;
+            if matches!(saving, Saving::Wanted) {
+                *saving = Saving::Reading;
+                let request = ReadRange::single(key.clone(), false, 0);
+                shared.read(Side::Standby, request, ReadFor::Save(key.clone()));
+            }
+        }
+        let has_read = |saving: &Saving| matches!(saving, Saving::Read(_));
+        let read = self.unproved.values().filter(|saving| has_read(saving)).count();
+        if is_reading && read < SAVES_MAX {
+            return Ok(());
+        }
+        let mut changes = Changes { purpose: Purpose::Sweep, ..Changes::default() };
+        let mut bytes = 0;
+        let keys: Vec<Bytes> =
+            self.unproved.iter().filter(|(_, saving)| has_read(saving)).map(|(key, _)| key.clone()).collect();
+        for key in keys {
+            let Some(Saving::Read(kv)) = self.unproved.get(&key) else { continue };
+            bytes += kv.value.len() + 2 * key.len();
+            let full = changes.ops.len() + 2 > shared.config.limits.ops || bytes > shared.config.limits.bytes;
+            if full && !changes.ops.is_empty() {
+                break;
+            }
+            let (revision, value) = (kv.mod_revision, kv.value.clone());
+            shared.guard_deletion(&key)?;
+            shared.guard_saving(1, value.len() as u64, &shared.losses)?;
+            shared.saved = (shared.saved.0 + 1, shared.saved.1 + value.len() as u64);
+            shared.stats.saved += 1;
+            shared.note(Note::Saved { key: key.clone() });
+            changes.compares.push(Compare::ModRevision { key: key.clone(), revision });
+            changes.ops.push(Op::Put { key: shared.fence.keys.saved_entry(&key), value, lease: 0 });
+            changes.ops.push(Op::Delete { key: key.clone() });
+            self.unproved.remove(&key);
+            changes.writes.push(Write::Delete { key });
+        }
+        shared.commit_checkpoint(shared.checkpoint.clone(), changes);
+        Ok(())
+    }
+
+    /// A value that is to be saved has come.
+    pub(super) fn on_save(&mut self, key: &Bytes, result: Result<Page, ReadFailure>) -> Result<(), Ended> {
+        let Ok(page) = result else {
+            return Err(Ended::Again { force_copy: true, why: "a value that is to be saved cannot be read" });
+        };
+        match page.kvs.into_iter().next() {
+            // The primary's own change of it decides since.
+            Some(kv) => drop(self.unproved.get_mut(key).map(|saving| *saving = Saving::Read(kv))),
+            None => drop(self.unproved.remove(key)),
+        }
+        Ok(())
+    }
+
+    /// Ends the copy: with the record of the history that was copied, and the operator's answer used up.
+    fn commit_last_record(&mut self, shared: &mut Shared) {
+        shared.identity.recent.complete(shared.last_commit_revision, shared.now_ms);
+        let checkpoint = self.last_record(shared);
+        let mut ops = vec![shared.history_op(&checkpoint)];
+        ops.extend(drop_acceptance(shared));
+        shared.commit_checkpoint(checkpoint, Changes { ops, ..Changes::default() });
     }
 
     /// The record that ends a copy.

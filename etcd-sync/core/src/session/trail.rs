@@ -23,11 +23,11 @@ pub(super) struct Trail {
 
 impl Trail {
     /// A change whose key is in scope was met, in a page or on the watch.
-    pub(super) fn update_newest(&mut self, key: &Bytes, revision: Revision, deleted: bool) {
+    pub(super) fn update_newest(&mut self, key: &Bytes, revision: Revision, value: Option<&[u8]>) {
         let newest = self.newest_change.as_ref().map_or(0, |newest| newest.revision);
         if revision > newest {
             // Deletions before their page are not met, so it need not be the last change.
-            self.newest_change = Witness::new(key, revision, deleted, false).or(self.newest_change.take());
+            self.newest_change = Witness::new(key, revision, value, false).or(self.newest_change.take());
         }
     }
 

@@ -6,14 +6,16 @@ use bytes::Bytes;
 use etcd_sync_core::etcd::kv::{Event, KeyRange, Revision};
 use etcd_sync_core::etcd::request::{Op, Page, ReadRange, Txn, TxnReply};
 use etcd_sync_core::link::fence::Fence;
+use etcd_sync_core::link::history::{Found, HistoryRecord};
+use etcd_sync_core::link::question::{Acceptance, Question};
 use etcd_sync_core::link::side::{Side, Sides};
-use etcd_sync_core::link::state::{Checkpoint, StateKeys};
+use etcd_sync_core::link::state::{Checkpoint, StateKeys, cluster_id_text};
 use etcd_sync_core::object::encryption::Keyring;
 use etcd_sync_core::scope::Scope;
 use etcd_sync_core::session::batch::BatchLimits;
 use etcd_sync_core::session::{
-    BUFFERED_BYTES_MAX, Carried, DeletionGuard, Effect, Ended, Input, ReadFailure, Refusal, RequestId, Session,
-    SessionConfig, Start, init_role,
+    BUFFERED_BYTES_MAX, Carried, DeletionGuard, Effect, Ended, HistoryFacts, Input, ReadFailure, Refusal, RequestId,
+    Session, SessionConfig, Start, init_role,
 };
 
 use crate::model::Model;
@@ -102,19 +104,23 @@ impl Daemon {
         let Some((leader_key, epoch)) = self.leader.clone() else { return };
         let record = |key: &Bytes| standby.get(key).cloned();
         let marks = [record(&self.keys.checkpoint), record(&self.keys.copied)];
-        let local = standby.state(&KeyRange::prefix(&self.keys.local_prefix), Revision::MAX);
-        let keys = |range: &KeyRange| primary.state(range, Revision::MAX).len() as u64;
+        let entries = |prefix: &Bytes| -> Vec<Bytes> {
+            let all = standby.state(&KeyRange::prefix(prefix), Revision::MAX);
+            all.keys().map(|entry| entry.slice(prefix.len()..)).collect()
+        };
         let start = Start {
             fence: Fence { keys: self.keys.clone(), leader_key, epoch },
             role: record(&self.keys.role).map(|kv| kv.value),
             checkpoint: marks[0].as_ref().map(|kv| kv.value.clone()),
             last_write: marks.iter().flatten().map(|kv| kv.mod_revision).max().unwrap_or(0),
-            local_keys: local.keys().filter_map(|entry| self.keys.local_key(entry)).collect(),
+            local_keys: entries(&self.keys.local_prefix),
             standby_revision: standby.revision,
             standby_cluster: standby.cluster,
             primary_cluster: primary.cluster,
             primary_revision: primary.revision,
-            primary_keys: self.scope.ranges().iter().map(keys).sum(),
+            edited_keys: entries(&self.keys.edited_prefix),
+            primary_is_empty: self.scope.ranges().iter().all(|range| primary.state(range, Revision::MAX).is_empty()),
+            history: self.history(primary, standby),
             witness_recognized: self.ask_witness(primary, standby),
             primary_standby_links: vec![],
             promoted_over: None,
@@ -130,9 +136,7 @@ impl Daemon {
             // Some hold whole families, some have to let go of them and ask for their owners.
             buffered_bytes_max: if in_flight_max.is_multiple_of(2) { 700 } else { BUFFERED_BYTES_MAX },
             checkpoint_interval_ms: 2_000,
-            deletion_guard: DeletionGuard { count: 1_000, percent: 10, accepted: None },
-            accept_empty_primary: true,
-            accept_new_primary: None,
+            deletion_guard: DeletionGuard { count: 1_000, percent: 10 },
             keyring: Arc::new(Keyring::none()),
             accept_undecryptable: false,
             detail: false,
@@ -145,6 +149,26 @@ impl Daemon {
                 self.drain();
             }
             Err(refusal) => self.refused = Some(refusal),
+        }
+    }
+
+    /// What the driver finds out about both histories.
+    fn history(&self, primary: &Model, standby: &Model) -> HistoryFacts {
+        let decode = |key: &Bytes| standby.get(key).map(|kv| &kv.value);
+        let record = decode(&self.keys.history).map(|value| HistoryRecord::decode(value).expect("it is readable"));
+        let cluster = cluster_id_text(primary.cluster);
+        let sightings = record.as_ref().filter(|record| record.primary == cluster).map(|record| {
+            let now = |key: &str| (key.to_owned(), primary.get(key.as_bytes()).map(Found::of));
+            record.keys().map(now).collect()
+        });
+        let saved = standby.state(&KeyRange::prefix(&self.keys.saved_prefix), Revision::MAX);
+        HistoryFacts {
+            sightings: sightings.unwrap_or_default(),
+            question: decode(&self.keys.question).map(|value| Question::decode(value).expect("it is readable")),
+            acceptance: decode(&self.keys.acceptance).map(|value| Acceptance::decode(value).expect("it is readable")),
+            saved: (saved.len() as u64, saved.values().map(|kv| kv.value.len() as u64).sum()),
+            record,
+            ..HistoryFacts::default()
         }
     }
 

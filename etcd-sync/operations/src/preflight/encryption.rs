@@ -117,12 +117,12 @@ fn without_config(facts: &Facts) -> Vec<Finding> {
 
 /// What cannot be proved stops, unless the operator knows better.
 fn unproved(facts: &Facts, evidence: String, fix: &str) -> Finding {
-    match facts.accept_unproved_encryption {
+    match facts.allow_unproved_encryption {
         true => Finding::warn(Check::Encryption, format!("{evidence}; accepted"), fix),
         false => Finding::fail(
             Check::Encryption,
             evidence,
-            format!("{fix}; if you know that it does, give --accept-unproved-encryption"),
+            format!("{fix}; if you know that it does, give --allow-unproved-encryption"),
         ),
     }
 }

@@ -25,7 +25,7 @@ pub struct Facts {
     /// An EncryptionConfiguration is given, and [`Sample::opens`] tells what it says.
     pub encryption_config: bool,
     /// The operator's word: go on although it is not proved that the standby decrypts.
-    pub accept_unproved_encryption: bool,
+    pub allow_unproved_encryption: bool,
     /// Values of the primary, in scope only.
     pub primary_samples: Vec<Sample>,
     /// Values of the standby.

@@ -126,7 +126,7 @@ fn encryption_without_a_config() {
 fn the_operators_word_lets_the_unproved_pass_and_nothing_else() {
     let accepted = |config, primary: Sample, standby: Sample| {
         let facts = Facts {
-            accept_unproved_encryption: true,
+            allow_unproved_encryption: true,
             encryption_config: config,
             primary_samples: vec![primary],
             standby_samples: vec![standby],

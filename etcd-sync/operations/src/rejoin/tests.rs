@@ -34,7 +34,7 @@ fn checkpoint(primary: u64) -> Checkpoint {
         primary: cluster_id_text(primary),
         revision: 100,
         writes: 3,
-        witness: Witness::new(b"/registry/a", 99, false, true),
+        witness: Witness::new(b"/registry/a", 99, Some(b"v"), true),
         scope: "s".into(),
         at_ms: 1,
         ..fixture::checkpoint()

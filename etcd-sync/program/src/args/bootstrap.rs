@@ -25,7 +25,7 @@ pub struct BootstrapArgs {
 
     /// Only warn when it cannot be proved that the standby's API server decrypts what the primary's has encrypted
     #[arg(long, switch = false)]
-    pub accept_unproved_encryption: bool,
+    pub allow_unproved_encryption: bool,
 
     /// Copy the files into the Secrets again, if the files are valid, and do nothing else: for a CronJob
     #[arg(long, switch = false)]

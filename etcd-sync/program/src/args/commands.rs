@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::switch::Switch;
-use super::values::{cluster_id, duration, listen, number, some_text};
+use super::values::{duration, listen, number, some_text};
 
 /// `etcd-sync run`.
 #[derive(Clone, Debug, Args)]
@@ -41,8 +41,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration("1s", "1d"))]
     pub ready_lag: Duration,
 
-    /// A resync that would delete more than this part of the keys in scope, in percent, AND more than --deletion-limit-count keys
-    /// pauses and waits for --accept-deletions
+    /// A resync that would delete, or overwrite with older data, more than this part of the keys in scope, in percent, AND more
+    /// than --deletion-limit-count keys pauses and waits for `etcd-sync accept`
     #[arg(
         long, value_name = "PERCENT", default_value = "10", value_parser = number(0, 100),
         help_heading = "Guards"
@@ -56,21 +56,9 @@ pub struct RunArgs {
     )]
     pub deletion_limit_count: u64,
 
-    /// Number of keys that a resync paused by these limits may delete; default: none
-    #[arg(long, value_name = "KEYS", value_parser = number(1, u64::MAX), help_heading = "Guards")]
-    pub accept_deletions: Option<u64>,
-
-    /// Continue although the primary has no key in scope
-    #[arg(long, switch = false, help_heading = "Guards")]
-    pub accept_empty_primary: bool,
-
     /// Continue although it cannot be proved that the standby's API server decrypts what the primary's has encrypted
     #[arg(long, switch = false, help_heading = "Guards")]
-    pub accept_unproved_encryption: bool,
-
-    /// Accept the cluster with this id (hexadecimal) as the new primary of the link
-    #[arg(long, value_name = "CLUSTER_ID", value_parser = cluster_id, help_heading = "Guards")]
-    pub accept_new_primary: Option<u64>,
+    pub allow_unproved_encryption: bool,
 }
 
 /// `etcd-sync status`.

@@ -44,7 +44,7 @@ pub struct ReadinessArgs {
 
     /// Only warn when it cannot be proved that the standby's API server decrypts what the primary's has encrypted
     #[arg(long, switch = false)]
-    pub accept_unproved_encryption: bool,
+    pub allow_unproved_encryption: bool,
 }
 
 /// `etcd-sync preflight`.
@@ -109,7 +109,7 @@ mod tests {
         let limits = made.readiness.limits;
         assert_eq!((limits.lag.as_secs(), limits.headroom.as_secs(), limits.expiry.as_secs()), (10, 60, 30 * 86_400));
         assert_eq!((made.purpose, made.readiness.timeout.as_secs()), (For::Asked, 60));
-        assert!(made.readiness.monitor.is_none() && !made.readiness.accept_unproved_encryption);
+        assert!(made.readiness.monitor.is_none() && !made.readiness.allow_unproved_encryption);
     }
 
     #[test]

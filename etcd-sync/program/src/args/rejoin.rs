@@ -26,7 +26,7 @@ pub struct RejoinArgs {
 
     /// Go on although it cannot be proved that this cluster's API server decrypts what the new primary's has encrypted
     #[arg(long, switch = false)]
-    pub accept_unproved_encryption: bool,
+    pub allow_unproved_encryption: bool,
 
     /// How long the copy and the proof may take each before the command gives up with exit code 2; another run goes on (1s to 7d)
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration("1s", "7d"))]

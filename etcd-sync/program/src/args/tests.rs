@@ -75,9 +75,8 @@ fn defaults() {
     assert_eq!(run.transactions_in_flight, 8);
     assert_eq!(run.checkpoint_interval, Duration::from_secs(2));
     assert_eq!(run.ready_lag, Duration::from_secs(30));
-    assert_eq!((run.deletions.percent, run.deletions.count, run.deletions.accepted), (10, 100, None));
-    assert_eq!((run.accept_empty_primary, run.accept_new_primary), (false, None));
-    assert!(!run.accept_unproved_encryption);
+    assert_eq!((run.deletions.percent, run.deletions.count), (10, 100));
+    assert!(!run.allow_unproved_encryption);
     assert_eq!((made.encryption_config, made.api_servers), (None, ApiServers::default()));
 }
 
@@ -178,14 +177,8 @@ fn a_bad_value_names_flag_source_and_expectation() {
         ("leader-ttl <DURATION>", "10", "expected a duration from 5s to 60s, like 500ms, 10s or 1m30s"),
         ("transactions-in-flight <N>", "65", "expected a whole number from 1 to 64"),
         ("deletion-limit-percent <PERCENT>", "-1", "expected a whole number from 0 to 100"),
-        ("accept-deletions <KEYS>", "0", "expected a whole number, 1 or more"),
-        ("accept-empty-primary[=<BOOL>]", "maybe", "expected true or false"),
+        ("allow-unproved-encryption[=<BOOL>]", "maybe", "expected true or false"),
         ("listen <ADDR:PORT>", "8080", "expected ADDR:PORT with an IP address, like 0.0.0.0:8080 or [::]:8080"),
-        (
-            "accept-new-primary <CLUSTER_ID>",
-            "+1f",
-            "expected a cluster id of 1 to 16 hexadecimal digits, as the refusal of the new primary names it",
-        ),
         (
             "active-cluster-vip <HOST[:PORT]>",
             "https://10.0.0.1",
@@ -223,7 +216,7 @@ fn a_file_that_cannot_be_used_says_why() {
     );
     assert_eq!(at("link: [a, b]"), "FILE, key 'link': expected one value, a list is given");
     assert!(at("link: []").starts_with("FILE, key 'link': "), "{}", at("link: []"));
-    assert!(at("accept-new-primary: 12e4").contains("put it in quotes"), "{}", at("accept-new-primary: 12e4"));
+    assert!(at("holder: 12e4").contains("put it in quotes"), "{}", at("holder: 12e4"));
     assert!(at("link: {a: b}").contains("expected a text, a whole number, true, false, or a list"));
     assert!(at("- link").starts_with("FILE (--config): "));
     assert!(at("link: a\nlink: b").starts_with("FILE (--config): "));
@@ -347,10 +340,6 @@ fn the_commands_own_flags() {
     let CommandConfig::Check(check) = check.command else { panic!() };
     assert_eq!((check.output, check.limit, check.deep), (CheckOutput::Text, Some(100), true));
     assert_eq!(check.timeout, Duration::from_secs(90));
-    assert_eq!(
-        run(&["run", "--accept-new-primary=0xCDF818194E3A8C32"], &env(&[])).accept_new_primary.unwrap() >> 56,
-        0xcd
-    );
 }
 
 #[test]

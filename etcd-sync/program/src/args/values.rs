@@ -62,19 +62,6 @@ pub fn listen(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "expected ADDR:PORT with an IP address, like 0.0.0.0:8080 or [::]:8080".to_owned())
 }
 
-/// The id of an etcd cluster.
-pub fn cluster_id(text: &str) -> Result<u64, String> {
-    let digits = text.strip_prefix("0x").unwrap_or(text);
-    // The standard library would take a sign as well.
-    if digits.bytes().all(|byte| byte.is_ascii_hexdigit())
-        && let Ok(id) = u64::from_str_radix(digits, 16)
-        && id != 0
-    {
-        return Ok(id);
-    }
-    Err("expected a cluster id of 1 to 16 hexadecimal digits, as the refusal of the new primary names it".to_owned())
-}
-
 /// The address of an API server, completed to `host:port`; an IPv6 address comes out in brackets.
 pub fn vip(text: &str) -> Result<String, String> {
     let (host, port) = host_port(text, API_PORT)

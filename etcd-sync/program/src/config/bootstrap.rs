@@ -14,14 +14,14 @@ pub struct BootstrapConfig {
     /// Nothing is checked.
     pub skip_preflight: bool,
     /// Encryption that cannot be proved to be the same is a warning.
-    pub accept_unproved_encryption: bool,
+    pub allow_unproved_encryption: bool,
     /// Only Secrets that are there are copied again, with files that were tested.
     pub renew: bool,
 }
 
 impl BootstrapConfig {
     pub(super) fn new(args: BootstrapArgs, environment: &Environment) -> BootstrapConfig {
-        let BootstrapArgs { standby_secret, encryption_secret, skip_preflight, accept_unproved_encryption, renew } =
+        let BootstrapArgs { standby_secret, encryption_secret, skip_preflight, allow_unproved_encryption, renew } =
             args;
         let namespace = super::environment::namespace(environment);
         BootstrapConfig {
@@ -29,7 +29,7 @@ impl BootstrapConfig {
             encryption_secret,
             namespace,
             skip_preflight,
-            accept_unproved_encryption,
+            allow_unproved_encryption,
             renew,
         }
     }

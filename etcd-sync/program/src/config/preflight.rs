@@ -19,7 +19,7 @@ pub struct ReadinessConfig {
     /// Addresses that the domain points at now; empty: that of the primary's API server, where it is one.
     pub dns_from: Vec<IpAddr>,
     /// Only warn when nobody knows whether the standby decrypts the primary's values.
-    pub accept_unproved_encryption: bool,
+    pub allow_unproved_encryption: bool,
     /// How long the comparison may take.
     pub timeout: Duration,
 }
@@ -59,7 +59,7 @@ impl ReadinessConfig {
             },
             monitor: args.monitor.map(|url| Monitor { url, token_file }),
             dns_from: args.dns_from,
-            accept_unproved_encryption: args.accept_unproved_encryption,
+            allow_unproved_encryption: args.allow_unproved_encryption,
             timeout,
         }
     }

@@ -23,7 +23,7 @@ pub struct RejoinConfig {
     /// The old primary's history may be another one.
     pub accept_other_history: bool,
     /// Nobody needs to know whether the old primary decrypts the new one's values.
-    pub accept_unproved_encryption: bool,
+    pub allow_unproved_encryption: bool,
     /// How long the copy and the proof may take each.
     pub timeout: Duration,
     /// Form of the output.
@@ -46,7 +46,7 @@ impl RejoinConfig {
             backup: args.backup,
             in_pod: service_host(environment).is_some(),
             accept_other_history: args.accept_other_history,
-            accept_unproved_encryption: args.accept_unproved_encryption,
+            allow_unproved_encryption: args.allow_unproved_encryption,
             timeout: args.timeout,
             output: args.confirm.output,
             limit: limit(args.limit),

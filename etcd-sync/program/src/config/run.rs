@@ -24,12 +24,8 @@ pub struct RunConfig {
     pub ready_lag: Duration,
     /// When a resync pauses.
     pub deletions: DeletionLimits,
-    /// Go on although the primary holds no key in scope.
-    pub accept_empty_primary: bool,
     /// Go on although it is not known whether the standby decrypts the primary's values.
-    pub accept_unproved_encryption: bool,
-    /// Id of the cluster to take as the new primary.
-    pub accept_new_primary: Option<u64>,
+    pub allow_unproved_encryption: bool,
 }
 
 /// A Lease of the cluster that this program runs in.
@@ -48,8 +44,6 @@ pub struct DeletionLimits {
     pub percent: u64,
     /// Number of keys.
     pub count: u64,
-    /// Deletions that were allowed beforehand.
-    pub accepted: Option<u64>,
 }
 
 /// The name that runbooks and scripts know.
@@ -65,14 +59,8 @@ impl RunConfig {
             transactions_in_flight: usize::try_from(args.transactions_in_flight).unwrap_or(usize::MAX),
             checkpoint_interval: args.checkpoint_interval,
             ready_lag: args.ready_lag,
-            deletions: DeletionLimits {
-                percent: args.deletion_limit_percent,
-                count: args.deletion_limit_count,
-                accepted: args.accept_deletions,
-            },
-            accept_empty_primary: args.accept_empty_primary,
-            accept_unproved_encryption: args.accept_unproved_encryption,
-            accept_new_primary: args.accept_new_primary,
+            deletions: DeletionLimits { percent: args.deletion_limit_percent, count: args.deletion_limit_count },
+            allow_unproved_encryption: args.allow_unproved_encryption,
         }
     }
 }

@@ -119,7 +119,7 @@ impl Etcds {
     ) -> (Vec<Finding>, Sides<bool>) {
         let first = self.standby.as_ref().is_ok_and(|standby| matches!(standby.checkpoint, Ok(None)));
         let looked_at = preflight::Pair::new(context.config, pair, encryption, first);
-        let accept = context.readiness.accept_unproved_encryption;
+        let accept = context.readiness.allow_unproved_encryption;
         let unknown = Sides { primary: true, standby: true };
         if let Err(why) = &self.standby {
             return (not_looked_at(why, purpose), unknown);

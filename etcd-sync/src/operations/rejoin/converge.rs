@@ -47,10 +47,8 @@ impl Synchronizer {
             transactions_in_flight: 8,
             checkpoint_interval: Duration::from_millis(500),
             ready_lag: Duration::from_secs(30),
-            deletions: DeletionLimits { percent: 10, count: 100, accepted: None },
-            accept_empty_primary: false,
-            accept_unproved_encryption: rejoin.options.accept_unproved_encryption,
-            accept_new_primary: None,
+            deletions: DeletionLimits { percent: 10, count: 100 },
+            allow_unproved_encryption: rejoin.options.allow_unproved_encryption,
         };
         let (switch, stop) = stop.part();
         let health = Arc::new(Health::new(run.ready_lag));

@@ -96,7 +96,7 @@ impl Rejoin<'_> {
     /// What would pause the copy is reported before the role is changed.
     async fn preflight(&self) -> Result<Option<String>> {
         let pair = preflight::Pair::new(self.config, &self.pair, &self.encryption, false);
-        let facts = preflight::facts(pair, self.options.accept_unproved_encryption).await;
+        let facts = preflight::facts(pair, self.options.allow_unproved_encryption).await;
         Ok(refusal(&judge(&facts.context("the preflight is incomplete")?)))
     }
 }

@@ -196,7 +196,7 @@ impl Inner {
     }
 
     /// The connection shared by requests to a member.
-    async fn verified_connection(&self, index: usize, call: &'static str) -> Result<Arc<Connection>, Fault> {
+    pub(crate) async fn verified_connection(&self, index: usize, call: &'static str) -> Result<Arc<Connection>, Fault> {
         let member = &self.pool.members()[index];
         let connection = member.connection().await;
         match self.verify(index, &connection, call).await {
@@ -243,7 +243,7 @@ impl Inner {
     }
 
     /// Sends one request over one connection, with the token in use, and checks which cluster answers.
-    async fn send<Q, A>(
+    pub(crate) async fn send<Q, A>(
         &self,
         index: usize,
         connection: &Arc<Connection>,

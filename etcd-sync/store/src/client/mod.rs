@@ -14,6 +14,7 @@ mod lease;
 mod options;
 mod pool;
 mod proto;
+mod raft;
 mod read;
 mod status;
 mod tls;

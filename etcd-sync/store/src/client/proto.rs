@@ -345,6 +345,8 @@ pub(crate) struct StatusResponse {
     pub db_size: i64,
     #[prost(uint64, tag = "4")]
     pub leader: u64,
+    #[prost(uint64, tag = "7")]
+    pub raft_applied_index: u64,
     #[prost(string, repeated, tag = "8")]
     pub errors: Vec<String>,
     #[prost(int64, tag = "9")]

@@ -10,10 +10,10 @@ use crate::client::convert::{bounds, key_value};
 use crate::client::error::Error;
 use crate::client::proto::{RangeRequest, RangeResponse};
 
-const RANGE: Method = Method { path: "/etcdserverpb.KV/Range", call: "a read", needs_leader: true };
+pub(crate) const RANGE: Method = Method { path: "/etcdserverpb.KV/Range", call: "a read", needs_leader: true };
 
 /// What [`Etcd::identity`] looks for. It lies under the prefix every user of etcd-sync may read; it need not exist.
-const IDENTITY_KEY: Bytes = Bytes::from_static(b"/etcd-sync/");
+pub(crate) const IDENTITY_KEY: Bytes = Bytes::from_static(b"/etcd-sync/");
 
 impl Etcd {
     /// The cluster's id and newest revision, by a linearizable read of one key under `/etcd-sync/`.

@@ -5,16 +5,24 @@ use std::collections::{HashMap, HashSet};
 use bytes::Bytes;
 use etcd_sync_core::etcd::kv::{KeyRange, KeyValue, Revision, successor};
 use etcd_sync_core::etcd::request::{Op, ReadRange, Txn};
-use etcd_sync_core::link::history::Witness;
+use etcd_sync_core::link::history::{Found, HistoryRecord, Sightings, Witness};
 use etcd_sync_core::link::provenance::LOCAL_KEYS_MAX;
+use etcd_sync_core::link::question::{Acceptance, Question};
 use etcd_sync_core::link::role::Promotion;
 use etcd_sync_core::link::state::{BadRecord, Checkpoint, Condition, PrimaryContact, StateKeys};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use crate::client::Etcd;
 use crate::client::{Error, WriteError};
 
 /// Entries of the ledger read at once.
 const LEDGER_PAGE: i64 = 5_000;
+
+/// Saved values read at once: one may have 1.5 MiB.
+const SAVED_PAGE: i64 = 5;
+
+/// Recorded keys of the primary read at once.
+const SIGHTINGS_AT_ONCE: usize = 8;
 
 /// The state of a link, all of it as of one revision of the standby.
 #[derive(Clone, Debug)]
@@ -33,6 +41,12 @@ pub struct Record {
     pub primary_contact: Option<PrimaryContact>,
     /// The promotion, undecoded; of an earlier time when the role is standby again.
     pub promotion: Option<KeyValue>,
+    /// What both histories are recognized by, undecoded.
+    pub history: Option<KeyValue>,
+    /// What is asked of the operator, undecoded.
+    pub question: Option<KeyValue>,
+    /// The operator's answer, undecoded.
+    pub acceptance: Option<KeyValue>,
     /// The run of a failover command that is not finished.
     pub open_run: Option<KeyValue>,
     /// The leader and the candidates behind it, oldest first.
@@ -64,6 +78,9 @@ impl Record {
             &keys.condition,
             &keys.primary_contact,
             &keys.promotion,
+            &keys.history,
+            &keys.question,
+            &keys.acceptance,
             &keys.open_run,
         ];
         let success = gets.map(|key| Op::Get { key: key.clone() }).to_vec();
@@ -90,6 +107,9 @@ impl Record {
             condition: take(&keys.condition).and_then(|kv| serde_json::from_slice(&kv.value).ok()),
             primary_contact: take(&keys.primary_contact).and_then(|kv| serde_json::from_slice(&kv.value).ok()),
             promotion: take(&keys.promotion),
+            history: take(&keys.history),
+            question: take(&keys.question),
+            acceptance: take(&keys.acceptance),
             open_run: take(&keys.open_run),
             candidates: candidates.collect(),
         })
@@ -111,6 +131,30 @@ impl Record {
         self.promotion.as_ref().map(|kv| Promotion::decode(&kv.value)).transpose()
     }
 
+    /// What the histories are recognized by, decoded.
+    ///
+    /// # Errors
+    /// It was written by another version, or by something else.
+    pub fn history(&self) -> Result<Option<HistoryRecord>, BadRecord> {
+        self.history.as_ref().map(|kv| HistoryRecord::decode(&kv.value)).transpose()
+    }
+
+    /// The question to the operator, decoded.
+    ///
+    /// # Errors
+    /// It was written by another version, or by something else.
+    pub fn question(&self) -> Result<Option<Question>, BadRecord> {
+        self.question.as_ref().map(|kv| Question::decode(&kv.value)).transpose()
+    }
+
+    /// The operator's answer, decoded.
+    ///
+    /// # Errors
+    /// It was written by another version, or by something else.
+    pub fn acceptance(&self) -> Result<Option<Acceptance>, BadRecord> {
+        self.acceptance.as_ref().map(|kv| Acceptance::decode(&kv.value)).transpose()
+    }
+
     /// The latest write of any synchronizer of the link; 0 when there was none.
     pub fn last_write(&self) -> Revision {
         let marks = [&self.checkpoint, &self.copied];
@@ -123,19 +167,65 @@ impl Record {
 /// # Errors
 /// Why the standby cannot be read.
 pub async fn local_keys(standby: &Etcd, keys: &StateKeys) -> Result<HashSet<Bytes>, Error> {
-    let mut local = HashSet::new();
-    let mut range = KeyRange::prefix(&keys.local_prefix);
+    entries(standby, &keys.local_prefix).await
+}
+
+/// Mirrored keys on record that others have changed on the standby.
+///
+/// # Errors
+/// Why the standby cannot be read.
+pub async fn edited_keys(standby: &Etcd, keys: &StateKeys) -> Result<HashSet<Bytes>, Error> {
+    entries(standby, &keys.edited_prefix).await
+}
+
+async fn entries(standby: &Etcd, prefix: &Bytes) -> Result<HashSet<Bytes>, Error> {
+    let mut found = HashSet::new();
+    let mut range = KeyRange::prefix(prefix);
     loop {
         let request = ReadRange { range: range.clone(), limit: LEDGER_PAGE, keys_only: true, revision: 0 };
         let page = standby.read(request).await?;
         // Copied: a slice would keep the whole answer in memory.
-        let entries = page.kvs.iter().filter_map(|kv| keys.local_key(&kv.key));
-        local.extend(entries.map(|key| Bytes::copy_from_slice(&key)));
+        found.extend(page.kvs.iter().map(|kv| Bytes::copy_from_slice(&kv.key[prefix.len()..])));
         match page.kvs.last() {
-            Some(last) if page.more && local.len() <= LOCAL_KEYS_MAX => range = range.from(successor(&last.key)),
-            _ => return Ok(local),
+            Some(last) if page.more && found.len() <= LOCAL_KEYS_MAX => range = range.from(successor(&last.key)),
+            _ => return Ok(found),
         }
     }
+}
+
+/// Values saved on the standby before they were taken away, under the keys that they had.
+///
+/// # Errors
+/// Why the standby cannot be read.
+pub async fn saved_values(standby: &Etcd, keys: &StateKeys) -> Result<Vec<KeyValue>, Error> {
+    let prefix = &keys.saved_prefix;
+    let (mut found, mut range) = (Vec::new(), KeyRange::prefix(prefix));
+    loop {
+        let request = ReadRange { range: range.clone(), limit: SAVED_PAGE, keys_only: false, revision: 0 };
+        let page = standby.read(request).await?;
+        let last = page.kvs.last().map(|kv| kv.key.clone());
+        found.extend(page.kvs.into_iter().map(|kv| KeyValue { key: kv.key.slice(prefix.len()..), ..kv }));
+        match last {
+            Some(last) if page.more => range = range.from(successor(&last)),
+            _ => return Ok(found),
+        }
+    }
+}
+
+/// The recorded keys of the primary, read again.
+///
+/// # Errors
+/// Why the primary cannot be read.
+pub async fn sight(primary: &Etcd, record: &HistoryRecord) -> Result<Sightings, Error> {
+    let keys: HashSet<&str> = record.keys().collect();
+    let read = |key: &str| {
+        let key = key.to_owned();
+        async move {
+            let (found, _) = primary.get(key.as_bytes()).await?;
+            Ok((key, found.as_ref().map(Found::of)))
+        }
+    };
+    stream::iter(keys).map(read).buffer_unordered(SIGHTINGS_AT_ONCE).try_collect().await
 }
 
 /// Whether the primary still shows the change the checkpoint names; `None` when its history there is gone.
@@ -143,7 +233,7 @@ pub async fn local_keys(standby: &Etcd, keys: &StateKeys) -> Result<HashSet<Byte
 /// # Errors
 /// Why the primary cannot be read.
 pub async fn ask_witness(primary: &Etcd, witness: &Witness) -> Result<Option<bool>, Error> {
-    match primary.read(ReadRange::single(witness.key.clone().into(), true, witness.revision)).await {
+    match primary.read(ReadRange::single(witness.key.clone().into(), false, witness.revision)).await {
         Ok(page) => Ok(Some(witness.recognizes(page.kvs.first()))),
         // A revision still to come is told apart by the primary's own.
         Err(Error::Compacted { .. } | Error::FutureRevision { .. }) => Ok(None),

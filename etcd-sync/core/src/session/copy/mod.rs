@@ -23,8 +23,9 @@ use super::examine::Verdict;
 use super::shared::{ReadFor, Shared};
 use super::trail::{Next, Trail};
 use super::{Ended, ReadFailure};
-use crate::etcd::kv::{Event, KeyValue, Revision};
+use crate::etcd::kv::{Event, KeyRange, KeyValue, Revision};
 use crate::etcd::request::Page;
+use crate::link::history::Recent;
 use crate::link::side::Side;
 use crate::scope::Scope;
 use crate::session::batch::{Batcher, Write};
@@ -40,6 +41,11 @@ const PUTS_QUEUED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Objects buffered at most, unless the configuration says otherwise; when it is reached, the families buffered longest are
 /// written until half is left.
 pub const BUFFERED_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// The ranges in the order of a copy, and how many of them come alone, one after the other.
+pub(super) fn ranges(scope: &Scope) -> (Vec<KeyRange>, usize) {
+    (order::ranges(scope), order::barriers(scope).len())
+}
 
 /// The stage that copies values, the primary's watch running beside.
 #[derive(Debug)]
@@ -67,6 +73,7 @@ impl Copying {
     /// Begins at the primary's present: the standby's record of its revision is no start for this watch.
     pub(super) fn begin(shared: &mut Shared) -> Self {
         let from = shared.primary_revision + 1;
+        shared.identity.recent = Recent::default();
         shared.batcher = Batcher::resume(from - 1, 0);
         shared.stats.received_revision = from - 1;
         shared.watch(Side::Primary, from);
@@ -152,16 +159,17 @@ impl Copying {
 
     fn on_chunk(&mut self, shared: &mut Shared, chunk: Chunk) -> Result<(), Ended> {
         if let Some(newest) = chunk.lead.iter().max_by_key(|kv| kv.mod_revision) {
-            self.trail.update_newest(&newest.key, newest.mod_revision, false);
+            self.trail.update_newest(&newest.key, newest.mod_revision, Some(&newest.value));
         }
+        shared.identity.recent.offer_page(chunk.lead.iter());
         self.newest_page = self.newest_page.max(chunk.lead_revision);
         self.pages.add(chunk.range.clone(), chunk.lead_revision);
         let is_barrier = self.barriers.contains(&chunk.range.end);
         for joined in join(chunk) {
             match joined {
-                Joined::Lead(kv) => self.on_difference(shared, kv, false)?,
+                Joined::Lead(kv) => self.on_difference(shared, kv, None)?,
                 Joined::Both(primary, standby) if primary.value != standby.value => {
-                    self.on_difference(shared, primary, true)?;
+                    self.on_difference(shared, primary, Some(&standby))?;
                 }
                 Joined::Both(primary, _) => {
                     shared.stats.equal += 1;
@@ -179,23 +187,24 @@ impl Copying {
     }
 
     /// Queues a value that the standby lacks, or buffers what has a family.
-    fn on_difference(&mut self, shared: &mut Shared, kv: KeyValue, standby_has_one: bool) -> Result<(), Ended> {
+    fn on_difference(&mut self, shared: &mut Shared, kv: KeyValue, standby: Option<&KeyValue>) -> Result<(), Ended> {
         if self.owners.is_done(&kv.key, kv.mod_revision) {
             return Ok(());
         }
         let header = match shared.examine_content(&kv)? {
             Verdict::Write(header) => header,
-            Verdict::LeavesScope if standby_has_one => {
+            Verdict::LeavesScope if standby.is_some() => {
                 self.trail.leaving_scope.insert(Bytes::copy_from_slice(&kv.key));
                 return Ok(());
             }
-            Verdict::Filtered if standby_has_one => {
+            Verdict::Filtered if standby.is_some() => {
                 // What the primary does to its own must not touch it.
                 shared.ledger.add(kv.key, 0, 0);
                 return shared.guard_ledger();
             }
             Verdict::Filtered | Verdict::LeavesScope => return Ok(()),
         };
+        shared.on_older(&kv, standby)?;
         match header.and_then(|header| shared.member(&kv, &header)) {
             Some(member) => self.families.buffer(member),
             None => {

@@ -130,13 +130,14 @@ impl Copying {
         }
         self.owners.due -= 1;
         let Sides { primary: Some(kv), standby } = std::mem::take(&mut read.found) else { return Ok(()) };
-        let equal = standby.is_some_and(|standby| standby.value == kv.value);
+        let equal = standby.as_ref().is_some_and(|standby| standby.value == kv.value);
         let Verdict::Write(Some(header)) = shared.examine(&kv)? else { return Ok(()) };
         (read.done, read.uid) = (kv.mod_revision, header.uid.clone());
         if !equal {
+            shared.on_older(&kv, standby.as_ref())?;
             self.families.buffer(member_of(&kv, &header, content::owners(&header)));
         }
-        self.trail.update_newest(&kv.key, kv.mod_revision, false);
+        self.trail.update_newest(&kv.key, kv.mod_revision, Some(&kv.value));
         Ok(())
     }
 }

@@ -69,20 +69,22 @@ impl Outbox {
     }
 
     /// Takes what fits one transaction: its operations on data and on the ledger, and the writes among them.
-    fn take(&mut self, shared: &Shared) -> (Vec<Op>, Vec<Write>) {
+    fn take(&mut self, shared: &mut Shared) -> (Vec<Op>, Vec<Write>) {
         let limits = shared.config.limits;
-        let cost = |write: &Write| shared.ledger.put_ops(write.key());
         let (mut ops, mut writes, mut bytes) = (Vec::new(), Vec::new(), 0);
         while let Some(Queued::Together(next)) = self.queue.front_mut() {
+            let cost = |write: &Write| shared.ledger.put_ops(write.key()) + shared.save_cost(write.key()).0;
+            let size = |write: &Write| write.size_bytes() + shared.save_cost(write.key()).1;
             let unit_ops: usize = next.iter().map(cost).sum();
-            let unit_bytes: usize = next.iter().map(Write::size_bytes).sum();
+            let unit_bytes: usize = next.iter().map(size).sum();
             if !writes.is_empty() && (ops.len() + unit_ops > limits.ops || bytes + unit_bytes > limits.bytes) {
                 break;
             }
             let rest = next.split_off(fitting(next, limits.ops, cost));
             for write in next.drain(..) {
-                bytes += write.size_bytes();
+                bytes += write.size_bytes() + shared.save_cost(write.key()).1;
                 self.bytes -= write.size_bytes();
+                ops.extend(shared.take_save(write.key()));
                 if shared.ledger.is_written(write.key()) {
                     ops.push(shared.ledger_op(write.key(), false));
                 }

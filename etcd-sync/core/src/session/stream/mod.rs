@@ -16,7 +16,7 @@ use crate::link::state::Checkpoint;
 use crate::scope::Decision;
 use crate::session::batch::{Batch, Write};
 use crate::session::commit::Changes;
-use crate::session::examine::{Change, decide};
+use crate::session::examine::{Change, decide, is_key_in_scope};
 use crate::session::replay::Replay;
 use crate::session::shared::Shared;
 use crate::session::{Ended, Note, QUEUED_EVENTS_MAX, Refusal};
@@ -34,6 +34,8 @@ pub(super) struct Streaming {
     deferred: Option<Batch>,
     /// Changes up to here come again only to recognize the primary's history by.
     resumed_at: Revision,
+    /// No change in scope lies between the witness and the record.
+    witness_is_last: bool,
     /// Foreign creations up to here must be known before anything is deleted.
     known_from: Revision,
 }
@@ -46,6 +48,7 @@ impl Streaming {
             audit: None,
             deferred: None,
             resumed_at: 0,
+            witness_is_last: false,
             known_from: shared.last_commit_revision,
         }
     }
@@ -56,9 +59,9 @@ impl Streaming {
         let (revision, offset) = (shared.checkpoint.revision, shared.checkpoint.offset);
         shared.stats.received_revision = if offset > 0 { revision - 1 } else { revision };
         let from = match (offset, &shared.checkpoint.witness) {
-            (0, Some(witness)) if witness_recognized && witness.last => {
-                // From the last change on: whatever the primary delivers up to the checkpoint was never applied here.
-                streaming.resumed_at = revision;
+            (0, Some(witness)) if witness_recognized => {
+                // From the witness on: what the primary delivers up to the checkpoint was never applied here.
+                (streaming.resumed_at, streaming.witness_is_last) = (revision, witness.last);
                 witness.revision + 1
             }
             (0, _) => revision + 1,
@@ -84,7 +87,8 @@ impl Streaming {
     /// Whether more changes of the standby may be given now.
     pub(super) fn wants_standby_events(&self, shared: &Shared) -> bool {
         // What waits for more of the standby's history must not keep that history away.
-        shared.ledger.unwritten() < QUEUED_EVENTS_MAX || !shared.ledger.is_settled(self.tracker.seen())
+        (shared.ledger.unwritten() < QUEUED_EVENTS_MAX && shared.edited.unwritten() < QUEUED_EVENTS_MAX)
+            || !shared.ledger.is_settled(self.tracker.seen())
     }
 
     /// Nothing waits for the tracker.
@@ -101,13 +105,17 @@ impl Streaming {
     pub(super) fn on_events(&self, shared: &mut Shared, events: Vec<Event>, complete: bool) -> Result<(), Ended> {
         shared.update_received_from(&events, complete);
         let scope = Arc::clone(&shared.scope);
+        let committed = shared.last_commit_revision;
         for event in events {
             let (revision, decision) = (event.revision(), decide(&scope, &event));
             if revision <= self.resumed_at {
                 if decision == Decision::InScope {
-                    return Err(on_redelivered_event(shared, &event));
+                    self.judge_redelivered(&event)?;
                 }
                 continue;
+            }
+            if is_key_in_scope(decision) {
+                shared.update_recent(&event, committed);
             }
             let write = match shared.judge(event, decision)? {
                 Change::Put(kv, _) => Some(Write::Put { key: kv.key, value: kv.value }),
@@ -147,7 +155,8 @@ impl Streaming {
             }
         }
         let committed = shared.last_commit_revision;
-        let lost = self.tracker.observe(events, complete, &shared.scope, keys, &mut shared.ledger, committed);
+        let (ledger, edited) = (&mut shared.ledger, &mut shared.edited);
+        let lost = self.tracker.observe(events, complete, &shared.scope, keys, ledger, edited, committed);
         for key in lost {
             self.replay.add_lost(&key, shared.now_ms)?;
         }
@@ -186,9 +195,17 @@ impl Streaming {
             return false;
         }
         batch.writes.iter().for_each(|write| self.replay.on_written(write.key()));
-        let witness = match batch.last.take() {
-            Some((revision, key, deleted)) => Witness::new(&key, revision, deleted, true),
-            None => shared.checkpoint.witness.clone(),
+        let received = if shared.batcher.is_empty() { shared.stats.received_revision } else { Revision::MAX };
+        let witness = match (batch.offset, shared.identity.witness_at(batch.revision, received), batch.last.take()) {
+            (0, Some(last), _) => Some(last.clone()),
+            (_, _, Some((revision, write))) => {
+                let value = match &write {
+                    Write::Put { value, .. } => Some(&value[..]),
+                    Write::Delete { .. } => None,
+                };
+                Witness::new(write.key(), revision, value, true).or_else(|| weaker(&shared.checkpoint))
+            }
+            _ => shared.checkpoint.witness.clone(),
         };
         // Nothing of what its content has filtered is known when it comes again.
         let is_last = |witness: &Witness| witness.last && witness.revision >= shared.filtered_at;
@@ -204,11 +221,16 @@ impl Streaming {
         let primary_moved = received > shared.checkpoint.revision && idle_ms >= shared.config.checkpoint_interval_ms;
         // Our own last write is no reason for another: a quiet pair must come to rest.
         let standby_moved = seen > shared.last_commit_revision && idle_ms >= SEEN_INTERVAL_MS;
-        let is_idle = shared.is_idle() && self.is_idle() && shared.ledger.unwritten() == 0;
+        let unwritten = shared.ledger.unwritten() + shared.edited.unwritten();
+        let is_idle = shared.is_idle() && self.is_idle() && unwritten == 0;
         if is_idle && (primary_moved || standby_moved) {
             let revision = received.max(shared.checkpoint.revision);
-            let checkpoint = Checkpoint { revision, offset: 0, seen, ..shared.checkpoint.clone() };
+            let witness =
+                shared.identity.witness_at(revision, received).or(shared.checkpoint.witness.as_ref()).cloned();
+            let checkpoint = Checkpoint { revision, offset: 0, seen, witness, ..shared.checkpoint.clone() };
             shared.commit_checkpoint(checkpoint, Changes::default());
+        } else if is_idle {
+            shared.try_commit_history();
         }
     }
 
@@ -221,19 +243,30 @@ impl Streaming {
             || (self.tracker.seen() < self.known_from && batch.writes.iter().any(is_delete))
     }
 
+    /// A change in scope at or before the checkpoint, delivered again from the witness on. It was never applied here.
+    fn judge_redelivered(&self, event: &Event) -> Result<(), Ended> {
+        let (revision, key) = (event.revision(), printable(event.key()));
+        match (self.witness_is_last, event) {
+            (true, _) => {
+                let evidence = format!("it changed {key} at revision {revision}, which was never applied here");
+                Err(Ended::Refused(Refusal::OtherHistory { evidence }))
+            }
+            // A copy meets no deletions, and what its content has filtered is not told apart here.
+            (false, Event::Delete { .. }) => Ok(()),
+            (false, Event::Put(_)) => Err(Ended::Again {
+                force_copy: true,
+                why: "the primary delivered a change before the checkpoint that is not known here",
+            }),
+        }
+    }
+
     /// Keys that are lost and not back yet.
     pub(super) fn lost(&self) -> Vec<Bytes> {
         self.replay.keys().cloned().collect()
     }
 }
 
-/// A change in scope at or before the checkpoint, delivered again from the witness on: it proves another history.
-fn on_redelivered_event(shared: &Shared, event: &Event) -> Ended {
-    let cluster = shared.checkpoint.primary.clone();
-    if shared.config.accept_new_primary.as_ref() == Some(&cluster) {
-        return Ended::Again { force_copy: true, why: "the primary's other history is accepted" };
-    }
-    let (revision, key) = (event.revision(), printable(event.key()));
-    let evidence = format!("it changed {key} at revision {revision}, which was never applied here");
-    Ended::Refused(Refusal::HistoryDiffers { evidence, cluster })
+/// The last witness, when the last change cannot be one.
+fn weaker(checkpoint: &Checkpoint) -> Option<Witness> {
+    checkpoint.witness.clone().map(|witness| Witness { last: false, ..witness })
 }
