@@ -128,6 +128,7 @@ impl Daemon {
             role: record(&self.keys.role).map(|kv| kv.value),
             checkpoint: marks[0].as_ref().map(|kv| kv.value.clone()),
             last_write: marks.iter().flatten().map(|kv| kv.mod_revision).max().unwrap_or(0),
+            copied_revision: marks[1].as_ref().map_or(0, |kv| kv.mod_revision),
             local_keys: entries(&self.keys.local_prefix),
             standby_revision: standby.revision,
             standby_cluster: standby.cluster,
@@ -196,12 +197,14 @@ impl Daemon {
 
     fn ask_witness(&self, primary: &Model, standby: &Model) -> Option<bool> {
         let witness = Checkpoint::decode(&standby.get(&self.keys.checkpoint)?.value).ok()?.witness?;
-        if witness.revision < primary.compacted {
-            return None;
-        }
         let key = Bytes::from(witness.key.clone());
-        let at = primary.state(&KeyRange::single(key.clone()), witness.revision);
-        Some(witness.recognizes(at.get(&key)))
+        let read = |revision: Revision| {
+            let request = ReadRange::single(key.clone(), false, revision);
+            primary.read(&request).map(|page| page.kvs.into_iter().next())
+        };
+        let at = read(witness.revision)?;
+        let before = if at.is_none() && witness.deleted { read(witness.revision - 1)? } else { None };
+        Some(witness.recognizes(at.as_ref(), before.as_ref()))
     }
 
     /// Takes over what the session asks for.
