@@ -67,6 +67,9 @@ impl Trust {
     pub const WHOLE: Trust =
         Trust { floor: 0, proved: Revision::MAX, proved_on_standby: Revision::MAX, proves_by_value: false };
 
+    /// Nothing is proved, and no revision of the primary can be compared with what was mirrored.
+    pub const NOTHING: Trust = Trust { floor: Revision::MAX, proved: 0, proved_on_standby: 0, proves_by_value: false };
+
     /// Whether the loss of a key that was changed on the standby at `mod_revision` is proved to be right.
     pub fn covers(&self, mod_revision: Revision) -> bool {
         mod_revision <= self.proved_on_standby

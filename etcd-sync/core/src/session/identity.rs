@@ -5,12 +5,12 @@ use bytes::Bytes;
 
 use super::examine::value_of;
 use super::shared::Shared;
-use super::{Ended, HistoryFacts, Refusal};
+use super::{Ended, HistoryFacts, Refusal, Trust};
 use crate::etcd::kv::{Event, Revision};
 use crate::etcd::request::Op;
 use crate::link::history::{HistoryRecord, Observer, RaftMark, RaftReading, Recent, Witness, survivors};
 use crate::link::side::{Side, Sides};
-use crate::link::state::Checkpoint;
+use crate::link::state::{Checkpoint, Phase};
 
 /// The record follows the lists so often, and what only the raft logs show so often, in milliseconds: a pair at rest must come
 /// to rest.
@@ -106,6 +106,11 @@ impl Shared {
             primary_raft: raft.primary,
             standby_raft: raft.standby,
             revision: checkpoint.revision,
+            consistent: match checkpoint.phase {
+                Phase::Streaming => checkpoint.revision - Revision::from(checkpoint.offset > 0),
+                Phase::FirstSync | Phase::Resync if self.trust == Trust::NOTHING => 0,
+                Phase::FirstSync | Phase::Resync => self.trust.floor,
+            },
             changed,
             created,
             at_ms: self.now_ms,

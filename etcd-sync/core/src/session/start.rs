@@ -301,11 +301,19 @@ fn judge_history(start: &Start, recorded: &Checkpoint, cluster: &str) -> Result<
     if let Some(contradiction) = facts.primary.contradiction {
         return Err(Refusal::HistoryInDoubt { side: Side::Primary, evidence: contradiction.to_string() });
     }
-    // Of a revision that was applied in part only what is before it is whole.
-    let floor = recorded.revision - Revision::from(recorded.offset > 0);
+    let floor = match (recorded.phase, &facts.record) {
+        // Of a revision that was applied in part only what is before it is whole.
+        (Phase::Streaming, _) => recorded.revision - Revision::from(recorded.offset > 0),
+        (Phase::FirstSync | Phase::Resync, Some(record)) if record.primary == cluster => record.consistent,
+        (Phase::FirstSync | Phase::Resync, _) => 0,
+    };
     let trust = match verdict {
-        // Nothing of this history was followed yet: what goes was shown to the operator when it was accepted.
-        _ if floor <= 0 => Trust::WHOLE,
+        _ if recorded.phase == Phase::FirstSync => Trust::WHOLE,
+        // Nothing of this history was followed yet: what goes was shown to the operator, or to rejoin.
+        _ if floor <= 0 && (is_answered(facts, cluster, start.now_ms) || recorded.accepted_deletions.is_some()) => {
+            Trust::WHOLE
+        }
+        _ if floor <= 0 => Trust::NOTHING,
         Verdict::Same { standby_revision: Revision::MAX, .. } => Trust { floor, ..Trust::WHOLE },
         Verdict::Same { revision, standby_revision } => {
             Trust { floor, proved: revision, proved_on_standby: standby_revision, proves_by_value: true }
@@ -315,6 +323,11 @@ fn judge_history(start: &Start, recorded: &Checkpoint, cluster: &str) -> Result<
         }
     };
     Ok(Known { history: true, trust })
+}
+
+/// Whether the copy that is under way goes on under the operator's answer.
+fn is_answered(facts: &HistoryFacts, cluster: &str, now_ms: u64) -> bool {
+    [Topic::OtherPrimary, Topic::OtherHistory].iter().any(|&topic| facts.accepted(topic, cluster, now_ms).is_some())
 }
 
 /// What proves that the primary's history is another one. What was proved once stands until the operator has answered.

@@ -34,6 +34,8 @@ pub struct Sent {
     pub leader: (Bytes, Revision),
     /// Which life of the primary its session reads.
     pub generation: usize,
+    /// The revision that the standby was consistent with when its session began.
+    pub floor: Revision,
 }
 
 /// A commit, before and after the cluster has applied it.
@@ -76,6 +78,8 @@ pub struct Daemon {
     pub unknown_origin: u64,
     /// Which life of the primary its session reads.
     pub generation: usize,
+    /// The revision that the standby was consistent with when it began.
+    pub floor: Revision,
     terms: usize,
     pub carried: Carried,
 }
@@ -95,6 +99,7 @@ impl Daemon {
             refused: None,
             unknown_origin: 0,
             generation: 0,
+            floor: 0,
             terms: 0,
             carried: Carried::first(),
         }
@@ -214,7 +219,10 @@ impl Daemon {
                 Effect::Read { id, side, request } => self.reads.push((id, Read::Pending(side, request))),
                 Effect::Commit { id, txn } => {
                     let leader = self.leader.clone().expect("only a leader has a session");
-                    self.commits.push((id, Commit::Pending(Sent { txn, leader, generation: self.generation })));
+                    self.commits.push((
+                        id,
+                        Commit::Pending(Sent { txn, leader, generation: self.generation, floor: self.floor }),
+                    ));
                 }
                 Effect::Watch { side, range, from } => {
                     *self.watches.get_mut(side) = Some(Watch { range, next: from, opened: false, rest: vec![] });
