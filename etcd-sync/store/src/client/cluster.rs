@@ -1,10 +1,11 @@
 //! One cluster through all its endpoints: which member a request goes to, and what happens when it fails.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use etcd_sync_core::etcd::kv::Revision;
+use tokio::time::Instant;
 
 use crate::client::attempts::Attempts;
 use crate::client::auth::Authenticator;
@@ -16,6 +17,7 @@ use crate::client::options::{Options, Side};
 use crate::client::pool::{Member, Pool};
 use crate::client::proto::{Answer, ResponseHeader, StatusRequest, StatusResponse};
 use crate::client::tls;
+use crate::client::watch_health::Heads;
 
 /// One etcd cluster. Cheap to clone; all clones share their connections.
 ///
@@ -43,6 +45,8 @@ pub(crate) struct Inner {
     pub(crate) pool: Pool,
     pub(crate) request_timeout: Duration,
     connect_timeout: Duration,
+    pub(crate) watch_silence: Duration,
+    heads: Mutex<Heads>,
     auth: Option<Authenticator>,
     cluster: OnceLock<u64>,
 }
@@ -86,6 +90,8 @@ impl Etcd {
                 pool: Pool::new(addresses.into_iter().map(dial).collect()),
                 request_timeout: options.request_timeout,
                 connect_timeout: options.connect_timeout,
+                watch_silence: options.watch_silence,
+                heads: Mutex::default(),
                 auth,
                 cluster: OnceLock::new(),
             }),
@@ -331,6 +337,18 @@ impl Inner {
         }
         let endpoint = self.pool.members()[index].url().to_owned();
         Err(Error::ClusterChanged { side: self.side, endpoint, expected, got })
+    }
+
+    /// A linearizable read or a write was answered with this header.
+    pub(crate) fn note_head(&self, header: Option<&ResponseHeader>) {
+        if let Some(header) = header {
+            self.heads().note(header.revision, Instant::now(), self.watch_silence);
+        }
+    }
+
+    /// The newest revisions that linearizable reads have shown.
+    pub(crate) fn heads(&self) -> MutexGuard<'_, Heads> {
+        self.heads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The cluster id of the first answer.

@@ -238,6 +238,23 @@ pub enum Error {
         /// The endpoint.
         endpoint: String,
     },
+    /// A member answers, but what the rest of the cluster has agreed on does not reach it.
+    #[error(
+        "the {side} etcd at {endpoint} stands at revision {revision}, while the cluster has been at {head} for {after:?}: the member has \
+         stopped applying what is written; check its disk and its log. Another member is used"
+    )]
+    Stalled {
+        /// Which cluster.
+        side: Side,
+        /// The endpoint.
+        endpoint: String,
+        /// The revision of its watches.
+        revision: Revision,
+        /// A revision of the cluster.
+        head: Revision,
+        /// How long, at least.
+        after: Duration,
+    },
     /// Anything else.
     #[error("{call} on the {side} etcd at {endpoint} failed: {problem} ({code})")]
     Rpc {
@@ -265,6 +282,7 @@ impl Error {
             | Error::LostQuorum { .. }
             | Error::Timeout { .. }
             | Error::LeaseGone { .. }
+            | Error::Stalled { .. }
             | Error::NoSpace { .. }
             | Error::Learner { .. } => true,
             Error::Rpc { code, .. } => *code == "resource exhausted",
@@ -286,7 +304,7 @@ impl Error {
         match self {
             Error::Connect { .. } => 0,
             Error::Broken { .. } => 1,
-            Error::Timeout { .. } => 2,
+            Error::Timeout { .. } | Error::Stalled { .. } => 2,
             Error::Learner { .. } => 3,
             Error::Handshake { .. } => 4,
             Error::LostQuorum { .. } => 5,

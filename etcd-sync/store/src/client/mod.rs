@@ -19,6 +19,7 @@ mod status;
 mod tls;
 mod version;
 mod watch;
+mod watch_health;
 mod watch_stream;
 mod write;
 

@@ -23,10 +23,12 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// The name the server's certificate must carry, instead of the endpoint's host.
     pub server_name: Option<String>,
+    /// How long a watch that has caught up may be silent, although its progress is requested fifteen times meanwhile.
+    pub watch_silence: Duration,
 }
 
 impl Options {
-    /// Options with the default time-outs (requests 10 s, connecting 2 s), neither TLS nor authentication.
+    /// Options with the default time-outs (requests 10 s, connecting 2 s, a silent watch 15 s), neither TLS nor authentication.
     pub fn new(side: Side, endpoints: Vec<String>) -> Self {
         Options {
             side,
@@ -36,6 +38,7 @@ impl Options {
             request_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(2),
             server_name: None,
+            watch_silence: Duration::from_secs(15),
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::client::error::WatchError;
 use crate::client::fault::{At, Fault, of_server};
 use crate::client::proto::watch_request::RequestUnion;
 use crate::client::proto::{WatchCreateRequest, WatchRequest, WatchResponse};
+use crate::client::watch_health::WatchHealth;
 use crate::client::watch_stream::{WATCH, WatchMessage, WatchStream};
 
 /// Answers that wait for a slow reader. With fragments an answer is at most 2 MiB, unless one event alone is longer.
@@ -46,7 +47,8 @@ impl Drop for Watch {
 
 impl Etcd {
     /// Watches a range from `start_revision` on (included; 0 is "from now"). Returns when etcd has created the watch.
-    /// Progress is requested every second.
+    /// Progress is requested every second; a watch that has caught up and reports none is over ([`WatchError::Silent`]), and so is
+    /// that of a member that has stopped applying ([`Error::Stalled`](crate::Error::Stalled)).
     ///
     /// # Errors
     /// Why no member took the watch. A start revision that is already compacted shows as the first message.
@@ -104,8 +106,11 @@ impl Etcd {
                         start = instead;
                         continue;
                     }
+                    let health = WatchHealth::new(inner.watch_silence, start, next - 1);
                     match refusal(at, &created) {
-                        None => return Ok(WatchStream::new(self.clone(), index, connection, answers, requests)),
+                        None => {
+                            return Ok(WatchStream::new(self.clone(), index, health, connection, answers, requests));
+                        }
                         Some(fault) => fault,
                     }
                 }
