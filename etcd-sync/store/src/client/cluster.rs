@@ -77,6 +77,7 @@ impl Etcd {
         };
         let dial = |address: endpoint::Address| Dial {
             tls: settings.clone().filter(|_| address.tls),
+            known: options.addresses.get(&address.host).cloned(),
             address: Arc::new(address),
             timeout: options.connect_timeout,
         };

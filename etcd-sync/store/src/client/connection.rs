@@ -4,6 +4,8 @@
 //! what is behind an address may be another cluster after a reconnect, and a write must not reach it unchecked.
 
 use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -14,7 +16,7 @@ use http::Uri;
 use http::uri::PathAndQuery;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::lookup_host;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use tonic::client::Grpc;
@@ -28,7 +30,7 @@ use crate::client::endpoint::Address;
 use crate::client::error::Error;
 use crate::client::fault::{Fault, Refused};
 use crate::client::proto::Answer;
-use crate::client::{MAX_ANSWER_BYTES, tls};
+use crate::client::{MAX_ANSWER_BYTES, tcp, tls};
 
 /// HTTP/2 window of a stream and of a connection. A window is what may be in flight per round trip: hyper's default of
 /// 2 MiB caps a 100 ms connection at 20 MiB/s, this at 80 MiB/s.
@@ -50,6 +52,8 @@ const CHECK_FILES_EVERY: Duration = Duration::from_secs(10);
 pub(crate) struct Dial {
     pub address: Arc<Address>,
     pub tls: Option<Arc<tls::Settings>>,
+    /// The host's addresses, when the system is not to be asked for them.
+    pub known: Option<Vec<IpAddr>>,
     pub timeout: Duration,
 }
 
@@ -257,10 +261,13 @@ impl tower_service::Service<Uri> for Connector {
 
 async fn connect(dial: &Dial, connected: &Connected) -> Result<Box<dyn Io>, Refused> {
     let address = &dial.address;
-    let tcp = TcpStream::connect((address.host.as_str(), address.port))
-        .await
-        .map_err(|error| Refused::Tcp(error.to_string()))?;
-    tcp.set_nodelay(true).map_err(|error| Refused::Tcp(error.to_string()))?;
+    let refused = |error: io::Error| Refused::Tcp(error.to_string());
+    let addresses: Vec<SocketAddr> = match &dial.known {
+        Some(known) => known.iter().map(|&known| SocketAddr::new(known, address.port)).collect(),
+        None => lookup_host((address.host.as_str(), address.port)).await.map_err(refused)?.collect(),
+    };
+    let tcp = tcp::connect(&addresses).await.map_err(refused)?;
+    tcp.set_nodelay(true).map_err(refused)?;
     let Some(settings) = &dial.tls else {
         return Ok(Box::new(tcp));
     };

@@ -16,6 +16,7 @@ mod pool;
 mod proto;
 mod read;
 mod status;
+mod tcp;
 mod tls;
 mod version;
 mod watch;

@@ -144,7 +144,8 @@ mod tests {
     fn pool(count: usize) -> Pool {
         let endpoints = (0..count).map(|index| format!("member-{index}")).collect();
         let addresses = parse_all(&Options::new(Side::Primary, endpoints)).unwrap();
-        let dial = |address| Dial { address: Arc::new(address), tls: None, timeout: Duration::from_secs(1) };
+        let dial =
+            |address| Dial { address: Arc::new(address), tls: None, known: None, timeout: Duration::from_secs(1) };
         Pool::new(addresses.into_iter().map(dial).collect())
     }
 
