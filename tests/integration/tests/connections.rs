@@ -1,15 +1,22 @@
 //! Connections to real etcds on bad days: long backlogs, dead addresses, replaced members, proxies, odd certificates.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use bytes::Bytes;
 use etcd_sync_core::etcd::kv::{KeyRange, Revision};
 use etcd_sync_core::etcd::request::{Op, Txn};
+use etcd_sync_integration::compare::await_true;
 use etcd_sync_integration::etcd::{Cluster, ClusterOptions};
 use etcd_sync_integration::exact::PATIENCE;
-use etcd_sync_store::{Etcd, Side, WatchMessage};
+use etcd_sync_integration::front::Front;
+use etcd_sync_integration::link::{Link, config_keys};
+use etcd_sync_integration::ports;
+use etcd_sync_integration::process::Process;
+use etcd_sync_integration::tools::EtcdVersion;
+use etcd_sync_store::{Error, Etcd, Side, WatchError, WatchMessage};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
@@ -108,5 +115,132 @@ async fn a_name_with_a_dead_address_connects_through_the_other_one() -> Result<(
     let revision = cluster.put(b"/registry/a", b"1").await?;
     let identity = Etcd::new(options)?.identity().await?;
     assert_eq!(identity.revision, revision);
+    Ok(())
+}
+
+/// Three members, each of which a test replaces soon after another.
+fn replaceable() -> ClusterOptions {
+    let extra_args = vec!["--strict-reconfig-check=false".to_owned()];
+    ClusterOptions { extra_args, ..ClusterOptions::three() }
+}
+
+#[tokio::test]
+async fn a_client_outlives_the_replacement_of_every_member_that_it_was_given() -> Result<()> {
+    let mut cluster = Cluster::start(ClusterOptions { tls: true, auth: true, ..replaceable() }).await?;
+    let client = cluster.store(Side::Primary)?;
+    let given = cluster.endpoints();
+    cluster.put(b"/registry/a", b"1").await?;
+    for index in 0..cluster.members() {
+        cluster.replace_member(index).await?;
+        let new = cluster.endpoint(index);
+        await_true("the client knows the new member", PATIENCE, || async {
+            // The member in use may be the one that has just gone.
+            let _ = client.identity().await;
+            Ok(client.listed_endpoints().contains(&new))
+        })
+        .await?;
+    }
+    assert!(cluster.endpoints().iter().all(|endpoint| !given.contains(endpoint)));
+    let revision = cluster.put(b"/registry/a", b"2").await?;
+    assert_eq!(client.identity().await?.revision, revision);
+    let mut watch = client.watch(KeyRange::prefix(b"/registry/"), revision).await?;
+    let message = tokio::time::timeout(PATIENCE, watch.next()).await??;
+    ensure!(matches!(message, WatchMessage::Events { .. }), "{message:?}");
+    let mut listed = client.listed_endpoints();
+    listed.sort();
+    let mut endpoints = cluster.endpoints();
+    endpoints.sort();
+    assert_eq!(listed, endpoints, "those that left are forgotten");
+    Ok(())
+}
+
+/// Both sides of a running link.
+#[tokio::test]
+async fn a_running_link_outlives_the_replacement_of_every_member() -> Result<()> {
+    let mut link = Link::start(replaceable(), replaceable()).await?;
+    let daemon = link.daemon(&["--log-level=debug"])?;
+    link.primary.put(&config_keys(1)[0], "first").await?;
+    link.await_equal(PATIENCE).await?;
+    let given = [link.primary.endpoints(), link.standby.endpoints()].concat();
+    for index in 0..3 {
+        let mark = daemon.mark();
+        tokio::try_join!(link.primary.replace_member(index), link.standby.replace_member(index))?;
+        for endpoint in [link.primary.endpoint(index), link.standby.endpoint(index)] {
+            let named = format!("the member list names another endpoint endpoint={endpoint}");
+            daemon.wait_line_from(mark, &named, PATIENCE).await?;
+        }
+    }
+    link.primary.put(&config_keys(2)[1], "second").await?;
+    link.await_equal(PATIENCE).await?;
+    let lines = daemon.lines();
+    let warned = lines.iter().filter(|line| line.contains("no endpoint that was given works")).count();
+    ensure!((2..10).contains(&warned), "said {warned} times that it uses others:\n{}", daemon.tail());
+    for endpoint in given {
+        let failed = lines.iter().filter(|line| line.contains("WARN endpoint failed") && line.contains(&endpoint));
+        let failed = failed.count();
+        ensure!(failed <= 4, "{failed} warnings for {endpoint}:\n{}", daemon.tail());
+    }
+    Ok(())
+}
+
+/// A forwarded port or a virtual IP is closed to keep us out, too: what the members call themselves is no way around it.
+#[tokio::test]
+async fn members_behind_a_forwarded_port_are_not_gone_to_directly() -> Result<()> {
+    let cluster = Cluster::start(ClusterOptions::default()).await?;
+    let port: u16 = cluster.endpoint(0).rsplit_once(':').expect("a port").1.parse()?;
+    let mut front = Front::new();
+    front.open(2379, (Ipv4Addr::LOCALHOST, port).into()).await?;
+    let mut options = cluster.store_options(Side::Primary);
+    options.endpoints = vec![format!("http://{}:2379", front.address())];
+    options.request_timeout = Duration::from_secs(2);
+    let client = Etcd::new(options)?;
+    // More than the list needs.
+    for _ in 0..8 {
+        client.identity().await?;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(client.listed_endpoints(), Vec::<String>::new());
+    front.close(2379).await;
+    let error = client.identity().await.expect_err("the port is closed").to_string();
+    ensure!(error.contains(&format!("{}:2379", front.address())), "{error}");
+    Ok(())
+}
+
+/// A gRPC proxy in front of the first member of a cluster; the URL at which it listens.
+async fn grpc_proxy(cluster: &Cluster, version: EtcdVersion) -> Result<(Process, String)> {
+    let [port] = ports::free(1)?[..] else { bail!("one port was asked for") };
+    let member = cluster.endpoint(0);
+    let mut command = Command::new(version.program("etcd")?);
+    command.env_clear().args(["grpc-proxy", "start", &format!("--endpoints={member}")]);
+    command.args([format!("--listen-addr=127.0.0.1:{port}"), format!("--advertise-client-url=127.0.0.1:{port}")]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let process = Process::spawn("etcd grpc-proxy", command)?;
+    await_true("the proxy listens", PATIENCE, || async {
+        Ok(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_ok())
+    })
+    .await?;
+    Ok((process, format!("http://127.0.0.1:{port}")))
+}
+
+/// It answers no request for progress, so its watches would look dead whenever the cluster is quiet.
+#[tokio::test]
+async fn a_grpc_proxy_is_refused_by_name() -> Result<()> {
+    for version in [EtcdVersion::V3_6, EtcdVersion::V3_5] {
+        let cluster = Cluster::start(ClusterOptions { version, ..ClusterOptions::default() }).await?;
+        let revision = cluster.put(b"/registry/a", b"1").await?;
+        let (_proxy, url) = grpc_proxy(&cluster, version).await?;
+        let mut options = cluster.store_options(Side::Standby);
+        options.endpoints = vec![url.clone()];
+        let client = Etcd::new(options.clone())?;
+        let error = client.identity().await.expect_err("a proxy is no member");
+        let text = error.to_string();
+        ensure!(matches!(error, Error::GrpcProxy { .. }) && text.contains(&url), "{text}");
+        ensure!(text.contains("etcd grpc-proxy") && text.contains("--standby-endpoints"), "{text}");
+        let watched = client.watch(KeyRange::prefix(b"/registry/"), 0).await;
+        ensure!(matches!(watched, Err(WatchError::Store(Error::GrpcProxy { .. }))), "{watched:?}");
+        // Beside a member it is passed by.
+        options.endpoints.push(cluster.endpoint(0));
+        assert_eq!(Etcd::new(options)?.identity().await?.revision, revision);
+    }
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! A tonic channel connects lazily and, left alone, connects again by itself. Here a channel may connect once:
 //! what is behind an address may be another cluster after a reconnect, and a write must not reach it unchecked.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -57,6 +58,26 @@ pub(crate) struct Dial {
     pub timeout: Duration,
 }
 
+/// How to make connections to any member of one cluster.
+pub(crate) struct Dialer {
+    /// For https endpoints; `None` when none was given.
+    pub tls: Option<Arc<tls::Settings>>,
+    /// Whether certificates are configured.
+    pub with_tls_files: bool,
+    /// Host names with their addresses, for which the system is not asked.
+    pub known: BTreeMap<String, Vec<IpAddr>>,
+    pub timeout: Duration,
+}
+
+impl Dialer {
+    /// `None` for an https address without settings for it.
+    pub(crate) fn dial(&self, address: Address) -> Option<Dial> {
+        let tls = if address.tls { Some(Arc::clone(self.tls.as_ref()?)) } else { None };
+        let known = self.known.get(&address.host).cloned();
+        Some(Dial { address: Arc::new(address), tls, known, timeout: self.timeout })
+    }
+}
+
 /// A method of etcd's API.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Method {
@@ -86,6 +107,7 @@ struct Times {
 #[derive(Default)]
 struct Connected {
     once: AtomicBool,
+    peer: OnceLock<SocketAddr>,
     /// Of the certificate files the connection was made with.
     fingerprint: OnceLock<u64>,
     /// The TLS alert the server ended the connection with.
@@ -111,6 +133,11 @@ impl Connection {
             verified: OnceCell::new(),
             times: Mutex::new(Times { used: now, files_checked: now }),
         })
+    }
+
+    /// The address it leads to, once it is made.
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        self.connected.peer.get().copied()
     }
 
     /// Whether a new request may go over this connection: not idle for too long, and its certificates are still those
@@ -268,6 +295,9 @@ async fn connect(dial: &Dial, connected: &Connected) -> Result<Box<dyn Io>, Refu
     };
     let tcp = tcp::connect(&addresses).await.map_err(refused)?;
     tcp.set_nodelay(true).map_err(refused)?;
+    if let Ok(peer) = tcp.peer_addr() {
+        let _ = connected.peer.set(peer);
+    }
     let Some(settings) = &dial.tls else {
         return Ok(Box::new(tcp));
     };

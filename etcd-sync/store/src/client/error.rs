@@ -238,6 +238,17 @@ pub enum Error {
         /// The endpoint.
         endpoint: String,
     },
+    /// The endpoint is not a member but `etcd grpc-proxy`, or something else that stands in for one.
+    #[error(
+        "{endpoint} of the {side} etcd is a gRPC proxy (etcd grpc-proxy) and no member: it answers no question for the progress of a watch, \
+         so nobody can know whether a change is missing; give the client URLs of the members themselves in --{side}-endpoints"
+    )]
+    GrpcProxy {
+        /// Which cluster.
+        side: Side,
+        /// The endpoint.
+        endpoint: String,
+    },
     /// A member answers, but what the rest of the cluster has agreed on does not reach it.
     #[error(
         "the {side} etcd at {endpoint} stands at revision {revision}, while the cluster has been at {head} for {after:?}: the member has \
@@ -283,6 +294,7 @@ impl Error {
             | Error::Timeout { .. }
             | Error::LeaseGone { .. }
             | Error::Stalled { .. }
+            | Error::GrpcProxy { .. }
             | Error::NoSpace { .. }
             | Error::Learner { .. } => true,
             Error::Rpc { code, .. } => *code == "resource exhausted",
@@ -305,7 +317,7 @@ impl Error {
             Error::Connect { .. } => 0,
             Error::Broken { .. } => 1,
             Error::Timeout { .. } | Error::Stalled { .. } => 2,
-            Error::Learner { .. } => 3,
+            Error::Learner { .. } | Error::GrpcProxy { .. } => 3,
             Error::Handshake { .. } => 4,
             Error::LostQuorum { .. } => 5,
             _ => 6,

@@ -11,6 +11,7 @@ mod endpoint;
 mod error;
 mod fault;
 mod lease;
+mod members;
 mod options;
 mod pool;
 mod proto;

@@ -13,6 +13,7 @@ use crate::client::connection::{Connection, Method};
 use crate::client::convert;
 use crate::client::error::{Error, WatchError};
 use crate::client::fault::{At, Fault, of_server};
+use crate::client::pool::Member;
 use crate::client::proto::watch_request::RequestUnion;
 use crate::client::proto::{WatchProgressRequest, WatchRequest, WatchResponse};
 use crate::client::watch_health::WatchHealth;
@@ -47,7 +48,7 @@ pub enum WatchMessage {
 /// One watch on one stream on one connection.
 pub(crate) struct WatchStream {
     etcd: Etcd,
-    index: usize,
+    member: Arc<Member>,
     health: WatchHealth,
     answers: Streaming<WatchResponse>,
     requests: mpsc::Sender<WatchRequest>,
@@ -60,13 +61,13 @@ type Sender = mpsc::Sender<Result<WatchMessage, WatchError>>;
 impl WatchStream {
     pub(crate) fn new(
         etcd: Etcd,
-        index: usize,
+        member: Arc<Member>,
         health: WatchHealth,
         connection: Arc<Connection>,
         answers: Streaming<WatchResponse>,
         requests: mpsc::Sender<WatchRequest>,
     ) -> Self {
-        WatchStream { etcd, index, health, answers, requests, _connection: connection }
+        WatchStream { etcd, member, health, answers, requests, _connection: connection }
     }
 
     /// Carries messages until the watch ends or nobody wants them any more. It reads from the network only when there
@@ -120,17 +121,17 @@ impl WatchStream {
         &mut self,
         answer: Result<Option<WatchResponse>, tonic::Status>,
     ) -> Result<Option<WatchMessage>, WatchError> {
-        let etcd = self.etcd.clone();
+        let (etcd, member) = (self.etcd.clone(), Arc::clone(&self.member));
         let inner = &etcd.inner;
-        let at = inner.at(self.index, WATCH.call);
+        let at = inner.at(&member, WATCH.call);
         let answer = match answer {
             Ok(Some(answer)) => answer,
             Ok(None) => return Err(self.failed(of_server(at, Code::Unavailable, "the stream ended"))),
             Err(status) => return Err(self.failed(Fault::from_status(at, &status).error)),
         };
-        inner.check_cluster(self.index, answer.header.as_ref()).map_err(|error| self.failed(error))?;
+        inner.check_cluster(&member, answer.header.as_ref()).map_err(|error| self.failed(error))?;
         if answer.canceled {
-            return Err(match cancelled(inner, self.index, &answer) {
+            return Err(match cancelled(inner, &member, &answer) {
                 WatchError::Store(error) => self.failed(error),
                 other => other,
             });
@@ -153,10 +154,10 @@ impl WatchStream {
     }
 
     fn silent(&self, after: Duration) -> WatchError {
-        let at = self.etcd.inner.at(self.index, WATCH.call);
+        let at = self.etcd.inner.at(&self.member, WATCH.call);
         // The next watch should try another member.
         let error = Fault::timeout(at, after).error;
-        self.etcd.inner.note(self.index, &error);
+        self.etcd.inner.note(&self.member, &error);
         WatchError::Silent { side: at.side, endpoint: at.endpoint.to_owned(), after }
     }
 
@@ -165,20 +166,20 @@ impl WatchStream {
         let inner = &self.etcd.inner;
         let stalled = self.health.stalled(&inner.heads(), Instant::now());
         let Some((revision, head)) = stalled else { return Ok(()) };
-        let At { side, endpoint, .. } = inner.at(self.index, WATCH.call);
+        let At { side, endpoint, .. } = inner.at(&self.member, WATCH.call);
         let after = inner.watch_silence;
         Err(self.failed(Error::Stalled { side, endpoint: endpoint.to_owned(), revision, head, after }))
     }
 
     fn failed(&self, error: Error) -> WatchError {
-        self.etcd.inner.note(self.index, &error);
+        self.etcd.inner.note(&self.member, &error);
         WatchError::Store(error)
     }
 }
 
 /// Why etcd cancelled a running watch.
-fn cancelled(inner: &Inner, index: usize, answer: &WatchResponse) -> WatchError {
-    let at = inner.at(index, WATCH.call);
+fn cancelled(inner: &Inner, member: &Member, answer: &WatchResponse) -> WatchError {
+    let at = inner.at(member, WATCH.call);
     if answer.compact_revision != 0 {
         return WatchError::Compacted { side: inner.side(), compact_revision: answer.compact_revision };
     }
