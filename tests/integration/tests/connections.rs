@@ -1,6 +1,7 @@
 //! Connections to real etcds on bad days: long backlogs, dead addresses, replaced members, proxies, odd certificates.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use anyhow::{Result, bail, ensure};
 use bytes::Bytes;
 use etcd_sync_core::etcd::kv::{KeyRange, Revision};
 use etcd_sync_core::etcd::request::{Op, Txn};
+use etcd_sync_integration::certs::{Authority, self_signed};
 use etcd_sync_integration::compare::await_true;
 use etcd_sync_integration::etcd::{Cluster, ClusterOptions};
 use etcd_sync_integration::exact::PATIENCE;
@@ -16,7 +18,7 @@ use etcd_sync_integration::link::{Link, config_keys};
 use etcd_sync_integration::ports;
 use etcd_sync_integration::process::Process;
 use etcd_sync_integration::tools::EtcdVersion;
-use etcd_sync_store::{Error, Etcd, Side, WatchError, WatchMessage};
+use etcd_sync_store::{Error, Etcd, Side, TlsFiles, WatchError, WatchMessage};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
@@ -241,6 +243,66 @@ async fn a_grpc_proxy_is_refused_by_name() -> Result<()> {
         // Beside a member it is passed by.
         options.endpoints.push(cluster.endpoint(0));
         assert_eq!(Etcd::new(options)?.identity().await?.revision, revision);
+    }
+    Ok(())
+}
+
+/// A cluster whose members serve clients with this certificate and trust those of `trusted`.
+async fn served_with(cert: &Path, key: &Path, trusted: &Path) -> Result<Cluster> {
+    let flags = [("cert", cert), ("key", key), ("trusted-ca", trusted)];
+    let extra_args = flags.iter().map(|(flag, file)| format!("--{flag}-file={}", file.display())).collect();
+    Cluster::start(ClusterOptions { tls: true, extra_args, ..ClusterOptions::default() }).await
+}
+
+/// `openssl req -x509` makes a certificate that is its own CA; many a small etcd is served with one.
+#[tokio::test]
+async fn a_server_certificate_that_is_its_own_ca_is_called_so() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = |name: &str| folder.path().join(name);
+    let authority = Authority::create(&file("ca.crt"))?;
+    authority.issue("a client", None, &file("client.crt"), &file("client.key"))?;
+    for is_authority in [true, false] {
+        self_signed("etcd", is_authority, &file("self.crt"), &file("self.key"))?;
+        let cluster = served_with(&file("self.crt"), &file("self.key"), &file("ca.crt")).await?;
+        let mut options = cluster.store_options(Side::Primary);
+        let (cert, key) = (Some(file("client.crt")), Some(file("client.key")));
+        options.tls = Some(TlsFiles { ca: Some(file("self.crt")), cert, key });
+        let asked = Etcd::new(options)?.identity().await;
+        if is_authority {
+            let text = asked.expect_err("a CA's certificate").to_string();
+            ensure!(text.contains("CA:TRUE") && text.contains("CA:FALSE") && text.contains("--cert-file"), "{text}");
+            ensure!(text.contains("give the CA in --primary-cacert"), "{text}");
+        } else {
+            asked?;
+        }
+    }
+    Ok(())
+}
+
+/// The other direction: etcd takes any certificate that its file holds, and ours is named when the file does not.
+#[tokio::test]
+async fn a_client_certificate_that_is_its_own_ca_works_or_is_called_so() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = |name: &str| folder.path().join(name);
+    let authority = Authority::create(&file("ca.crt"))?;
+    authority.issue("etcd", None, &file("server.crt"), &file("server.key"))?;
+    for is_authority in [true, false] {
+        self_signed("a client", is_authority, &file("self.crt"), &file("self.key"))?;
+        let both = [std::fs::read(file("ca.crt"))?, std::fs::read(file("self.crt"))?].concat();
+        std::fs::write(file("both.crt"), both)?;
+        for trusted in ["both.crt", "ca.crt"] {
+            let cluster = served_with(&file("server.crt"), &file("server.key"), &file(trusted)).await?;
+            let mut options = cluster.store_options(Side::Primary);
+            let (cert, key) = (Some(file("self.crt")), Some(file("self.key")));
+            options.tls = Some(TlsFiles { ca: Some(file("ca.crt")), cert, key });
+            let asked = Etcd::new(options)?.identity().await;
+            if trusted == "both.crt" {
+                asked?;
+            } else {
+                let text = asked.expect_err("etcd does not know it").to_string();
+                ensure!(text.contains("signed by itself") && text.contains("--primary-cert"), "{text}");
+            }
+        }
     }
     Ok(())
 }

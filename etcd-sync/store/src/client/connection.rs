@@ -112,6 +112,8 @@ struct Connected {
     fingerprint: OnceLock<u64>,
     /// The TLS alert the server ended the connection with.
     alert: Arc<OnceLock<String>>,
+    /// Whether nobody but itself has signed the certificate we show.
+    self_signed: AtomicBool,
 }
 
 impl Connection {
@@ -215,7 +217,10 @@ impl Connection {
     /// A request over a connection that ended with a TLS alert fails for that reason.
     fn explain(&self, status: Status) -> Status {
         match self.connected.alert.get() {
-            Some(alert) => Status::from_error(Box::new(Refused::Alert(alert.clone()))),
+            Some(problem) => {
+                let self_signed = self.connected.self_signed.load(Ordering::Relaxed);
+                Status::from_error(Box::new(Refused::Alert { problem: problem.clone(), self_signed }))
+            }
             None => status,
         }
     }
@@ -302,13 +307,16 @@ async fn connect(dial: &Dial, connected: &Connected) -> Result<Box<dyn Io>, Refu
         return Ok(Box::new(tcp));
     };
     let material = load(settings).await.map_err(|error| Refused::Files(Box::new(error)))?;
+    let self_signed = material.self_signed;
+    connected.self_signed.store(self_signed, Ordering::Relaxed);
+    let tls_failed = |problem| Refused::Tls { problem, self_signed };
     let name = settings
         .server_name(&address.host)
-        .ok_or_else(|| Refused::Tls(format!("{} is neither a host name nor an IP address", address.host)))?;
+        .ok_or_else(|| tls_failed(format!("{} is neither a host name nor an IP address", address.host)))?;
     let stream = tokio_rustls::TlsConnector::from(material.config)
         .connect(name, tcp)
         .await
-        .map_err(|error| Refused::Tls(error.to_string()))?;
+        .map_err(|error| tls_failed(error.to_string()))?;
     let _ = connected.fingerprint.set(material.fingerprint);
     Ok(Box::new(NoteAlert::new(stream, Arc::clone(&connected.alert))))
 }

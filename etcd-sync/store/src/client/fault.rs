@@ -28,11 +28,19 @@ pub(crate) enum Refused {
     Stale,
     #[error("{0}")]
     Tcp(String),
-    #[error("{0}")]
-    Tls(String),
+    #[error("{problem}")]
+    Tls {
+        problem: String,
+        /// As in `Alert`: an older TLS tells of it in the handshake.
+        self_signed: bool,
+    },
     /// The server ended the connection with a TLS alert; in TLS 1.3 so it refuses our certificate.
-    #[error("{0}")]
-    Alert(String),
+    #[error("{problem}")]
+    Alert {
+        problem: String,
+        /// Nobody but itself has signed the certificate we showed.
+        self_signed: bool,
+    },
     #[error("no connection within {0:?}")]
     Slow(Duration),
     #[error("{0}")]
@@ -42,7 +50,9 @@ pub(crate) enum Refused {
 impl Refused {
     pub(crate) fn to_error(&self, at: At<'_>) -> Error {
         match self {
-            Refused::Tls(problem) | Refused::Alert(problem) => handshake(at, problem.clone()),
+            Refused::Tls { problem, self_signed } | Refused::Alert { problem, self_signed } => {
+                handshake(at, problem.clone(), *self_signed)
+            }
             Refused::Files(error) => (**error).clone(),
             Refused::Stale | Refused::Tcp(_) | Refused::Slow(_) => {
                 Error::Connect { side: at.side, endpoint: at.endpoint.to_owned(), problem: self.to_string() }
@@ -85,7 +95,7 @@ impl Fault {
             let error = refused.to_error(at);
             return match refused {
                 // It may come later than the first request.
-                Refused::Alert(_) => Fault::unknown(error),
+                Refused::Alert { .. } => Fault::unknown(error),
                 refused => Fault { stale: matches!(refused, Refused::Stale), ..Fault::unsent(error) },
             };
         }
@@ -108,11 +118,23 @@ impl Fault {
     }
 }
 
-/// A TLS failure with a hint at its cause.
-pub(crate) fn handshake(at: At<'_>, problem: String) -> Error {
+/// A TLS failure with a hint at its cause. `self_signed`: so is our own certificate.
+pub(crate) fn handshake(at: At<'_>, problem: String, self_signed: bool) -> Error {
     let At { side, endpoint, .. } = at;
     let text = problem.to_ascii_lowercase().replace([' ', '_'], "");
-    let hint = if text.contains("alert:unknownca") || text.contains("alert:badcertificate") {
+    let distrusted = text.contains("alert:unknownca") || text.contains("alert:badcertificate");
+    let hint = if distrusted && self_signed {
+        format!(
+            "etcd does not trust our client certificate, which is signed by itself: give --{side}-cert a certificate signed by etcd's \
+             --trusted-ca-file, or add this one to that file"
+        )
+    } else if text.contains("causedasendentity") {
+        format!(
+            "etcd's server certificate is the certificate of a CA (CA:TRUE), as `openssl req -x509` makes it, and such a one is not \
+             accepted from a server: make a CA, sign a certificate with CA:FALSE for etcd's --cert-file with it, and give the CA in \
+             --{side}-cacert; or make the self-signed one with CA:FALSE"
+        )
+    } else if distrusted {
         format!("etcd does not trust our client certificate: --{side}-cert must be signed by etcd's --trusted-ca-file")
     } else if text.contains("alert:certificaterequired") || text.contains("alert:handshakefailure") {
         format!("etcd asks for a client certificate: set --{side}-cert and --{side}-key")
@@ -315,9 +337,14 @@ mod tests {
             ("received fatal alert: BadCertificate", "--trusted-ca-file"),
             ("received corrupt message of type InvalidContentType", "speak TLS"),
             ("invalid peer certificate: Expired", "clocks"),
+            ("invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))", "CA:FALSE"),
         ] {
-            let text = handshake(AT, problem.to_owned()).to_string();
+            let text = handshake(AT, problem.to_owned(), false).to_string();
             assert!(text.contains(expected), "{text}");
+        }
+        for problem in ["received fatal alert: BadCertificate", "received fatal alert: UnknownCA"] {
+            let text = handshake(AT, problem.to_owned(), true).to_string();
+            assert!(text.contains("signed by itself") && text.contains("--standby-cert"), "{text}");
         }
     }
 }
