@@ -52,6 +52,8 @@ const RESIGN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A transaction smaller than this is not made smaller.
 const TXN_BYTES_LEAST: usize = 16 * 1024;
+/// The same for operations on data; the checkpoint is one more, and the fence compares three keys.
+const TXN_OPS_LEAST: usize = 8;
 
 /// The daemon of one link.
 struct Daemon {
@@ -266,6 +268,12 @@ impl Daemon {
                 Outcome::Failed(failure @ Error::NoSpace { .. }) => {
                     self.pause(&fence, "no_space", &failure.to_string()).await;
                     PAUSED_INTERVAL
+                }
+                Outcome::Failed(Error::TooManyOps { .. }) if self.session.limits.ops > TXN_OPS_LEAST => {
+                    let ops = (self.session.limits.ops / 2).max(TXN_OPS_LEAST);
+                    warn!(ops, "the standby accepts only transactions of fewer operations");
+                    self.session.limits.ops = ops;
+                    RETRY_FIRST
                 }
                 Outcome::Failed(failure) if failure.is_transient() => {
                     warn!(error = %failure, "starting again from the checkpoint");

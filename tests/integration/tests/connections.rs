@@ -1,4 +1,4 @@
-//! Connections to real etcds on bad days: long backlogs, dead addresses, replaced members, proxies, odd certificates.
+//! Real etcds that are unlike others: long backlogs, dead addresses, replaced members, proxies, odd certificates, small transactions.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -304,5 +304,48 @@ async fn a_client_certificate_that_is_its_own_ca_works_or_is_called_so() -> Resu
             }
         }
     }
+    Ok(())
+}
+
+/// What a first sync, changes, what is put back, and a resync with deletions send: all of it fits.
+#[tokio::test]
+async fn a_standby_that_takes_few_operations_gets_smaller_transactions() -> Result<()> {
+    let standby = ClusterOptions { extra_args: vec!["--max-txn-ops=16".to_owned()], ..ClusterOptions::default() };
+    let link = Link::start(ClusterOptions::default(), standby).await?;
+    let keys = config_keys(300);
+    let put_all = async |value: &'static str| {
+        for part in keys.chunks(100) {
+            let put = |key: &Bytes| Op::Put { key: key.clone(), value: value.into(), lease: 0 };
+            let success = part.iter().map(put).collect();
+            link.primary.client().txn(Txn { success, ..Txn::default() }).await?;
+        }
+        anyhow::Ok(())
+    };
+    put_all("first").await?;
+    let daemon = link.daemon(&[])?;
+    link.await_equal(PATIENCE).await?;
+    let line = daemon.wait_line("the standby accepts only transactions of fewer operations", PATIENCE).await?;
+    ensure!(line.contains("WARN"), "{line}");
+    put_all("second").await?;
+    link.await_equal(PATIENCE).await?;
+    // Put back, each with a compare of its own.
+    let lost = |key: &Bytes| Op::Delete { key: key.clone() };
+    let success = keys[..100].iter().map(lost).collect::<Vec<_>>();
+    for part in success.chunks(10) {
+        link.standby.client().txn(Txn { success: part.to_vec(), ..Txn::default() }).await?;
+    }
+    await_true("what was lost is put back", PATIENCE, || async { Ok(link.difference().await?.is_empty()) }).await?;
+    let shrunk = daemon.lines().iter().filter(|line| line.contains("fewer operations")).count();
+    ensure!(shrunk <= 4, "shrunk {shrunk} times:\n{}", daemon.tail());
+    // Deleted while nobody looked, and the history is gone: a resync by difference deletes them.
+    daemon.terminate(PATIENCE).await?;
+    let success = keys[..100].iter().map(lost).collect();
+    link.primary.client().txn(Txn { success, ..Txn::default() }).await?;
+    link.primary.put(&keys[0], "third").await?;
+    link.primary.compact(link.primary.revision().await?).await?;
+    let daemon = link.daemon(&[])?;
+    link.await_equal(PATIENCE).await?;
+    let begun = daemon.lines().iter().any(|line| line.contains("resync by difference begins"));
+    ensure!(begun, "{}", daemon.tail());
     Ok(())
 }

@@ -63,7 +63,7 @@ impl Shared {
     /// Sends entries of the ledger, if some wait: `None`. Otherwise gives how far the record then covers the standby's
     /// history, of which everything up to `known` was seen.
     pub(super) fn try_commit_ledger(&mut self, known: Revision) -> Option<Revision> {
-        let (patch, covered) = self.ledger.take(LEDGER_OPS_MAX, known);
+        let (patch, covered) = self.ledger.take(LEDGER_OPS_MAX.min(self.config.limits.ops), known);
         let seen = covered.max(self.checkpoint.seen);
         if patch.is_empty() {
             return Some(seen);

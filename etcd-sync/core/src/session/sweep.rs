@@ -290,7 +290,7 @@ impl Sweeping {
     fn commit_deletes(&mut self, shared: &mut Shared) -> Result<(), Ended> {
         let (deletions, scope) = (self.deleted + self.deletes.len() as u64, shared.stats.copied.0.max(self.mirrored));
         shared.guard_deletions(deletions, scope)?;
-        let count = DELETES_MAX.min(shared.config.limits.ops);
+        let count = DELETES_MAX.min(shared.config.limits.keys_compared());
         let mut changes = Changes { purpose: Purpose::Sweep, ..Changes::default() };
         for (key, revision) in std::iter::from_fn(|| self.deletes.pop_first()).take(count) {
             self.deleted += 1;

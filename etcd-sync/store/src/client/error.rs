@@ -194,10 +194,19 @@ pub enum Error {
         /// The call.
         call: &'static str,
     },
-    /// etcd refused a request as malformed: too many operations, a key twice, an empty key.
+    /// etcd refused a transaction for the number of its operations or compares.
     #[error(
-        "the {side} etcd refuses {call}: {problem}; if it holds too many operations, send fewer at once or raise its --max-txn-ops"
+        "the {side} etcd refuses {call}: it holds more operations than its --max-txn-ops allows; send fewer at once, or raise it (etcd's \
+         default is 128)"
     )]
+    TooManyOps {
+        /// Which cluster.
+        side: Side,
+        /// The call.
+        call: &'static str,
+    },
+    /// etcd refused a request as malformed: a key twice, an empty key.
+    #[error("the {side} etcd refuses {call}: {problem}")]
     InvalidRequest {
         /// Which cluster.
         side: Side,

@@ -105,6 +105,7 @@ impl Fault {
         // (quotaApplierV3 in etcd's apply.go).
         let no_effect = match &error {
             Error::RequestTooLarge { .. }
+            | Error::TooManyOps { .. }
             | Error::InvalidRequest { .. }
             | Error::PermissionDenied { .. }
             | Error::Unauthenticated { .. }
@@ -168,6 +169,8 @@ pub(crate) fn of_server(at: At<'_>, code: Code, message: &str) -> Error {
         Error::NoSpace { side }
     } else if says("request is too large") || says("grpc: received message larger than max") {
         Error::RequestTooLarge { side, call }
+    } else if says("too many operations in txn request") {
+        Error::TooManyOps { side, call }
     } else if code == Code::OutOfRange && says("message length too large") {
         Error::MessageTooLarge { side, call }
     } else if says("rpc not supported for learner") {
@@ -304,6 +307,16 @@ mod tests {
         assert!(matches!(alone, Error::LostQuorum { .. }) && alone.to_string().contains("majority"));
         assert!(alone.is_transient() && alone.is_of_endpoint());
         assert!(!full.is_of_endpoint());
+    }
+
+    #[test]
+    fn a_transaction_can_be_too_large_in_two_ways() {
+        let error = |message| fault(Code::InvalidArgument, message).error;
+        assert!(matches!(error("etcdserver: request is too large"), Error::RequestTooLarge { .. }));
+        let many = error("etcdserver: too many operations in txn request");
+        assert!(matches!(many, Error::TooManyOps { .. }) && !many.is_transient());
+        assert!(many.to_string().contains("--max-txn-ops"));
+        assert!(matches!(error("etcdserver: duplicate key given in txn request"), Error::InvalidRequest { .. }));
     }
 
     #[test]
