@@ -18,9 +18,11 @@ use etcd_sync_integration::link::{Link, config_keys};
 use etcd_sync_integration::ports;
 use etcd_sync_integration::process::Process;
 use etcd_sync_integration::tools::EtcdVersion;
-use etcd_sync_store::{Error, Etcd, Side, TlsFiles, WatchError, WatchMessage};
+use etcd_sync_store::{Error, Etcd, Options, Side, TlsFiles, WatchError, WatchMessage};
 use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::task::JoinSet;
 
 /// Changes few keys very often; returns the revision before the first change.
 async fn change_often(cluster: &Cluster, keys: usize, changes: usize) -> Result<Revision> {
@@ -81,6 +83,54 @@ async fn a_member_that_freezes_loses_its_watch_however_long_silence_may_be() -> 
     let ended = tokio::time::timeout(PATIENCE, async { while watch.next().await.is_ok() {} }).await;
     cluster.resume_member(0)?;
     Ok(ended?)
+}
+
+/// A member that answers and applies nothing is what a hanging disk makes of it. Here it is played by another cluster with the same id, which
+/// stands still; a way that leads there first, and to the one that moves on for every later connection.
+#[tokio::test]
+async fn a_member_that_has_stopped_applying_loses_its_watch() -> Result<()> {
+    let peer = "http://127.0.0.1:9";
+    let extra_args = vec![format!("--initial-advertise-peer-urls={peer}"), format!("--initial-cluster=m0={peer}")];
+    let twin =
+        || ClusterOptions { token: Some("twins".to_owned()), extra_args: extra_args.clone(), ..Default::default() };
+    let (stalled, moving) = tokio::try_join!(Cluster::start(twin()), Cluster::start(twin()))?;
+    assert_eq!(stalled.client().cluster_id().await?, moving.client().cluster_id().await?);
+    stalled.put(b"/registry/a", b"1").await?;
+    for _ in 0..10 {
+        moving.put(b"/registry/a", b"2").await?;
+    }
+    let address =
+        |cluster: &Cluster| -> Result<SocketAddr> { Ok(cluster.endpoint(0).trim_start_matches("http://").parse()?) };
+    let (first, later) = (address(&stalled)?, address(&moving)?);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let way = tokio::spawn(async move {
+        let (mut to, mut ways) = (first, JoinSet::new());
+        while let Ok((mut client, _)) = listener.accept().await {
+            ways.spawn(async move { copy_bidirectional(&mut client, &mut TcpStream::connect(to).await?).await });
+            to = later;
+        }
+    });
+    let mut options = Options::new(Side::Primary, vec![url]);
+    options.watch_silence = Duration::from_secs(2);
+    let client = Etcd::new(options)?;
+    let mut watch = client.watch(KeyRange::prefix(b"/registry/"), 0).await?;
+    let ended = tokio::time::timeout(PATIENCE, async {
+        loop {
+            client.identity().await?;
+            match watch.next().await {
+                Ok(WatchMessage::Progress { revision: 2 }) => {}
+                ended => return anyhow::Ok(ended),
+            }
+        }
+    });
+    let ended = ended.await??;
+    way.abort();
+    let Err(WatchError::Store(error @ Error::Stalled { revision: 2, head: 11, .. })) = ended else {
+        bail!("{ended:?}")
+    };
+    ensure!(error.to_string().contains("stopped applying"), "{error}");
+    Ok(())
 }
 
 /// An address that answers nothing: its queue of connections is full, so the system drops what comes.

@@ -109,14 +109,14 @@ impl Etcd {
         })
     }
 
-    /// A client made from the same options, which takes again the first cluster that it meets for the right one. What the member list
-    /// named is known to it.
+    /// A client made from the same options, which takes again the first cluster that it meets for the right one. What is known of the
+    /// members is known to it: which of them work, and those of the member list.
     ///
     /// # Errors
     /// As [`Etcd::new`].
     pub fn renewed(&self) -> Result<Etcd, Error> {
         let renewed = Etcd::new(self.inner.options.clone())?;
-        renewed.inner.pool.set_listed(self.inner.pool.listed_dials());
+        renewed.inner.pool.take_over(&self.inner.pool);
         Ok(renewed)
     }
 

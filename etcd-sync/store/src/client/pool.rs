@@ -72,9 +72,25 @@ impl Pool {
         *listed = members.collect();
     }
 
-    /// How to reach what the member list named.
-    pub(crate) fn listed_dials(&self) -> Vec<Dial> {
-        lock(&self.listed).iter().map(|member| member.dial.clone()).collect()
+    /// Takes over what another pool with the same endpoints knows of the members, apart from the cluster they belong to. No connection:
+    /// it was made when another cluster may have been there.
+    pub(crate) fn take_over(&self, other: &Pool) {
+        let known = |member: &Member| {
+            let Health { failures, backs_off_until, worked, ref failure, foreign: _ } = *lock(&member.health);
+            Health { failures, backs_off_until, worked, failure: failure.clone(), foreign: None }
+        };
+        for (member, other) in self.given.iter().zip(&other.given) {
+            *lock(&member.health) = known(other);
+        }
+        self.set_listed(lock(&other.listed).iter().map(|member| member.dial.clone()).collect());
+        for (member, other) in lock(&self.listed).iter().zip(&*lock(&other.listed)) {
+            *lock(&member.health) = known(other);
+        }
+        let current = Arc::clone(&lock(&other.current));
+        let listed = lock(&self.listed).clone();
+        if let Some(same) = self.given.iter().chain(&listed).find(|member| member.url() == current.url()) {
+            *lock(&self.current) = Arc::clone(same);
+        }
     }
 
     /// The endpoints of the member list that were not given.
@@ -307,9 +323,19 @@ mod tests {
         pool.failed(a, &broken());
         assert_eq!(pick(&pool, &[a]).unwrap(), "b");
         assert_eq!(pick(&pool, &[a, b]), None);
+        // A pool that takes its place knows the same, but not which cluster it was.
+        pool.failed(b, &foreign());
+        let next = Pool::new(dials(&["a", "b"]));
+        next.take_over(&pool);
+        assert_eq!(next.listed(), pool.listed());
+        let [next_a, _] = next.given() else { panic!("two") };
+        assert_eq!(pick(&next, &[next_a]).unwrap(), "b");
+        next.worked(&next.given()[1]);
+        next.failed(&next.given()[1], &broken());
+        assert_eq!(pick(&next, &[]).unwrap(), "a", "both back off, and it began earlier");
         // A member that left the cluster is forgotten; what is known of the others stays.
         pool.set_listed(dials(&["x"]));
         assert_eq!(pool.listed(), ["http://x:2379"]);
-        assert_eq!(pick(&pool, &[a, b]), None, "it still backs off");
+        assert_eq!(pick(&pool, &[a]), None, "it still backs off");
     }
 }
