@@ -27,7 +27,7 @@ use etcd_sync_kms::{self, Encryption};
 use etcd_sync_operations::api_server::ApiServers;
 use etcd_sync_operations::preflight::{Check, Level, judge, refusal};
 use etcd_sync_program::certificates::Watched;
-use etcd_sync_program::config::{Config, Connection, LeaseConfig, RunConfig};
+use etcd_sync_program::config::{Config, LeaseConfig, RunConfig};
 use etcd_sync_program::{Stop, now_ms};
 use etcd_sync_store::client::election::{Leadership, campaign};
 use etcd_sync_store::{Error, Etcd, version_warning};
@@ -53,6 +53,8 @@ const RESIGN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A transaction smaller than this is not made smaller.
 const TXN_BYTES_LEAST: usize = 16 * 1024;
+/// The same for operations on data; the checkpoint is one more, and the fence compares three keys.
+const TXN_OPS_LEAST: usize = 8;
 
 /// The daemon of one link.
 struct Daemon {
@@ -60,7 +62,8 @@ struct Daemon {
     scope: Arc<Scope>,
     session: SessionConfig,
     run: RunConfig,
-    primary: Connection,
+    /// The client of the last session.
+    primary: Etcd,
     standby: Etcd,
     api_servers: ApiServers,
     /// Names the leader, in Kubernetes.
@@ -128,13 +131,13 @@ fn begin(config: &Config, run: RunConfig, health: Arc<Health>, stop: Stop) -> Re
     // All are made once here so that a bad file or endpoint ends the process at once.
     let (primary, standby) = (config.primary.etcd()?, config.standby.etcd()?);
     // A member that hangs must block neither the start nor the end.
-    tokio::spawn(warn_of_versions(primary, standby.clone()));
+    tokio::spawn(warn_of_versions(primary.clone(), standby.clone()));
     Ok(Daemon {
         keys: StateKeys::new(&config.link),
         scope: Arc::clone(&config.scope),
         session,
         run,
-        primary: config.primary.clone(),
+        primary,
         standby,
         api_servers: config.api_servers.of_pod(),
         lease: None,
@@ -268,6 +271,12 @@ impl Daemon {
                     self.pause(&fence, "no_space", &failure.to_string(), None).await;
                     PAUSED_INTERVAL
                 }
+                Outcome::Failed(Error::TooManyOps { .. }) if self.session.limits.ops > TXN_OPS_LEAST => {
+                    let ops = (self.session.limits.ops / 2).max(TXN_OPS_LEAST);
+                    warn!(ops, "the standby accepts only transactions of fewer operations");
+                    self.session.limits.ops = ops;
+                    RETRY_FIRST
+                }
                 Outcome::Failed(failure) if failure.is_transient() => {
                     warn!(error = %failure, "starting again from the checkpoint");
                     pause = (pause * 2).min(RETRY_MOST);
@@ -315,10 +324,11 @@ impl Daemon {
     ) -> Result<(Etcd, Session), Outcome> {
         // A client takes the first cluster it meets for the right one, and a primary may be rebuilt behind its address:
         // a new session checks it again.
-        let primary = match self.primary.etcd() {
+        let primary = match self.primary.renewed() {
             Ok(primary) => primary,
             Err(error) => return Err(Outcome::Failed(error)),
         };
+        self.primary = primary.clone();
         self.encryption = Encryption::load(self.encryption_config.as_deref())
             .map_err(|error| Outcome::Paused("encryption_config", error.to_string()))?;
         self.session.keyring = Arc::clone(&self.encryption.keyring);

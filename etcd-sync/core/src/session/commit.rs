@@ -63,8 +63,9 @@ impl Shared {
     /// Sends entries of the ledger, if some wait: `None`. Otherwise gives how far the record then covers the standby's
     /// history, of which everything up to `known` was seen.
     pub(super) fn try_commit_ledger(&mut self, known: Revision) -> Option<Revision> {
-        let (patch, covered) = self.ledger.take(LEDGER_OPS_MAX, known);
-        let (edits, covered_edits) = self.edited.take(LEDGER_OPS_MAX, known);
+        let ops_max = LEDGER_OPS_MAX.min(self.config.limits.ops);
+        let (patch, covered) = self.ledger.take(ops_max, known);
+        let (edits, covered_edits) = self.edited.take(ops_max - patch.len(), known);
         let seen = covered.min(covered_edits).max(self.checkpoint.seen);
         if patch.is_empty() && edits.is_empty() {
             return Some(seen);

@@ -330,7 +330,7 @@ impl Sweeping {
     }
 
     fn commit_deletes(&mut self, shared: &mut Shared) -> Result<(), Ended> {
-        let count = DELETES_MAX.min(shared.config.limits.ops);
+        let count = DELETES_MAX.min(shared.config.limits.keys_compared());
         let mut changes = Changes { purpose: Purpose::Sweep, ..Changes::default() };
         for (key, revision) in std::iter::from_fn(|| self.deletes.pop_first()).take(count) {
             shared.guard_deletion(&key)?;

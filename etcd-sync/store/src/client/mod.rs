@@ -11,15 +11,18 @@ mod endpoint;
 mod error;
 mod fault;
 mod lease;
+mod members;
 mod options;
 mod pool;
 mod proto;
 mod raft;
 mod read;
 mod status;
+mod tcp;
 mod tls;
 mod version;
 mod watch;
+mod watch_health;
 mod watch_stream;
 mod write;
 

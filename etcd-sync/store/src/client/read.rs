@@ -68,6 +68,8 @@ impl Etcd {
     }
 
     async fn range(&self, request: RangeRequest) -> Result<RangeResponse, Error> {
-        self.inner.call(RANGE, request, self.inner.request_timeout).await
+        let answer: RangeResponse = self.inner.call(RANGE, request, self.inner.request_timeout).await?;
+        self.inner.note_head(answer.header.as_ref());
+        Ok(answer)
     }
 }
