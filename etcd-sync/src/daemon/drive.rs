@@ -66,8 +66,7 @@ pub struct Driver<'a> {
 
 /// The answer to something the session wanted done, or to a probe.
 enum Answer {
-    /// With the side, and the newest revision that had been seen of it.
-    Read(RequestId, Side, Revision, Result<Page, Error>),
+    Read(Asked, Result<Page, Error>),
     /// Changes of the primary whose data keys a KMS has unwrapped, with the opening of the watch that they came on.
     Unwrapped(u64, Result<WatchMessage, WatchError>),
     Commit(RequestId, Result<TxnReply, WriteError>),
@@ -76,6 +75,16 @@ enum Answer {
     Headroom(Option<Revision>),
     /// The contact with the primary was recorded, or not: the next one will be.
     ContactWritten,
+}
+
+/// A read that was sent.
+struct Asked {
+    id: RequestId,
+    side: Side,
+    /// The newest revision that had been seen of the side.
+    newest: Revision,
+    /// Of more than one key: the session can ask for fewer.
+    is_page: bool,
 }
 
 /// Which contact with the primary is on record.
@@ -194,14 +203,15 @@ impl Driver<'_> {
     fn perform(&self, effect: Effect, answers: &mut JoinSet<Answer>, watches: &mut Watches) {
         match effect {
             Effect::Read { id, side, request } => {
-                let (etcd, newest) = (self.etcd(side).clone(), *watches.newest.get(side));
+                let etcd = self.etcd(side).clone();
+                let asked = Asked { id, side, newest: *watches.newest.get(side), is_page: request.limit > 1 };
                 let encryption = (side == Side::Primary).then(|| self.encryption.clone());
                 answers.spawn(async move {
                     let result = read(&etcd, request).await;
                     if let (Ok(page), Some(encryption)) = (&result, encryption) {
                         encryption.unwrap_keys(&page.kvs).await;
                     }
-                    Answer::Read(id, side, newest, result)
+                    Answer::Read(asked, result)
                 });
             }
             Effect::Commit { id, txn } => {
@@ -267,11 +277,11 @@ impl Driver<'_> {
                 return on_message(session, Side::Primary, message, &mut watches.primary);
             }
             // It was tried again over a restart, and what came back is not what went.
-            Answer::Read(_, _, newest, Ok(page)) if page.revision < newest => {
+            Answer::Read(Asked { newest, .. }, Ok(page)) if page.revision < newest => {
                 let why = "a cluster answers with an older revision than before";
                 return Err(Outcome::Ended(Ended::Again { force_copy: false, why }));
             }
-            Answer::Read(id, side, _, result) => {
+            Answer::Read(Asked { id, side, is_page, .. }, result) => {
                 let result = match result {
                     Ok(page) => {
                         let newest = watches.newest.get_mut(side);
@@ -280,6 +290,7 @@ impl Driver<'_> {
                     }
                     Err(Error::Compacted { .. }) => Err(ReadFailure::Compacted),
                     Err(Error::MessageTooLarge { .. }) => Err(ReadFailure::TooLarge),
+                    Err(Error::Timeout { .. }) if is_page => Err(ReadFailure::TimedOut),
                     Err(error) => return Err(Outcome::Failed(error)),
                 };
                 Input::Read { id, result }
@@ -370,6 +381,11 @@ async fn read(etcd: &Etcd, request: ReadRange) -> Result<Page, Error> {
     let (deadline, mut pause) = (Instant::now() + READ_PATIENCE, READ_PAUSE);
     loop {
         match etcd.read(request.clone()).await {
+            // As it is it would fail again on a slow link.
+            Err(error @ Error::Timeout { .. }) if request.limit > 1 => {
+                warn!(%error, keys = request.limit, "a page did not come in time; it is read again with fewer keys");
+                return Err(error);
+            }
             Err(error) if error.is_transient() && Instant::now() + pause < deadline => {
                 warn!(%error, "a read failed and is tried again");
                 sleep(pause).await;

@@ -133,7 +133,11 @@ impl Session {
             Stage::Sweeping(sweeping) => (vec![], sweeping.is_audit_due()),
             Stage::Opening { .. } | Stage::Planning(_) | Stage::Copying(_) => (vec![], false),
         };
-        Carried { kinds: self.shared.kinds.clone(), kinds_known: self.shared.kinds_known, lost, audit }
+        let page_budget = match &self.stage {
+            Stage::Copying(copying) => copying.page_budget(&self.shared),
+            _ => self.shared.page_budget,
+        };
+        Carried { kinds: self.shared.kinds.clone(), kinds_known: self.shared.kinds_known, lost, audit, page_budget }
     }
 
     /// Whether nothing that is checked beforehand can refuse any more: keys are being written.
@@ -159,10 +163,11 @@ impl Session {
 
     fn on_read(&mut self, id: RequestId, result: Result<Page, ReadFailure>) -> Result<(), Ended> {
         let shared = &mut self.shared;
-        let Some(purpose) = shared.reads.remove(&id) else {
+        let Some((purpose, asked_ms)) = shared.reads.remove(&id) else {
             debug_assert!(false, "an answer comes once");
             return Ok(());
         };
+        let purpose = purpose.answered_after(shared.now_ms.saturating_sub(asked_ms));
         match (&mut self.stage, purpose) {
             (Stage::Planning(planning), ReadFor::Walk(ask)) => planning.on_page(shared, ask, result),
             (Stage::Copying(copying), ReadFor::Walk(ask)) => copying.on_page(shared, ask, result),

@@ -111,6 +111,9 @@ pub enum ReadFailure {
     Compacted,
     /// The answer is larger than may be received.
     TooLarge,
+    /// The answer did not come in time: it is too large for a slow link, or the cluster hangs. Only for reads of more than
+    /// one key.
+    TimedOut,
 }
 
 /// Why a session is over.

@@ -67,6 +67,10 @@ impl Shared {
                 walk.too_large(ask);
                 None
             }
+            Err(ReadFailure::TimedOut) => {
+                walk.timed_out(ask);
+                None
+            }
             Err(ReadFailure::Compacted) => {
                 return Err(Ended::Again { force_copy: true, why: "a page was compacted while it was read" });
             }

@@ -19,7 +19,7 @@ use crate::link::state::Checkpoint;
 use crate::scope::Scope;
 use crate::scope::content::Kinds;
 use crate::session::batch::Batcher;
-use crate::session::walk::Ask;
+use crate::session::walk::{Ask, PageBudget};
 
 /// State that outlives a stage. Stages borrow it; nothing in it depends on which stage that is.
 #[derive(Debug)]
@@ -48,7 +48,10 @@ pub(super) struct Shared {
     pub(super) last_commit_revision: Revision,
     pub(super) stats: Stats,
     pub(super) in_flight: HashMap<RequestId, Flight>,
-    pub(super) reads: HashMap<RequestId, ReadFor>,
+    /// What the answers under way are for, and since when.
+    pub(super) reads: HashMap<RequestId, (ReadFor, u64)>,
+    /// What the copy's pages of the session before came to.
+    pub(super) page_budget: PageBudget,
     effects: VecDeque<Effect>,
     next_id: RequestId,
 }
@@ -68,6 +71,17 @@ pub(super) enum ReadFor {
     Audit(Ask),
     /// A lost key.
     Replay(Side, Bytes),
+}
+
+impl ReadFor {
+    /// The answer has come after so long.
+    pub(super) fn answered_after(self, took_ms: u64) -> Self {
+        match self {
+            ReadFor::Walk(ask) => ReadFor::Walk(ask.took(took_ms)),
+            ReadFor::Audit(ask) => ReadFor::Audit(ask.took(took_ms)),
+            other => other,
+        }
+    }
 }
 
 impl Shared {
@@ -98,6 +112,7 @@ impl Shared {
             stats: Stats::default(),
             in_flight: HashMap::new(),
             reads: HashMap::new(),
+            page_budget: start.carried.page_budget,
             effects: VecDeque::new(),
             next_id: 0,
         }
@@ -122,7 +137,7 @@ impl Shared {
 
     pub(super) fn read(&mut self, side: Side, request: ReadRange, purpose: ReadFor) {
         let id = self.next_id();
-        self.reads.insert(id, purpose);
+        self.reads.insert(id, (purpose, self.now_ms));
         self.push(Effect::Read { id, side, request });
     }
 

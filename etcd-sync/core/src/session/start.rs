@@ -12,6 +12,7 @@ use crate::link::state::{Checkpoint, Phase, ROLE_STANDBY, StateKeys, cluster_id_
 use crate::object::encryption::Keyring;
 use crate::scope::content::Kinds;
 use crate::session::batch::BatchLimits;
+use crate::session::walk::PageBudget;
 
 /// What the operator decides about a link.
 #[derive(Clone, Debug)]
@@ -68,6 +69,8 @@ pub struct Carried {
     pub lost: Vec<Bytes>,
     /// Compare all keys beside live updates.
     pub audit: bool,
+    /// What the pages of a copy came to.
+    pub page_budget: PageBudget,
 }
 
 impl Carried {

@@ -70,6 +70,7 @@ impl Counts {
             "commit while copying",
             "swept",
             "several lanes",
+            "slow page",
             "namespace first",
             "family",
             "adopted by a pod",
@@ -276,12 +277,15 @@ impl World {
             let mut request = request.clone();
             request.limit = if request.limit == 0 { 0 } else { request.limit.min(1 + self.random.below(25) as i64) };
             // One value always fits an answer.
-            let answer = if self.random.below(50) == 0 && is_page(&request.range) {
-                Err(ReadFailure::TooLarge)
-            } else {
-                Ok(model.read(&request))
-            };
             let pinned = request.revision != 0;
+            let answer = match self.random.below(50) {
+                0 if is_page(&request.range) => Err(ReadFailure::TooLarge),
+                1 if is_page(&request.range) && !pinned => {
+                    self.counts.hit("slow page");
+                    Err(ReadFailure::TimedOut)
+                }
+                _ => Ok(model.read(&request)),
+            };
             daemon.reads[at].1 = Read::Answered(match answer {
                 Ok(Some(page)) => Ok(page),
                 Err(failure) if !pinned => Err(failure),

@@ -13,6 +13,7 @@ use crate::client::endpoint::{self, Address};
 use crate::client::error::Error;
 use crate::client::fault::{At, Fault};
 use crate::client::options::{Options, Side};
+use crate::client::patience::Patience;
 use crate::client::pool::{Member, Pool};
 use crate::client::proto::{Answer, ResponseHeader, StatusRequest, StatusResponse};
 use crate::client::tls;
@@ -112,18 +113,25 @@ impl fmt::Debug for Etcd {
 
 impl Inner {
     /// A request that may be sent more than once: to one member after the other, until one answers, all have failed,
-    /// or twice `per_member` has passed.
-    pub(crate) async fn call<Q, A>(&self, method: Method, request: Q, per_member: Duration) -> Result<A, Error>
+    /// or twice the time of `per_member` has passed.
+    pub(crate) async fn call<Q, A>(
+        &self,
+        method: Method,
+        request: Q,
+        per_member: impl Into<Patience>,
+    ) -> Result<A, Error>
     where
         Q: prost::Message + Clone + 'static,
         A: Answer,
     {
-        let mut attempts = self.attempts(per_member);
+        let per_member: Patience = per_member.into();
+        let mut attempts = self.attempts(per_member.silence);
         while let Some((index, timeout)) = attempts.next() {
-            let attempt = tokio::time::timeout(timeout, self.attempt(index, method, &request, timeout)).await;
-            let answer = match attempt {
+            let patience = per_member.within(timeout);
+            let attempt = self.attempt(index, method, &request, patience);
+            let answer = match tokio::time::timeout(patience.most, attempt).await {
                 Ok(answer) => answer,
-                Err(_) => Err(self.timed_out(self.at(index, method.call), timeout).await),
+                Err(_) => Err(self.timed_out(self.at(index, method.call), patience.most).await),
             };
             match answer {
                 Ok(answer) => {
@@ -180,7 +188,7 @@ impl Inner {
     }
 
     /// One request to one member, over a connection known to lead to the right cluster.
-    async fn attempt<Q, A>(&self, index: usize, method: Method, request: &Q, timeout: Duration) -> Result<A, Fault>
+    async fn attempt<Q, A>(&self, index: usize, method: Method, request: &Q, patience: Patience) -> Result<A, Fault>
     where
         Q: prost::Message + Clone + 'static,
         A: Answer,
@@ -188,7 +196,7 @@ impl Inner {
         let mut again = true;
         loop {
             let connection = self.verified_connection(index, method.call).await?;
-            match self.send(index, &connection, method, request.clone(), timeout).await {
+            match self.send(index, &connection, method, request.clone(), patience).await {
                 Err(fault) if again && (fault.stale || fault.stale_token) => again = false,
                 answer => return answer,
             }
@@ -249,13 +257,13 @@ impl Inner {
         connection: &Arc<Connection>,
         method: Method,
         request: Q,
-        timeout: Duration,
+        patience: impl Into<Patience>,
     ) -> Result<A, Fault>
     where
         Q: prost::Message + 'static,
         A: Answer,
     {
-        let answer: A = self.send_unchecked(index, connection, method, request, timeout).await?;
+        let answer: A = self.send_unchecked(index, connection, method, request, patience).await?;
         self.check_cluster(index, answer.header()).map_err(Fault::unknown)?;
         Ok(answer)
     }
@@ -267,25 +275,27 @@ impl Inner {
         connection: &Arc<Connection>,
         method: Method,
         request: Q,
-        timeout: Duration,
+        patience: impl Into<Patience>,
     ) -> Result<A, Fault>
     where
         Q: prost::Message + 'static,
         A: Answer,
     {
+        let patience: Patience = patience.into();
         let member = &self.pool.members()[index];
         let at = self.at(index, method.call);
-        let token = match self.token(index, connection, timeout).await {
+        let token = match self.token(index, connection, patience.silence).await {
             Err(fault) if fault.stale => {
                 member.discard(connection);
                 return Err(fault);
             }
             token => token?,
         };
-        let fault = match tokio::time::timeout(timeout, connection.unary(method, request, token.clone())).await {
+        let answer = connection.unary(method, request, token.clone());
+        let fault = match connection.received().wait(patience, answer).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(status)) => Fault::from_status(at, &status),
-            Err(_) => self.timed_out(at, timeout).await,
+            Err(waited) => self.timed_out(at, waited).await,
         };
         if fault.stale {
             member.discard(connection);

@@ -12,6 +12,7 @@ mod error;
 mod fault;
 mod lease;
 mod options;
+mod patience;
 mod pool;
 mod proto;
 mod read;

@@ -29,7 +29,7 @@ use crate::link::side::Side;
 use crate::scope::Scope;
 use crate::session::batch::{Batcher, Write};
 use crate::session::families::Families;
-use crate::session::walk::{Ask, Chunk, Joined, Walk, WalkOptions, join};
+use crate::session::walk::{Ask, Chunk, Joined, PageBudget, Walk, WalkOptions, join};
 
 /// Pages of the primary under way at once: over a slow link one leaves it idle for a round trip each.
 const LANES: usize = 3;
@@ -99,7 +99,8 @@ impl Copying {
     pub(super) fn on_opened(&mut self, shared: &Shared) {
         let (scope, alone) = (&shared.scope, self.barriers.len());
         self.walk.get_or_insert_with(|| {
-            let options = WalkOptions { prefetch: true, lanes: LANES, alone, ..WalkOptions::new(Side::Primary) };
+            let begin = shared.page_budget;
+            let options = WalkOptions { prefetch: true, lanes: LANES, alone, begin, ..WalkOptions::new(Side::Primary) };
             Walk::new(&order::ranges(scope), options)
         });
     }
@@ -127,6 +128,11 @@ impl Copying {
         }
         shared.watch(Side::Primary, shared.stats.received_revision + 1);
         Ok(())
+    }
+
+    /// What its pages have come to.
+    pub(super) fn page_budget(&self, shared: &Shared) -> PageBudget {
+        self.walk.as_ref().map_or(shared.page_budget, Walk::budget)
     }
 
     /// A transaction of this copy was applied.

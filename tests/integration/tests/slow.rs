@@ -1,0 +1,76 @@
+//! Slow links and outages: a copy over a narrow way ends, and goes on where it was when one of the clusters was away for a moment.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use etcd_sync_integration::daemon::Daemon;
+use etcd_sync_integration::data::Item;
+use etcd_sync_integration::etcd::{Cluster, ClusterOptions};
+use etcd_sync_integration::exact::{Keys, PATIENCE};
+use etcd_sync_integration::link::Link;
+use etcd_sync_integration::load::load;
+use etcd_sync_integration::soak::rounds;
+use etcd_sync_integration::toxiproxy::{Toxiproxy, Way};
+use etcd_sync_store::Side;
+
+const SYNCED: &str = "Start Sync update";
+
+/// Longest first sync over a slow way: several times what its bytes need.
+const SLOW: Duration = Duration::from_secs(600);
+
+/// `count` keys with values of `bytes`, all behind those of an earlier letter.
+fn items(letter: char, count: usize, bytes: usize) -> Vec<Item> {
+    let key = |i| format!("/registry/configmaps/team-{letter}/settings-{i:05}").into_bytes();
+    (0..count).map(|i| (key(i), format!("{i:0bytes$}").into_bytes())).collect()
+}
+
+/// A way to the only member of a cluster.
+async fn way(cluster: &Cluster, round_trip_ms: u64, bytes_per_second: u64) -> Result<Toxiproxy> {
+    let endpoint = cluster.endpoint(0);
+    let port = endpoint.rsplit(':').next().and_then(|port| port.parse().ok()).context("an endpoint has a port")?;
+    Toxiproxy::start(port, Way { round_trip: Duration::from_millis(round_trip_ms), bytes_per_second }).await
+}
+
+/// Starts a daemon that reaches one side over a way.
+fn daemon_over(link: &Link, side: Side, way: &Toxiproxy, more: &[&str]) -> Result<Daemon> {
+    let mut flags = link.flags(more);
+    flags.retain(|flag| !flag.starts_with(&format!("--{side}-endpoints=")));
+    flags.push(format!("--{side}-endpoints=http://127.0.0.1:{}", way.port()));
+    Daemon::start(&flags, &[])
+}
+
+/// How often a copy began.
+fn copies(daemon: &Daemon) -> usize {
+    daemon.lines().iter().filter(|line| line.contains("sync begins") || line.contains("difference begins")).count()
+}
+
+async fn first_sync_over(round_trip_ms: u64, bytes_per_second: u64, items: Vec<Item>) -> Result<()> {
+    let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;
+    let loaded = load(&link.primary.client(), items, 4).await?;
+    let way = way(&link.primary, round_trip_ms, bytes_per_second).await?;
+    let started = Instant::now();
+    let daemon = daemon_over(&link, Side::Primary, &way, &[])?;
+    daemon.wait_line(SYNCED, SLOW).await?;
+    link.await_passed(link.primary.revision().await?, PATIENCE).await?;
+    let at_least = loaded.bytes as u64 / bytes_per_second;
+    println!("{} keys, {} bytes: {:?}, at least {at_least} s", loaded.keys, loaded.bytes, started.elapsed());
+    link.verify(&Keys::new()).await?;
+    ensure!(copies(&daemon) == 1, "it began again:\n{}", daemon.tail());
+    Ok(())
+}
+
+/// Neither a page of two thousand small keys nor one of a hundred large ones comes over within the time of one request.
+#[tokio::test]
+async fn a_first_sync_over_1_mbit_and_300_ms_ends() -> Result<()> {
+    let mut all = items('a', rounds(4_000, 30_000), 200);
+    all.extend(items('b', 80, 20_000));
+    first_sync_over(300, 125_000, all).await
+}
+
+/// The page that is the first with large values holds as many of them as one with small values.
+#[tokio::test]
+async fn a_first_sync_over_10_mbit_ends_where_large_values_follow_small_ones() -> Result<()> {
+    let mut all = items('a', 5_000, 200);
+    all.extend(items('b', rounds(900, 5_000), 20_000));
+    first_sync_over(20, 1_250_000, all).await
+}
