@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use etcd_sync_core::etcd::kv::{KeyRange, KeyValue, Revision, printable};
-use etcd_sync_core::etcd::request::{Op, Page, ReadRange, Txn, TxnReply};
+use etcd_sync_core::etcd::kv::{KeyValue, Revision, printable};
+use etcd_sync_core::etcd::request::{Op, Page, Txn, TxnReply};
 use etcd_sync_core::link::fence::is_standby;
 use etcd_sync_core::link::side::{Side, Sides};
 use etcd_sync_core::link::state::{Phase, PrimaryContact};
@@ -20,6 +20,7 @@ use tracing::{debug, error, info, warn};
 
 use super::condition::ConditionKey;
 use super::health::Health;
+use super::retry::{Commits, open, read};
 
 const TICK: Duration = Duration::from_millis(100);
 const HEAD_INTERVAL: Duration = Duration::from_secs(1);
@@ -29,15 +30,6 @@ const HEADROOM_INTERVAL: Duration = Duration::from_secs(15);
 /// while it moves, and while it does not.
 const CONTACT_INTERVAL: Duration = Duration::from_secs(2);
 const CONTACT_INTERVAL_QUIET: Duration = Duration::from_secs(5);
-
-/// How long a broken watch is opened again before the session gives up.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(20);
-const OPEN_PAUSE: Duration = Duration::from_millis(500);
-
-/// How long a read that fails for a moment is tried again before the session gives up: a copy that begins again is expensive.
-const READ_PATIENCE: Duration = Duration::from_secs(30);
-const READ_PAUSE: Duration = Duration::from_millis(200);
-const READ_PAUSE_MOST: Duration = Duration::from_secs(3);
 
 /// Why a session is over.
 #[derive(Debug)]
@@ -70,6 +62,8 @@ enum Answer {
     /// Changes of the primary whose data keys a KMS has unwrapped, with the opening of the watch that they came on.
     Unwrapped(u64, Result<WatchMessage, WatchError>),
     Commit(RequestId, Result<TxnReply, WriteError>),
+    /// A commit has failed, and a pause is over; whether it may have been applied.
+    CommitFailed(RequestId, bool),
     Opened(Side, u64, Result<Watch, WatchError>),
     Head(Result<Identity, Error>),
     Headroom(Option<Revision>),
@@ -120,6 +114,7 @@ struct Watches {
     /// The newest revision seen of each side.
     newest: Sides<Revision>,
     contact: Contact,
+    commits: Commits,
 }
 
 impl Driver<'_> {
@@ -153,7 +148,7 @@ impl Driver<'_> {
                 () = stop.wanted() => return Outcome::Stopped,
                 () = self.leadership.lost() => return Outcome::LeadershipLost,
                 Some(answer) = answers.join_next() => match answer {
-                    Ok(answer) => self.on_answer(answer, session, &mut watches),
+                    Ok(answer) => self.on_answer(answer, session, &mut answers, &mut watches),
                     Err(failed) => std::panic::resume_unwind(failed.into_panic()),
                 },
                 message = next(&mut watches.primary), if session.wants(Side::Primary) && watches.unwrapping.is_none() =>
@@ -269,7 +264,13 @@ impl Driver<'_> {
         }
     }
 
-    fn on_answer(&self, answer: Answer, session: &mut Session, watches: &mut Watches) -> Result<(), Outcome> {
+    fn on_answer(
+        &self,
+        answer: Answer,
+        session: &mut Session,
+        answers: &mut JoinSet<Answer>,
+        watches: &mut Watches,
+    ) -> Result<(), Outcome> {
         let input = match answer {
             Answer::Unwrapped(number, _) if watches.unwrapping != Some(number) => return Ok(()),
             Answer::Unwrapped(_, message) => {
@@ -295,13 +296,23 @@ impl Driver<'_> {
                 };
                 Input::Read { id, result }
             }
-            Answer::Commit(id, Ok(reply)) => Input::Committed { id, reply },
+            Answer::Commit(id, Ok(reply)) => {
+                watches.commits.on_answer();
+                Input::Committed { id, reply }
+            }
             Answer::Commit(id, Err(WriteError::NotApplied(Error::RequestTooLarge { .. }))) => {
                 Input::CommitTooLarge { id }
             }
-            Answer::Commit(_, Err(WriteError::NotApplied(error) | WriteError::Unknown(error))) => {
-                return Err(Outcome::Failed(error));
+            Answer::Commit(id, Err(failure)) => {
+                let is_copy = session.checkpoint().phase != Phase::Streaming;
+                let (pause, unknown) = watches.commits.on_failure(failure, is_copy).map_err(Outcome::Failed)?;
+                answers.spawn(async move {
+                    sleep(pause).await;
+                    Answer::CommitFailed(id, unknown)
+                });
+                return Ok(());
             }
+            Answer::CommitFailed(id, unknown) => Input::CommitFailed { id, unknown },
             Answer::Opened(side, number, _) if *watches.wanted.get(side) != number => return Ok(()),
             Answer::Opened(side, _, Ok(watch)) => {
                 *watches.of(side) = Some(watch);
@@ -374,39 +385,6 @@ fn on_message(
         }
     };
     session.handle(now_ms(), input).map_err(Outcome::Ended)
-}
-
-/// Reads, patiently.
-async fn read(etcd: &Etcd, request: ReadRange) -> Result<Page, Error> {
-    let (deadline, mut pause) = (Instant::now() + READ_PATIENCE, READ_PAUSE);
-    loop {
-        match etcd.read(request.clone()).await {
-            // As it is it would fail again on a slow link.
-            Err(error @ Error::Timeout { .. }) if request.limit > 1 => {
-                warn!(%error, keys = request.limit, "a page did not come in time; it is read again with fewer keys");
-                return Err(error);
-            }
-            Err(error) if error.is_transient() && Instant::now() + pause < deadline => {
-                warn!(%error, "a read failed and is tried again");
-                sleep(pause).await;
-                pause = (pause * 2).min(READ_PAUSE_MOST);
-            }
-            result => return result,
-        }
-    }
-}
-
-async fn open(etcd: &Etcd, range: KeyRange, from: Revision) -> Result<Watch, WatchError> {
-    let deadline = Instant::now() + OPEN_TIMEOUT;
-    loop {
-        match etcd.watch(range.clone(), from).await {
-            Err(error) if error.is_transient() && Instant::now() < deadline => {
-                warn!(%error, "the watch cannot be opened yet");
-                sleep(OPEN_PAUSE).await;
-            }
-            opened => return opened,
-        }
-    }
 }
 
 /// What the session wants people to know.

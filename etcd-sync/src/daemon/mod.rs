@@ -6,6 +6,7 @@ mod health;
 mod http;
 mod metrics;
 mod progress;
+mod retry;
 
 pub use health::Health;
 

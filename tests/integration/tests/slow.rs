@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use etcd_sync_integration::compare::await_until;
 use etcd_sync_integration::daemon::Daemon;
 use etcd_sync_integration::data::Item;
 use etcd_sync_integration::etcd::{Cluster, ClusterOptions};
@@ -73,4 +74,32 @@ async fn a_first_sync_over_10_mbit_ends_where_large_values_follow_small_ones() -
     let mut all = items('a', 5_000, 200);
     all.extend(items('b', rounds(900, 5_000), 20_000));
     first_sync_over(20, 1_250_000, all).await
+}
+
+/// Commits whose outcome nobody knows, three times: the copy goes on behind what is written.
+#[tokio::test]
+async fn a_copy_goes_on_after_outages_of_the_standby() -> Result<()> {
+    const KEYS: usize = 20_000;
+    let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;
+    load(&link.primary.client(), items('a', KEYS, 500), 4).await?;
+    let way = way(&link.standby, 60, 100_000_000).await?;
+    let daemon = daemon_over(&link, Side::Standby, &way, &["--transactions-in-flight=4"])?;
+    for part in 1..=3 {
+        let done = (KEYS * part / 6) as f64;
+        await_until("a part is copied", PATIENCE, || async {
+            let copied = daemon.metric("etcd_sync_copy_keys_done").await;
+            Ok((copied.unwrap_or(0.0) < done).then(|| format!("{copied:?} of {done}")))
+        })
+        .await?;
+        way.close().await?;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let phase = link.checkpoint().await?.map(|checkpoint| checkpoint.phase.name());
+        ensure!(phase == Some("first-sync"), "the copy was over too soon: {phase:?}");
+        way.open().await?;
+    }
+    daemon.wait_line(SYNCED, PATIENCE).await?;
+    link.verify(&Keys::new()).await?;
+    ensure!(daemon.lines().iter().any(|line| line.contains("a commit failed")), "no commit failed:\n{}", daemon.tail());
+    ensure!(copies(&daemon) == 1, "it began again:\n{}", daemon.tail());
+    Ok(())
 }

@@ -2,12 +2,13 @@
 
 use bytes::Bytes;
 
-use super::flight::{Flight, Purpose};
-use super::shared::Shared;
-use super::{Effect, Note};
+use super::flight::{self, Flight, Purpose, Sent};
+use super::shared::{ReadFor, Shared};
+use super::{Effect, Note, RequestId};
 use crate::etcd::kv::Revision;
-use crate::etcd::request::{Compare, Op, Txn};
+use crate::etcd::request::{Compare, Op, ReadRange, Txn};
 use crate::link::history::Witness;
+use crate::link::side::Side;
 use crate::link::state::Checkpoint;
 use crate::session::batch::{Batch, Write};
 
@@ -46,7 +47,19 @@ impl Shared {
         ops.push(Op::Put { key: self.fence.keys.checkpoint.clone(), value: value.clone(), lease: 0 });
         let mut txn = self.fence.txn(self.checkpoint_value.as_ref(), ops);
         txn.compares.extend(compares);
-        self.send(txn, Flight::Batch { checkpoint: Box::new(checkpoint), value, writes, purpose });
+        let batch = flight::Batch { checkpoint, value, writes, purpose, txn: txn.clone(), sent: Sent::Once };
+        self.send(txn, Flight::Batch(Box::new(batch)));
+    }
+
+    /// Reads the record: it shows whether the commit that moves it was applied.
+    pub(super) fn read_record(&mut self, id: RequestId) {
+        let request = ReadRange::single(self.fence.keys.checkpoint.clone(), false, 0);
+        self.read(Side::Standby, request, ReadFor::Record(id));
+    }
+
+    /// Whether a commit that moves the checkpoint is under way. Nothing else may be sent then.
+    pub(super) fn moves_checkpoint(&self) -> bool {
+        self.in_flight.values().any(|flight| matches!(flight, Flight::Batch(_)))
     }
 
     /// Sends the next transaction's worth of changes and ledger entries while a copy is not complete, if there is any. Only

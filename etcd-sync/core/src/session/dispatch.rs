@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::commit::Changes;
 use super::copy::Copying;
-use super::flight::{Flight, Purpose};
+use super::flight::{Batch, Flight, Purpose, Sent};
 use super::planning::Planning;
 use super::shared::{ReadFor, Shared};
 use super::start::{Beginning, Carried, SessionConfig, Start, open};
@@ -99,6 +99,7 @@ impl Session {
             },
             Input::Committed { id, reply } => self.on_committed(id, &reply)?,
             Input::CommitTooLarge { id } => self.on_commit_too_large(id)?,
+            Input::CommitFailed { id, unknown } => self.on_commit_failed(id, unknown),
         }
         self.advance()?;
         self.update_stats();
@@ -169,6 +170,7 @@ impl Session {
         };
         let purpose = purpose.answered_after(shared.now_ms.saturating_sub(asked_ms));
         match (&mut self.stage, purpose) {
+            (_, ReadFor::Record(commit)) => self.on_record(commit, result),
             (Stage::Planning(planning), ReadFor::Walk(ask)) => planning.on_page(shared, ask, result),
             (Stage::Copying(copying), ReadFor::Walk(ask)) => copying.on_page(shared, ask, result),
             (Stage::Copying(copying), ReadFor::Owner(side, key)) => copying.on_owner(shared, side, &key, result),
@@ -237,7 +239,8 @@ impl Session {
             return Ok(());
         };
         if !reply.succeeded {
-            return self.on_refused_commit(reply, &flight);
+            let fenced = shared.fence.diagnose(reply);
+            return self.on_refused_commit(id, fenced, flight);
         }
         shared.last_commit_revision = shared.last_commit_revision.max(reply.revision);
         shared.stats.transactions += 1;
@@ -249,31 +252,79 @@ impl Session {
         }
         match flight {
             Flight::Puts(writes) => shared.count(&writes, 0, reply.revision),
-            Flight::Batch { checkpoint, value, writes, purpose } => {
+            Flight::Batch(batch) => {
+                let Batch { checkpoint, value, writes, purpose, .. } = *batch;
                 shared.count(&writes, checkpoint.revision, reply.revision);
                 if let (Stage::Streaming(streaming), Purpose::Replay) = (&mut self.stage, purpose) {
                     streaming.replay.on_committed(shared, &writes);
                 }
-                (shared.checkpoint, shared.checkpoint_value) = (*checkpoint, Some(value));
+                (shared.checkpoint, shared.checkpoint_value) = (checkpoint, Some(value));
                 self.on_checkpoint_moved();
             }
         }
         Ok(())
     }
 
-    /// Nothing of the transaction was applied: somebody else has changed what it compares.
-    fn on_refused_commit(&mut self, reply: &TxnReply, flight: &Flight) -> Result<(), Ended> {
-        match (self.shared.fence.diagnose(reply), &mut self.stage, flight) {
-            (Fenced::Checkpoint, Stage::Sweeping(sweeping), Flight::Batch { purpose: Purpose::Sweep, .. }) => {
-                sweeping.begin_again(&self.shared)
+    /// Nothing of the transaction was applied: somebody else has changed what it compares, or the same transaction had been
+    /// applied before, when it was sent for the first time.
+    fn on_refused_commit(&mut self, id: RequestId, fenced: Fenced, flight: Flight) -> Result<(), Ended> {
+        let purpose = match flight {
+            Flight::Batch(mut batch) if fenced == Fenced::Checkpoint && batch.sent == Sent::Again => {
+                batch.sent = Sent::Refused;
+                self.shared.in_flight.insert(id, Flight::Batch(batch));
+                self.shared.read_record(id);
+                return Ok(());
             }
-            (Fenced::Checkpoint, Stage::Streaming(streaming), Flight::Batch { purpose: Purpose::Replay, .. }) => {
+            Flight::Batch(batch) => Some(batch.purpose),
+            Flight::Puts(_) => None,
+        };
+        match (fenced, &mut self.stage, purpose) {
+            (Fenced::Checkpoint, Stage::Sweeping(sweeping), Some(Purpose::Sweep)) => sweeping.begin_again(&self.shared),
+            (Fenced::Checkpoint, Stage::Streaming(streaming), Some(Purpose::Replay)) => {
                 streaming.replay.end_round();
                 Ok(())
             }
-            (Fenced::Checkpoint, _, _) => Err(Ended::Again { force_copy: false, why: "the checkpoint moved under us" }),
+            (Fenced::Checkpoint, _, _) => Err(Ended::CHECKPOINT_MOVED),
             (fenced, _, _) => Err(Ended::Fenced(fenced)),
         }
+    }
+
+    /// No answer to a commit that shows whether it was applied.
+    fn on_commit_failed(&mut self, id: RequestId, unknown: bool) {
+        match (self.shared.in_flight.remove(&id), &mut self.stage) {
+            (Some(Flight::Puts(writes)), Stage::Copying(copying)) => copying.on_puts_failed(writes, unknown),
+            (Some(flight @ Flight::Batch(_)), _) => {
+                self.shared.in_flight.insert(id, flight);
+                self.shared.read_record(id);
+            }
+            (flight, stage) => debug_assert!(false, "{flight:?} failed while {}", stage.name()),
+        }
+    }
+
+    /// The record, after a commit that moves it came to nothing as far as is known. No two commits write the same value there.
+    fn on_record(&mut self, id: RequestId, result: Result<Page, ReadFailure>) -> Result<(), Ended> {
+        let Some(Flight::Batch(batch)) = self.shared.in_flight.get_mut(&id) else {
+            debug_assert!(false, "the record is read for a commit under way");
+            return Ok(());
+        };
+        let Ok(page) = result else { return Err(Ended::CHECKPOINT_MOVED) };
+        let found = page.kvs.into_iter().next();
+        if let Some(kv) = found.as_ref().filter(|kv| kv.value == batch.value) {
+            let applied = TxnReply { succeeded: true, revision: kv.mod_revision, gets: vec![] };
+            return self.on_committed(id, &applied);
+        }
+        if found.map(|kv| kv.value) != self.shared.checkpoint_value {
+            return Err(Ended::CHECKPOINT_MOVED);
+        }
+        if batch.sent == Sent::Refused {
+            // It is another compare that does not hold.
+            let Some(flight) = self.shared.in_flight.remove(&id) else { return Ok(()) };
+            return self.on_refused_commit(id, Fenced::Checkpoint, flight);
+        }
+        batch.sent = Sent::Again;
+        let txn = batch.txn.clone();
+        self.shared.push(Effect::Commit { id, txn });
+        Ok(())
     }
 
     /// The record was written: the stages that wait for that go on.
@@ -291,7 +342,7 @@ impl Session {
         let shared = &mut self.shared;
         let (writes, moved): (Vec<Write>, _) = match shared.in_flight.remove(&id) {
             Some(Flight::Puts(writes)) => (writes, None),
-            Some(Flight::Batch { checkpoint, writes, .. }) => (writes, Some(checkpoint)),
+            Some(Flight::Batch(batch)) => (batch.writes, Some(batch.checkpoint)),
             None => {
                 debug_assert!(false, "an answer comes once");
                 return Ok(());
@@ -304,7 +355,7 @@ impl Session {
         shared.stats.too_large += 1;
         shared.note(Note::TooLarge { key: write.key().clone(), bytes: write.data_bytes() - write.key().len() });
         if let Some(checkpoint) = moved {
-            shared.commit_checkpoint(*checkpoint, Changes::default());
+            shared.commit_checkpoint(checkpoint, Changes::default());
         }
         Ok(())
     }

@@ -71,6 +71,8 @@ pub(super) enum ReadFor {
     Audit(Ask),
     /// A lost key.
     Replay(Side, Bytes),
+    /// The record, which this commit moves.
+    Record(RequestId),
 }
 
 impl ReadFor {

@@ -94,6 +94,8 @@ impl Daemon {
             [&self.keys.leader_prefix[..], format!("{}-{}", self.name, self.terms).as_bytes()].concat().into();
         standby.write(vec![Op::Put { key: key.clone(), value: Bytes::new(), lease: 7 }]);
         self.leader = Some((key, standby.revision));
+        // As the driver does: another one may have led meanwhile.
+        self.carried = Carried::first();
         true
     }
 

@@ -56,6 +56,9 @@ impl Counts {
         for name in [
             "crash",
             "unknown commit",
+            "answer lost",
+            "commit late",
+            "commit refused for now",
             "stale commit",
             "stale commit refused",
             "two leaders",
@@ -102,6 +105,8 @@ pub struct World {
     lost: BTreeSet<Bytes>,
     /// Every (key, value) a synchronizer has written: values are unique, so none may come twice.
     written: HashSet<(Bytes, Bytes)>,
+    /// Those of them that were in a transaction of a copy whose answer was lost.
+    may_repeat: HashSet<(Bytes, Bytes)>,
     in_flight_max: usize,
     /// One step in so many is trouble: some seeds are quiet enough to stream for long, others never finish a copy in peace.
     trouble_in: u64,
@@ -147,6 +152,7 @@ impl World {
             on_both: BTreeSet::new(),
             lost: BTreeSet::new(),
             written: HashSet::new(),
+            may_repeat: HashSet::new(),
             serial: 0,
             calm: false,
             counts: Counts::default(),
@@ -308,25 +314,54 @@ impl World {
         }
         if let Commit::Pending(sent) = &self.daemons[index].commits[at].1 {
             let sent = sent.clone();
-            if !self.calm && self.random.below(4 * self.trouble_in) == 0 {
-                // The answer never comes: the driver begins again, the transaction may still arrive.
-                self.counts.hit("unknown commit");
-                let lost = self.daemons[index].drop_session();
-                self.stale.extend(lost);
-                return;
+            if !self.calm && self.random.below(2 * self.trouble_in) == 0 {
+                return self.lose_answer(index, at, &sent, false);
             }
             let reply = self.apply(&sent);
             self.daemons[index].commits[at].1 = Commit::Answered(reply);
-            if !self.calm && self.random.below(4 * self.trouble_in) == 0 {
-                self.counts.hit("unknown commit");
-                let lost = self.daemons[index].drop_session();
-                self.stale.extend(lost);
+            if !self.calm && self.random.below(2 * self.trouble_in) == 0 {
+                self.lose_answer(index, at, &sent, true);
             }
             return;
         }
         let (id, commit) = self.daemons[index].commits.remove(at);
         let Commit::Answered(reply) = commit else { unreachable!("looked at just now") };
         self.daemons[index].handle(self.now_ms, Input::Committed { id, reply });
+    }
+
+    /// The answer to a commit never comes, and one that was not applied may still arrive. The driver begins again, or lets the
+    /// session find out what became of it.
+    fn lose_answer(&mut self, index: usize, at: usize, sent: &Sent, applied: bool) {
+        self.counts.hit("unknown commit");
+        let kind = self.random.below(3);
+        if kind == 0 {
+            let lost = self.daemons[index].drop_session();
+            return self.stale.extend(lost);
+        }
+        let (id, _) = self.daemons[index].commits.remove(at);
+        let unknown = applied || kind == 1;
+        self.counts.hit(match (unknown, applied) {
+            (true, true) => "answer lost",
+            (true, false) => "commit late",
+            (false, _) => "commit refused for now",
+        });
+        if unknown {
+            // What a copy writes may be written again, before the record moves. Everything else is written once.
+            let is_copy = sent
+                .txn
+                .success
+                .iter()
+                .all(|op| !matches!(op, Op::Put { key, .. } if *key == self.daemons[0].keys.checkpoint));
+            let puts = sent.txn.success.iter().filter_map(|op| match op {
+                Op::Put { key, value, .. } if is_copy => Some((key.clone(), value.clone())),
+                _ => None,
+            });
+            self.may_repeat.extend(puts);
+        }
+        if unknown && !applied {
+            self.stale.push(sent.clone());
+        }
+        self.daemons[index].handle(self.now_ms, Input::CommitFailed { id, unknown });
     }
 
     fn watch(&mut self, index: usize, side: Side) {
@@ -394,7 +429,9 @@ impl World {
                     if self.lost.remove(key) {
                         self.counts.hit("put back");
                     }
-                    assert!(self.written.insert((key.clone(), value.clone())), "{key:?} was written twice");
+                    let pair = (key.clone(), value.clone());
+                    let again = self.may_repeat.contains(&pair);
+                    assert!(self.written.insert(pair) || again, "{key:?} was written twice");
                     if self.local.remove(key) {
                         self.counts.hit("local key overwritten");
                     }

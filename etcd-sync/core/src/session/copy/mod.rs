@@ -55,6 +55,8 @@ pub(super) struct Copying {
     /// While changes are applied between pages: everything up to here is among them.
     settling: Option<Revision>,
     outbox: Outbox,
+    /// The outcome of a transaction is unknown: the record moves before anything else is sent.
+    late_puts: bool,
     families: Families,
     owners: OwnerReads,
     /// Everything buffered must be written before the walk goes on.
@@ -83,6 +85,7 @@ impl Copying {
             newest_page: 0,
             settling: None,
             outbox: Outbox::default(),
+            late_puts: false,
             families: Families::default(),
             owners: OwnerReads::default(),
             release_due: false,

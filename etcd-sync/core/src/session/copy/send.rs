@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::Copying;
 use crate::etcd::request::Op;
 use crate::session::batch::{BatchLimits, Write};
-use crate::session::commit::op;
+use crate::session::commit::{Changes, op};
 use crate::session::flight::Flight;
 use crate::session::shared::Shared;
 
@@ -50,6 +50,13 @@ impl Outbox {
     /// Keys sent.
     pub(super) fn written(&self) -> u64 {
         self.written
+    }
+
+    /// Takes writes back that were sent and not applied, as far as is known: ahead of everything, in one transaction again.
+    fn put_back(&mut self, writes: Vec<Write>) {
+        self.written -= writes.len() as u64;
+        self.bytes += writes.iter().map(Write::size_bytes).sum::<usize>();
+        self.queue.push_front(Queued::Together(writes));
     }
 
     /// Whether a transaction can be filled.
@@ -114,10 +121,24 @@ fn fitting(unit: &[Write], ops_max: usize, cost: impl Fn(&Write) -> usize) -> us
 }
 
 impl Copying {
+    /// A transaction of this copy failed, or its outcome is unknown. It is sent again: the same values under the same keys.
+    /// Before that the record is moved, so that the fence refuses the first one if it arrives late, when newer values of those
+    /// keys may be written.
+    pub(in crate::session) fn on_puts_failed(&mut self, writes: Vec<Write>, unknown: bool) {
+        self.outbox.put_back(writes);
+        self.late_puts |= unknown;
+    }
+
     /// Sends what is queued, in full transactions while more pages are coming.
     pub(super) fn commit_puts(&mut self, shared: &mut Shared) {
         let is_full = self.is_full(shared);
         let Some(walk) = &self.walk else { return };
+        if shared.moves_checkpoint() || (self.late_puts && !shared.in_flight.is_empty()) {
+            return;
+        }
+        if std::mem::take(&mut self.late_puts) {
+            return shared.commit_checkpoint(shared.checkpoint.clone(), Changes::default());
+        }
         while !self.outbox.must_wait(!shared.in_flight.is_empty()) {
             let due = self.outbox.fills(shared.config.limits) || walk.at_rest() || self.complete || is_full;
             if shared.in_flight.len() >= shared.config.in_flight_max || self.outbox.is_empty() || !due {
