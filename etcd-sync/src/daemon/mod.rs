@@ -114,6 +114,8 @@ fn begin(config: &Config, run: RunConfig, health: Arc<Health>, stop: Stop) -> Re
     let session = SessionConfig {
         limits: BatchLimits::DEFAULT,
         in_flight_max: run.transactions_in_flight,
+        copy_bytes_per_second: run.copy_bytes_per_second,
+        copy_writes_per_second: run.copy_writes_per_second,
         buffered_bytes_max: BUFFERED_BYTES_MAX,
         keyring: Arc::clone(&encryption.keyring),
         accept_undecryptable: run.accept_unproved_encryption,

@@ -32,7 +32,7 @@ async fn way(cluster: &Cluster, round_trip_ms: u64, bytes_per_second: u64) -> Re
     Toxiproxy::start(port, Way { round_trip: Duration::from_millis(round_trip_ms), bytes_per_second }).await
 }
 
-/// Starts a daemon that reaches one side over a way.
+/// Starts a daemon that reaches one side over a slow link.
 fn daemon_over(link: &Link, side: Side, way: &Toxiproxy, more: &[&str]) -> Result<Daemon> {
     let mut flags = link.flags(more);
     flags.retain(|flag| !flag.starts_with(&format!("--{side}-endpoints=")));
@@ -99,7 +99,30 @@ async fn a_copy_goes_on_after_outages_of_the_standby() -> Result<()> {
     }
     daemon.wait_line(SYNCED, PATIENCE).await?;
     link.verify(&Keys::new()).await?;
-    ensure!(daemon.lines().iter().any(|line| line.contains("a commit failed")), "no commit failed:\n{}", daemon.tail());
     ensure!(copies(&daemon) == 1, "it began again:\n{}", daemon.tail());
+    ensure!(daemon.lines().iter().any(|line| line.contains("a commit failed")), "no commit failed:\n{}", daemon.tail());
+    Ok(())
+}
+
+/// Beside users: no faster than the operator allows, in bytes of the primary and in keys of the standby.
+#[tokio::test]
+async fn a_copy_goes_no_faster_than_allowed() -> Result<()> {
+    let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;
+    let loaded = load(&link.primary.client(), items('a', 4_000, 1_000), 4).await?;
+    for (flag, seconds) in
+        [("--copy-bytes-per-second=800K", loaded.bytes as f64 / 819_200.0), ("--copy-writes-per-second=1000", 4.0)]
+    {
+        let daemon = link.daemon(&[flag])?;
+        daemon.wait_line("first sync begins", PATIENCE).await?;
+        let began = Instant::now();
+        daemon.wait_line(SYNCED, PATIENCE).await?;
+        let took = began.elapsed().as_secs_f64();
+        println!("{flag}: {took:.1} s, at least {seconds:.1}");
+        // Half a second's worth may be used at once.
+        ensure!(took > seconds - 1.0, "{flag}: {} bytes in {took:.1} s", loaded.bytes);
+        link.verify(&Keys::new()).await?;
+        daemon.kill()?;
+        link.standby.etcdctl(&["del", "--prefix", "/"]).await?;
+    }
     Ok(())
 }

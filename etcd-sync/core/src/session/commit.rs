@@ -9,7 +9,7 @@ use crate::etcd::kv::Revision;
 use crate::etcd::request::{Compare, Op, ReadRange, Txn};
 use crate::link::history::Witness;
 use crate::link::side::Side;
-use crate::link::state::Checkpoint;
+use crate::link::state::{Checkpoint, Phase};
 use crate::session::batch::{Batch, Write};
 
 /// Ledger changes written with one transaction at most.
@@ -31,6 +31,9 @@ impl Shared {
     /// Sends a transaction.
     pub(super) fn send(&mut self, txn: Txn, flight: Flight) {
         let id = self.next_id();
+        if self.checkpoint.phase != Phase::Streaming {
+            self.copy_writes.spend(flight.writes().len() as u64);
+        }
         self.in_flight.insert(id, flight);
         self.last_commit_ms = self.now_ms;
         self.push(Effect::Commit { id, txn });

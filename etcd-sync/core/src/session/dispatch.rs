@@ -20,6 +20,7 @@ use crate::link::side::Side;
 use crate::link::state::{Checkpoint, Phase};
 use crate::scope::Scope;
 use crate::session::batch::Write;
+use crate::session::walk::Ask;
 
 /// One leader's work on one link, from the record it found to the moment when something is unclear.
 #[derive(Debug)]
@@ -169,6 +170,9 @@ impl Session {
             return Ok(());
         };
         let purpose = purpose.answered_after(shared.now_ms.saturating_sub(asked_ms));
+        if let (ReadFor::Walk(Ask { side: Side::Primary, .. }), Ok(page)) = (&purpose, &result) {
+            shared.copy_reads.spend(page.size_bytes() as u64);
+        }
         match (&mut self.stage, purpose) {
             (_, ReadFor::Record(commit)) => self.on_record(commit, result),
             (Stage::Planning(planning), ReadFor::Walk(ask)) => planning.on_page(shared, ask, result),
@@ -251,7 +255,10 @@ impl Session {
             Stage::Opening { .. } | Stage::Planning(_) | Stage::Streaming(_) => {}
         }
         match flight {
-            Flight::Puts(writes) => shared.count(&writes, 0, reply.revision),
+            Flight::Puts { writes, sent_ms } => {
+                shared.window.on_answer(sent_ms, shared.now_ms);
+                shared.count(&writes, 0, reply.revision);
+            }
             Flight::Batch(batch) => {
                 let Batch { checkpoint, value, writes, purpose, .. } = *batch;
                 shared.count(&writes, checkpoint.revision, reply.revision);
@@ -267,32 +274,35 @@ impl Session {
 
     /// Nothing of the transaction was applied: somebody else has changed what it compares, or the same transaction had been
     /// applied before, when it was sent for the first time.
-    fn on_refused_commit(&mut self, id: RequestId, fenced: Fenced, flight: Flight) -> Result<(), Ended> {
+    fn on_refused_commit(&mut self, id: RequestId, why: Fenced, flight: Flight) -> Result<(), Ended> {
         let purpose = match flight {
-            Flight::Batch(mut batch) if fenced == Fenced::Checkpoint && batch.sent == Sent::Again => {
+            Flight::Batch(mut batch) if why == Fenced::Checkpoint && batch.sent == Sent::Again => {
                 batch.sent = Sent::Refused;
                 self.shared.in_flight.insert(id, Flight::Batch(batch));
                 self.shared.read_record(id);
                 return Ok(());
             }
             Flight::Batch(batch) => Some(batch.purpose),
-            Flight::Puts(_) => None,
+            Flight::Puts { .. } => None,
         };
-        match (fenced, &mut self.stage, purpose) {
+        match (why, &mut self.stage, purpose) {
             (Fenced::Checkpoint, Stage::Sweeping(sweeping), Some(Purpose::Sweep)) => sweeping.begin_again(&self.shared),
             (Fenced::Checkpoint, Stage::Streaming(streaming), Some(Purpose::Replay)) => {
                 streaming.replay.end_round();
                 Ok(())
             }
             (Fenced::Checkpoint, _, _) => Err(Ended::CHECKPOINT_MOVED),
-            (fenced, _, _) => Err(Ended::Fenced(fenced)),
+            (why, _, _) => Err(Ended::Fenced(why)),
         }
     }
 
     /// No answer to a commit that shows whether it was applied.
     fn on_commit_failed(&mut self, id: RequestId, unknown: bool) {
         match (self.shared.in_flight.remove(&id), &mut self.stage) {
-            (Some(Flight::Puts(writes)), Stage::Copying(copying)) => copying.on_puts_failed(writes, unknown),
+            (Some(Flight::Puts { writes, sent_ms }), Stage::Copying(copying)) => {
+                self.shared.window.on_failure(sent_ms, self.shared.now_ms);
+                copying.on_puts_failed(writes, unknown);
+            }
             (Some(flight @ Flight::Batch(_)), _) => {
                 self.shared.in_flight.insert(id, flight);
                 self.shared.read_record(id);
@@ -341,7 +351,7 @@ impl Session {
     fn on_commit_too_large(&mut self, id: RequestId) -> Result<(), Ended> {
         let shared = &mut self.shared;
         let (writes, moved): (Vec<Write>, _) = match shared.in_flight.remove(&id) {
-            Some(Flight::Puts(writes)) => (writes, None),
+            Some(Flight::Puts { writes, .. }) => (writes, None),
             Some(Flight::Batch(batch)) => (batch.writes, Some(batch.checkpoint)),
             None => {
                 debug_assert!(false, "an answer comes once");

@@ -10,9 +10,19 @@ use crate::session::batch::Write;
 #[derive(Debug)]
 pub(super) enum Flight {
     /// A part of a copy: does not move the checkpoint.
-    Puts(Vec<Write>),
+    Puts { writes: Vec<Write>, sent_ms: u64 },
     /// Everything that moves the checkpoint.
     Batch(Box<Batch>),
+}
+
+impl Flight {
+    /// The data in it.
+    pub(super) fn writes(&self) -> &[Write] {
+        match self {
+            Flight::Puts { writes, .. } => writes,
+            Flight::Batch(batch) => &batch.writes,
+        }
+    }
 }
 
 /// A commit that moves the checkpoint.

@@ -29,6 +29,7 @@ mod shared;
 mod start;
 mod stream;
 mod sweep;
+mod throttle;
 mod trail;
 pub mod walk;
 

@@ -63,7 +63,9 @@ impl Planning {
             shared.guard_deletions(deletions, scope)?;
             return Ok(Next::Copy);
         }
-        while let Some((ask, request)) = self.walk.next_read() {
+        while shared.may_read_page()
+            && let Some((ask, request)) = self.walk.next_read()
+        {
             shared.read(ask.side, request, ReadFor::Walk(ask));
         }
         Ok(Next::Stay)

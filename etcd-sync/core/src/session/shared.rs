@@ -19,6 +19,7 @@ use crate::link::state::Checkpoint;
 use crate::scope::Scope;
 use crate::scope::content::Kinds;
 use crate::session::batch::Batcher;
+use crate::session::throttle::{Throttle, Window};
 use crate::session::walk::{Ask, PageBudget};
 
 /// State that outlives a stage. Stages borrow it; nothing in it depends on which stage that is.
@@ -52,6 +53,11 @@ pub(super) struct Shared {
     pub(super) reads: HashMap<RequestId, (ReadFor, u64)>,
     /// What the copy's pages of the session before came to.
     pub(super) page_budget: PageBudget,
+    /// Bytes that a copy reads of the primary, and keys that it writes.
+    pub(super) copy_reads: Throttle,
+    pub(super) copy_writes: Throttle,
+    /// Transactions that a copy may have under way.
+    pub(super) window: Window,
     effects: VecDeque<Effect>,
     next_id: RequestId,
 }
@@ -95,6 +101,9 @@ impl Shared {
             began: start.standby_revision,
         };
         Shared {
+            copy_reads: Throttle::new(config.copy_bytes_per_second, start.now_ms),
+            copy_writes: Throttle::new(config.copy_writes_per_second, start.now_ms),
+            window: Window::new(config.in_flight_max),
             config,
             scope,
             fence: start.fence,
@@ -141,6 +150,11 @@ impl Shared {
         let id = self.next_id();
         self.reads.insert(id, (purpose, self.now_ms));
         self.push(Effect::Read { id, side, request });
+    }
+
+    /// Whether the copy may read another page now, as far as the operator's limit goes.
+    pub(super) fn may_read_page(&mut self) -> bool {
+        self.copy_reads.allows(self.now_ms)
     }
 
     /// Reads one key with its value, the newest, on both sides.

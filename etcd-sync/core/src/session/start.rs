@@ -21,6 +21,10 @@ pub struct SessionConfig {
     pub limits: BatchLimits,
     /// Most transactions under way at once while copying.
     pub in_flight_max: usize,
+    /// Bytes a second that a copy reads of the primary at most; 0: no limit.
+    pub copy_bytes_per_second: u64,
+    /// Keys a second that a copy writes into the standby at most; 0: no limit.
+    pub copy_writes_per_second: u64,
     /// Bytes of objects that a copy buffers for their families, see [`super::BUFFERED_BYTES_MAX`].
     pub buffered_bytes_max: usize,
     /// How often the checkpoint of an idle link is moved, in milliseconds.

@@ -271,7 +271,9 @@ impl Sweeping {
         }
         self.batches = 0;
         if !self.walk.at_rest() || (!self.walk.finished() && self.deletes.len() < DELETES_QUEUED_MAX) {
-            while let Some((ask, request)) = self.walk.next_read() {
+            while shared.may_read_page()
+                && let Some((ask, request)) = self.walk.next_read()
+            {
                 shared.read(ask.side, request, ReadFor::Walk(ask));
             }
             return Ok(());
@@ -281,7 +283,7 @@ impl Sweeping {
             return Ok(());
         }
         if !self.deletes.is_empty() {
-            return self.commit_deletes(shared);
+            return if shared.copy_writes.allows(shared.now_ms) { self.commit_deletes(shared) } else { Ok(()) };
         }
         shared.commit_checkpoint(self.last_record(shared), Changes::default());
         Ok(())
@@ -290,7 +292,7 @@ impl Sweeping {
     fn commit_deletes(&mut self, shared: &mut Shared) -> Result<(), Ended> {
         let (deletions, scope) = (self.deleted + self.deletes.len() as u64, shared.stats.copied.0.max(self.mirrored));
         shared.guard_deletions(deletions, scope)?;
-        let count = DELETES_MAX.min(shared.config.limits.ops);
+        let count = shared.copy_writes.step(DELETES_MAX.min(shared.config.limits.ops));
         let mut changes = Changes { purpose: Purpose::Sweep, ..Changes::default() };
         for (key, revision) in std::iter::from_fn(|| self.deletes.pop_first()).take(count) {
             self.deleted += 1;

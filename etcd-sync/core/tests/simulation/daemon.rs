@@ -129,6 +129,9 @@ impl Daemon {
         let config = SessionConfig {
             limits: BatchLimits { ops: 5, bytes: 200 },
             in_flight_max,
+            // Some have limits.
+            copy_bytes_per_second: if in_flight_max == 3 { 20_000 } else { 0 },
+            copy_writes_per_second: if in_flight_max == 3 { 100 } else { 0 },
             // Some hold whole families, some have to let go of them and ask for their owners.
             buffered_bytes_max: if in_flight_max.is_multiple_of(2) { 700 } else { BUFFERED_BYTES_MAX },
             checkpoint_interval_ms: 2_000,

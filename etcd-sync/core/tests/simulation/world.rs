@@ -107,12 +107,22 @@ pub struct World {
     written: HashSet<(Bytes, Bytes)>,
     /// Those of them that were in a transaction of a copy whose answer was lost.
     may_repeat: HashSet<(Bytes, Bytes)>,
+    /// Those of these that were written since.
+    repeated: HashSet<(Bytes, Bytes)>,
     in_flight_max: usize,
     /// One step in so many is trouble: some seeds are quiet enough to stream for long, others never finish a copy in peace.
     trouble_in: u64,
     serial: u64,
     calm: bool,
     counts: Counts,
+}
+
+/// What a transaction puts.
+fn pairs(sent: &Sent) -> impl Iterator<Item = (Bytes, Bytes)> {
+    sent.txn.success.iter().filter_map(|op| match op {
+        Op::Put { key, value, .. } => Some((key.clone(), value.clone())),
+        _ => None,
+    })
 }
 
 fn data_key(name: u64) -> Bytes {
@@ -153,6 +163,7 @@ impl World {
             lost: BTreeSet::new(),
             written: HashSet::new(),
             may_repeat: HashSet::new(),
+            repeated: HashSet::new(),
             serial: 0,
             calm: false,
             counts: Counts::default(),
@@ -347,16 +358,10 @@ impl World {
         });
         if unknown {
             // What a copy writes may be written again, before the record moves. Everything else is written once.
-            let is_copy = sent
-                .txn
-                .success
-                .iter()
-                .all(|op| !matches!(op, Op::Put { key, .. } if *key == self.daemons[0].keys.checkpoint));
-            let puts = sent.txn.success.iter().filter_map(|op| match op {
-                Op::Put { key, value, .. } if is_copy => Some((key.clone(), value.clone())),
-                _ => None,
-            });
-            self.may_repeat.extend(puts);
+            let checkpoint = self.daemons[0].keys.checkpoint.clone();
+            if pairs(sent).all(|(key, _)| key != checkpoint) {
+                self.may_repeat.extend(pairs(sent));
+            }
         }
         if unknown && !applied {
             self.stale.push(sent.clone());
@@ -431,6 +436,9 @@ impl World {
                     }
                     let pair = (key.clone(), value.clone());
                     let again = self.may_repeat.contains(&pair);
+                    if again {
+                        self.repeated.insert(pair.clone());
+                    }
                     assert!(self.written.insert(pair) || again, "{key:?} was written twice");
                     if self.local.remove(key) {
                         self.counts.hit("local key overwritten");
@@ -743,7 +751,10 @@ impl World {
             return;
         }
         let sent = self.stale.swap_remove(self.random.below(self.stale.len() as u64) as usize);
+        let is_repeated = pairs(&sent).any(|pair| self.repeated.contains(&pair));
         let reply = self.apply(&sent);
+        // Newer values of its keys may be written by then.
+        assert!(!(is_repeated && reply.succeeded), "what was sent again was applied a second time: {sent:?}");
         self.counts.hit(if reply.succeeded { "stale commit" } else { "stale commit refused" });
     }
 

@@ -103,7 +103,15 @@ impl Copying {
         let (scope, alone) = (&shared.scope, self.barriers.len());
         self.walk.get_or_insert_with(|| {
             let begin = shared.page_budget;
-            let options = WalkOptions { prefetch: true, lanes: LANES, alone, begin, ..WalkOptions::new(Side::Primary) };
+            let page_bytes_max = shared.copy_reads.step(PageBudget::FULL.bytes);
+            let options = WalkOptions {
+                prefetch: true,
+                lanes: LANES,
+                alone,
+                begin,
+                page_bytes_max,
+                ..WalkOptions::new(Side::Primary)
+            };
             Walk::new(&order::ranges(scope), options)
         });
     }
@@ -245,6 +253,7 @@ impl Copying {
     fn read_ahead(&mut self, shared: &mut Shared) {
         let Some(walk) = &mut self.walk else { return };
         while self.outbox.bytes() < PUTS_QUEUED_BYTES_MAX
+            && shared.may_read_page()
             && let Some((ask, request)) = walk.next_read()
         {
             shared.read(ask.side, request, ReadFor::Walk(ask));

@@ -78,12 +78,13 @@ impl Outbox {
     /// Takes what fits one transaction: its operations on data and on the ledger, and the writes among them.
     fn take(&mut self, shared: &Shared) -> (Vec<Op>, Vec<Write>) {
         let limits = shared.config.limits;
+        let ops_max = shared.copy_writes.step(limits.ops);
         let cost = |write: &Write| shared.ledger.put_ops(write.key());
         let (mut ops, mut writes, mut bytes) = (Vec::new(), Vec::new(), 0);
         while let Some(Queued::Together(next)) = self.queue.front_mut() {
             let unit_ops: usize = next.iter().map(cost).sum();
             let unit_bytes: usize = next.iter().map(Write::size_bytes).sum();
-            if !writes.is_empty() && (ops.len() + unit_ops > limits.ops || bytes + unit_bytes > limits.bytes) {
+            if !writes.is_empty() && (ops.len() + unit_ops > ops_max || bytes + unit_bytes > limits.bytes) {
                 break;
             }
             let rest = next.split_off(fitting(next, limits.ops, cost));
@@ -141,7 +142,8 @@ impl Copying {
         }
         while !self.outbox.must_wait(!shared.in_flight.is_empty()) {
             let due = self.outbox.fills(shared.config.limits) || walk.at_rest() || self.complete || is_full;
-            if shared.in_flight.len() >= shared.config.in_flight_max || self.outbox.is_empty() || !due {
+            let is_full = shared.in_flight.len() >= shared.window.now();
+            if is_full || self.outbox.is_empty() || !due || !shared.copy_writes.allows(shared.now_ms) {
                 return;
             }
             // One operation of each transaction is the mark; a put of a local key takes one more for the ledger.
@@ -150,7 +152,7 @@ impl Copying {
             let mark = format!("{{\"done\":{done},\"total\":{total},\"at_ms\":{}}}", shared.now_ms);
             ops.push(Op::Put { key: shared.fence.keys.copied.clone(), value: mark.into(), lease: 0 });
             let txn = shared.fence.txn(shared.checkpoint_value.as_ref(), ops);
-            shared.send(txn, Flight::Puts(writes));
+            shared.send(txn, Flight::Puts { writes, sent_ms: shared.now_ms });
         }
     }
 }
