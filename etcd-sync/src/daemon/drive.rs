@@ -21,6 +21,7 @@ use tracing::{debug, error, info, warn};
 use super::condition::ConditionKey;
 use super::health::Health;
 use super::retry::{Commits, open, read};
+use super::time::clocks;
 
 const TICK: Duration = Duration::from_millis(100);
 const HEAD_INTERVAL: Duration = Duration::from_secs(1);
@@ -186,7 +187,7 @@ impl Driver<'_> {
                             Answer::ContactWritten
                         });
                     }
-                    session.handle(now_ms(), Input::Tick).map_err(Outcome::Ended)
+                    session.handle(clocks(), Input::Tick).map_err(Outcome::Ended)
                 }
             };
             if let Err(outcome) = handled {
@@ -343,7 +344,7 @@ impl Driver<'_> {
             }
             Answer::ContactWritten => return Ok(()),
         };
-        session.handle(now_ms(), input).map_err(Outcome::Ended)
+        session.handle(clocks(), input).map_err(Outcome::Ended)
     }
 }
 
@@ -384,7 +385,7 @@ fn on_message(
             }
         }
     };
-    session.handle(now_ms(), input).map_err(Outcome::Ended)
+    session.handle(clocks(), input).map_err(Outcome::Ended)
 }
 
 /// What the session wants people to know.

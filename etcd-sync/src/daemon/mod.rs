@@ -7,6 +7,7 @@ mod http;
 mod metrics;
 mod progress;
 mod retry;
+mod time;
 
 pub use health::Health;
 
@@ -26,9 +27,9 @@ use etcd_sync_core::session::{
 use etcd_sync_kms::{self, Encryption};
 use etcd_sync_operations::api_server::ApiServers;
 use etcd_sync_operations::preflight::{Check, Level, judge, refusal};
+use etcd_sync_program::Stop;
 use etcd_sync_program::certificates::Watched;
 use etcd_sync_program::config::{Config, Connection, LeaseConfig, RunConfig};
-use etcd_sync_program::{Stop, now_ms};
 use etcd_sync_store::client::election::{Leadership, campaign};
 use etcd_sync_store::{Error, Etcd, version_warning};
 use tokio::time::{sleep, timeout};
@@ -37,6 +38,7 @@ use tracing::{error, info, warn};
 use self::condition::ConditionKey;
 use self::drive::{Driver, Outcome};
 use self::health::Role;
+use self::time::clocks;
 use crate::cluster::Cluster;
 use crate::cluster::lease::LeaderLease;
 use crate::facts::preflight::{self, Pair};
@@ -333,7 +335,7 @@ impl Daemon {
         let gathered = tokio::select! {
             () = stop.wanted() => return Err(Outcome::Stopped),
             () = leadership.lost() => return Err(Outcome::LeadershipLost),
-            gathered = crate::facts::start::gather(&primary, &self.standby, &self.scope, fence.clone(), force_copy, now_ms()) => gathered,
+            gathered = crate::facts::start::gather(&primary, &self.standby, &self.scope, fence.clone(), force_copy, clocks()) => gathered,
         };
         let mut start = match gathered {
             Ok(start) => start,

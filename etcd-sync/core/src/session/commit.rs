@@ -44,7 +44,7 @@ impl Shared {
         debug_assert!(self.in_flight.is_empty(), "the checkpoint moves alone");
         checkpoint.epoch = self.fence.epoch;
         checkpoint.writes = self.checkpoint.writes + 1;
-        checkpoint.at_ms = self.now_ms;
+        checkpoint.at_ms = self.unix_ms;
         let value = checkpoint.encode();
         let Changes { writes, mut ops, compares, purpose } = changes;
         ops.push(Op::Put { key: self.fence.keys.checkpoint.clone(), value: value.clone(), lease: 0 });

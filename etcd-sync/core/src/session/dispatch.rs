@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::clock::Now;
 use super::commit::Changes;
 use super::copy::Copying;
 use super::flight::{Batch, Flight, Purpose, Sent};
@@ -75,9 +76,10 @@ impl Session {
         Ok(session)
     }
 
-    /// Takes what happened; `now_ms` in Unix milliseconds never goes back.
-    pub fn handle(&mut self, now_ms: u64, input: Input) -> Result<(), Ended> {
-        self.shared.now_ms = self.shared.now_ms.max(now_ms);
+    /// Takes what happened, and when.
+    pub fn handle(&mut self, now: impl Into<Now>, input: Input) -> Result<(), Ended> {
+        let now: Now = now.into();
+        (self.shared.now_ms, self.shared.unix_ms) = (self.shared.now_ms.max(now.ms), now.unix_ms);
         match input {
             Input::Read { id, result } => self.on_read(id, result)?,
             Input::Opened { side: Side::Primary } => self.on_primary_opened(),

@@ -45,6 +45,8 @@ pub(super) struct Shared {
     /// Changes of the primary on their way into transactions.
     pub(super) batcher: Batcher,
     pub(super) now_ms: u64,
+    /// For people.
+    pub(super) unix_ms: u64,
     pub(super) last_commit_ms: u64,
     pub(super) last_commit_revision: Revision,
     pub(super) stats: Stats,
@@ -101,8 +103,8 @@ impl Shared {
             began: start.standby_revision,
         };
         Shared {
-            copy_reads: Throttle::new(config.copy_bytes_per_second, start.now_ms),
-            copy_writes: Throttle::new(config.copy_writes_per_second, start.now_ms),
+            copy_reads: Throttle::new(config.copy_bytes_per_second, start.now.ms),
+            copy_writes: Throttle::new(config.copy_writes_per_second, start.now.ms),
             window: Window::new(config.in_flight_max),
             config,
             scope,
@@ -117,7 +119,8 @@ impl Shared {
             primary_revision: start.primary_revision,
             revision_complete: true,
             filtered_at: 0,
-            now_ms: start.now_ms,
+            now_ms: start.now.ms,
+            unix_ms: start.now.unix_ms,
             last_commit_ms: 0,
             last_commit_revision: start.standby_revision,
             stats: Stats::default(),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::clock::Now;
 use super::refusal::Refusal;
 use crate::etcd::kv::{Revision, printable};
 use crate::etcd::request::{Compare, Op, Txn};
@@ -122,8 +123,8 @@ pub struct Start {
     pub carried: Carried,
     /// Copy by difference even if the checkpoint could be resumed: history before it is gone on one side.
     pub force_copy: bool,
-    /// Now, in Unix milliseconds.
-    pub now_ms: u64,
+    /// When.
+    pub now: Now,
 }
 
 /// Creates the role of a link that has never run. Does nothing when there is a role or a checkpoint. Only for a start that
@@ -256,7 +257,7 @@ pub fn open(start: &Start, config: &SessionConfig, scope_fingerprint: &str) -> R
             .filter(|recorded| recorded.scope == scope_fingerprint)
             .map_or(0, |recorded| recorded.seen),
         base: recorded.as_ref().map_or(start.standby_revision, |recorded| recorded.base),
-        at_ms: start.now_ms,
+        at_ms: start.now.unix_ms,
         accepted_deletions: recorded
             .as_ref()
             .filter(|recorded| known_history && recorded.phase != Phase::Streaming)

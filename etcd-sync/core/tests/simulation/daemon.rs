@@ -12,7 +12,7 @@ use etcd_sync_core::object::encryption::Keyring;
 use etcd_sync_core::scope::Scope;
 use etcd_sync_core::session::batch::BatchLimits;
 use etcd_sync_core::session::{
-    BUFFERED_BYTES_MAX, Carried, DeletionGuard, Effect, Ended, Input, ReadFailure, Refusal, RequestId, Session,
+    BUFFERED_BYTES_MAX, Carried, DeletionGuard, Effect, Ended, Input, Now, ReadFailure, Refusal, RequestId, Session,
     SessionConfig, Start, init_role,
 };
 
@@ -100,7 +100,7 @@ impl Daemon {
     }
 
     /// Reads the record and begins a session, as the driver does.
-    pub fn begin(&mut self, primary: &Model, standby: &mut Model, now_ms: u64, in_flight_max: usize) {
+    pub fn begin(&mut self, primary: &Model, standby: &mut Model, now: Now, in_flight_max: usize) {
         let Some((leader_key, epoch)) = self.leader.clone() else { return };
         let record = |key: &Bytes| standby.get(key).cloned();
         let marks = [record(&self.keys.checkpoint), record(&self.keys.copied)];
@@ -124,7 +124,7 @@ impl Daemon {
             served_links: vec![],
             carried: self.carried.clone(),
             force_copy: self.force_copy,
-            now_ms,
+            now,
         };
         let config = SessionConfig {
             limits: BatchLimits { ops: 5, bytes: 200 },
@@ -180,10 +180,10 @@ impl Daemon {
         }
     }
 
-    pub fn handle(&mut self, now_ms: u64, input: Input) {
+    pub fn handle(&mut self, now: Now, input: Input) {
         let Some(session) = &mut self.session else { return };
         let before = session.stats().unknown_origin;
-        let result = session.handle(now_ms, input);
+        let result = session.handle(now, input);
         self.unknown_origin += session.stats().unknown_origin - before;
         match result {
             Ok(()) => self.drain(),

@@ -10,7 +10,7 @@ use etcd_sync_core::link::rejoining::{Rejoining, take_role};
 use etcd_sync_core::link::side::Side;
 use etcd_sync_core::link::state::{Checkpoint, Phase, cluster_id_text};
 use etcd_sync_core::scope::{Scope, ScopeConfig};
-use etcd_sync_core::session::{Carried, Input, ReadFailure};
+use etcd_sync_core::session::{Carried, Input, Now, ReadFailure};
 
 use crate::daemon::{Commit, Daemon, Read, Sent};
 use crate::digest;
@@ -22,6 +22,9 @@ const NAMES: u64 = 40;
 const LOCAL_NAMES: u64 = 6;
 const COLD_NAMES: u64 = 12;
 const STEPS: u64 = 3_000;
+
+/// By so much the wall clock is set back now and then.
+const HOUR_MS: u64 = 3_600_000;
 
 /// How often each kind of trouble happened, over all seeds, and what came out.
 #[derive(Clone, Debug, Default)]
@@ -74,6 +77,7 @@ impl Counts {
             "swept",
             "several lanes",
             "slow page",
+            "clock set back",
             "namespace first",
             "family",
             "adopted by a pod",
@@ -90,7 +94,7 @@ impl Counts {
 
 pub struct World {
     random: Random,
-    now_ms: u64,
+    now: Now,
     primary: Model,
     standby: Model,
     daemons: Vec<Daemon>,
@@ -152,7 +156,7 @@ impl World {
             in_flight_max: 1 + random.below(4) as usize,
             trouble_in: [25, 100, 400, 3_000][random.below(4) as usize],
             random,
-            now_ms: 1_000,
+            now: Now { ms: 1_000, unix_ms: 1_700_000_000_000 },
             primary: Model::new(1),
             standby: Model::new(2),
             daemons: (0..2).map(|name| Daemon::new(name, Arc::clone(&scope))).collect(),
@@ -213,7 +217,7 @@ impl World {
             from,
             file: String::new(),
             saved: 0,
-            at_ms: self.now_ms,
+            at_ms: self.now.unix_ms,
             done: false,
         };
         let keys = &self.daemons[0].keys;
@@ -231,7 +235,12 @@ impl World {
     }
 
     fn step(&mut self) {
-        self.now_ms += self.random.below(100);
+        let passed = self.random.below(100);
+        self.pass(passed);
+        if self.random.below(2_000) == 0 {
+            self.counts.hit("clock set back");
+            self.now.unix_ms -= HOUR_MS;
+        }
         if self.random.below(self.trouble_in) == 0 {
             match self.random.below(5) {
                 0 => self.compact(),
@@ -253,6 +262,11 @@ impl World {
         }
     }
 
+    fn pass(&mut self, ms: u64) {
+        self.now.ms += ms;
+        self.now.unix_ms += ms;
+    }
+
     /// Something a synchronizer does.
     fn work(&mut self) {
         let index = self.random.below(self.daemons.len() as u64) as usize;
@@ -261,7 +275,7 @@ impl World {
         }
         if self.daemons[index].session.is_none() {
             let daemon = &mut self.daemons[index];
-            daemon.begin(&self.primary, &mut self.standby, self.now_ms, self.in_flight_max);
+            daemon.begin(&self.primary, &mut self.standby, self.now, self.in_flight_max);
             assert_eq!(daemon.refused, None);
             return;
         }
@@ -269,7 +283,7 @@ impl World {
             0 | 1 => self.read(index),
             2 | 3 => self.commit(index),
             4 => self.watch(index, Side::Primary),
-            _ if self.random.below(4) == 0 => self.daemons[index].handle(self.now_ms, Input::Tick),
+            _ if self.random.below(4) == 0 => self.daemons[index].handle(self.now, Input::Tick),
             _ => self.watch(index, Side::Standby),
         }
     }
@@ -312,7 +326,7 @@ impl World {
         }
         let (id, read) = daemon.reads.remove(at);
         let Read::Answered(result) = read else { unreachable!("looked at just now") };
-        daemon.handle(self.now_ms, Input::Read { id, result });
+        daemon.handle(self.now, Input::Read { id, result });
     }
 
     fn commit(&mut self, index: usize) {
@@ -337,7 +351,7 @@ impl World {
         }
         let (id, commit) = self.daemons[index].commits.remove(at);
         let Commit::Answered(reply) = commit else { unreachable!("looked at just now") };
-        self.daemons[index].handle(self.now_ms, Input::Committed { id, reply });
+        self.daemons[index].handle(self.now, Input::Committed { id, reply });
     }
 
     /// The answer to a commit never comes, and one that was not applied may still arrive. The driver begins again, or lets the
@@ -366,7 +380,7 @@ impl World {
         if unknown && !applied {
             self.stale.push(sent.clone());
         }
-        self.daemons[index].handle(self.now_ms, Input::CommitFailed { id, unknown });
+        self.daemons[index].handle(self.now, Input::CommitFailed { id, unknown });
     }
 
     fn watch(&mut self, index: usize, side: Side) {
@@ -382,7 +396,7 @@ impl World {
             } else {
                 Input::Opened { side }
             };
-            return daemon.handle(self.now_ms, input);
+            return daemon.handle(self.now, input);
         }
         if !daemon.session.as_ref().is_some_and(|session| session.wants(side)) {
             return;
@@ -391,7 +405,7 @@ impl World {
             let take = 1 + self.random.below(watch.rest.len() as u64) as usize;
             let events: Vec<Event> = watch.rest.drain(..take).collect();
             let complete = watch.rest.is_empty();
-            return daemon.handle(self.now_ms, Input::Events { side, events, complete });
+            return daemon.handle(self.now, Input::Events { side, events, complete });
         }
         match model.next_change(watch.next, &watch.range) {
             Some((revision, mut events)) => {
@@ -400,12 +414,12 @@ impl World {
                     watch.rest = events.split_off(1);
                 }
                 let complete = watch.rest.is_empty();
-                daemon.handle(self.now_ms, Input::Events { side, events, complete });
+                daemon.handle(self.now, Input::Events { side, events, complete });
             }
             None => {
                 let revision = model.revision;
                 watch.next = revision + 1;
-                daemon.handle(self.now_ms, Input::Progress { side, revision });
+                daemon.handle(self.now, Input::Progress { side, revision });
             }
         }
     }
@@ -742,7 +756,7 @@ impl World {
         let side = if self.random.below(2) == 0 { Side::Primary } else { Side::Standby };
         if self.daemons[index].watches.get_mut(side).take().is_some() {
             self.counts.hit("broken watch");
-            self.daemons[index].handle(self.now_ms, Input::WatchClosed { side });
+            self.daemons[index].handle(self.now, Input::WatchClosed { side });
         }
     }
 
@@ -770,9 +784,9 @@ impl World {
         let gone: u64 = self.daemons.drain(..last).map(|daemon| daemon.unknown_origin).sum();
         self.daemons[0].unknown_origin += gone;
         for _ in 0..40_000 {
-            self.now_ms += 50;
+            self.pass(50);
             if self.random.below(5) == 0 {
-                self.daemons[0].handle(self.now_ms, Input::Tick);
+                self.daemons[0].handle(self.now, Input::Tick);
             }
             self.work();
             let record = self.record();

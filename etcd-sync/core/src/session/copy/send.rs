@@ -149,7 +149,7 @@ impl Copying {
             // One operation of each transaction is the mark; a put of a local key takes one more for the ledger.
             let (mut ops, writes) = self.outbox.take(shared);
             let (done, total) = walk.progress();
-            let mark = format!("{{\"done\":{done},\"total\":{total},\"at_ms\":{}}}", shared.now_ms);
+            let mark = format!("{{\"done\":{done},\"total\":{total},\"at_ms\":{}}}", shared.unix_ms);
             ops.push(Op::Put { key: shared.fence.keys.copied.clone(), value: mark.into(), lease: 0 });
             let txn = shared.fence.txn(shared.checkpoint_value.as_ref(), ops);
             shared.send(txn, Flight::Puts { writes, sent_ms: shared.now_ms });
