@@ -20,6 +20,7 @@ use tracing::{debug, error, info, warn};
 
 use super::condition::ConditionKey;
 use super::health::Health;
+use super::notes::{NoteLimit, Shown};
 use super::retry::{Commits, open, read};
 use super::time::clocks;
 
@@ -55,6 +56,7 @@ pub struct Driver<'a> {
     pub health: &'a Health,
     pub encryption: &'a Encryption,
     pub condition: ConditionKey<'a>,
+    pub(super) notes: &'a NoteLimit,
 }
 
 /// The answer to something the session wanted done, or to a probe.
@@ -225,7 +227,13 @@ impl Driver<'_> {
                 let etcd = self.etcd(side).clone();
                 answers.spawn(async move { Answer::Opened(side, number, open(&etcd, range, from).await) });
             }
-            Effect::Note(note) => log(&note),
+            Effect::Note(note) => match self.notes.admit(&note, std::time::Instant::now()) {
+                Shown::Whole => log(&note),
+                Shown::Count(what, count) => {
+                    warn!(count, "{what}: the first ten are named above, the others are only counted")
+                }
+                Shown::No => {}
+            },
         }
     }
 

@@ -5,6 +5,7 @@ mod drive;
 mod health;
 mod http;
 mod metrics;
+mod notes;
 mod progress;
 mod retry;
 mod time;
@@ -38,6 +39,7 @@ use tracing::{error, info, warn};
 use self::condition::ConditionKey;
 use self::drive::{Driver, Outcome};
 use self::health::Role;
+use self::notes::NoteLimit;
 use self::time::clocks;
 use crate::cluster::Cluster;
 use crate::cluster::lease::LeaderLease;
@@ -76,6 +78,7 @@ struct Daemon {
     stop: Stop,
     /// What one session leaves to the next.
     carried: Carried,
+    notes: NoteLimit,
 }
 
 /// Why a term of leadership is over.
@@ -150,6 +153,7 @@ fn begin(config: &Config, run: RunConfig, health: Arc<Health>, stop: Stop) -> Re
         health,
         stop,
         carried: Carried::first(),
+        notes: NoteLimit::default(),
     })
 }
 
@@ -303,6 +307,7 @@ impl Daemon {
             health: &self.health,
             encryption: &self.encryption,
             condition: ConditionKey { standby: &self.standby, fence, holder: &self.run.holder },
+            notes: &self.notes,
         };
         let (outcome, phase, carried) = driver.run(session, &mut self.stop).await;
         self.carried = carried;
