@@ -1,5 +1,6 @@
 //! Slow links and outages: a copy over a narrow way ends, and goes on where it was when one of the clusters was away for a moment.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -125,4 +126,42 @@ async fn a_copy_goes_no_faster_than_allowed() -> Result<()> {
         link.standby.etcdctl(&["del", "--prefix", "/"]).await?;
     }
     Ok(())
+}
+
+/// The standby is compacted to what it was a second ago, all the time, and the check for surplus keys takes longer.
+#[tokio::test]
+async fn a_sweep_may_take_longer_than_the_standby_keeps_its_history() -> Result<()> {
+    let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;
+    load(&link.primary.client(), items('a', 30_000, 10), 4).await?;
+    let compacting = async {
+        let mut tick = tokio::time::interval(Duration::from_millis(200));
+        let mut revisions = VecDeque::new();
+        loop {
+            tick.tick().await;
+            link.standby.put("/elsewhere/key", "the standby's").await?;
+            revisions.push_back(link.standby.revision().await?);
+            if revisions.len() > 5
+                && let Some(revision) = revisions.pop_front()
+            {
+                link.standby.compact(revision).await?;
+            }
+        }
+    };
+    let syncing = async {
+        let daemon = link.daemon(&["--copy-bytes-per-second=300K"])?;
+        daemon.wait_line("checking surplus keys", PATIENCE).await?;
+        let began = Instant::now();
+        daemon.wait_line(SYNCED, PATIENCE).await?;
+        let took = began.elapsed();
+        ensure!(took > Duration::from_millis(1_800), "the sweep took only {took:?}: this proves nothing");
+        link.primary.put("/registry/configmaps/team-a/last", "the primary's").await?;
+        link.await_passed(link.primary.revision().await?, PATIENCE).await?;
+        link.verify(&Keys::new()).await?;
+        ensure!(copies(&daemon) == 1, "it began again:\n{}", daemon.tail());
+        Ok(())
+    };
+    tokio::select! {
+        failed = compacting => failed,
+        synced = syncing => synced,
+    }
 }

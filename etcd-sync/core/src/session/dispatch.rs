@@ -98,6 +98,10 @@ impl Session {
             Input::WatchCompacted { side, compact_revision } => self.on_watch_compacted(side, compact_revision)?,
             Input::WatchClosed { side } => match (&mut self.stage, side) {
                 (Stage::Copying(copying), Side::Primary) => copying.on_watch_closed(&mut self.shared)?,
+                (Stage::Sweeping(sweeping), Side::Standby) => sweeping.watch_standby(&mut self.shared),
+                (Stage::Sweeping(_), Side::Primary) if self.shared.revision_complete => {
+                    self.shared.watch(Side::Primary, self.shared.stats.received_revision + 1);
+                }
                 _ => return Err(Ended::WATCH_BROKE),
             },
             Input::Committed { id, reply } => self.on_committed(id, &reply)?,
@@ -118,7 +122,8 @@ impl Session {
     pub fn wants(&self, side: Side) -> bool {
         match (side, &self.stage) {
             (Side::Standby, Stage::Streaming(streaming)) => streaming.wants_standby_events(&self.shared),
-            (Side::Standby, _) => true,
+            // It waits in the stream.
+            (Side::Standby, _) => false,
             (Side::Primary, Stage::Copying(copying)) => copying.wants_events(),
             (Side::Primary, Stage::Sweeping(sweeping)) => sweeping.wants_events(&self.shared),
             (Side::Primary, _) => self.shared.has_room(),
@@ -344,7 +349,9 @@ impl Session {
         let next = match (&self.stage, self.shared.checkpoint.phase) {
             (Stage::Opening { never_synchronized: true }, _) => Next::Copy,
             (Stage::Opening { never_synchronized: false }, _) => Next::Plan,
-            (Stage::Sweeping(sweeping), Phase::Streaming) => Next::Stream { audit_due: sweeping.is_audit_due() },
+            (Stage::Sweeping(sweeping), Phase::Streaming) => {
+                Next::Stream { audit_due: sweeping.is_audit_due(), watching: sweeping.watches_standby() }
+            }
             _ => Next::Stay,
         };
         self.enter(next);
@@ -398,7 +405,9 @@ impl Session {
             Next::Plan => Stage::Planning(Box::new(Planning::new(shared.scope.ranges()))),
             Next::Copy => Stage::Copying(Box::new(Copying::begin(shared))),
             Next::Sweep(trail) => Stage::Sweeping(Box::new(Sweeping::new(shared.scope.ranges(), trail))),
-            Next::Stream { audit_due } => Stage::Streaming(Box::new(Streaming::after_copy(shared, audit_due))),
+            Next::Stream { audit_due, watching } => {
+                Stage::Streaming(Box::new(Streaming::after_copy(shared, audit_due, watching)))
+            }
         };
     }
 

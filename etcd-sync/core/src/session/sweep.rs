@@ -93,6 +93,19 @@ impl Sweeping {
         !is_enough && shared.has_room()
     }
 
+    /// Opens the standby's watch where live updates will go on: a sweep may take longer than the standby keeps its history.
+    /// Nothing of it is read before.
+    pub(super) fn watch_standby(&self, shared: &mut Shared) {
+        if let Some(seen) = self.seen {
+            shared.watch(Side::Standby, seen + 1);
+        }
+    }
+
+    /// Whether the standby's watch is open.
+    pub(super) fn watches_standby(&self) -> bool {
+        self.seen.is_some()
+    }
+
     /// Keys were met that the replay must check.
     pub(super) fn is_audit_due(&self) -> bool {
         self.trail.audit_due
@@ -182,7 +195,10 @@ impl Sweeping {
     }
 
     fn on_chunk(&mut self, shared: &mut Shared, chunk: Chunk) -> Result<(), Ended> {
-        self.seen.get_or_insert(chunk.lead_revision);
+        if self.seen.is_none() {
+            self.seen = Some(chunk.lead_revision);
+            self.watch_standby(shared);
+        }
         self.newest_page = self.newest_page.max(chunk.follow_revision);
         // A change of a surplus key that was received before its page, but is not applied yet, decides as a later one does.
         let waiting = shared.batcher.keys();
