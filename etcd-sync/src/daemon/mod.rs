@@ -5,7 +5,10 @@ mod drive;
 mod health;
 mod http;
 mod metrics;
+mod notes;
 mod progress;
+mod retry;
+mod time;
 
 pub use health::Health;
 
@@ -37,6 +40,8 @@ use tracing::{error, info, warn};
 use self::condition::ConditionKey;
 use self::drive::{Driver, Outcome};
 use self::health::Role;
+use self::notes::NoteLimit;
+use self::time::clocks;
 use crate::cluster::Cluster;
 use crate::cluster::lease::LeaderLease;
 use crate::facts::preflight::{self, Pair};
@@ -81,6 +86,7 @@ struct Daemon {
     primary_cluster: String,
     /// Why replication is paused, as the standby has it.
     recorded: Option<String>,
+    notes: NoteLimit,
 }
 
 /// Why a term of leadership is over.
@@ -121,6 +127,8 @@ fn begin(config: &Config, run: RunConfig, health: Arc<Health>, stop: Stop) -> Re
     let session = SessionConfig {
         limits: BatchLimits::DEFAULT,
         in_flight_max: run.transactions_in_flight,
+        copy_bytes_per_second: run.copy_bytes_per_second,
+        copy_writes_per_second: run.copy_writes_per_second,
         buffered_bytes_max: BUFFERED_BYTES_MAX,
         keyring: Arc::clone(&encryption.keyring),
         accept_undecryptable: run.allow_unproved_encryption,
@@ -149,6 +157,7 @@ fn begin(config: &Config, run: RunConfig, health: Arc<Health>, stop: Stop) -> Re
         carried: Carried::first(),
         primary_cluster: String::new(),
         recorded: None,
+        notes: NoteLimit::default(),
     })
 }
 
@@ -309,6 +318,7 @@ impl Daemon {
             health: &self.health,
             encryption: &self.encryption,
             condition: ConditionKey { standby: &self.standby, fence, holder: &self.run.holder },
+            notes: &self.notes,
         };
         let (outcome, phase, carried) = driver.run(session, &mut self.stop).await;
         self.carried = carried;
@@ -342,7 +352,7 @@ impl Daemon {
         let gathered = tokio::select! {
             () = stop.wanted() => return Err(Outcome::Stopped),
             () = leadership.lost() => return Err(Outcome::LeadershipLost),
-            gathered = crate::facts::start::gather(&primary, &self.standby, &self.scope, fence.clone(), force_copy, now_ms()) => gathered,
+            gathered = crate::facts::start::gather(&primary, &self.standby, &self.scope, fence.clone(), force_copy, clocks()) => gathered,
         };
         let mut start = match gathered {
             Ok(start) => start,

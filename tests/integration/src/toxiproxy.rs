@@ -60,6 +60,16 @@ impl Toxiproxy {
         self.port
     }
 
+    /// Breaks every connection over the way and refuses new ones, until [`Toxiproxy::open`].
+    pub async fn close(&self) -> Result<()> {
+        self.post("/proxies/way", &json!({"enabled": false})).await
+    }
+
+    /// After [`Toxiproxy::close`].
+    pub async fn open(&self) -> Result<()> {
+        self.post("/proxies/way", &json!({"enabled": true})).await
+    }
+
     async fn toxic(&self, kind: &str, stream: &str, attributes: Value) -> Result<()> {
         let toxic = json!({"type": kind, "stream": stream, "attributes": attributes});
         self.post("/proxies/path/toxics", &toxic).await

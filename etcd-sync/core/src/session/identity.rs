@@ -113,7 +113,7 @@ impl Shared {
             },
             changed,
             created,
-            at_ms: self.now_ms,
+            at_ms: self.unix_ms,
         };
         self.identity.written = Some(Written { at_ms: self.now_ms, version: self.identity.recent.version(), raft });
         Op::Put { key: self.fence.keys.history.clone(), value: record.encode(), lease: 0 }

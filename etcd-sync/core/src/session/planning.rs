@@ -110,7 +110,9 @@ impl Planning {
             shared.guard_saving(keys.min(SAVED_KEYS_MAX + 1), bytes, &self.losses)?;
             return Ok(Next::Copy);
         }
-        while let Some((ask, request)) = self.walk.next_read() {
+        while shared.may_read_page()
+            && let Some((ask, request)) = self.walk.next_read()
+        {
             shared.read(ask.side, request, ReadFor::Walk(ask));
         }
         Ok(Next::Stay)

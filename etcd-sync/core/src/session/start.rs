@@ -5,6 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 
+use super::clock::Now;
 use super::facts::{HistoryFacts, Trust};
 use super::refusal::Refusal;
 use crate::etcd::kv::{Revision, printable};
@@ -17,6 +18,7 @@ use crate::link::state::{Checkpoint, Phase, ROLE_STANDBY, StateKeys, cluster_id_
 use crate::object::encryption::Keyring;
 use crate::scope::content::Kinds;
 use crate::session::batch::BatchLimits;
+use crate::session::walk::PageBudget;
 
 /// What the operator decides about a link.
 #[derive(Clone, Debug)]
@@ -25,6 +27,10 @@ pub struct SessionConfig {
     pub limits: BatchLimits,
     /// Most transactions under way at once while copying.
     pub in_flight_max: usize,
+    /// Bytes a second that a copy reads of the primary at most; 0: no limit.
+    pub copy_bytes_per_second: u64,
+    /// Keys a second that a copy writes into the standby at most; 0: no limit.
+    pub copy_writes_per_second: u64,
     /// Bytes of objects that a copy buffers for their families, see [`super::BUFFERED_BYTES_MAX`].
     pub buffered_bytes_max: usize,
     /// How often the checkpoint of an idle link is moved, in milliseconds.
@@ -67,6 +73,8 @@ pub struct Carried {
     pub lost: Vec<Bytes>,
     /// Compare all keys beside live updates.
     pub audit: bool,
+    /// What the pages of a copy came to.
+    pub page_budget: PageBudget,
 }
 
 impl Carried {
@@ -120,8 +128,8 @@ pub struct Start {
     pub carried: Carried,
     /// Copy by difference even if the checkpoint could be resumed: history before it is gone on one side.
     pub force_copy: bool,
-    /// Now, in Unix milliseconds.
-    pub now_ms: u64,
+    /// When.
+    pub now: Now,
 }
 
 /// Creates the role of a link that has never run. Does nothing when there is a role or a checkpoint. Only for a start that
@@ -204,7 +212,7 @@ pub fn open(start: &Start, scope_fingerprint: &str) -> Result<Beginning, Refusal
         return Err(Refusal::PrimaryIsStandby { links: start.primary_standby_links.join(", ") });
     }
     let recorded = start.checkpoint.as_deref().map(Checkpoint::decode).transpose()?;
-    let accepted = |topic| start.history.accepted(topic, &cluster, start.now_ms);
+    let accepted = |topic| start.history.accepted(topic, &cluster, start.now.unix_ms);
     let known = match &recorded {
         Some(recorded) => judge_history(start, recorded, &cluster)?,
         None => Known { history: true, trust: Trust::WHOLE },
@@ -249,7 +257,7 @@ pub fn open(start: &Start, scope_fingerprint: &str) -> Result<Beginning, Refusal
             .filter(|recorded| recorded.scope == scope_fingerprint)
             .map_or(0, |recorded| recorded.seen),
         base: recorded.as_ref().map_or(start.standby_revision, |recorded| recorded.base),
-        at_ms: start.now_ms,
+        at_ms: start.now.unix_ms,
         accepted_deletions: recorded
             .as_ref()
             .filter(|recorded| known_history && recorded.phase != Phase::Streaming)
@@ -267,7 +275,7 @@ struct Known {
 /// Which history the primary and the standby show, beside the record. There are three answers: another one, the same, neither.
 fn judge_history(start: &Start, recorded: &Checkpoint, cluster: &str) -> Result<Known, Refusal> {
     let facts = &start.history;
-    let accepted = |topic| facts.accepted(topic, cluster, start.now_ms);
+    let accepted = |topic| facts.accepted(topic, cluster, start.now.unix_ms);
     if let Some(contradiction) = facts.standby.contradiction
         && accepted(Topic::StandbyRestored).is_none()
     {
@@ -310,7 +318,9 @@ fn judge_history(start: &Start, recorded: &Checkpoint, cluster: &str) -> Result<
     let trust = match verdict {
         _ if recorded.phase == Phase::FirstSync => Trust::WHOLE,
         // Nothing of this history was followed yet: what goes was shown to the operator, or to rejoin.
-        _ if floor <= 0 && (is_answered(facts, cluster, start.now_ms) || recorded.accepted_deletions.is_some()) => {
+        _ if floor <= 0
+            && (is_answered(facts, cluster, start.now.unix_ms) || recorded.accepted_deletions.is_some()) =>
+        {
             Trust::WHOLE
         }
         _ if floor <= 0 => Trust::NOTHING,

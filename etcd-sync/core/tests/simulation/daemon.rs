@@ -14,8 +14,8 @@ use etcd_sync_core::object::encryption::Keyring;
 use etcd_sync_core::scope::Scope;
 use etcd_sync_core::session::batch::BatchLimits;
 use etcd_sync_core::session::{
-    BUFFERED_BYTES_MAX, Carried, DeletionGuard, Effect, Ended, HistoryFacts, Input, RaftFacts, ReadFailure, Refusal,
-    RequestId, Session, SessionConfig, Start, init_role,
+    BUFFERED_BYTES_MAX, Carried, DeletionGuard, Effect, Ended, HistoryFacts, Input, Now, RaftFacts, ReadFailure,
+    Refusal, RequestId, Session, SessionConfig, Start, init_role,
 };
 
 use crate::model::Model;
@@ -116,11 +116,13 @@ impl Daemon {
             [&self.keys.leader_prefix[..], format!("{}-{}", self.name, self.terms).as_bytes()].concat().into();
         standby.write(vec![Op::Put { key: key.clone(), value: Bytes::new(), lease: 7 }]);
         self.leader = Some((key, standby.revision));
+        // As the driver does: another one may have led meanwhile.
+        self.carried = Carried::first();
         true
     }
 
     /// Reads the record and begins a session, as the driver does.
-    pub fn begin(&mut self, primary: &Model, standby: &mut Model, now_ms: u64, in_flight_max: usize) {
+    pub fn begin(&mut self, primary: &Model, standby: &mut Model, now: Now, in_flight_max: usize) {
         let Some((leader_key, epoch)) = self.leader.clone() else { return };
         let record = |key: &Bytes| standby.get(key).cloned();
         let marks = [record(&self.keys.checkpoint), record(&self.keys.copied)];
@@ -149,11 +151,14 @@ impl Daemon {
             served_links: vec![],
             carried: self.carried.clone(),
             force_copy: self.force_copy,
-            now_ms,
+            now,
         };
         let config = SessionConfig {
             limits: BatchLimits { ops: 5, bytes: 200 },
             in_flight_max,
+            // Some have limits.
+            copy_bytes_per_second: if in_flight_max == 3 { 20_000 } else { 0 },
+            copy_writes_per_second: if in_flight_max == 3 { 100 } else { 0 },
             // Some hold whole families, some have to let go of them and ask for their owners.
             buffered_bytes_max: if in_flight_max.is_multiple_of(2) { 700 } else { BUFFERED_BYTES_MAX },
             checkpoint_interval_ms: 2_000,
@@ -232,10 +237,10 @@ impl Daemon {
         }
     }
 
-    pub fn handle(&mut self, now_ms: u64, input: Input) {
+    pub fn handle(&mut self, now: Now, input: Input) {
         let Some(session) = &mut self.session else { return };
         let before = session.stats().unknown_origin;
-        let result = session.handle(now_ms, input);
+        let result = session.handle(now, input);
         self.unknown_origin += session.stats().unknown_origin - before;
         match result {
             Ok(()) => self.drain(),

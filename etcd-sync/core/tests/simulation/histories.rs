@@ -461,7 +461,7 @@ impl Histories {
             0 | 1 => self.read(),
             2 | 3 => self.commit(),
             4 => self.watch(Side::Primary),
-            _ if self.random.below(4) == 0 => self.daemon.handle(self.now_ms, Input::Tick),
+            _ if self.random.below(4) == 0 => self.daemon.handle(self.now_ms.into(), Input::Tick),
             _ => self.watch(Side::Standby),
         }
         self.pause();
@@ -473,7 +473,7 @@ impl Histories {
         self.daemon.generation = self.generations.len() - 1;
         self.accept_what_looks_the_same();
         let primary = &self.generations.last().expect("there is one").model;
-        self.daemon.begin(primary, &mut self.standby, self.now_ms, 2);
+        self.daemon.begin(primary, &mut self.standby, self.now_ms.into(), 2);
         if std::env::var_os("SIM_TRACE").is_some() {
             let record = self.record();
             let raft = self.primary().raft();
@@ -530,7 +530,7 @@ impl Histories {
     fn raft(&mut self) {
         if self.daemon.session.is_some() && self.daemon.generation == self.generations.len() - 1 {
             let reading = self.primary().raft();
-            self.daemon.handle(self.now_ms, Input::Raft { side: Side::Primary, reading });
+            self.daemon.handle(self.now_ms.into(), Input::Raft { side: Side::Primary, reading });
             self.pause();
         }
     }
@@ -549,7 +549,7 @@ impl Histories {
             Side::Standby => &self.standby,
         };
         let result = model.read(&request).ok_or(ReadFailure::Compacted);
-        self.daemon.handle(self.now_ms, Input::Read { id, result });
+        self.daemon.handle(self.now_ms.into(), Input::Read { id, result });
     }
 
     fn commit(&mut self) {
@@ -564,7 +564,7 @@ impl Histories {
             return self.drop_session();
         }
         let reply = self.apply(&sent);
-        self.daemon.handle(self.now_ms, Input::Committed { id, reply });
+        self.daemon.handle(self.now_ms.into(), Input::Committed { id, reply });
     }
 
     fn stale_commit(&mut self) {
@@ -588,7 +588,7 @@ impl Histories {
             } else {
                 Input::Opened { side }
             };
-            return self.daemon.handle(self.now_ms, input);
+            return self.daemon.handle(self.now_ms.into(), input);
         }
         if !self.daemon.session.as_ref().is_some_and(|session| session.wants(side)) {
             return;
@@ -603,7 +603,7 @@ impl Histories {
                 Input::Progress { side, revision: model.revision }
             }
         };
-        self.daemon.handle(self.now_ms, input);
+        self.daemon.handle(self.now_ms.into(), input);
     }
 
     fn apply(&mut self, sent: &Sent) -> etcd_sync_core::etcd::request::TxnReply {
@@ -714,7 +714,7 @@ impl Histories {
                 self.answer();
             }
             if self.random.below(5) == 0 {
-                self.daemon.handle(self.now_ms, Input::Tick);
+                self.daemon.handle(self.now_ms.into(), Input::Tick);
                 self.pause();
             }
             self.work();

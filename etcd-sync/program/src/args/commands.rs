@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::switch::Switch;
-use super::values::{duration, listen, number, some_text};
+use super::values::{bytes, duration, listen, number, some_text};
 
 /// `etcd-sync run`.
 #[derive(Clone, Debug, Args)]
@@ -32,6 +32,15 @@ pub struct RunArgs {
     /// Transactions in flight to the standby (1 to 64)
     #[arg(long, value_name = "N", default_value = "8", value_parser = number(1, 64))]
     pub transactions_in_flight: u64,
+
+    /// Maximum bytes per second that a copy (first sync, resync) reads from the primary, as in 500K, 16M or 1G (powers of 1024);
+    /// 0: no limit
+    #[arg(long, value_name = "BYTES", default_value = "0", value_parser = bytes)]
+    pub copy_bytes_per_second: u64,
+
+    /// Maximum keys per second that a copy (first sync, resync) writes into the standby; 0: no limit
+    #[arg(long, value_name = "KEYS", default_value = "0", value_parser = number(0, u64::MAX))]
+    pub copy_writes_per_second: u64,
 
     /// How often the checkpoint of an idle link is moved (100ms to 10m)
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration("100ms", "10m"))]

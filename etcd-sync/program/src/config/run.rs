@@ -18,6 +18,10 @@ pub struct RunConfig {
     pub leader_ttl: Duration,
     /// Transactions under way at once.
     pub transactions_in_flight: usize,
+    /// Bytes a second that a copy reads of the primary; 0: no limit.
+    pub copy_bytes_per_second: u64,
+    /// Keys a second that a copy writes into the standby; 0: no limit.
+    pub copy_writes_per_second: u64,
     /// How often the checkpoint of an idle link is moved.
     pub checkpoint_interval: Duration,
     /// Lag above which the replica is not ready.
@@ -57,6 +61,8 @@ impl RunConfig {
             lease: lease(args.lease, environment),
             leader_ttl: args.leader_ttl,
             transactions_in_flight: usize::try_from(args.transactions_in_flight).unwrap_or(usize::MAX),
+            copy_bytes_per_second: args.copy_bytes_per_second,
+            copy_writes_per_second: args.copy_writes_per_second,
             checkpoint_interval: args.checkpoint_interval,
             ready_lag: args.ready_lag,
             deletions: DeletionLimits { percent: args.deletion_limit_percent, count: args.deletion_limit_count },

@@ -45,6 +45,8 @@ impl Synchronizer {
             lease: None,
             leader_ttl: Duration::from_secs(10),
             transactions_in_flight: 8,
+            copy_bytes_per_second: 0,
+            copy_writes_per_second: 0,
             checkpoint_interval: Duration::from_millis(500),
             ready_lag: Duration::from_secs(30),
             deletions: DeletionLimits { percent: 10, count: 100 },

@@ -14,6 +14,7 @@ use crate::client::endpoint::{self, Address};
 use crate::client::error::Error;
 use crate::client::fault::{At, Fault};
 use crate::client::options::{Options, Side};
+use crate::client::patience::Patience;
 use crate::client::pool::{Member, Pool};
 use crate::client::proto::{Answer, ResponseHeader, StatusRequest, StatusResponse};
 use crate::client::tls;
@@ -145,18 +146,25 @@ impl fmt::Debug for Etcd {
 
 impl Inner {
     /// A request that may be sent more than once: to one member after the other, until one answers, all have failed,
-    /// or twice `per_member` has passed.
-    pub(crate) async fn call<Q, A>(&self, method: Method, request: Q, per_member: Duration) -> Result<A, Error>
+    /// or twice the time of `per_member` has passed.
+    pub(crate) async fn call<Q, A>(
+        &self,
+        method: Method,
+        request: Q,
+        per_member: impl Into<Patience>,
+    ) -> Result<A, Error>
     where
         Q: prost::Message + Clone + 'static,
         A: Answer,
     {
-        let mut attempts = self.attempts(per_member);
+        let per_member: Patience = per_member.into();
+        let mut attempts = self.attempts(per_member.silence);
         while let Some((member, timeout)) = attempts.next() {
-            let attempt = tokio::time::timeout(timeout, self.attempt(&member, method, &request, timeout)).await;
-            let answer = match attempt {
+            let patience = per_member.within(timeout);
+            let attempt = self.attempt(&member, method, &request, patience);
+            let answer = match tokio::time::timeout(patience.most, attempt).await {
                 Ok(answer) => answer,
-                Err(_) => Err(self.timed_out(self.at(&member, method.call), timeout).await),
+                Err(_) => Err(self.timed_out(self.at(&member, method.call), patience.most).await),
             };
             match answer {
                 Ok(answer) => {
@@ -220,7 +228,7 @@ impl Inner {
         member: &Arc<Member>,
         method: Method,
         request: &Q,
-        timeout: Duration,
+        patience: Patience,
     ) -> Result<A, Fault>
     where
         Q: prost::Message + Clone + 'static,
@@ -229,7 +237,7 @@ impl Inner {
         let mut again = true;
         loop {
             let connection = self.verified_connection(member, method.call).await?;
-            match self.send(member, &connection, method, request.clone(), timeout).await {
+            match self.send(member, &connection, method, request.clone(), patience).await {
                 Err(fault) if again && (fault.stale || fault.stale_token) => again = false,
                 answer => return answer,
             }
@@ -293,13 +301,13 @@ impl Inner {
         connection: &Arc<Connection>,
         method: Method,
         request: Q,
-        timeout: Duration,
+        patience: impl Into<Patience>,
     ) -> Result<A, Fault>
     where
         Q: prost::Message + 'static,
         A: Answer,
     {
-        let answer: A = self.send_unchecked(member, connection, method, request, timeout).await?;
+        let answer: A = self.send_unchecked(member, connection, method, request, patience).await?;
         self.check_cluster(member, answer.header()).map_err(Fault::unknown)?;
         Ok(answer)
     }
@@ -311,24 +319,26 @@ impl Inner {
         connection: &Arc<Connection>,
         method: Method,
         request: Q,
-        timeout: Duration,
+        patience: impl Into<Patience>,
     ) -> Result<A, Fault>
     where
         Q: prost::Message + 'static,
         A: Answer,
     {
+        let patience: Patience = patience.into();
         let at = self.at(member, method.call);
-        let token = match self.token(member, connection, timeout).await {
+        let token = match self.token(member, connection, patience.silence).await {
             Err(fault) if fault.stale => {
                 member.discard(connection);
                 return Err(fault);
             }
             token => token?,
         };
-        let fault = match tokio::time::timeout(timeout, connection.unary(method, request, token.clone())).await {
+        let answer = connection.unary(method, request, token.clone());
+        let fault = match connection.received().wait(patience, answer).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(status)) => Fault::from_status(at, &status),
-            Err(_) => self.timed_out(at, timeout).await,
+            Err(waited) => self.timed_out(at, waited).await,
         };
         if fault.stale {
             member.discard(connection);

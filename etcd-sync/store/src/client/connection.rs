@@ -30,6 +30,7 @@ use crate::client::alert::NoteAlert;
 use crate::client::endpoint::Address;
 use crate::client::error::Error;
 use crate::client::fault::{Fault, Refused};
+use crate::client::patience::{Counted, Received};
 use crate::client::proto::Answer;
 use crate::client::{MAX_ANSWER_BYTES, tcp, tls};
 
@@ -114,6 +115,7 @@ struct Connected {
     alert: Arc<OnceLock<String>>,
     /// Whether nobody but itself has signed the certificate we show.
     self_signed: AtomicBool,
+    received: Arc<Received>,
 }
 
 impl Connection {
@@ -159,6 +161,11 @@ impl Connection {
             due
         };
         !check_files || !self.files_changed().await
+    }
+
+    /// What has come over it.
+    pub(crate) fn received(&self) -> &Received {
+        &self.connected.received
     }
 
     async fn files_changed(&self) -> bool {
@@ -284,7 +291,10 @@ impl tower_service::Service<Uri> for Connector {
                 return Err(Refused::Stale);
             }
             match tokio::time::timeout(dial.timeout, connect(&dial, &connected)).await {
-                Ok(made) => made.map(TokioIo::new),
+                Ok(made) => made.map(|io| {
+                    let counted = Counted::new(io, Arc::clone(&connected.received));
+                    TokioIo::new(Box::new(counted) as Box<dyn Io>)
+                }),
                 Err(_) => Err(Refused::Slow(dial.timeout)),
             }
         })

@@ -13,6 +13,7 @@ mod fault;
 mod lease;
 mod members;
 mod options;
+mod patience;
 mod pool;
 mod proto;
 mod raft;

@@ -37,6 +37,10 @@ impl Audit {
                 self.walk.too_large(ask);
                 return None;
             }
+            Err(ReadFailure::TimedOut) => {
+                self.walk.timed_out(ask);
+                return None;
+            }
             // It reads the newest revision, which cannot be compacted.
             Err(ReadFailure::Compacted) => return None,
         };

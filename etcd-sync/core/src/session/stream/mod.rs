@@ -38,6 +38,7 @@ pub(super) struct Streaming {
     witness_is_last: bool,
     /// Foreign creations up to here must be known before anything is deleted.
     known_from: Revision,
+    is_after_copy: bool,
 }
 
 impl Streaming {
@@ -50,6 +51,7 @@ impl Streaming {
             resumed_at: 0,
             witness_is_last: false,
             known_from: shared.last_commit_revision,
+            is_after_copy: false,
         }
     }
 
@@ -73,13 +75,16 @@ impl Streaming {
     }
 
     /// The copy is complete and its record written; the primary's watch goes on as it is.
-    pub(super) fn after_copy(shared: &mut Shared, audit_due: bool) -> Self {
+    pub(super) fn after_copy(shared: &mut Shared, audit_due: bool, watching: bool) -> Self {
         let mut streaming = Streaming::new(shared);
         shared.kinds_known = true;
         if audit_due {
             streaming.begin_audit(shared);
         }
-        shared.watch(Side::Standby, shared.checkpoint.seen + 1);
+        if !watching {
+            shared.watch(Side::Standby, shared.checkpoint.seen + 1);
+        }
+        streaming.is_after_copy = true;
         shared.note(Note::Streaming { revision: shared.checkpoint.revision });
         streaming
     }
@@ -220,7 +225,8 @@ impl Streaming {
         let (received, seen) = (shared.stats.received_revision, self.tracker.seen());
         let primary_moved = received > shared.checkpoint.revision && idle_ms >= shared.config.checkpoint_interval_ms;
         // Our own last write is no reason for another: a quiet pair must come to rest.
-        let standby_moved = seen > shared.last_commit_revision && idle_ms >= SEEN_INTERVAL_MS;
+        let standby_moved = (seen > shared.last_commit_revision && idle_ms >= SEEN_INTERVAL_MS)
+            || (self.is_record_behind(shared) && idle_ms >= shared.config.checkpoint_interval_ms);
         let unwritten = shared.ledger.unwritten() + shared.edited.unwritten();
         let is_idle = shared.is_idle() && self.is_idle() && unwritten == 0;
         if is_idle && (primary_moved || standby_moved) {
@@ -232,6 +238,12 @@ impl Streaming {
         } else if is_idle {
             shared.try_commit_history();
         }
+    }
+
+    /// Whether the record of a copy does not say yet how far the standby is known by now: a session that resumes from it would
+    /// need history that may soon be gone.
+    fn is_record_behind(&self, shared: &Shared) -> bool {
+        self.is_after_copy && shared.checkpoint.seen < self.known_from && self.tracker.seen() >= self.known_from
     }
 
     /// Whether a deletion depends on the record of local keys while our own last writes are not seen in it yet.
