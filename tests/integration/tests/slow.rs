@@ -77,6 +77,20 @@ async fn a_first_sync_over_10_mbit_ends_where_large_values_follow_small_ones() -
     first_sync_over(20, 1_250_000, all).await
 }
 
+/// A full transaction needs longer on its way than a small one may take.
+#[tokio::test]
+async fn a_first_sync_into_a_standby_over_1_mbit_ends() -> Result<()> {
+    let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;
+    load(&link.primary.client(), items('a', rounds(150, 1_000), 10_000), 4).await?;
+    let way = way(&link.standby, 20, 1_250_000).await?;
+    way.narrow(125_000).await?;
+    let daemon = daemon_over(&link, Side::Standby, &way, &[])?;
+    daemon.wait_line(SYNCED, SLOW).await?;
+    link.verify(&Keys::new()).await?;
+    ensure!(copies(&daemon) == 1, "it began again:\n{}", daemon.tail());
+    Ok(())
+}
+
 /// Commits whose outcome nobody knows, three times: the copy goes on behind what is written.
 #[tokio::test]
 async fn a_copy_goes_on_after_outages_of_the_standby() -> Result<()> {

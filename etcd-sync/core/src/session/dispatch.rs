@@ -416,6 +416,9 @@ impl Session {
 
     fn enter(&mut self, next: Next) {
         let shared = &mut self.shared;
+        if let (Stage::Copying(copying), Next::Sweep(_)) = (&self.stage, &next) {
+            shared.page_budget = copying.page_budget(shared);
+        }
         self.stage = match next {
             Next::Stay => return,
             Next::Plan => Stage::Planning(Box::new(Planning::new(shared))),

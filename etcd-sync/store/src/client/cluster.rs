@@ -14,7 +14,7 @@ use crate::client::endpoint::{self, Address};
 use crate::client::error::Error;
 use crate::client::fault::{At, Fault};
 use crate::client::options::{Options, Side};
-use crate::client::patience::Patience;
+use crate::client::patience::{self, Patience};
 use crate::client::pool::{Member, Pool};
 use crate::client::proto::{Answer, ResponseHeader, StatusRequest, StatusResponse};
 use crate::client::tls;
@@ -185,10 +185,10 @@ impl Inner {
         A: Answer,
     {
         let mut chosen = self.any_connection(method.call).await.map_err(Fault::unsent)?;
-        let mut again = true;
+        let (mut again, timeout) = (true, self.request_timeout + patience::to_send(request.encoded_len()));
         loop {
             let (member, connection) = &chosen;
-            let fault = match self.send(member, connection, method, request.clone(), self.request_timeout).await {
+            let fault = match self.send(member, connection, method, request.clone(), timeout).await {
                 Ok(answer) => {
                     self.pool.worked(member);
                     self.list_now_and_then(member);

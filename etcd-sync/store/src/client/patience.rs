@@ -17,6 +17,14 @@ const COMING_BYTES: u64 = 4 * 1024;
 /// Longest answer that keeps coming.
 const LONGEST: Duration = Duration::from_secs(120);
 
+/// A link that carries less in a second is too slow to send full transactions over.
+const SENT_PER_SECOND: usize = 64 * 1024;
+
+/// The time that a request of so many bytes gets on top of what any request gets.
+pub(crate) fn to_send(bytes: usize) -> Duration {
+    Duration::from_millis((bytes * 1_000 / SENT_PER_SECOND) as u64)
+}
+
 /// How long a request may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Patience {
