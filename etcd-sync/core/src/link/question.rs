@@ -40,12 +40,15 @@ pub enum Topic {
     Brake,
 }
 
+/// The namespace of a group that covers a resource in all of them: Kubernetes has no namespace of this name.
+pub const ALL_NAMESPACES: &str = "*";
+
 /// Objects of one resource in one namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Group {
     /// The resource with its API group, such as `deployments` or `widgets.example.com`; empty for keys of another form.
     pub resource: String,
-    /// The namespace; empty for what lies in none.
+    /// The namespace; empty for what lies in none; [`ALL_NAMESPACES`] in an answer that covers all of them.
     pub namespace: String,
 }
 
@@ -186,10 +189,23 @@ pub struct Acceptance {
     pub primary_raft: Option<RaftMark>,
     /// Deletions in these groups are covered, however many they are: a namespace goes in batches.
     pub groups: Vec<Group>,
+    /// Answers that were good when this one took their place: one start may meet several questions, one after the other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<Answered>,
     /// When it was given, in Unix milliseconds.
     pub given_ms: u64,
     /// Who gave it.
     pub by: String,
+}
+
+/// A question that was answered before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Answered {
+    /// What it was about.
+    pub topic: Topic,
+    /// What had been found.
+    pub evidence: String,
 }
 
 impl Acceptance {
@@ -214,9 +230,21 @@ impl Acceptance {
         self.primary == primary && now_ms < self.given_ms.saturating_add(ACCEPTANCE_MS)
     }
 
+    /// The evidence of each question on this topic that it answers.
+    pub fn evidence_on(&self, topic: Topic) -> impl Iterator<Item = &str> {
+        let own = std::iter::once((self.topic, &self.evidence[..]));
+        let earlier = self.earlier.iter().map(|answered| (answered.topic, &answered.evidence[..]));
+        own.chain(earlier).filter(move |(answered, _)| *answered == topic).map(|(_, evidence)| evidence)
+    }
+
     /// Whether the loss of a key is covered.
     pub fn covers(&self, scope: &Scope, key: &[u8]) -> bool {
-        self.groups.contains(&Group::of(scope, key))
+        let group = Group::of(scope, key);
+        let is_covered = |covered: &Group| {
+            covered.resource == group.resource
+                && (covered.namespace == group.namespace || covered.namespace == ALL_NAMESPACES)
+        };
+        self.groups.iter().any(is_covered)
     }
 }
 
@@ -264,13 +292,39 @@ mod tests {
             primary: "c1".into(),
             primary_raft: None,
             groups: losses.groups.into_keys().collect(),
+            earlier: vec![],
             given_ms: 1,
             by: "me".into(),
         };
         assert_eq!(Acceptance::decode(&acceptance.encode()), Ok(acceptance.clone()));
         assert!(acceptance.covers(&scope(), b"/registry/configmaps/apps/c"));
         assert!(!acceptance.covers(&scope(), b"/registry/configmaps/other/c"));
+        let group = Group { resource: "configmaps".into(), namespace: ALL_NAMESPACES.into() };
+        let wide = Acceptance { groups: vec![group], ..acceptance.clone() };
+        assert!(wide.covers(&scope(), b"/registry/configmaps/other/c"));
+        assert!(!wide.covers(&scope(), b"/registry/secrets/other/c"));
         assert!(acceptance.is_good("c1", ACCEPTANCE_MS) && !acceptance.is_good("c2", 2));
         assert!(!acceptance.is_good("c1", 1 + ACCEPTANCE_MS));
+    }
+
+    #[test]
+    fn an_answer_keeps_those_before_it() {
+        let mut acceptance = Acceptance {
+            format: Acceptance::FORMAT,
+            topic: Topic::EmptyPrimary,
+            evidence: "empty".into(),
+            primary: "c1".into(),
+            primary_raft: None,
+            groups: vec![],
+            earlier: vec![Answered { topic: Topic::OtherPrimary, evidence: "another".into() }],
+            given_ms: 1,
+            by: "me".into(),
+        };
+        assert_eq!(Acceptance::decode(&acceptance.encode()), Ok(acceptance.clone()));
+        assert_eq!(acceptance.evidence_on(Topic::EmptyPrimary).collect::<Vec<_>>(), ["empty"]);
+        assert_eq!(acceptance.evidence_on(Topic::OtherPrimary).collect::<Vec<_>>(), ["another"]);
+        assert_eq!(acceptance.evidence_on(Topic::OtherHistory).count(), 0);
+        acceptance.earlier.clear();
+        assert!(!String::from_utf8_lossy(&acceptance.encode()).contains("earlier"));
     }
 }

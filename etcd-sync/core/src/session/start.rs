@@ -290,7 +290,9 @@ fn judge_history(start: &Start, recorded: &Checkpoint, cluster: &str) -> Result<
     let evidence = evidence_of_another(start, recorded, cluster, &verdict);
     if let Some(evidence) = evidence {
         return match accepted(Topic::OtherHistory) {
-            Some(answer) if answer.evidence == evidence => Ok(Known { history: false, trust: Trust::WHOLE }),
+            Some(answer) if answer.evidence_on(Topic::OtherHistory).any(|seen| seen == evidence) => {
+                Ok(Known { history: false, trust: Trust::WHOLE })
+            }
             _ => Err(Refusal::OtherHistory { evidence }),
         };
     }
