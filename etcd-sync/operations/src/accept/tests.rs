@@ -65,9 +65,8 @@ fn what_is_newer_on_the_primary_is_no_loss_in_the_history_that_was_followed() {
         let replaced = Replaced::of(&question(topic), &at(153));
         assert_eq!(replaced, Replaced::ByOlder { floor: 153, mirrored_only });
         let judge = judge(&scope, &keyring, replaced);
-        let lost = |name: &str, revision| {
-            judge.judge(&kv(name, "ours", (10, 10)), Some(&kv(name, "theirs", (1, revision))))
-        };
+        let lost =
+            |name: &str, revision| judge.judge(&kv(name, "ours", (10, 10)), Some(&kv(name, "theirs", (1, revision))));
         assert_eq!(lost("configmaps/apps/a", 154), None);
         assert_eq!(lost("configmaps/apps/a", 153), Some(Loss::Replaced));
         assert_eq!(lost("configmaps/apps/edited", 153), (!mirrored_only).then_some(Loss::Replaced));

@@ -76,9 +76,9 @@ fn beware(topic: Topic) -> Option<&'static str> {
             "If this cluster was promoted since the moment that the record is from, do not stream into it: uninstall this \
              synchronizer.",
         ),
-        Topic::EmptyPrimary => {
-            Some("Check --primary-endpoints and --prefix first: an empty primary is a mistake in one of them most of the time.")
-        }
+        Topic::EmptyPrimary => Some(
+            "Check --primary-endpoints and --prefix first: an empty primary is a mistake in one of them most of the time.",
+        ),
         Topic::Brake => Some(
             "If the deletion on the primary was a mistake, do not accept: this standby still holds the objects, and `etcd-sync \
              failover` keeps them.",
@@ -97,7 +97,10 @@ impl Plan {
         paragraph(&mut text, &format!("Found: {}.", question.evidence));
         paragraph(&mut text, &format!("Asked by {} at {}, {lasts}.", question.holder, moment(question.asked_ms)));
         if let Some((at_ms, by)) = &self.answered {
-            paragraph(&mut text, &format!("Answered by {by} {} already; the answer is still good.", ago(self.now_ms, *at_ms)));
+            paragraph(
+                &mut text,
+                &format!("Answered by {by} {} already; the answer is still good.", ago(self.now_ms, *at_ms)),
+            );
         }
         text.push('\n');
         self.losses(&mut text, limit);
@@ -126,7 +129,9 @@ impl Plan {
             let undecided = self.undecided;
             paragraph(
                 text,
-                &format!("Of the deleted, {undecided} may be the standby's own and stay: its history is asked when the copy comes to them."),
+                &format!(
+                    "Of the deleted, {undecided} may be the standby's own and stay: its history is asked when the copy comes to them."
+                ),
             );
         }
         text.push('\n');
@@ -148,7 +153,10 @@ impl Plan {
         );
         if self.groups.len() > GROUPS_MAX {
             let groups = self.groups.len();
-            paragraph(text, &format!("These are too many pairs ({groups}) to list: it covers the resources in all namespaces."));
+            paragraph(
+                text,
+                &format!("These are too many pairs ({groups}) to list: it covers the resources in all namespaces."),
+            );
         }
     }
 
@@ -171,9 +179,9 @@ impl Plan {
             let (resource, namespace) = (&group.resource, &group.namespace);
             json!({ "resource": resource, "namespace": namespace, "deleted": count.deleted, "replaced": count.replaced })
         });
-        let keys = self.first.iter().map(|(key, loss)| {
-            json!({ "key": key, "loss": if *loss == Loss::Replaced { "replaced" } else { "deleted" } })
-        });
+        let keys = self.first.iter().map(
+            |(key, loss)| json!({ "key": key, "loss": if *loss == Loss::Replaced { "replaced" } else { "deleted" } }),
+        );
         json!({
             "link": self.link,
             "question": self.question,
@@ -206,9 +214,7 @@ impl Given {
                 "Accepted. No synchronizer is running: the next one uses the answer if it starts within {}.",
                 age(Duration::from_millis(ACCEPTANCE_MS))
             ),
-            Some(Next::Waits) => {
-                "Accepted. The synchronizer has not continued yet: see `etcd-sync status`.".to_owned()
-            }
+            Some(Next::Waits) => "Accepted. The synchronizer has not continued yet: see `etcd-sync status`.".to_owned(),
         };
         paragraph(&mut text, &said);
         if let Some(place) = self.saved_in.as_ref().filter(|_| self.next.is_some()) {

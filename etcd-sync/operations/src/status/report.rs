@@ -117,7 +117,10 @@ impl Status {
         }
         if self.saved > 0 {
             let saved = self.saved;
-            rows.push(("Saved values", format!("{saved}, saved before they were taken away: see `etcd-sync restore --saved`")));
+            rows.push((
+                "Saved values",
+                format!("{saved}, saved before they were taken away: see `etcd-sync restore --saved`"),
+            ));
         }
         match &self.checkpoint {
             None => rows.push(("Phase", "nothing was ever synchronized".into())),
@@ -149,7 +152,9 @@ impl Status {
                 && answer.evidence_on(question.topic).any(|evidence| evidence == question.evidence)
         });
         match answer {
-            Some(answer) => format!("{topic}, for {since}: accepted by {} {}", answer.by, ago(self.now_ms, answer.given_ms)),
+            Some(answer) => {
+                format!("{topic}, for {since}: accepted by {} {}", answer.by, ago(self.now_ms, answer.given_ms))
+            }
             None => format!("{topic}, for {since}: run `etcd-sync accept`, it shows what would be lost and asks"),
         }
     }
@@ -277,8 +282,15 @@ Primary now          revision 160, 7 ahead of the checkpoint
         let json = asked.json();
         assert_eq!((&json["question"]["topic"], &json["saved"]), (&json!("other-history"), &json!(1)));
         let answered = Status { acceptance: Some(acceptance.clone()), ..asked.clone() };
-        assert!(answered.table().contains("other-history, for 2.0 s: accepted by me 1.0 s ago"), "{}", answered.table());
-        for other in [Acceptance { evidence: "f".into(), ..acceptance.clone() }, Acceptance { primary: "c2".into(), ..acceptance }] {
+        assert!(
+            answered.table().contains("other-history, for 2.0 s: accepted by me 1.0 s ago"),
+            "{}",
+            answered.table()
+        );
+        for other in [
+            Acceptance { evidence: "f".into(), ..acceptance.clone() },
+            Acceptance { primary: "c2".into(), ..acceptance },
+        ] {
             let table = Status { acceptance: Some(other), ..asked.clone() }.table();
             assert!(table.contains("run `etcd-sync accept`"), "{table}");
         }

@@ -225,7 +225,8 @@ mod tests {
 
     #[test]
     fn accept_saves_in_a_file_or_to_stdout() {
-        let accept = |args: &[&str], variables: &[(&str, &str)]| match config(&[&["accept"], args].concat(), variables) {
+        let accept = |args: &[&str], variables: &[(&str, &str)]| match config(&[&["accept"], args].concat(), variables)
+        {
             Ok(CommandConfig::Accept(accept)) => accept,
             other => panic!("{other:?}"),
         };

@@ -106,7 +106,10 @@ impl RestoreConfig {
             (None, true) => RestoreSource::Standby { discard },
             (None, false) => return Err(unusable(ErrorKind::MissingRequiredArgument, "<FILE> or --saved is missing")),
             (Some(_), true) => {
-                return Err(unusable(ErrorKind::ArgumentConflict, "<FILE> and --saved are both given: omit one of them"));
+                return Err(unusable(
+                    ErrorKind::ArgumentConflict,
+                    "<FILE> and --saved are both given: omit one of them",
+                ));
             }
         };
         let ConfirmArgs { output, dry_run, yes } = confirm;
