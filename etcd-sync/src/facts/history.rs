@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use etcd_sync_core::etcd::kv::Revision;
+use etcd_sync_core::etcd::request::{Compare, Op, Txn};
 use etcd_sync_core::link::history::{Contradiction, HistoryRecord, Observer, RaftMark};
 use etcd_sync_core::link::state::StateKeys;
+use etcd_sync_core::scope::STATE_ROOT;
 use etcd_sync_core::session::{HistoryFacts, RaftFacts};
 use etcd_sync_store::link::record::{Record, saved_values, sight};
 use etcd_sync_store::{Error, Etcd};
@@ -30,7 +33,7 @@ pub async fn gather(
     let standby_mark = known.as_ref().and_then(|known| known.standby_raft);
     let at_least = |mark: RaftMark| RaftMark { revision: mark.revision.max(checkpoint), ..mark };
     let (primary_raft, standby_raft) =
-        tokio::try_join!(raft(primary, primary_mark.map(at_least)), raft(standby, standby_mark))?;
+        tokio::try_join!(raft(primary, primary_mark.map(at_least), false), raft(standby, standby_mark, true))?;
     let sightings = match of_primary {
         Some(known) => sight(primary, known).await?,
         None => Default::default(),
@@ -47,8 +50,9 @@ pub async fn gather(
     })
 }
 
-/// Reads where a raft log is; one that contradicts the record is read until that is proved, or for some seconds.
-async fn raft(etcd: &Etcd, mark: Option<RaftMark>) -> Result<RaftFacts, Error> {
+/// Reads where a raft log is; one that contradicts the record is read until that is proved, or for some seconds. `moves`: what
+/// stands still may be moved, because it is ours to write.
+async fn raft(etcd: &Etcd, mark: Option<RaftMark>, moves: bool) -> Result<RaftFacts, Error> {
     let mut observer = Observer::new(mark);
     let deadline = Instant::now() + DOUBT_PATIENCE;
     loop {
@@ -63,6 +67,18 @@ async fn raft(etcd: &Etcd, mark: Option<RaftMark>) -> Result<RaftFacts, Error> {
             let mark = if contradiction.is_some() { Some(RaftMark::of(&reading)) } else { observer.mark() };
             return Ok(RaftFacts { reading: Some(reading), mark, contradiction, proved: proof.is_some() });
         }
+        if moves {
+            move_log(etcd).await?;
+        }
         sleep(DOUBT_PAUSE).await;
     }
+}
+
+/// Adds an entry to a cluster's raft log without a change: a transaction whose compare fails.
+async fn move_log(etcd: &Etcd) -> Result<(), Error> {
+    let key = Bytes::from_static(STATE_ROOT);
+    let never = Compare::ModRevision { key: key.clone(), revision: Revision::MAX };
+    let put = Op::Put { key, value: Bytes::new(), lease: 0 };
+    let moved = etcd.txn(Txn { compares: vec![never], success: vec![put], failure: vec![] }).await;
+    moved.map(drop).map_err(|failure| failure.error().clone())
 }

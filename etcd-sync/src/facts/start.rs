@@ -44,6 +44,7 @@ pub async fn gather(
     Ok(Start {
         fence,
         last_write: record.last_write(),
+        copied_revision: record.copied.as_ref().map_or(0, |kv| kv.mod_revision),
         role: record.role.map(|kv| kv.value),
         checkpoint: record.checkpoint.map(|kv| kv.value),
         local_keys,

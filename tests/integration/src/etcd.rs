@@ -55,7 +55,7 @@ impl Cluster {
         loop {
             let cluster = Cluster::lay_out(options.clone())?;
             if let Some(snapshot) = snapshot {
-                cluster.restore_data(snapshot).await?;
+                cluster.restore_data(snapshot, &[]).await?;
             }
             match cluster.start_members().await {
                 Ok(()) => return Ok(cluster),

@@ -14,7 +14,7 @@ use super::sweep::Sweeping;
 use super::trail::Next;
 use super::{Effect, Ended, Input, Note, ReadFailure, Refusal, RequestId, Stats};
 use crate::etcd::kv::{Event, Revision};
-use crate::etcd::request::{Page, TxnReply};
+use crate::etcd::request::{Compare, Page, TxnReply};
 use crate::link::fence::Fenced;
 use crate::link::side::Side;
 use crate::link::state::{Checkpoint, Phase};
@@ -53,6 +53,7 @@ impl Session {
             Beginning::Resume(_) => None,
             Beginning::Copy { trust, .. } => Some(*trust),
         };
+        let copied_revision = start.copied_revision;
         let mut shared = Shared::new(config, scope, start, checkpoint, trust);
         let stage = match beginning {
             Beginning::Resume(_) => {
@@ -71,7 +72,10 @@ impl Session {
                 shared.note(Note::CopyBegan { first: begin.phase == Phase::FirstSync });
                 // From now on this is the primary's history; the lists stay as they are until the copy is complete.
                 let ops = vec![shared.history_op(&begin)];
-                shared.commit_checkpoint(begin, Changes { ops, ..Changes::default() });
+                // What an abandoned copy wrote after the record was read would be taken for somebody else's.
+                let copied = shared.fence.keys.copied.clone();
+                let compares = vec![Compare::ModRevision { key: copied, revision: copied_revision }];
+                shared.commit_checkpoint(begin, Changes { ops, compares, ..Changes::default() });
                 Stage::Opening { never_synchronized }
             }
         };

@@ -87,6 +87,8 @@ pub struct Start {
     pub checkpoint: Option<Bytes>,
     /// The latest modification revision of the marks (checkpoint and copied); 0 when there are none.
     pub last_write: Revision,
+    /// The modification revision of the mark of a copy under way; 0 when there is none.
+    pub copied_revision: Revision,
     /// The ledger of local keys.
     pub local_keys: Vec<Bytes>,
     /// Mirrored keys that others have changed on the standby.

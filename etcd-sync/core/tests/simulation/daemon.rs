@@ -6,7 +6,7 @@ use bytes::Bytes;
 use etcd_sync_core::etcd::kv::{Event, KeyRange, Revision};
 use etcd_sync_core::etcd::request::{Op, Page, ReadRange, Txn, TxnReply};
 use etcd_sync_core::link::fence::Fence;
-use etcd_sync_core::link::history::{Found, HistoryRecord};
+use etcd_sync_core::link::history::{Found, HistoryRecord, Observer, RaftMark};
 use etcd_sync_core::link::question::{Acceptance, Question};
 use etcd_sync_core::link::side::{Side, Sides};
 use etcd_sync_core::link::state::{Checkpoint, StateKeys, cluster_id_text};
@@ -14,8 +14,8 @@ use etcd_sync_core::object::encryption::Keyring;
 use etcd_sync_core::scope::Scope;
 use etcd_sync_core::session::batch::BatchLimits;
 use etcd_sync_core::session::{
-    BUFFERED_BYTES_MAX, Carried, DeletionGuard, Effect, Ended, HistoryFacts, Input, ReadFailure, Refusal, RequestId,
-    Session, SessionConfig, Start, init_role,
+    BUFFERED_BYTES_MAX, Carried, DeletionGuard, Effect, Ended, HistoryFacts, Input, RaftFacts, ReadFailure, Refusal,
+    RequestId, Session, SessionConfig, Start, init_role,
 };
 
 use crate::model::Model;
@@ -32,6 +32,8 @@ pub enum Read {
 pub struct Sent {
     pub txn: Txn,
     pub leader: (Bytes, Revision),
+    /// Which life of the primary its session reads.
+    pub generation: usize,
 }
 
 /// A commit, before and after the cluster has applied it.
@@ -39,6 +41,16 @@ pub struct Sent {
 pub enum Commit {
     Pending(Sent),
     Answered(TxnReply),
+}
+
+/// What the driver finds out about a raft log: the contradiction is proved, because the log moves while it looks.
+fn raft(model: &Model, mark: Option<RaftMark>) -> RaftFacts {
+    let mut observer = Observer::new(mark);
+    let reading = model.raft();
+    observer.observe(&reading);
+    let contradiction = observer.suspicion();
+    let mark = if contradiction.is_some() { Some(RaftMark::of(&reading)) } else { observer.mark() };
+    RaftFacts { reading: Some(reading), mark, contradiction, proved: contradiction.is_some() }
 }
 
 #[derive(Debug)]
@@ -62,6 +74,8 @@ pub struct Daemon {
     pub watches: Sides<Option<Watch>>,
     pub refused: Option<Refusal>,
     pub unknown_origin: u64,
+    /// Which life of the primary its session reads.
+    pub generation: usize,
     terms: usize,
     pub carried: Carried,
 }
@@ -80,6 +94,7 @@ impl Daemon {
             watches: Sides::default(),
             refused: None,
             unknown_origin: 0,
+            generation: 0,
             terms: 0,
             carried: Carried::first(),
         }
@@ -113,6 +128,7 @@ impl Daemon {
             role: record(&self.keys.role).map(|kv| kv.value),
             checkpoint: marks[0].as_ref().map(|kv| kv.value.clone()),
             last_write: marks.iter().flatten().map(|kv| kv.mod_revision).max().unwrap_or(0),
+            copied_revision: marks[1].as_ref().map_or(0, |kv| kv.mod_revision),
             local_keys: entries(&self.keys.local_prefix),
             standby_revision: standby.revision,
             standby_cluster: standby.cluster,
@@ -162,24 +178,33 @@ impl Daemon {
             record.keys().map(now).collect()
         });
         let saved = standby.state(&KeyRange::prefix(&self.keys.saved_prefix), Revision::MAX);
+        let mark = |mark: Option<RaftMark>, at_least: Revision| {
+            mark.map(|mark| RaftMark { revision: mark.revision.max(at_least), ..mark })
+        };
+        let of_primary = record.as_ref().filter(|record| record.primary == cluster);
+        let checkpoint = decode(&self.keys.checkpoint).and_then(|value| Checkpoint::decode(value).ok());
+        let at_least = checkpoint.map_or(0, |checkpoint| checkpoint.revision);
         HistoryFacts {
+            primary: raft(primary, of_primary.and_then(|record| mark(record.primary_raft, at_least))),
+            standby: raft(standby, record.as_ref().and_then(|record| record.standby_raft)),
             sightings: sightings.unwrap_or_default(),
             question: decode(&self.keys.question).map(|value| Question::decode(value).expect("it is readable")),
             acceptance: decode(&self.keys.acceptance).map(|value| Acceptance::decode(value).expect("it is readable")),
             saved: (saved.len() as u64, saved.values().map(|kv| kv.value.len() as u64).sum()),
             record,
-            ..HistoryFacts::default()
         }
     }
 
     fn ask_witness(&self, primary: &Model, standby: &Model) -> Option<bool> {
         let witness = Checkpoint::decode(&standby.get(&self.keys.checkpoint)?.value).ok()?.witness?;
-        if witness.revision < primary.compacted {
-            return None;
-        }
         let key = Bytes::from(witness.key.clone());
-        let at = primary.state(&KeyRange::single(key.clone()), witness.revision);
-        Some(witness.recognizes(at.get(&key)))
+        let read = |revision: Revision| {
+            let request = ReadRange::single(key.clone(), false, revision);
+            primary.read(&request).map(|page| page.kvs.into_iter().next())
+        };
+        let at = read(witness.revision)?;
+        let before = if at.is_none() && witness.deleted { read(witness.revision - 1)? } else { None };
+        Some(witness.recognizes(at.as_ref(), before.as_ref()))
     }
 
     /// Takes over what the session asks for.
@@ -189,7 +214,7 @@ impl Daemon {
                 Effect::Read { id, side, request } => self.reads.push((id, Read::Pending(side, request))),
                 Effect::Commit { id, txn } => {
                     let leader = self.leader.clone().expect("only a leader has a session");
-                    self.commits.push((id, Commit::Pending(Sent { txn, leader })));
+                    self.commits.push((id, Commit::Pending(Sent { txn, leader, generation: self.generation })));
                 }
                 Effect::Watch { side, range, from } => {
                     *self.watches.get_mut(side) = Some(Watch { range, next: from, opened: false, rest: vec![] });

@@ -7,10 +7,13 @@
 
 mod daemon;
 mod digest;
+mod histories;
 mod model;
 mod objects;
+mod random;
 mod world;
 
+use histories::Histories;
 use world::World;
 
 const SEEDS: u64 = 1_000;
@@ -33,4 +36,26 @@ fn any_order_of_faults_leaves_the_standby_exact() {
     }
     println!("{seeds} seeds: {total}");
     total.must_have_tried_everything();
+}
+
+#[test]
+fn no_restore_loses_what_no_word_was_given_for() {
+    if let Ok(seed) = std::env::var("SIM_SEED") {
+        let counts = Histories::new(seed.parse().expect("SIM_SEED is a number")).run();
+        println!("seed {seed}: {counts}");
+        return;
+    }
+    let seeds = std::env::var("SIM_SEEDS").map_or(SEEDS, |text| text.parse().expect("SIM_SEEDS is a number"));
+    let mut total = world::Counts::default();
+    for seed in 0..seeds {
+        let run = std::panic::catch_unwind(|| Histories::new(seed).run());
+        let Ok(counts) = run else {
+            panic!(
+                "seed {seed} failed; replay: SIM_SEED={seed} cargo test -p etcd-sync-core --test simulation histories"
+            );
+        };
+        total += counts;
+    }
+    println!("{seeds} seeds with restores: {total}");
+    histories::must_have_tried_everything(&total);
 }

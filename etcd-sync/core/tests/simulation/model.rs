@@ -5,12 +5,15 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use etcd_sync_core::etcd::kv::{Event, KeyRange, KeyValue, Revision};
 use etcd_sync_core::etcd::request::{Compare, Op, Page, ReadRange, Txn, TxnReply};
+use etcd_sync_core::link::history::{RaftReading, RaftStatus};
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Model {
     pub cluster: u64,
     pub revision: Revision,
     pub compacted: Revision,
+    /// The last raft log entry applied: each revision costs one, and there are others.
+    pub applied_index: u64,
     /// All lives of every key: (revision, state from then on).
     lives: BTreeMap<Bytes, Vec<(Revision, Option<KeyValue>)>>,
     /// What each revision changed, in order.
@@ -19,7 +22,7 @@ pub struct Model {
 
 impl Model {
     pub fn new(cluster: u64) -> Self {
-        Model { cluster, revision: 1, compacted: 0, lives: BTreeMap::new(), log: BTreeMap::new() }
+        Model { cluster, revision: 1, compacted: 0, applied_index: 4, lives: BTreeMap::new(), log: BTreeMap::new() }
     }
 
     pub fn get(&self, key: &[u8]) -> Option<&KeyValue> {
@@ -96,6 +99,7 @@ impl Model {
         }
         if !events.is_empty() {
             self.revision += 1;
+            self.applied_index += 1;
             for event in &events {
                 let life = match event {
                     Event::Put(kv) => Some(kv.clone()),
@@ -116,6 +120,12 @@ impl Model {
 
     pub fn write(&mut self, ops: Vec<Op>) {
         self.txn(&Txn { success: ops, ..Txn::default() });
+    }
+
+    /// What two statuses of a member show while nothing happens.
+    pub fn raft(&self) -> RaftReading {
+        let status = RaftStatus { revision: self.revision, applied_index: self.applied_index };
+        RaftReading { member: 1, first: status, second: status }
     }
 
     pub fn compact(&mut self, revision: Revision) {

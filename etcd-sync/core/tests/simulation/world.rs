@@ -16,6 +16,7 @@ use crate::daemon::{Commit, Daemon, Read, Sent};
 use crate::digest;
 use crate::model::Model;
 use crate::objects;
+use crate::random::Random;
 
 /// Names of keys the primary writes, local names only the standby uses, and how long the chaos lasts.
 const NAMES: u64 = 40;
@@ -28,7 +29,7 @@ const STEPS: u64 = 3_000;
 pub struct Counts {
     hits: BTreeMap<&'static str, u64>,
     /// The sum of the seeds' digests: two versions of the code that show the same one did the same in every seed.
-    digest: u64,
+    pub digest: u64,
 }
 
 impl std::ops::AddAssign for Counts {
@@ -47,13 +48,19 @@ impl std::fmt::Display for Counts {
 }
 
 impl Counts {
-    fn hit(&mut self, name: &'static str) {
+    pub fn hit(&mut self, name: &'static str) {
         *self.hits.entry(name).or_default() += 1;
     }
 
     /// A simulation that no longer reaches its faults proves nothing.
+    pub fn must_have_tried(&self, names: &[&str]) {
+        for name in names {
+            assert!(self.hits.get(name).is_some_and(|count| *count > 0), "no seed tried: {name}");
+        }
+    }
+
     pub fn must_have_tried_everything(&self) {
-        for name in [
+        self.must_have_tried(&[
             "crash",
             "unknown commit",
             "stale commit",
@@ -78,9 +85,7 @@ impl Counts {
             "collected",
             "put back",
             "rejoin",
-        ] {
-            assert!(self.hits.get(name).is_some_and(|count| *count > 0), "no seed tried: {name}");
-        }
+        ]);
     }
 }
 
@@ -750,18 +755,5 @@ impl World {
         {
             println!("{} {ops:?}", what());
         }
-    }
-}
-
-/// SplitMix64: the same numbers for a seed on every machine and forever.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        if end == 0 { 0 } else { (z ^ (z >> 31)) % end }
     }
 }

@@ -241,10 +241,21 @@ pub async fn sight(primary: &Etcd, record: &HistoryRecord) -> Result<Sightings, 
 /// # Errors
 /// Why the primary cannot be read.
 pub async fn ask_witness(primary: &Etcd, witness: &Witness) -> Result<Option<bool>, Error> {
-    match primary.read(ReadRange::single(witness.key.clone().into(), false, witness.revision)).await {
-        Ok(page) => Ok(Some(witness.recognizes(page.kvs.first()))),
-        // A revision still to come is told apart by the primary's own.
-        Err(Error::Compacted { .. } | Error::FutureRevision { .. }) => Ok(None),
-        Err(error) => Err(error),
-    }
+    let read = async |revision| {
+        match primary.read(ReadRange::single(witness.key.clone().into(), false, revision)).await {
+            Ok(page) => Ok(Some(page.kvs.into_iter().next())),
+            // A revision still to come is told apart by the primary's own.
+            Err(Error::Compacted { .. } | Error::FutureRevision { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    };
+    let Some(at) = read(witness.revision).await? else { return Ok(None) };
+    let before = match (&at, witness.deleted) {
+        (None, true) => match read(witness.revision - 1).await? {
+            Some(before) => before,
+            None => return Ok(None),
+        },
+        _ => None,
+    };
+    Ok(Some(witness.recognizes(at.as_ref(), before.as_ref())))
 }

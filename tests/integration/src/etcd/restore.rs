@@ -23,19 +23,24 @@ impl Cluster {
     /// Puts this cluster back to a snapshot, the way an operator does it: same addresses, same cluster id, and a
     /// history that goes back. All members are killed and start again.
     pub async fn restore_in_place(&self, snapshot: &Path) -> Result<()> {
+        self.restore_in_place_with(snapshot, &[]).await
+    }
+
+    /// The same with more flags for `etcdutl snapshot restore`, such as `--bump-revision`.
+    pub async fn restore_in_place_with(&self, snapshot: &Path, flags: &[&str]) -> Result<()> {
         self.kill_all()?;
         for member in &self.members {
             std::fs::remove_dir_all(member.data_dir(&self.plan)).context("remove a member's data")?;
         }
-        self.restore_data(snapshot).await?;
+        self.restore_data(snapshot, flags).await?;
         // etcd makes a request with an older token wait until its log is as long as it was at the authentication: forever.
         self.forget_client();
         self.start_members().await.context("start the restored members")
     }
 
-    pub(super) async fn restore_data(&self, snapshot: &Path) -> Result<()> {
+    pub(super) async fn restore_data(&self, snapshot: &Path, flags: &[&str]) -> Result<()> {
         for member in &self.members {
-            let args = [
+            let mut args = vec![
                 "snapshot".to_owned(),
                 "restore".to_owned(),
                 snapshot.display().to_string(),
@@ -45,7 +50,9 @@ impl Cluster {
                 format!("--initial-cluster-token={}", self.plan.token),
                 format!("--initial-advertise-peer-urls={}", member.peer_url(self.plan.scheme())),
             ];
-            self.etcdutl(&args.each_ref().map(String::as_str)).await.context("restore a member's data")?;
+            args.extend(flags.iter().map(|&flag| flag.to_owned()));
+            let args: Vec<&str> = args.iter().map(String::as_str).collect();
+            self.etcdutl(&args).await.context("restore a member's data")?;
         }
         Ok(())
     }

@@ -33,15 +33,17 @@ impl Witness {
         Some(Witness { key, revision, deleted: value.is_none(), last, hash: value.map(content_hash) })
     }
 
-    /// Whether the primary, read at the witness's revision, shows the same change.
-    pub fn recognizes(&self, found: Option<&KeyValue>) -> bool {
-        match found {
+    /// Whether the primary shows the same change. `at` is the key at the witness's revision, `before` at the revision before
+    /// it, which only a deletion needs.
+    pub fn recognizes(&self, at: Option<&KeyValue>, before: Option<&KeyValue>) -> bool {
+        match at {
             // Also a key that came to hang on a lease: for us that is a deletion.
             Some(kv) => {
                 let same_value = self.hash.as_ref().is_none_or(|hash| *hash == content_hash(&kv.value));
                 kv.mod_revision == self.revision && same_value
             }
-            None => self.deleted,
+            // A key that was not there before was not deleted then.
+            None => self.deleted && before.is_some(),
         }
     }
 }

@@ -1,0 +1,716 @@
+//! A world in which clusters are restored from backups: the primary in every way that is known, the standby, and both again. The
+//! records of the standby are checked against the life of the primary that they were made with, and nothing that only the
+//! standby has may go without the operator's word, unless it was saved.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use etcd_sync_core::etcd::kv::{Event, KeyRange, Revision};
+use etcd_sync_core::etcd::request::{Op, Txn};
+use etcd_sync_core::link::fence::is_standby;
+use etcd_sync_core::link::history::RaftMark;
+use etcd_sync_core::link::question::{Acceptance, Answered, Group, Question, Topic};
+use etcd_sync_core::link::side::Side;
+use etcd_sync_core::link::state::{Checkpoint, Phase, cluster_id_text};
+use etcd_sync_core::scope::{Scope, ScopeConfig};
+use etcd_sync_core::session::{Carried, Input, ReadFailure, Refusal};
+
+use crate::daemon::{Commit, Daemon, Read, Sent};
+use crate::digest;
+use crate::model::Model;
+use crate::random::Random;
+use crate::world::Counts;
+
+const NAMES: u64 = 24;
+const STEPS: u64 = 2_500;
+
+/// The primary as it was at a moment, and which life that was.
+#[derive(Clone)]
+struct Backup {
+    model: Model,
+    generation: usize,
+}
+
+/// One life of the primary.
+struct Generation {
+    model: Model,
+    /// The life it was restored from, and up to which revision it is the same.
+    parent: Option<(usize, Revision)>,
+}
+
+/// The standby as it was at a moment, with what the world knows about it.
+#[derive(Clone)]
+struct StandbyBackup {
+    model: Model,
+    edited: BTreeSet<Bytes>,
+    local: BTreeSet<Bytes>,
+}
+
+pub struct Histories {
+    random: Random,
+    now_ms: u64,
+    generations: Vec<Generation>,
+    standby: Model,
+    daemon: Daemon,
+    stale: Vec<Sent>,
+    scope: Arc<Scope>,
+    backups: Vec<Backup>,
+    standby_backup: Option<StandbyBackup>,
+    /// Mirrored keys that others have changed on the standby, and keys that only it has.
+    edited: BTreeSet<Bytes>,
+    local: BTreeSet<Bytes>,
+    /// Where a value was written first: values are unique.
+    origins: HashMap<Bytes, (usize, Revision)>,
+    /// Keys and the revisions at which a life changed them.
+    touched: HashSet<(Bytes, Revision)>,
+    /// Lives that the operator has accepted.
+    accepted: BTreeSet<usize>,
+    /// The record that the session found.
+    floor: Revision,
+    cleared: bool,
+    restore_in: u64,
+    serial: u64,
+    clusters: u64,
+    counts: Counts,
+}
+
+/// A simulation that no longer reaches its faults proves nothing.
+pub fn must_have_tried_everything(counts: &Counts) {
+    counts.must_have_tried(&[
+        "restored: same log",
+        "restored: new log",
+        "restored: another id",
+        "restored: bumped",
+        "restored: bumped and compacted",
+        "restored: the same backup again",
+        "restored: an older backup after a restore",
+        "restored while away",
+        "standby restored",
+        "encrypted again",
+        "many deletions",
+        "edited by others",
+        "asked: OtherHistory",
+        "asked: OtherPrimary",
+        "asked: StandbyRestored",
+        "accepted",
+        "answer used up",
+        "saved before it went",
+        "resumed",
+        "copied",
+        "crash",
+        "compaction",
+        "standby compaction",
+    ]);
+}
+
+fn key(name: u64) -> Bytes {
+    match name % 6 {
+        0 => format!("/registry/leases/apps/{name:02}"),
+        1 => format!("/registry/secrets/apps/{name:02}"),
+        _ => format!("/registry/configmaps/apps/{name:02}"),
+    }
+    .into()
+}
+
+impl Histories {
+    pub fn new(seed: u64) -> Self {
+        let mut random = Random(seed ^ 0x5eed);
+        let scope = Arc::new(Scope::new(&ScopeConfig::default()).expect("the default scope is valid"));
+        let restore_in = [60, 200, 600][random.below(3) as usize];
+        let mut world = Histories {
+            random,
+            now_ms: 1_000,
+            generations: vec![Generation { model: Model::new(1), parent: None }],
+            standby: Model::new(2),
+            daemon: Daemon::new(0, Arc::clone(&scope)),
+            stale: vec![],
+            scope,
+            backups: vec![],
+            standby_backup: None,
+            edited: BTreeSet::new(),
+            local: BTreeSet::new(),
+            origins: HashMap::new(),
+            touched: HashSet::new(),
+            accepted: BTreeSet::new(),
+            floor: 0,
+            cleared: false,
+            restore_in,
+            serial: 0,
+            clusters: 2,
+            counts: Counts::default(),
+        };
+        for _ in 0..20 {
+            world.primary_writes();
+        }
+        world
+    }
+
+    pub fn run(mut self) -> Counts {
+        for _ in 0..STEPS {
+            self.step();
+        }
+        self.settle();
+        self.counts.digest = digest::of(&self.standby, &self.daemon.keys);
+        self.counts
+    }
+
+    fn primary(&mut self) -> &mut Model {
+        &mut self.generations.last_mut().expect("there is one").model
+    }
+
+    fn step(&mut self) {
+        self.now_ms += self.random.below(400);
+        if self.random.below(self.restore_in) == 0 {
+            return match self.random.below(6) {
+                0 | 1 => self.restore_primary(),
+                2 => self.restore_standby(),
+                3 => self.back_up_standby(),
+                _ => self.back_up(),
+            };
+        }
+        match self.random.below(120) {
+            0..8 => self.primary_writes(),
+            // Entries of the raft log that make no revision.
+            8 | 9 => self.primary().applied_index += 1 + self.serial % 4,
+            10 => self.edit(),
+            11 => self.make_local(),
+            12 if self.random.below(4) == 0 => self.encrypt_again(),
+            13 if self.random.below(4) == 0 => self.delete_many(),
+            14 => self.compact(),
+            15 if self.random.below(3) == 0 => self.crash(),
+            16 | 17 => self.answer(),
+            18 => self.raft(),
+            19 => self.stale_commit(),
+            _ => self.work(),
+        }
+    }
+
+    fn value(&mut self) -> Bytes {
+        self.serial += 1;
+        format!("value {:05}", self.serial).into()
+    }
+
+    fn write(&mut self, ops: Vec<Op>) {
+        let generation = self.generations.len() - 1;
+        self.avoid_coincidence(&ops);
+        let revision = self.primary().revision + 1;
+        for op in &ops {
+            if let Op::Put { value, .. } = op {
+                self.origins.insert(value.clone(), (generation, revision));
+            }
+        }
+        self.primary().write(ops);
+    }
+
+    /// Two lives that create or delete the same key at the very same revision cannot be told apart by that. Where there are a
+    /// million keys this does not happen; here there are few.
+    fn avoid_coincidence(&mut self, ops: &[Op]) {
+        let key_of = |op: &Op| match op {
+            Op::Put { key, .. } | Op::Delete { key } | Op::Get { key } => key.clone(),
+        };
+        let keys: Vec<Bytes> = ops.iter().map(key_of).collect();
+        loop {
+            let revision = self.primary().revision + 1;
+            if keys.iter().all(|key| !self.touched.contains(&(key.clone(), revision))) {
+                self.touched.extend(keys.into_iter().map(|key| (key, revision)));
+                return;
+            }
+            self.beat();
+        }
+    }
+
+    /// A write out of scope.
+    fn beat(&mut self) {
+        let value = self.value();
+        self.primary().write(vec![Op::Put { key: key(0), value, lease: 0 }]);
+    }
+
+    fn primary_writes(&mut self) {
+        let key = key(self.random.below(NAMES));
+        let value = self.value();
+        let op = match self.random.below(5) {
+            0 => Op::Delete { key },
+            _ => Op::Put { key, value, lease: 0 },
+        };
+        self.write(vec![op]);
+    }
+
+    /// Every value is written again, as after a change of the encryption key.
+    fn encrypt_again(&mut self) {
+        self.counts.hit("encrypted again");
+        let range = self.scope.covering_range();
+        let keys: Vec<Bytes> = self.primary().state(&range, Revision::MAX).into_keys().collect();
+        for key in keys {
+            let value = self.value();
+            self.write(vec![Op::Put { key, value, lease: 0 }]);
+        }
+    }
+
+    fn delete_many(&mut self) {
+        self.counts.hit("many deletions");
+        for name in 0..NAMES / 2 {
+            self.write(vec![Op::Delete { key: key(name) }]);
+        }
+    }
+
+    /// A controller of the standby changes a mirrored key.
+    fn edit(&mut self) {
+        let mirrored = self.standby.state(&self.scope.covering_range(), Revision::MAX);
+        let keys: Vec<Bytes> =
+            mirrored.into_keys().filter(|key| self.scope.in_scope(key) && !self.local.contains(key)).collect();
+        if keys.is_empty() || self.record().is_none() {
+            return;
+        }
+        self.counts.hit("edited by others");
+        let key = keys[self.random.below(keys.len() as u64) as usize].clone();
+        let value = self.value();
+        self.edited.insert(key.clone());
+        self.standby.write(vec![Op::Put { key, value, lease: 0 }]);
+    }
+
+    fn make_local(&mut self) {
+        let key = Bytes::from(format!("/registry/configmaps/apps/local-{}", self.random.below(3)));
+        if self.local.insert(key.clone()) {
+            let value = self.value();
+            self.standby.write(vec![Op::Put { key, value, lease: 0 }]);
+        }
+    }
+
+    fn compact(&mut self) {
+        let keep = self.random.below(12) as i64;
+        if self.random.below(6) == 0 {
+            self.counts.hit("standby compaction");
+            self.standby.compact(self.standby.revision - keep);
+        } else {
+            self.counts.hit("compaction");
+            let revision = self.primary().revision - keep;
+            self.primary().compact(revision);
+        }
+    }
+
+    fn crash(&mut self) {
+        self.counts.hit("crash");
+        self.drop_session();
+        self.daemon.carried = Carried::first();
+        self.daemon.force_copy = false;
+        if let Some((key, _)) = self.daemon.leader.take() {
+            self.standby.write(vec![Op::Delete { key }]);
+        }
+    }
+
+    fn drop_session(&mut self) {
+        let lost = self.daemon.drop_session();
+        self.stale.extend(lost);
+    }
+
+    fn back_up(&mut self) {
+        let generation = self.generations.len() - 1;
+        let model = self.primary().clone();
+        self.backups.push(Backup { model, generation });
+    }
+
+    /// The primary is put back to a backup. Its connections break, so no session goes on.
+    fn restore_primary(&mut self) {
+        if self.backups.is_empty() {
+            return;
+        }
+        let at = self.random.below(self.backups.len() as u64) as usize;
+        let Backup { mut model, generation } = self.backups[at].clone();
+        let current = self.generations.len() - 1;
+        if self.generations[current]
+            .parent
+            .is_some_and(|(parent, revision)| (parent, revision) == (generation, model.revision))
+        {
+            self.counts.hit("restored: the same backup again");
+        } else if current > 0 && generation < current {
+            self.counts.hit("restored: an older backup after a restore");
+        }
+        if self.daemon.session.is_none() {
+            self.counts.hit("restored while away");
+        }
+        let revision = model.revision;
+        model.revision += 100_000 * self.generations.len() as i64 * i64::from(self.random.below(3) == 0);
+        match self.random.below(5) {
+            0 => {
+                // All disks rolled back.
+                self.counts.hit("restored: same log");
+                model.revision = revision;
+            }
+            1 => {
+                self.counts.hit("restored: another id");
+                self.clusters += 1;
+                (model.cluster, model.applied_index) = (self.clusters, 3);
+            }
+            2 => {
+                self.counts.hit("restored: bumped and compacted");
+                (model.revision, model.applied_index) = (revision + 1_000_000, 3);
+                model.compact(Revision::MAX);
+            }
+            _ => {
+                self.counts.hit(if model.revision > revision { "restored: bumped" } else { "restored: new log" });
+                model.applied_index = 3;
+            }
+        }
+        self.generations.push(Generation { model, parent: Some((generation, revision)) });
+        self.drop_session();
+        self.beat();
+    }
+
+    fn back_up_standby(&mut self) {
+        self.standby_backup =
+            Some(StandbyBackup { model: self.standby.clone(), edited: self.edited.clone(), local: self.local.clone() });
+    }
+
+    fn restore_standby(&mut self) {
+        let Some(StandbyBackup { mut model, edited, local }) = self.standby_backup.clone() else { return };
+        self.counts.hit("standby restored");
+        model.applied_index = 3;
+        (self.standby, self.edited, self.local) = (model, edited, local);
+        self.drop_session();
+        self.stale.clear();
+        self.daemon.leader = None;
+        self.daemon.carried = Carried::first();
+        // The leader's lease is long over.
+        let leaders = self.standby.state(&KeyRange::prefix(&self.daemon.keys.leader_prefix), Revision::MAX);
+        for key in leaders.into_keys() {
+            self.standby.write(vec![Op::Delete { key }]);
+        }
+    }
+
+    fn record(&self) -> Option<Checkpoint> {
+        let value = &self.standby.get(&self.daemon.keys.checkpoint)?.value;
+        Some(Checkpoint::decode(value).expect("the checkpoint is readable"))
+    }
+
+    fn question(&self) -> Option<Question> {
+        let value = &self.standby.get(&self.daemon.keys.question)?.value;
+        Some(Question::decode(value).expect("the question is readable"))
+    }
+
+    /// The operator says yes, for what is asked and for the primary as it is now.
+    fn answer(&mut self) {
+        let Some(question) = self.question() else { return };
+        let cluster = cluster_id_text(self.primary().cluster);
+        if question.primary != cluster {
+            return;
+        }
+        self.counts.hit("accepted");
+        let mirrored = self.standby.state(&self.scope.covering_range(), Revision::MAX);
+        let groups: BTreeSet<Group> = mirrored.keys().map(|key| Group::of(&self.scope, key)).collect();
+        // As the command does it: an answer that is still good is kept.
+        let before = self.standby.get(&self.daemon.keys.acceptance).map(|kv| Acceptance::decode(&kv.value));
+        let before = before.and_then(Result::ok).filter(|before| before.is_good(&cluster, self.now_ms));
+        let earlier = before.map_or_else(Vec::new, |before| {
+            let last = Answered { topic: before.topic, evidence: before.evidence };
+            before.earlier.into_iter().chain([last]).collect()
+        });
+        let acceptance = Acceptance {
+            format: Acceptance::FORMAT,
+            topic: question.topic,
+            evidence: question.evidence,
+            primary: cluster,
+            primary_raft: Some(RaftMark::of(&self.primary().raft())),
+            groups: groups.into_iter().collect(),
+            earlier,
+            given_ms: self.now_ms,
+            by: "operator".into(),
+        };
+        self.accepted.insert(self.generations.len() - 1);
+        let key = self.daemon.keys.acceptance.clone();
+        self.standby.write(vec![Op::Put { key, value: acceptance.encode(), lease: 0 }]);
+    }
+
+    fn work(&mut self) {
+        if self.daemon.leader.is_none() && !self.daemon.campaign(&mut self.standby) {
+            return;
+        }
+        if self.daemon.session.is_none() {
+            return self.begin();
+        }
+        if !self.cleared && self.daemon.session.as_ref().is_some_and(|session| session.is_under_way()) {
+            self.cleared = true;
+            let keys = &self.daemon.keys;
+            let op = Op::Delete { key: keys.question.clone() };
+            self.standby.write(vec![op]);
+        }
+        match self.random.below(6) {
+            0 | 1 => self.read(),
+            2 | 3 => self.commit(),
+            4 => self.watch(Side::Primary),
+            _ if self.random.below(4) == 0 => self.daemon.handle(self.now_ms, Input::Tick),
+            _ => self.watch(Side::Standby),
+        }
+        self.pause();
+    }
+
+    fn begin(&mut self) {
+        self.floor = self.record().map_or(0, |record| record.revision);
+        self.cleared = false;
+        self.daemon.generation = self.generations.len() - 1;
+        self.accept_what_looks_the_same();
+        let primary = &self.generations.last().expect("there is one").model;
+        self.daemon.begin(primary, &mut self.standby, self.now_ms, 2);
+        if std::env::var_os("SIM_TRACE").is_some() {
+            let record = self.record();
+            let raft = self.primary().raft();
+            println!(
+                "begin in life {} (same as {:?}): {record:?}, primary {:?}, refused {:?}, session {:?}",
+                self.daemon.generation,
+                self.generations[self.daemon.generation].parent,
+                raft.first,
+                self.daemon.refused,
+                self.daemon.session.as_ref().map(|session| session.checkpoint().phase),
+            );
+        }
+        if let Some(session) = &self.daemon.session {
+            let is_resumed = session.checkpoint().phase == Phase::Streaming && session.is_under_way();
+            self.counts.hit(if is_resumed { "resumed" } else { "copied" });
+        }
+        self.pause();
+    }
+
+    /// A primary that was restored after the answer was given, to a state that the answer's own evidence does not tell from it.
+    fn accept_what_looks_the_same(&mut self) {
+        let reading = self.primary().raft();
+        let Some(kv) = self.standby.get(&self.daemon.keys.acceptance) else { return };
+        let answer = Acceptance::decode(&kv.value).expect("the answer is readable");
+        if answer.primary_raft.is_none_or(|mark| mark.contradiction(&reading).is_none()) {
+            self.accepted.insert(self.daemon.generation);
+        }
+    }
+
+    /// The driver puts the question on record.
+    fn pause(&mut self) {
+        let Some(refusal) = self.daemon.refused.take() else { return };
+        self.drop_session();
+        let cluster = cluster_id_text(self.primary().cluster);
+        let Some(question) = refusal.question(&cluster, self.now_ms, "sim") else {
+            assert!(matches!(refusal, Refusal::HistoryInDoubt { .. }), "{refusal}");
+            return;
+        };
+        self.counts.hit(match question.topic {
+            Topic::OtherHistory => "asked: OtherHistory",
+            Topic::OtherPrimary => "asked: OtherPrimary",
+            Topic::StandbyRestored => "asked: StandbyRestored",
+            Topic::EmptyPrimary => "asked: EmptyPrimary",
+            Topic::Deletions | Topic::Unproved | Topic::Brake => "asked: about losses",
+        });
+        let keys = &self.daemon.keys;
+        let put = Op::Put { key: keys.question.clone(), value: question.encode(), lease: 0 };
+        self.standby.txn(&Txn { compares: vec![is_standby(keys)], success: vec![put], failure: vec![] });
+    }
+
+    fn raft(&mut self) {
+        if self.daemon.session.is_some() && self.daemon.generation == self.generations.len() - 1 {
+            let reading = self.primary().raft();
+            self.daemon.handle(self.now_ms, Input::Raft { side: Side::Primary, reading });
+            self.pause();
+        }
+    }
+
+    fn read(&mut self) {
+        if self.daemon.reads.is_empty() {
+            return;
+        }
+        let at = self.random.below(self.daemon.reads.len() as u64) as usize;
+        let (id, read) = self.daemon.reads.remove(at);
+        let Read::Pending(side, mut request) = read else { unreachable!("answered at once") };
+        let limit = 1 + self.random.below(25) as i64;
+        request.limit = if request.limit == 0 { 0 } else { request.limit.min(limit) };
+        let model = match side {
+            Side::Primary => &self.generations[self.daemon.generation].model,
+            Side::Standby => &self.standby,
+        };
+        let result = model.read(&request).ok_or(ReadFailure::Compacted);
+        self.daemon.handle(self.now_ms, Input::Read { id, result });
+    }
+
+    fn commit(&mut self) {
+        if self.daemon.commits.is_empty() {
+            return;
+        }
+        let at = self.random.below(self.daemon.commits.len() as u64) as usize;
+        let (id, commit) = self.daemon.commits.remove(at);
+        let Commit::Pending(sent) = commit else { unreachable!("answered at once") };
+        if self.random.below(60) == 0 {
+            self.stale.push(sent);
+            return self.drop_session();
+        }
+        let reply = self.apply(&sent);
+        self.daemon.handle(self.now_ms, Input::Committed { id, reply });
+    }
+
+    fn stale_commit(&mut self) {
+        if !self.stale.is_empty() {
+            let sent = self.stale.swap_remove(self.random.below(self.stale.len() as u64) as usize);
+            self.apply(&sent);
+        }
+    }
+
+    fn watch(&mut self, side: Side) {
+        let model = match side {
+            Side::Primary => &self.generations[self.daemon.generation].model,
+            Side::Standby => &self.standby,
+        };
+        let Some(watch) = self.daemon.watches.get_mut(side) else { return };
+        if !watch.opened {
+            watch.opened = true;
+            let input = if watch.next <= model.compacted {
+                *self.daemon.watches.get_mut(side) = None;
+                Input::WatchCompacted { side, compact_revision: model.compacted }
+            } else {
+                Input::Opened { side }
+            };
+            return self.daemon.handle(self.now_ms, input);
+        }
+        if !self.daemon.session.as_ref().is_some_and(|session| session.wants(side)) {
+            return;
+        }
+        let input = match model.next_change(watch.next, &watch.range) {
+            Some((revision, events)) => {
+                watch.next = revision + 1;
+                Input::Events { side, events, complete: true }
+            }
+            None => {
+                watch.next = model.revision + 1;
+                Input::Progress { side, revision: model.revision }
+            }
+        };
+        self.daemon.handle(self.now_ms, input);
+    }
+
+    fn apply(&mut self, sent: &Sent) -> etcd_sync_core::etcd::request::TxnReply {
+        let before = self.standby.clone();
+        let reply = self.standby.txn(&sent.txn);
+        if let Ok(text) = std::env::var("SIM_TRACE")
+            && sent.txn.success.iter().any(|op| format!("{op:?}").contains(&text))
+        {
+            let record = self.record().map(|record| (record.phase, record.revision));
+            println!("standby {}: {} {record:?} {:?}", reply.revision, reply.succeeded, sent.txn.success);
+        }
+        if !reply.succeeded {
+            return reply;
+        }
+        let saves: BTreeMap<Bytes, Bytes> = sent.txn.success.iter().filter_map(|op| self.save_of(op)).collect();
+        let is_replay = sent.txn.success.iter().all(|op| !matches!(op, Op::Delete { key } if self.scope.in_scope(key)));
+        let _ = is_replay;
+        for op in &sent.txn.success {
+            let (key, new) = match op {
+                Op::Put { key, value, .. } => (key, Some(value)),
+                Op::Delete { key } => (key, None),
+                Op::Get { .. } => continue,
+            };
+            if *key == self.daemon.keys.acceptance {
+                self.counts.hit("answer used up");
+            }
+            if !self.scope.in_scope(key) {
+                continue;
+            }
+            if let Some(old) = before.get(key).map(|kv| kv.value.clone()) {
+                self.must_not_be_lost(sent.generation, key, &old, new, saves.get(key));
+            }
+            self.edited.remove(key);
+            assert!(!self.local.contains(key), "the local key {key:?} was written");
+        }
+        let record = self.record().expect("a commit leaves a checkpoint");
+        if record.phase == Phase::Streaming && record.offset == 0 {
+            self.must_be_exact(&record, sent.generation);
+        }
+        reply
+    }
+
+    fn save_of(&self, op: &Op) -> Option<(Bytes, Bytes)> {
+        let Op::Put { key, value, .. } = op else { return None };
+        let prefix = &self.daemon.keys.saved_prefix;
+        key.starts_with(prefix).then(|| (key.slice(prefix.len()..), value.clone()))
+    }
+
+    /// What only another life of the primary had may be deleted, or overwritten with older data, only when it was saved or the
+    /// operator has accepted this life.
+    fn must_not_be_lost(
+        &mut self,
+        generation: usize,
+        key: &Bytes,
+        old: &Bytes,
+        new: Option<&Bytes>,
+        saved: Option<&Bytes>,
+    ) {
+        let Some(&origin) = self.origins.get(old) else { return };
+        if self.accepted.contains(&generation) || self.is_of(generation, origin) {
+            return;
+        }
+        if saved == Some(old) {
+            return self.counts.hit("saved before it went");
+        }
+        let model = &self.generations[generation].model;
+        let newer = new.is_some_and(|new| {
+            let written = model.history().filter_map(|event| match event {
+                Event::Put(kv) if kv.key == *key && kv.value == *new => Some(kv.mod_revision),
+                _ => None,
+            });
+            written.last().is_some_and(|revision| revision > self.floor)
+        });
+        let (floor, record) = (self.floor, self.record());
+        assert!(
+            newer,
+            "{key:?}: {old:?} of life {origin:?} is lost for {new:?} of {:?} in life {generation}, floor {floor}, {record:?}",
+            new.and_then(|new| self.origins.get(new)),
+        );
+    }
+
+    /// Whether a value of that life and revision belongs to the past of this one.
+    fn is_of(&self, generation: usize, (origin, revision): (usize, Revision)) -> bool {
+        let (mut at, mut up_to) = (generation, Revision::MAX);
+        while at != origin {
+            let Some((parent, same_up_to)) = self.generations[at].parent else { return false };
+            (at, up_to) = (parent, up_to.min(same_up_to));
+        }
+        revision <= up_to
+    }
+
+    fn must_be_exact(&mut self, record: &Checkpoint, generation: usize) {
+        let of = |model: &Model, revision| {
+            let mut state = model.state(&self.scope.covering_range(), revision);
+            state.retain(|key, _| self.scope.in_scope(key) && !self.edited.contains(key) && !self.local.contains(key));
+            state.into_iter().map(|(key, kv)| (key, kv.value)).collect::<BTreeMap<_, _>>()
+        };
+        let expected = of(&self.generations[generation].model, record.revision);
+        let mut found = of(&self.standby, Revision::MAX);
+        // Whose a key is may be in no history any more: it stays, on record as local.
+        let is_unknown = |key: &Bytes| {
+            let entry = self.daemon.keys.local_entry(key);
+            self.daemon.unknown_origin > 0 && !expected.contains_key(key) && self.standby.get(&entry).is_some()
+        };
+        found.retain(|key, _| !is_unknown(key));
+        assert_eq!(found, expected, "at revision {} of life {generation}", record.revision);
+    }
+
+    /// No more trouble, and an operator who answers whatever is asked.
+    fn settle(&mut self) {
+        self.stale.clear();
+        self.restore_in = u64::MAX;
+        for round in 0..30_000 {
+            self.now_ms += 100;
+            if round % 50 == 0 {
+                self.answer();
+            }
+            if self.random.below(5) == 0 {
+                self.daemon.handle(self.now_ms, Input::Tick);
+                self.pause();
+            }
+            self.work();
+            let head = self.primary().revision;
+            let record = self.record();
+            let session = self.daemon.session.as_ref();
+            let is_current = session.is_some_and(|session| session.checkpoint().phase == Phase::Streaming);
+            if record.as_ref().is_some_and(|record| {
+                record.phase == Phase::Streaming && (record.revision, record.offset) == (head, 0) && is_current
+            }) {
+                let generation = self.generations.len() - 1;
+                return self.must_be_exact(&record.expect("it is there"), generation);
+            }
+        }
+        panic!("the standby did not catch up: {:?}, asked {:?}", self.record(), self.question());
+    }
+}
