@@ -31,6 +31,7 @@ async fn command(config: Config) -> anyhow::Result<output::Outcome> {
         CommandConfig::Bootstrap(bootstrap) => commands::bootstrap::run(config, bootstrap).await,
         CommandConfig::Prune(prune) => commands::prune::run(config, prune).await,
         CommandConfig::Restore(restore) => commands::restore::run(config, restore).await,
+        CommandConfig::Accept(accept) => commands::accept::run(config, accept).await,
         CommandConfig::Switchover(switchover) => commands::switchover::run(config, switchover).await,
         CommandConfig::Failover(failover) => commands::failover::run(config, failover).await,
         CommandConfig::Drill(drill) => commands::drill::run(config, drill).await,

@@ -1,6 +1,7 @@
 //! The operator's procedures, pure: preflight, failover and switchover, rejoin, prune and restore, name service, drill, and
 //! the texts about them. Facts go in, plans, judgements and texts come out; no I/O, no clock, no async.
 
+pub mod accept;
 pub mod api_server;
 pub mod bootstrap;
 pub mod dns;

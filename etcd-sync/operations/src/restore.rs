@@ -231,6 +231,13 @@ pub fn putting_back(keys: &StateKeys, kvs: &[KeyValue]) -> Txn {
     }
 }
 
+/// A transaction that removes the entry of a value saved on the standby, as it was read: `key` is the key that it had.
+pub fn clearing(keys: &StateKeys, saved: &KeyValue) -> Txn {
+    let entry = keys.saved_entry(&saved.key);
+    let unchanged = Compare::ModRevision { key: entry.clone(), revision: saved.mod_revision };
+    Txn { compares: vec![is_standby(keys), unchanged], success: vec![Op::Delete { key: entry }], failure: vec![] }
+}
+
 /// What the answer to [`putting_back`] of one key says.
 ///
 /// # Errors

@@ -20,6 +20,8 @@ pub enum What {
     Prune,
     /// What only the old primary had, before it became a standby.
     Rejoin,
+    /// What a copy takes away, before it is accepted.
+    Accept,
 }
 
 /// The first line.
@@ -228,6 +230,7 @@ pub fn file_name(what: What, link: &str, at: &str) -> String {
     let what = match what {
         What::Prune => "prune",
         What::Rejoin => "rejoin",
+        What::Accept => "accept",
     };
     format!("etcd-sync-{what}-{link}-{}.jsonl", at.replace([':', '-'], ""))
 }

@@ -1,5 +1,6 @@
 //! The commands, one file each. Data goes to stdout, the log to stderr.
 
+pub mod accept;
 pub mod bootstrap;
 pub mod check;
 pub mod dns;

@@ -1,4 +1,4 @@
-//! `etcd-sync restore`: puts keys back that `prune` has saved.
+//! `etcd-sync restore`: puts keys back that were saved before they were taken away, in a file or on the standby itself.
 
 use std::slice::from_ref;
 use std::time::{Duration, Instant};
@@ -14,16 +14,17 @@ use etcd_sync_operations::prune::standby;
 use etcd_sync_operations::restore::{Item, Refusal, Report, State, order, put_back, putting_back};
 use etcd_sync_operations::saved::Head;
 use etcd_sync_program::args::TableOutput;
-use etcd_sync_program::config::{Config, RestoreConfig};
+use etcd_sync_program::config::{Config, RestoreConfig, RestoreSource};
 use etcd_sync_store::link::compare::CheckError;
 use etcd_sync_store::link::pair::Pair;
-use etcd_sync_store::link::record::Record;
+use etcd_sync_store::link::record::{Record, saved_values};
 use etcd_sync_store::{Error, Etcd, WriteError};
 use futures_util::stream::{StreamExt, TryStreamExt, iter};
 use serde_json::json;
 
 use super::primary::Primary;
-use crate::operations::saved_file::{Place, Saved};
+use crate::operations::saved_file::Saved;
+use crate::operations::saved_values::SavedValues;
 use crate::output::{Answer, Outcome, confirm, print, print_json, refuse, refused};
 
 /// Keys looked at at once.
@@ -44,51 +45,64 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub async fn run(config: Config, options: RestoreConfig) -> Result<Outcome> {
     let pair = config.pair()?;
     let encryption = config.encryption()?;
-    let (mut items, mut places) = (Vec::new(), Vec::new());
-    let (file, head) = Saved::open(&options.file, async |kv, place| {
-        items.push(item(&config.scope, &encryption, &kv).await);
-        places.push(place);
-    })
-    .await?;
-    let checkpoint = fit(&pair, &config, &head, options.accept_other_cluster).await?;
+    let (source, items) = read(&pair, &config.scope, &encryption, &options.source).await?;
+    let Source { values, head } = &source;
+    if options.source == (RestoreSource::Standby { discard: true }) {
+        return discard(&pair, values, &items, &options).await;
+    }
+    let checkpoint = fit(&pair, &config, head.as_ref(), options.accept_other_cluster).await?;
     let found = Primary::find(&pair.primary, &config.scope, &checkpoint.primary, options.without_primary).await;
     let primary = match found {
         Ok(primary) => primary,
         Err(reason) => return Ok(refused(&format!("nothing was put back: {reason}"))),
     };
-    let work =
-        Work { pair: &pair, primary: &primary, scope: &config.scope, file: &file, items: &items, places: &places };
+    let work = Work { pair: &pair, primary: &primary, scope: &config.scope, values, items: &items };
     let mut states = work.states().await?;
     let plan = Report::new(items.iter().zip(states.iter().copied()));
     if options.output == TableOutput::Table {
-        let Head { link, at, cluster, .. } = &head;
-        print(&format!("{} keys, saved at {at} from cluster {cluster} (link {link}):\n", items.len()));
+        print(&source.title(items.len()));
         print(&plan.text(options.limit.unwrap_or(usize::MAX)));
     }
-    let tell = |refused: Option<&str>, error: Option<&anyhow::Error>, done: Option<&Report>| {
+    let tell = |refused: Option<&str>, error: Option<&anyhow::Error>, done: Option<&Report>, cleared: u64| {
         if options.output == TableOutput::Json {
             let error = error.map(|error| format!("{error:#}"));
             let (closed, plan, result) = (plan.closed(), plan.json(), done.map(Report::json));
             print_json(&json!({
                 "file": head, "plan": plan, "closed": closed, "refused": refused, "error": error, "result": result,
+                "cleared": cleared,
             }));
         }
     };
     let good = |good: bool| if good { Outcome::Success } else { Outcome::Differences };
     let count = plan.count(State::Absent);
     if options.dry_run || count == 0 {
-        tell(None, None, None);
+        if source.head.is_none() && !items.is_empty() && count == 0 && options.output == TableOutput::Table {
+            print("Nothing is to be put back. `etcd-sync restore --saved --discard` deletes what is saved.\n");
+        }
+        tell(None, None, None, 0);
         return Ok(good(plan.is_good()));
     }
     if let Answer::No(why) = confirm(count, "put them back", options.yes, options.output)? {
-        tell(Some(&why.to_string()), None, None);
+        tell(Some(&why.to_string()), None, None, 0);
         return Ok(refused(&format!("nothing was put back: {why}")));
     }
-    let outcome = work.put_back(&mut states).await;
+    let mut outcome = work.put_back(&mut states).await;
     let done = Report::new(items.iter().zip(states.iter().copied()));
-    tell(None, outcome.as_ref().err(), Some(&done));
+    let mut cleared = 0;
+    if outcome.is_ok() {
+        // What is not back as it was saved stays saved.
+        let back = |&i: &usize| matches!(states[i], State::PutBack | State::Same);
+        match values.clear(&pair, (0..states.len()).filter(back)).await {
+            Ok(count) => cleared = count,
+            Err(error) => outcome = Err(error),
+        }
+    }
+    tell(None, outcome.as_ref().err(), Some(&done), cleared);
     if options.output == TableOutput::Table {
         print(&format!("Done:\n{}", done.text(options.limit.unwrap_or(usize::MAX))));
+        if cleared > 0 {
+            print(&format!("{cleared:>9}  no longer saved on the standby\n"));
+        }
     }
     if config.log.detail {
         let after = items.iter().zip(&states);
@@ -96,6 +110,86 @@ pub async fn run(config: Config, options: RestoreConfig) -> Result<Outcome> {
     }
     outcome.context("stopped in the middle; run it again to go on: what is back is left as it is")?;
     Ok(good(done.is_good()))
+}
+
+/// Where saved keys come from.
+struct Source {
+    values: SavedValues,
+    /// The head of the file, if it is one.
+    head: Option<Head>,
+}
+
+impl Source {
+    fn title(&self, count: usize) -> String {
+        match &self.head {
+            Some(Head { link, at, cluster, .. }) => {
+                format!("{count} keys, saved at {at} from cluster {cluster} (link {link}):\n")
+            }
+            None => format!("{count} values, saved on this standby before they were taken away:\n"),
+        }
+    }
+}
+
+/// Reads everything that was saved: the values, and what is known of each.
+async fn read(
+    pair: &Pair,
+    scope: &Scope,
+    encryption: &Encryption,
+    source: &RestoreSource,
+) -> Result<(Source, Vec<Item>)> {
+    let (mut items, mut places) = (Vec::new(), Vec::new());
+    match source {
+        RestoreSource::File(path) => {
+            let (file, head) = Saved::open(path, async |kv, place| {
+                items.push(item(scope, encryption, &kv).await);
+                places.push(place);
+            })
+            .await?;
+            Ok((Source { values: SavedValues::File { file, places }, head: Some(head) }, items))
+        }
+        RestoreSource::Standby { .. } => {
+            let values = saved_values(&pair.standby, &pair.keys).await.context("the saved values cannot be read")?;
+            for kv in &values {
+                items.push(item(scope, encryption, kv).await);
+            }
+            Ok((Source { values: SavedValues::Standby(values), head: None }, items))
+        }
+    }
+}
+
+/// Deletes everything that is saved on the standby.
+async fn discard(pair: &Pair, values: &SavedValues, items: &[Item], options: &RestoreConfig) -> Result<Outcome> {
+    let record = Record::read(&pair.standby, &pair.keys).await.context("the standby's record cannot be read")?;
+    standby(record.role.as_ref().map(|role| &role.value[..])).or_else(refuse)?;
+    let (is_table, limit) = (options.output == TableOutput::Table, options.limit.unwrap_or(usize::MAX));
+    if is_table {
+        print(&format!("{} values are saved on this standby:\n", items.len()));
+        items.iter().take(limit).for_each(|item| print(&format!("  {}\n", printable(&item.key))));
+        if items.len() > limit {
+            print(&format!("  … and {} more (--limit 0 shows all)\n", items.len() - limit));
+        }
+    }
+    let tell = |refused: Option<&str>, discarded: u64| {
+        if !is_table {
+            let keys: Vec<String> = items.iter().map(|item| printable(&item.key)).collect();
+            print_json(&json!({ "saved": keys, "refused": refused, "discarded": discarded }));
+        }
+    };
+    if options.dry_run || items.is_empty() {
+        tell(None, 0);
+        return Ok(Outcome::Success);
+    }
+    let action = "delete the saved values for good";
+    if let Answer::No(why) = confirm(items.len() as u64, action, options.yes, options.output)? {
+        tell(Some(&why.to_string()), 0);
+        return Ok(refused(&format!("nothing was deleted: {why}")));
+    }
+    let discarded = values.clear(pair, 0..items.len()).await?;
+    tell(None, discarded);
+    if is_table {
+        print(&format!("Deleted: {discarded} saved values\n"));
+    }
+    Ok(if discarded == items.len() as u64 { Outcome::Success } else { Outcome::Differences })
 }
 
 /// A saved key, opened if it can be.
@@ -112,11 +206,11 @@ async fn item(scope: &Scope, encryption: &Encryption, kv: &KeyValue) -> Item {
 ///
 /// # Errors
 /// A refusal; or the standby cannot be read.
-async fn fit(pair: &Pair, config: &Config, head: &Head, accept_other_cluster: bool) -> Result<Checkpoint> {
+async fn fit(pair: &Pair, config: &Config, head: Option<&Head>, accept_other_cluster: bool) -> Result<Checkpoint> {
     let record = Record::read(&pair.standby, &pair.keys).await.context("the standby's record cannot be read")?;
     standby(record.role.as_ref().map(|role| &role.value[..])).or_else(refuse)?;
     let found = cluster_id_text(pair.standby.identity().await?.cluster_id);
-    if found != head.cluster && !accept_other_cluster {
+    if let Some(head) = head.filter(|head| head.cluster != found && !accept_other_cluster) {
         return refuse(Refusal::OtherCluster { saved: head.cluster.clone(), found });
     }
     let Some(checkpoint) = record.checkpoint()? else {
@@ -134,9 +228,8 @@ struct Work<'a> {
     pair: &'a Pair,
     primary: &'a Primary<'a>,
     scope: &'a Scope,
-    file: &'a Saved,
+    values: &'a SavedValues,
     items: &'a [Item],
-    places: &'a [Place],
 }
 
 impl Work<'_> {
@@ -190,7 +283,7 @@ impl Work<'_> {
             }
         };
         if members.len() > 1 {
-            let kvs = members.iter().map(|&i| self.file.read(self.places[i])).collect::<Result<Vec<_>>>()?;
+            let kvs = members.iter().map(|&i| self.values.read(i)).collect::<Result<Vec<_>>>()?;
             let reply = self.pair.standby.txn(putting_back(&self.pair.keys, &kvs)).await;
             if reply.as_ref().is_ok_and(|reply| reply.succeeded) {
                 members.iter().for_each(|&i| states[i] = State::PutBack);
@@ -207,7 +300,7 @@ impl Work<'_> {
 
     /// `sent`: something that may still put it back was sent before.
     async fn put_one(&self, i: usize, mut sent: bool) -> Result<State> {
-        let (item, kv) = (&self.items[i], self.file.read(self.places[i])?);
+        let (item, kv) = (&self.items[i], self.values.read(i)?);
         let mut tries = 1;
         loop {
             if self.primary.has(&item.key).await? {

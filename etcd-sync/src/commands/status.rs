@@ -10,7 +10,7 @@ use etcd_sync_operations::status::{Candidate, Head, Status};
 use etcd_sync_program::args::TableOutput;
 use etcd_sync_program::config::{Config, StatusConfig};
 use etcd_sync_program::now_ms;
-use etcd_sync_store::link::record::Record;
+use etcd_sync_store::link::record::{Record, saved_keys};
 
 use crate::output::{Outcome, print, print_json};
 
@@ -22,6 +22,7 @@ pub async fn run(config: Config, options: StatusConfig) -> Result<Outcome> {
     let pair = config.pair()?;
     let record = Record::read(&pair.standby, &pair.keys).await.context("the standby's record cannot be read")?;
     let checkpoint = record.checkpoint()?;
+    let saved = saved_keys(&pair.standby, &pair.keys).await.context("the saved values cannot be read")?;
     let primary = tokio::time::timeout(PRIMARY_TIMEOUT, pair.primary.identity()).await;
     let primary = match primary {
         Ok(Ok(head)) => Ok(Head { cluster: cluster_id_text(head.cluster_id), revision: head.revision }),
@@ -35,6 +36,9 @@ pub async fn run(config: Config, options: StatusConfig) -> Result<Outcome> {
         checkpoint,
         promotion: record.promotion().ok().flatten(),
         copied: record.copied.as_ref().and_then(|kv| serde_json::from_slice(&kv.value).ok()),
+        question: record.question().ok().flatten(),
+        acceptance: record.acceptance().ok().flatten(),
+        saved: saved.len() as u64,
         candidates: record.candidates.into_iter().map(candidate).collect(),
         condition: record.condition,
         primary,

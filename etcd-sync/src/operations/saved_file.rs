@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -18,7 +19,8 @@ const LINE_MAX: u64 = 16 << 20;
 /// A file being written. It is removed again unless it was finished, or is [`Saving::kept`].
 #[derive(Debug)]
 pub struct Saving {
-    path: PathBuf,
+    /// `None`: it is stdout.
+    path: Option<PathBuf>,
     file: BufWriter<File>,
     encoder: Encoder,
     finished: bool,
@@ -30,9 +32,18 @@ impl Saving {
     pub fn create(path: &Path, head: &Head) -> Result<Saving> {
         let failed = || format!("cannot make the file {} (--backup FILE): nothing was deleted", path.display());
         let file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(path).with_context(failed)?;
+        Saving::begin(Some(path.to_owned()), file, head)
+    }
+
+    /// Writes to stdout, where nothing may come between the lines. Whether they reach a disk nobody knows here.
+    pub fn to_stdout(head: &Head) -> Result<Saving> {
+        let stdout = std::io::stdout().as_fd().try_clone_to_owned().context("cannot write to stdout")?;
+        Saving::begin(None, File::from(stdout), head)
+    }
+
+    fn begin(path: Option<PathBuf>, file: File, head: &Head) -> Result<Saving> {
         let (encoder, line) = Encoder::begin(head);
-        let mut saving =
-            Saving { path: path.to_owned(), file: BufWriter::new(file), encoder, finished: false, kept: false };
+        let mut saving = Saving { path, file: BufWriter::new(file), encoder, finished: false, kept: false };
         saving.write(&line)?;
         Ok(saving)
     }
@@ -63,13 +74,15 @@ impl Saving {
     fn end(&mut self) -> Result<()> {
         let line = self.encoder.clone().end();
         self.write(&line)?;
-        let synced = self.file.flush().and_then(|()| self.file.get_ref().sync_all());
-        synced.with_context(|| self.failed())?;
-        let folder = match self.path.parent() {
-            Some(folder) if folder != Path::new("") => folder,
-            _ => Path::new("."),
-        };
-        File::open(folder).and_then(|folder| folder.sync_all()).with_context(|| self.failed())?;
+        self.file.flush().with_context(|| self.failed())?;
+        if let Some(path) = &self.path {
+            self.file.get_ref().sync_all().with_context(|| self.failed())?;
+            let folder = match path.parent() {
+                Some(folder) if folder != Path::new("") => folder,
+                _ => Path::new("."),
+            };
+            File::open(folder).and_then(|folder| folder.sync_all()).with_context(|| self.failed())?;
+        }
         self.finished = true;
         Ok(())
     }
@@ -79,10 +92,12 @@ impl Saving {
     }
 
     fn failed(&self) -> String {
-        let path = self.path.display();
-        match self.kept {
-            true => format!("cannot write the file {path}: make room there"),
-            false => format!("cannot write the file {path} (--backup FILE): nothing was deleted"),
+        match (&self.path, self.kept) {
+            (None, _) => "cannot write the saved values to stdout: nothing was deleted".to_owned(),
+            (Some(path), true) => format!("cannot write the file {}: make room there", path.display()),
+            (Some(path), false) => {
+                format!("cannot write the file {} (--backup FILE): nothing was deleted", path.display())
+            }
         }
     }
 }
@@ -95,9 +110,9 @@ impl Drop for Saving {
         if self.kept {
             // Without its end it says that it is cut off, and is read as far as it goes by whoever must.
             let _ = self.end();
-        } else {
+        } else if let Some(path) = &self.path {
             // It holds nothing that is not in the cluster still.
-            let _ = std::fs::remove_file(&self.path);
+            let _ = std::fs::remove_file(path);
         }
     }
 }

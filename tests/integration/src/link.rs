@@ -13,7 +13,7 @@ use etcd_sync_store::Side;
 
 use crate::client::Client;
 use crate::compare::{Difference, await_until, dump};
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, Output, run_command};
 use crate::etcd::{Cluster, ClusterOptions};
 use crate::exact::is_synchronized;
 
@@ -51,6 +51,13 @@ impl Link {
     /// Starts a daemon for the link.
     pub fn daemon(&self, more: &[&str]) -> Result<Daemon> {
         Daemon::start(&self.flags(more), &[])
+    }
+
+    /// Runs a command for the link to its end.
+    pub async fn run(&self, command: &str, more: &[&str]) -> Result<Output> {
+        let mut args = vec![command.to_owned()];
+        args.extend(self.flags(more));
+        run_command(&args).await
     }
 
     /// Starts a monitor of the link.

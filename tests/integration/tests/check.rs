@@ -26,7 +26,7 @@ async fn link(keys: usize) -> Result<(Link, Daemon)> {
     let items: Vec<Item> = (0..keys).map(|number| (key(number).to_vec(), vec![b'v'; 300])).collect();
     load(&link.primary.client(), items, 4).await?;
     // On a slow moment it may fall behind a compaction; then it deletes what the writer has deleted since.
-    let daemon = link.daemon(&["--checkpoint-interval=100ms", &format!("--accept-deletions={keys}")])?;
+    let daemon = link.daemon(&["--checkpoint-interval=100ms", "--deletion-limit-percent=100"])?;
     daemon.wait_line("Start Sync update", PATIENCE).await?;
     Ok((link, daemon))
 }

@@ -41,7 +41,6 @@ async fn bad_values_name_flag_value_and_expectation() -> Result<()> {
         (vec![primary, standby, "--listen=8080"], ["--listen", "'8080'", "expected ADDR:PORT"]),
         (vec![primary, standby, "--link=Prod"], ["--link", "'Prod'", "expected 1 to 40 lower-case letters"]),
         (vec![primary, standby, "--log-format=xml"], ["--log-format", "'xml'", "possible values: text, json"]),
-        (vec![primary, standby, "--accept-new-primary=me"], ["--accept-new-primary", "'me'", "hexadecimal"]),
         (vec![primary, standby, "--primary-cert=c.pem"], ["--primary-cert", "--primary-key", "give both or neither"]),
         (vec![primary, standby, "--standby-user=u"], ["--standby-user", "--standby-password-file", "both or neither"]),
         (vec![primary, standby, "--prefix=/"], ["--prefix", "\"/\"", "longer prefix"]),

@@ -37,7 +37,7 @@ async fn link(keys: usize, options: [ClusterOptions; 2]) -> Result<(Link, Daemon
     let items: Vec<Item> = (0..keys).map(|number| (key(number).to_vec(), vec![b'v'; 300])).collect();
     load(&link.primary.client(), items, 4).await?;
     // A machine too busy for a compaction every moment lets it fall behind: then it may delete what it must.
-    let daemon = link.daemon(&["--checkpoint-interval=100ms", &format!("--accept-deletions={keys}")])?;
+    let daemon = link.daemon(&["--checkpoint-interval=100ms", "--deletion-limit-percent=100"])?;
     daemon.wait_line("Start Sync update", PATIENCE).await?;
     let monitor = link.monitor(&["--check-interval=1d", "--deep-check-interval=0"])?;
     await_ready(&monitor, 200, "answering", PATIENCE).await?;

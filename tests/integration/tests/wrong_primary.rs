@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
+use etcd_sync_core::link::question::{Question, Topic};
 use etcd_sync_core::link::state::{Condition, StateKeys};
 use etcd_sync_core::scope::STATE_ROOT;
 use etcd_sync_integration::compare::await_until;
@@ -12,6 +13,7 @@ use etcd_sync_integration::daemon::{Daemon, run_command};
 use etcd_sync_integration::etcd::{Cluster, ClusterOptions};
 use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::link::{Link, await_ready, config_keys, history};
+use etcd_sync_integration::saved_keys;
 use etcd_sync_store::Side;
 
 const LOCAL: &str = "/registry/configmaps/team-b/made-on-the-standby";
@@ -38,14 +40,27 @@ async fn synchronize(link: &Link) -> Result<()> {
     Ok(())
 }
 
-/// Takes the way out: with these flags the standby follows the primary it has now.
-async fn resynchronize(link: &Link, flags: &[&str]) -> Result<()> {
-    let daemon = link.daemon(flags)?;
-    daemon.wait_line("resync by difference begins", PATIENCE).await?;
+/// Takes the way out that the refusal names: with the operator's answer the standby follows the primary it has now, and what it loses
+/// is in the file.
+async fn accept(link: &Link, daemon: &Daemon, topic: Topic) -> Result<Vec<(Bytes, Bytes)>> {
+    let question = link.standby.get(&link.keys.question).await?.context("nothing is asked")?;
+    assert_eq!(Question::decode(&question.value)?.topic, topic);
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("saved.jsonl");
+    let output = link.run("accept", &[&format!("--backup={}", file.display()), "--yes"]).await?;
+    assert_eq!(output.code, Some(0), "{output:?}\n{}", daemon.tail());
+    Ok(saved_keys::whole(&file))
+}
+
+/// [`accept`], then the standby is like the primary.
+async fn follow(link: &Link, daemon: &Daemon, topic: Topic) -> Result<Vec<(Bytes, Bytes)>> {
+    let saved = accept(link, daemon, topic).await?;
     daemon.wait_line("Start Sync update", PATIENCE).await?;
     link.await_equal(PATIENCE).await.with_context(|| daemon.tail())?;
-    assert!(link.standby.get(&link.keys.condition).await?.is_none(), "the condition outlived its reason");
-    Ok(())
+    for key in [&link.keys.condition, &link.keys.question, &link.keys.acceptance] {
+        assert!(link.standby.get(key).await?.is_none(), "{key:?} outlived its reason");
+    }
+    Ok(saved)
 }
 
 /// Waits for a refusal in all its places: `/readyz`, the log, the metric, and the standby's condition for `status`.
@@ -75,13 +90,6 @@ async fn await_second_look(daemon: &Daemon, label: &str) -> Result<()> {
     assert_eq!(told, 1, "the same refusal is logged once: {}", daemon.tail());
     assert!(daemon.exited()?.is_none());
     Ok(())
-}
-
-/// What the refusal's text asks to be given.
-fn flag_in(line: &str, flag: &str) -> Result<String> {
-    let rest = line.split_once(flag).with_context(|| format!("no {flag} in {line}"))?.1;
-    let value: String = rest.trim_start().chars().take_while(char::is_ascii_alphanumeric).collect();
-    Ok(format!("{flag}={value}"))
 }
 
 #[tokio::test]
@@ -132,10 +140,10 @@ async fn an_empty_primary_at_the_first_sync() -> Result<()> {
     let line = await_refusal(&link, &daemon, "empty_primary", "the primary holds no key below").await?;
     await_second_look(&daemon, "empty_primary").await?;
     assert_eq!(link.synchronized_state().await?, before);
-    assert!(daemon.terminate(PATIENCE).await?.success());
-    assert!(line.contains("give --accept-empty-primary"), "{line}");
+    assert!(line.contains("run `etcd-sync accept`"), "{line}");
 
-    let daemon = link.daemon(&["--accept-empty-primary"])?;
+    let saved = accept(&link, &daemon, Topic::EmptyPrimary).await?;
+    assert!(saved.is_empty(), "a link that has mirrored nothing loses nothing");
     daemon.wait_line("Start Sync update", PATIENCE).await?;
     fill(&link.primary, &config_keys(5), "later").await?;
     link.await_caught_up(PATIENCE).await?;
@@ -170,9 +178,9 @@ async fn an_empty_primary_of_a_standby_that_was_in_sync() -> Result<()> {
     await_refusal(&link, &daemon, "empty_primary", "the primary holds no key below").await?;
     await_second_look(&daemon, "empty_primary").await?;
     assert_eq!(position().await?, before);
-    assert!(daemon.terminate(PATIENCE).await?.success());
 
-    let daemon = link.daemon(&["--accept-empty-primary"])?;
+    let saved = accept(&link, &daemon, Topic::EmptyPrimary).await?;
+    assert_eq!(saved.len(), keys.len());
     daemon.wait_line("Start Sync update", PATIENCE).await?;
     link.await_caught_up(PATIENCE).await?;
     assert_eq!(link.difference().await?.surplus, [Bytes::from_static(LOCAL.as_bytes())]);
@@ -195,33 +203,32 @@ async fn another_cluster() -> Result<()> {
     let line = await_refusal(&link, &daemon, "other_primary", "but this link was made with cluster").await?;
     await_second_look(&daemon, "other_primary").await?;
     assert_eq!(link.synchronized_state().await?, before);
-    assert!(daemon.terminate(PATIENCE).await?.success());
+    assert!(line.contains("run `etcd-sync accept`"), "{line}");
 
-    // Accepted, but what it would delete has to be accepted too.
-    let accept = flag_in(&line, "--accept-new-primary")?;
-    let daemon = link.daemon(&[&accept])?;
-    let line = await_refusal(&link, &daemon, "deletion_guard", "this resync would delete 280 of 300").await?;
-    let mut after = link.synchronized_state().await?;
-    // The record of the resync that was begun is all that is new.
-    after.remove(&link.keys.checkpoint).context("there is a checkpoint")?;
-    let mut expected = before.clone();
-    expected.remove(&link.keys.checkpoint);
-    assert_eq!(after, expected);
-    assert!(daemon.terminate(PATIENCE).await?.success());
-
-    let deletions = flag_in(&line, "--accept-deletions")?;
-    assert_eq!(deletions, "--accept-deletions=280");
-    resynchronize(&link, &[&accept, &deletions]).await
+    // What it would delete was shown and is accepted with it.
+    let saved = follow(&link, &daemon, Topic::OtherPrimary).await?;
+    assert_eq!(saved.len(), 300);
+    assert!(saved.iter().all(|(_, value)| value == "first"));
+    Ok(())
 }
 
 #[tokio::test]
-async fn accepting_a_third_cluster_does_not_admit_this_one() -> Result<()> {
+async fn accepting_one_cluster_does_not_admit_a_third() -> Result<()> {
     let mut link = link_with(&config_keys(5)).await?;
     synchronize(&link).await?;
+    let first = Cluster::start(ClusterOptions::default()).await?;
+    fill(&first, &config_keys(5), "other").await?;
+    link.primary = first;
+    let daemon = link.daemon(&[])?;
+    await_refusal(&link, &daemon, "other_primary", "but this link was made with cluster").await?;
+    assert!(daemon.terminate(PATIENCE).await?.success());
+    let saved = accept(&link, &daemon, Topic::OtherPrimary).await?;
+    assert_eq!(saved.len(), 5);
+
     link.primary = Cluster::start(ClusterOptions::default()).await?;
-    fill(&link.primary, &config_keys(5), "other").await?;
+    fill(&link.primary, &config_keys(5), "third").await?;
     let before = link.synchronized_state().await?;
-    let daemon = link.daemon(&["--accept-new-primary=abc"])?;
+    let daemon = link.daemon(&[])?;
     await_refusal(&link, &daemon, "other_primary", "but this link was made with cluster").await?;
     assert_eq!(link.synchronized_state().await?, before);
     Ok(())
@@ -244,11 +251,11 @@ async fn a_primary_restored_under_another_id() -> Result<()> {
     link.primary = Cluster::restore(&folder.path().join("snapshot.db"), ClusterOptions::default()).await?;
     let before = link.synchronized_state().await?;
     let daemon = link.daemon(&[])?;
-    let line = await_refusal(&link, &daemon, "other_primary", "or the primary was rebuilt").await?;
+    await_refusal(&link, &daemon, "other_primary", "or the primary was rebuilt").await?;
     await_second_look(&daemon, "other_primary").await?;
     assert_eq!(link.synchronized_state().await?, before);
-    assert!(daemon.terminate(PATIENCE).await?.success());
-    resynchronize(&link, &[&flag_in(&line, "--accept-new-primary")?]).await?;
+    let saved = follow(&link, &daemon, Topic::OtherPrimary).await?;
+    assert_eq!(saved.len(), 40, "20 keys are replaced, 20 deleted");
     assert_eq!(link.standby.get(&config_keys(1)[0]).await?.context("key 0 is there")?.value, "first");
     Ok(())
 }
@@ -262,11 +269,12 @@ async fn a_primary_put_back_under_the_same_id_while_the_daemon_runs() -> Result<
     link.await_equal(PATIENCE).await?;
     let before = link.synchronized_state().await?;
     link.primary.restore_in_place(&folder.path().join("snapshot.db")).await?;
-    let line = await_refusal(&link, &daemon, "history_went_back", "the primary's history went back").await?;
-    await_second_look(&daemon, "history_went_back").await?;
+    await_refusal(&link, &daemon, "other_history", "history is not the one").await?;
+    await_second_look(&daemon, "other_history").await?;
     assert_eq!(link.synchronized_state().await?, before);
-    assert!(daemon.terminate(PATIENCE).await?.success());
-    resynchronize(&link, &[&flag_in(&line, "--accept-new-primary")?]).await
+    let saved = follow(&link, &daemon, Topic::OtherHistory).await?;
+    assert_eq!(saved.len(), 40, "20 keys are replaced, 20 deleted");
+    Ok(())
 }
 
 /// The same with the daemon started afterwards.
@@ -278,7 +286,7 @@ async fn a_primary_put_back_under_the_same_id_before_the_daemon_starts() -> Resu
     link.primary.restore_in_place(&folder.path().join("snapshot.db")).await?;
     let before = link.synchronized_state().await?;
     let daemon = link.daemon(&[])?;
-    await_refusal(&link, &daemon, "history_went_back", "the primary's history went back").await?;
+    await_refusal(&link, &daemon, "other_history", "history is not the one").await?;
     assert_eq!(link.synchronized_state().await?, before);
     Ok(())
 }
@@ -303,10 +311,9 @@ async fn a_primary_put_back_that_overtook_the_checkpoint() -> Result<()> {
         }
         let before = link.synchronized_state().await?;
         let daemon = link.daemon(&[])?;
-        let line = await_refusal(&link, &daemon, "history_differs", "history is not the one").await?;
+        await_refusal(&link, &daemon, "other_history", "history is not the one").await?;
         assert_eq!(link.synchronized_state().await?, before);
-        assert!(daemon.terminate(PATIENCE).await?.success());
-        resynchronize(&link, &[&flag_in(&line, "--accept-new-primary")?]).await?;
+        follow(&link, &daemon, Topic::OtherHistory).await?;
     }
     Ok(())
 }

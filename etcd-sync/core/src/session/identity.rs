@@ -9,6 +9,7 @@ use super::{Ended, HistoryFacts, Refusal, Trust};
 use crate::etcd::kv::{Event, Revision};
 use crate::etcd::request::Op;
 use crate::link::history::{HistoryRecord, Observer, RaftMark, RaftReading, Recent, Witness, survivors};
+use crate::link::question::Topic;
 use crate::link::side::{Side, Sides};
 use crate::link::state::{Checkpoint, Phase};
 
@@ -80,7 +81,8 @@ impl Shared {
         })
     }
 
-    /// Writes the record of the histories with the checkpoint as it is, when it is due.
+    /// Writes the record of the histories with the checkpoint as it is, when it is due: also when live updates go on by the
+    /// operator's answer without a copy, which is used up then. The brake has its own use for its answer.
     pub(super) fn try_commit_history(&mut self) -> bool {
         let raft = self.raft_marks();
         let due = self.identity.written.as_ref().is_none_or(|written| {
@@ -88,11 +90,13 @@ impl Shared {
             let lists_moved = written.version != self.identity.recent.version() && since_ms >= WRITE_INTERVAL_MS;
             lists_moved || (written.raft != raft && since_ms >= RAFT_INTERVAL_MS)
         });
-        if !due {
+        let answer = self.acceptance.take_if(|answer| answer.topic != Topic::Brake);
+        if !due && answer.is_none() {
             return false;
         }
-        let op = self.history_op(&self.checkpoint.clone());
-        self.commit_checkpoint(self.checkpoint.clone(), super::commit::Changes { ops: vec![op], ..Default::default() });
+        let mut ops = vec![self.history_op(&self.checkpoint.clone())];
+        ops.extend(answer.map(|_| Op::Delete { key: self.fence.keys.acceptance.clone() }));
+        self.commit_checkpoint(self.checkpoint.clone(), super::commit::Changes { ops, ..Default::default() });
         true
     }
 

@@ -5,8 +5,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{ahead, ended, primary_now};
+use crate::accept::name;
 use crate::text::{age, ago};
 use etcd_sync_core::etcd::kv::Revision;
+use etcd_sync_core::link::question::{Acceptance, Question};
 use etcd_sync_core::link::role::{Promotion, Role};
 use etcd_sync_core::link::state::{Checkpoint, Condition, Phase};
 
@@ -27,6 +29,12 @@ pub struct Status {
     pub candidates: Vec<Candidate>,
     /// Why replication is paused.
     pub condition: Option<Condition>,
+    /// What is asked of the operator.
+    pub question: Option<Question>,
+    /// The operator's answer, until it is used up.
+    pub acceptance: Option<Acceptance>,
+    /// Values saved on the standby before they were taken away.
+    pub saved: u64,
     /// The mark of a copy under way, as it is written.
     pub copied: Option<Value>,
     /// Where the primary is now, or why that is not known.
@@ -72,6 +80,9 @@ impl Status {
             "epoch": leader.map(|leader| leader.epoch),
             "candidates": self.candidates.iter().skip(1).map(|other| &other.holder).collect::<Vec<_>>(),
             "paused": self.condition,
+            "question": self.question,
+            "acceptance": self.acceptance,
+            "saved": self.saved,
             "checkpoint": self.checkpoint,
             "copied": self.copied,
             "lagRevisions": self.lag(),
@@ -101,6 +112,16 @@ impl Status {
             let lasts = age(Duration::from_millis(self.now_ms.saturating_sub(*since_ms)));
             rows.push(("PAUSED", format!("{paused} (for {lasts}, reported by {holder})")));
         }
+        if let Some(question) = &self.question {
+            rows.push(("ASKED", self.asked(question)));
+        }
+        if self.saved > 0 {
+            let saved = self.saved;
+            rows.push((
+                "Saved values",
+                format!("{saved}, saved before they were taken away: see `etcd-sync restore --saved`"),
+            ));
+        }
         match &self.checkpoint {
             None => rows.push(("Phase", "nothing was ever synchronized".into())),
             Some(checkpoint) => {
@@ -121,6 +142,21 @@ impl Status {
         rows.push(("Primary now", now));
         let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         rows.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
+    }
+
+    fn asked(&self, question: &Question) -> String {
+        let since = age(Duration::from_millis(self.now_ms.saturating_sub(question.asked_ms)));
+        let topic = name(question.topic);
+        let answer = self.acceptance.as_ref().filter(|answer| {
+            answer.is_good(&question.primary, self.now_ms)
+                && answer.evidence_on(question.topic).any(|evidence| evidence == question.evidence)
+        });
+        match answer {
+            Some(answer) => {
+                format!("{topic}, for {since}: accepted by {} {}", answer.by, ago(self.now_ms, answer.given_ms))
+            }
+            None => format!("{topic}, for {since}: run `etcd-sync accept`, it shows what would be lost and asks"),
+        }
     }
 
     fn lag(&self) -> Option<Revision> {
@@ -144,6 +180,8 @@ impl Status {
 
 #[cfg(test)]
 mod tests {
+    use etcd_sync_core::link::question::Topic;
+
     use super::*;
     use crate::fixture::checkpoint;
 
@@ -159,6 +197,9 @@ mod tests {
                 Candidate { holder: "pod-b".into(), epoch: 9 },
             ],
             condition: None,
+            question: None,
+            acceptance: None,
+            saved: 0,
             copied: Some(json!({ "done": 3, "total": 8 })),
             primary: Ok(Head { cluster: "c1".into(), revision: 160 }),
             standby_revision: 40,
@@ -207,6 +248,52 @@ Primary now          revision 160, 7 ahead of the checkpoint
             assert!(table.contains(row), "{table}");
         }
         assert_eq!(status.json()["lagRevisions"], Value::Null);
+    }
+
+    #[test]
+    fn what_is_asked_and_what_is_saved() {
+        let question = Question {
+            format: Question::FORMAT,
+            topic: Topic::OtherHistory,
+            evidence: "e".into(),
+            primary: "c1".into(),
+            losses: None,
+            asked_ms: 500,
+            holder: "pod-a".into(),
+        };
+        let acceptance = Acceptance {
+            format: Acceptance::FORMAT,
+            topic: Topic::OtherHistory,
+            evidence: "e".into(),
+            primary: "c1".into(),
+            primary_raft: None,
+            groups: vec![],
+            earlier: vec![],
+            given_ms: 1_500,
+            by: "me".into(),
+        };
+        let asked = Status { question: Some(question.clone()), saved: 1, ..streaming() };
+        for row in [
+            "ASKED                other-history, for 2.0 s: run `etcd-sync accept`, it shows what would be lost and asks\n",
+            "Saved values         1, saved before they were taken away: see `etcd-sync restore --saved`\n",
+        ] {
+            assert!(asked.table().contains(row), "{}", asked.table());
+        }
+        let json = asked.json();
+        assert_eq!((&json["question"]["topic"], &json["saved"]), (&json!("other-history"), &json!(1)));
+        let answered = Status { acceptance: Some(acceptance.clone()), ..asked.clone() };
+        assert!(
+            answered.table().contains("other-history, for 2.0 s: accepted by me 1.0 s ago"),
+            "{}",
+            answered.table()
+        );
+        for other in [
+            Acceptance { evidence: "f".into(), ..acceptance.clone() },
+            Acceptance { primary: "c2".into(), ..acceptance },
+        ] {
+            let table = Status { acceptance: Some(other), ..asked.clone() }.table();
+            assert!(table.contains("run `etcd-sync accept`"), "{table}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! YAML file of `--config` (the flag without its dashes); flag wins over environment, environment over file, file over
 //! the default.
 
+mod accept;
 mod bootstrap;
 mod commands;
 mod confirm;
@@ -32,6 +33,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+pub use accept::AcceptArgs;
 pub use bootstrap::BootstrapArgs;
 pub use commands::{CheckArgs, CheckOutput, PlanArgs, RunArgs, StatusArgs, TableOutput};
 pub use confirm::ConfirmArgs;
@@ -142,8 +144,12 @@ pub enum CommandArgs {
     Bootstrap(BootstrapArgs),
     /// Delete surplus keys from the standby: plan, save them in a file, delete; exit code 1: refused, or some keys remain
     Prune(PruneArgs),
-    /// Put keys that `prune` has saved back into the standby; exit code 1: refused, or some keys are left unchanged
+    /// Put keys back into the standby that `prune` or `accept` has saved in a file, or the synchronizer on the standby itself; exit
+    /// code 1: refused, or some keys are left unchanged
     Restore(RestoreArgs),
+    /// Answer what a paused synchronizer asks: show what the standby would lose, save it, let replication go on, once; exit code 1:
+    /// refused or not confirmed
+    Accept(AcceptArgs),
     /// Switch the roles while both clusters run, without data loss; exit code 1: refused, or stopped at a step
     Switchover(SwitchoverArgs),
     /// Promote the standby because the primary is gone; exit code 1: refused, or stopped at a step

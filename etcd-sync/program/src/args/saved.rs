@@ -72,9 +72,18 @@ pub struct PruneArgs {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Guards")]
 pub struct RestoreArgs {
-    /// File that `etcd-sync prune` has written
+    /// File that `etcd-sync prune` or `etcd-sync accept` has written
     #[arg(value_name = "FILE")]
-    pub file: PathBuf,
+    pub file: Option<PathBuf>,
+
+    /// In place of a file: put back what the synchronizer saved on the standby itself before it took it away; what is back is no
+    /// longer saved afterwards
+    #[arg(long, switch = false)]
+    pub saved: bool,
+
+    /// With --saved: put nothing back, and delete all saved values
+    #[arg(long, switch = false)]
+    pub discard: bool,
 
     /// Put keys back into another cluster than the one they were saved from
     #[arg(long, switch = false)]
@@ -113,7 +122,7 @@ mod tests {
     use etcd_sync_operations::prune::{Origin, Selection};
 
     use super::super::{Environment, parse_from};
-    use crate::config::{CommandConfig, Config, PruneConfig, RestoreConfig};
+    use crate::config::{BackupPlace, CommandConfig, Config, PruneConfig, RestoreConfig, RestoreSource};
 
     const REACH: [&str; 2] = ["--primary-endpoints=https://p:2379", "--standby-endpoints=https://s:2379"];
 
@@ -189,7 +198,7 @@ mod tests {
     #[test]
     fn restore_takes_one_file_beside_every_source() {
         let made = restore(&["saved.jsonl", "--yes"], &[("ETCD_SYNC_DRY_RUN", "true"), ("ETCD_SYNC_LINK", "other")]);
-        assert_eq!((made.file.to_str(), made.yes, made.dry_run), (Some("saved.jsonl"), true, true));
+        assert_eq!((made.source, made.yes, made.dry_run), (RestoreSource::File("saved.jsonl".into()), true, true));
         let made = restore(&["--", "saved.jsonl"], &[]);
         assert!(!made.accept_other_cluster && !made.without_primary);
         assert!(restore(&["saved.jsonl", "--without-primary"], &[]).without_primary);
@@ -198,5 +207,34 @@ mod tests {
         let error = config(&["restore", "f"], &[("ETCD_SYNC_YES", "maybe")]).unwrap_err();
         assert!(error.contains("ETCD_SYNC_YES") && error.contains("expected true or false"), "{error}");
         assert!(config(&["restore", "f", "g"], &[]).is_err());
+    }
+
+    #[test]
+    fn restore_takes_a_file_or_what_is_saved_on_the_standby() {
+        assert_eq!(restore(&["--saved"], &[]).source, RestoreSource::Standby { discard: false });
+        assert_eq!(restore(&["--saved", "--discard"], &[]).source, RestoreSource::Standby { discard: true });
+        for (bad, expected) in [
+            (&["restore", "f", "--saved"][..], "both given"),
+            (&["restore", "f", "--discard"], "does nothing without --saved"),
+            (&["restore", "--discard"], "does nothing without --saved"),
+        ] {
+            let error = config(bad, &[]).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn accept_saves_in_a_file_or_to_stdout() {
+        let accept = |args: &[&str], variables: &[(&str, &str)]| match config(&[&["accept"], args].concat(), variables)
+        {
+            Ok(CommandConfig::Accept(accept)) => accept,
+            other => panic!("{other:?}"),
+        };
+        let made = accept(&[], &[("USER", "ops"), ("HOSTNAME", "jump")]);
+        assert_eq!((made.yes, made.dry_run, made.backup, made.in_pod), (false, false, None, false));
+        assert_eq!((made.limit, &made.by[..]), (Some(20), "ops@jump"));
+        let made = accept(&["--backup", "-", "--yes"], &[("KUBERNETES_SERVICE_HOST", "10.0.0.1")]);
+        assert_eq!((made.backup, made.in_pod, made.yes), (Some(BackupPlace::Stdout), true, true));
+        assert_eq!(accept(&["--backup=./-"], &[]).backup, Some(BackupPlace::File("./-".into())));
     }
 }

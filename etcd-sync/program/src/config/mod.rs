@@ -1,5 +1,6 @@
 //! What a command works with: the command line, validated once and turned into plain values.
 
+mod accept;
 mod api_servers;
 mod bootstrap;
 mod connection;
@@ -28,6 +29,7 @@ use crate::args::{
     ArgsError, CheckOutput, Cli, CommandArgs, Environment, GlobalArgs, LogFormat, LogLevel, MonitorCli, TableOutput,
 };
 
+pub use accept::{AcceptConfig, BackupPlace};
 pub use bootstrap::BootstrapConfig;
 pub use connection::{Connection, ConnectionFiles};
 pub use dns::{DnsAction, DnsChange, DnsCommandConfig, DnsConfig};
@@ -37,7 +39,7 @@ pub use procedure::{FailoverConfig, JournalConfig, ProcedureConfig, SwitchoverCo
 pub use rejoin::RejoinConfig;
 pub use restart::{RestartConfig, RestartServicesConfig};
 pub use run::{DeletionLimits, LeaseConfig, RunConfig};
-pub use saved::{PruneConfig, RestoreConfig};
+pub use saved::{PruneConfig, RestoreConfig, RestoreSource};
 
 /// One run of a program. `C` says what it is to do: one of `etcd-sync`'s commands, or the monitor's work.
 #[derive(Debug)]
@@ -90,6 +92,8 @@ pub enum CommandConfig {
     Prune(PruneConfig),
     /// `restore`
     Restore(RestoreConfig),
+    /// `accept`
+    Accept(AcceptConfig),
     /// `switchover`
     Switchover(SwitchoverConfig),
     /// `failover`
@@ -177,7 +181,8 @@ impl Config {
             CommandArgs::Preflight(args) => CommandConfig::Preflight(PreflightConfig::new(args)?),
             CommandArgs::Bootstrap(args) => CommandConfig::Bootstrap(BootstrapConfig::new(args, environment)),
             CommandArgs::Prune(args) => CommandConfig::Prune(PruneConfig::new(args, environment)),
-            CommandArgs::Restore(args) => CommandConfig::Restore(args.into()),
+            CommandArgs::Restore(args) => CommandConfig::Restore(RestoreConfig::new(args)?),
+            CommandArgs::Accept(args) => CommandConfig::Accept(AcceptConfig::new(args, environment)),
             CommandArgs::Switchover(args) => CommandConfig::Switchover(SwitchoverConfig::new(args, environment)?),
             CommandArgs::Failover(args) => CommandConfig::Failover(FailoverConfig::new(args, environment)?),
             CommandArgs::Drill(args) => CommandConfig::Drill(DrillConfig::new(args, environment)?),

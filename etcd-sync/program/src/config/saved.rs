@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::error::ErrorKind;
 use etcd_sync_operations::prune::{Origin, Selection};
 
 use super::environment::service_host;
 use super::limit;
-use crate::args::{ConfirmArgs, Environment, OriginArg, PruneArgs, RestoreArgs, TableOutput};
+use crate::args::{ArgsError, ConfirmArgs, Environment, OriginArg, PruneArgs, RestoreArgs, TableOutput};
 
 /// `prune`.
 #[derive(Clone, Debug)]
@@ -37,8 +38,8 @@ pub struct PruneConfig {
 /// `restore`.
 #[derive(Clone, Debug)]
 pub struct RestoreConfig {
-    /// The file of saved keys.
-    pub file: PathBuf,
+    /// Where the saved keys are.
+    pub source: RestoreSource,
     /// Stop after the plan.
     pub dry_run: bool,
     /// Skip the confirmation.
@@ -51,6 +52,18 @@ pub struct RestoreConfig {
     pub output: TableOutput,
     /// Keys shown of each outcome; `None`: all.
     pub limit: Option<usize>,
+}
+
+/// Where saved keys are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RestoreSource {
+    /// In this file.
+    File(PathBuf),
+    /// On the standby, where the synchronizer has saved them. `discard`: they are not put back but deleted.
+    Standby {
+        /// Delete them all.
+        discard: bool,
+    },
 }
 
 impl PruneConfig {
@@ -81,10 +94,26 @@ impl PruneConfig {
     }
 }
 
-impl From<RestoreArgs> for RestoreConfig {
-    fn from(args: RestoreArgs) -> RestoreConfig {
-        let RestoreArgs { file, confirm, accept_other_cluster, without_primary, .. } = args;
+impl RestoreConfig {
+    pub(super) fn new(args: RestoreArgs) -> Result<RestoreConfig, ArgsError> {
+        let RestoreArgs { file, saved, discard, confirm, accept_other_cluster, without_primary, limit: keys } = args;
+        let unusable = |kind, problem: &str| clap::Error::raw(kind, format!("{problem}\n")).into();
+        let source = match (file, saved) {
+            (_, false) if discard => {
+                return Err(ArgsError::Useless { given: "discard".into(), missing: "saved".into() });
+            }
+            (Some(file), false) => RestoreSource::File(file),
+            (None, true) => RestoreSource::Standby { discard },
+            (None, false) => return Err(unusable(ErrorKind::MissingRequiredArgument, "<FILE> or --saved is missing")),
+            (Some(_), true) => {
+                return Err(unusable(
+                    ErrorKind::ArgumentConflict,
+                    "<FILE> and --saved are both given: omit one of them",
+                ));
+            }
+        };
         let ConfirmArgs { output, dry_run, yes } = confirm;
-        RestoreConfig { file, dry_run, yes, accept_other_cluster, without_primary, output, limit: limit(args.limit) }
+        let limit = limit(keys);
+        Ok(RestoreConfig { source, dry_run, yes, accept_other_cluster, without_primary, output, limit })
     }
 }

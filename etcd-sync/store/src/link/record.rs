@@ -193,6 +193,14 @@ async fn entries(standby: &Etcd, prefix: &Bytes) -> Result<HashSet<Bytes>, Error
     }
 }
 
+/// Keys whose values are saved on the standby.
+///
+/// # Errors
+/// Why the standby cannot be read.
+pub async fn saved_keys(standby: &Etcd, keys: &StateKeys) -> Result<HashSet<Bytes>, Error> {
+    entries(standby, &keys.saved_prefix).await
+}
+
 /// Values saved on the standby before they were taken away, under the keys that they had.
 ///
 /// # Errors
