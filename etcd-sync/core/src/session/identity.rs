@@ -9,6 +9,7 @@ use super::{Ended, HistoryFacts, Refusal};
 use crate::etcd::kv::{Event, Revision};
 use crate::etcd::request::Op;
 use crate::link::history::{HistoryRecord, Observer, RaftMark, RaftReading, Recent, Witness, survivors};
+use crate::link::question::Topic;
 use crate::link::side::{Side, Sides};
 use crate::link::state::Checkpoint;
 
@@ -129,8 +130,8 @@ impl Shared {
     }
 }
 
-/// A copy is complete: the answer that it was made under is used up.
+/// A copy is complete: the answer that it was made under is used up. The brake's goes on: live updates end it.
 pub(super) fn drop_acceptance(shared: &Shared) -> Option<Op> {
-    let used = shared.acceptance.is_some();
+    let used = shared.acceptance.as_ref().is_some_and(|answer| answer.topic != Topic::Brake);
     used.then(|| Op::Delete { key: Bytes::clone(&shared.fence.keys.acceptance) })
 }

@@ -14,6 +14,7 @@
 //! reads the record from the standby again and begins another.
 
 pub mod batch;
+mod brake;
 mod commit;
 mod copy;
 mod dispatch;
@@ -35,6 +36,7 @@ mod sweep;
 mod trail;
 pub mod walk;
 
+pub use brake::BrakeLimits;
 pub use copy::BUFFERED_BYTES_MAX;
 pub use dispatch::Session;
 pub use effect::{Effect, Ended, Input, Note, ReadFailure, RequestId, Stats};

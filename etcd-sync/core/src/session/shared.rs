@@ -21,6 +21,7 @@ use crate::link::state::Checkpoint;
 use crate::scope::Scope;
 use crate::scope::content::Kinds;
 use crate::session::batch::Batcher;
+use crate::session::brake::Query;
 use crate::session::walk::Ask;
 
 /// State that outlives a stage. Stages borrow it; nothing in it depends on which stage that is.
@@ -88,6 +89,8 @@ pub(super) enum ReadFor {
     Replay(Side, Bytes),
     /// A value to be saved before its key is deleted.
     Save(Bytes),
+    /// What the brake must know of the standby.
+    Brake(Query),
 }
 
 impl Shared {
@@ -109,14 +112,14 @@ impl Shared {
             && checkpoint.revision > 0;
         let identity = Identity::new(&start.history, is_same_history, start.now_ms);
         let saved = start.history.saved;
-        let answer = start.history.acceptance;
+        let answer = start.history.answer(&checkpoint.primary, start.now_ms).cloned();
         Shared {
             config,
             scope,
             edited: Ledger::new(start.edited_keys),
             identity,
             trust: trust.unwrap_or(Trust::WHOLE),
-            acceptance: answer.filter(|answer| answer.is_good(&checkpoint.primary, start.now_ms)),
+            acceptance: answer,
             losses: Losses::default(),
             mirrored: 0,
             saved,

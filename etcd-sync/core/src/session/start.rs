@@ -5,6 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 
+use super::brake::{BrakeLimits, Counted};
 use super::facts::{HistoryFacts, Trust};
 use super::refusal::Refusal;
 use crate::etcd::kv::{Revision, printable};
@@ -31,6 +32,8 @@ pub struct SessionConfig {
     pub checkpoint_interval_ms: u64,
     /// When a resync must stop and wait for the operator's confirmation.
     pub deletion_guard: DeletionGuard,
+    /// When live updates must stop and wait for the operator's confirmation.
+    pub brake: BrakeLimits,
     /// Decrypts values that the API servers encrypt at rest.
     pub keyring: Arc<Keyring>,
     /// Synchronize also what cannot be decrypted with it: the operator answers for the standby's API server being able to.
@@ -67,6 +70,8 @@ pub struct Carried {
     pub lost: Vec<Bytes>,
     /// Compare all keys beside live updates.
     pub audit: bool,
+    /// What the brake has counted.
+    pub(super) brake: Counted,
 }
 
 impl Carried {

@@ -14,8 +14,8 @@ use etcd_sync_core::object::encryption::Keyring;
 use etcd_sync_core::scope::Scope;
 use etcd_sync_core::session::batch::BatchLimits;
 use etcd_sync_core::session::{
-    BUFFERED_BYTES_MAX, Carried, DeletionGuard, Effect, Ended, HistoryFacts, Input, ReadFailure, Refusal, RequestId,
-    Session, SessionConfig, Start, init_role,
+    BUFFERED_BYTES_MAX, BrakeLimits, Carried, DeletionGuard, Effect, Ended, HistoryFacts, Input, ReadFailure, Refusal,
+    RequestId, Session, SessionConfig, Start, init_role,
 };
 
 use crate::model::Model;
@@ -64,6 +64,7 @@ pub struct Daemon {
     pub unknown_origin: u64,
     terms: usize,
     pub carried: Carried,
+    pub brake: BrakeLimits,
 }
 
 impl Daemon {
@@ -82,6 +83,7 @@ impl Daemon {
             unknown_origin: 0,
             terms: 0,
             carried: Carried::first(),
+            brake: BrakeLimits::OFF,
         }
     }
 
@@ -137,6 +139,7 @@ impl Daemon {
             buffered_bytes_max: if in_flight_max.is_multiple_of(2) { 700 } else { BUFFERED_BYTES_MAX },
             checkpoint_interval_ms: 2_000,
             deletion_guard: DeletionGuard { count: 1_000, percent: 10 },
+            brake: self.brake,
             keyring: Arc::new(Keyring::none()),
             accept_undecryptable: false,
             detail: false,
