@@ -7,6 +7,7 @@
 
 mod daemon;
 mod digest;
+mod mass;
 mod model;
 mod objects;
 mod world;

@@ -14,6 +14,7 @@ use etcd_sync_core::session::{Carried, Input, ReadFailure};
 
 use crate::daemon::{Commit, Daemon, Read, Sent};
 use crate::digest;
+use crate::mass::{self, Mass};
 use crate::model::Model;
 use crate::objects;
 
@@ -47,7 +48,7 @@ impl std::fmt::Display for Counts {
 }
 
 impl Counts {
-    fn hit(&mut self, name: &'static str) {
+    pub fn hit(&mut self, name: &'static str) {
         *self.hits.entry(name).or_default() += 1;
     }
 
@@ -78,6 +79,13 @@ impl Counts {
             "collected",
             "put back",
             "rejoin",
+            "resource deleted",
+            "namespace marked",
+            "CRD marked",
+            "objects marked",
+            "stopped by the brake",
+            "accepted",
+            "accepted loss",
         ] {
             assert!(self.hits.get(name).is_some_and(|count| *count > 0), "no seed tried: {name}");
         }
@@ -85,11 +93,11 @@ impl Counts {
 }
 
 pub struct World {
-    random: Random,
-    now_ms: u64,
-    primary: Model,
-    standby: Model,
-    daemons: Vec<Daemon>,
+    pub random: Random,
+    pub now_ms: u64,
+    pub primary: Model,
+    pub standby: Model,
+    pub daemons: Vec<Daemon>,
     /// Commits whose senders are gone: they may arrive at any time, or never.
     stale: Vec<Sent>,
     scope: Arc<Scope>,
@@ -104,9 +112,10 @@ pub struct World {
     in_flight_max: usize,
     /// One step in so many is trouble: some seeds are quiet enough to stream for long, others never finish a copy in peace.
     trouble_in: u64,
-    serial: u64,
+    pub serial: u64,
     calm: bool,
-    counts: Counts,
+    pub counts: Counts,
+    pub mass: Mass,
 }
 
 fn data_key(name: u64) -> Bytes {
@@ -149,7 +158,9 @@ impl World {
             serial: 0,
             calm: false,
             counts: Counts::default(),
+            mass: Mass::default(),
         };
+        world.daemons.iter_mut().for_each(|daemon| daemon.brake = mass::LIMITS);
         for (key, value) in objects::owned_namespace() {
             world.primary.write(vec![Op::Put { key, value, lease: 0 }]);
         }
@@ -176,6 +187,7 @@ impl World {
         if world.random.below(4) == 0 {
             world.rejoin();
         }
+        world.fill_mass();
         world
     }
 
@@ -231,8 +243,10 @@ impl World {
             6 | 7 => self.family_changes(),
             8 if self.random.below(6) == 0 => self.standby_loses(),
             9 | 10 => self.collect(),
+            11 => self.mass_deletion(),
             _ => self.work(),
         }
+        self.operator();
     }
 
     /// Something a synchronizer does.
@@ -244,7 +258,7 @@ impl World {
         if self.daemons[index].session.is_none() {
             let daemon = &mut self.daemons[index];
             daemon.begin(&self.primary, &mut self.standby, self.now_ms, self.in_flight_max);
-            assert_eq!(daemon.refused, None);
+            self.on_refused(index);
             return;
         }
         match self.random.below(6) {
@@ -383,6 +397,7 @@ impl World {
         // Inside a revision, the rest of it is still to come.
         let since = before.as_ref().map_or(0, |before| before.revision - i64::from(before.offset > 0));
         for op in &txn.success {
+            self.must_be_accepted(op, before.as_ref().map(|before| before.phase), after.phase);
             match op {
                 Op::Put { key, value, .. } if self.scope.in_scope(key) => {
                     self.must_find_its_owner(key, value);
@@ -722,7 +737,9 @@ impl World {
             if self.random.below(5) == 0 {
                 self.daemons[0].handle(self.now_ms, Input::Tick);
             }
+            self.mass_deletion();
             self.work();
+            self.operator();
             let record = self.record();
             if record.is_some_and(|record| {
                 record.phase == Phase::Streaming && (record.revision, record.offset) == (self.primary.revision, 0)
@@ -744,7 +761,7 @@ impl World {
     }
 
     /// `SIM_TRACE=text` shows every write of keys whose name holds the text.
-    fn trace(&self, ops: &[Op], what: impl FnOnce() -> String) {
+    pub fn trace(&self, ops: &[Op], what: impl FnOnce() -> String) {
         if let Ok(text) = std::env::var("SIM_TRACE")
             && text.split(",").any(|text| ops.iter().any(|op| format!("{op:?}").contains(text)))
         {
@@ -754,10 +771,10 @@ impl World {
 }
 
 /// SplitMix64: the same numbers for a seed on every machine and forever.
-struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    fn below(&mut self, end: u64) -> u64 {
+    pub fn below(&mut self, end: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
