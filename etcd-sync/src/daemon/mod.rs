@@ -134,6 +134,7 @@ fn begin(config: &Config, run: RunConfig, health: Arc<Health>, stop: Stop) -> Re
         accept_undecryptable: run.allow_unproved_encryption,
         checkpoint_interval_ms: run.checkpoint_interval.as_millis() as u64,
         deletion_guard: DeletionGuard { count: run.deletions.count, percent: run.deletions.percent },
+        brake: run.brake,
         detail: config.log.detail,
     };
     // All are made once here so that a bad file or endpoint ends the process at once.

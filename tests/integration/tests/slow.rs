@@ -12,7 +12,7 @@ use etcd_sync_integration::exact::{Keys, PATIENCE};
 use etcd_sync_integration::link::Link;
 use etcd_sync_integration::load::load;
 use etcd_sync_integration::soak::rounds;
-use etcd_sync_integration::toxiproxy::{Toxiproxy, Way};
+use etcd_sync_integration::toxiproxy::{NetworkProfile, Toxiproxy};
 use etcd_sync_store::Side;
 
 const SYNCED: &str = "Start Sync update";
@@ -30,7 +30,7 @@ fn items(letter: char, count: usize, bytes: usize) -> Vec<Item> {
 async fn way(cluster: &Cluster, round_trip_ms: u64, bytes_per_second: u64) -> Result<Toxiproxy> {
     let endpoint = cluster.endpoint(0);
     let port = endpoint.rsplit(':').next().and_then(|port| port.parse().ok()).context("an endpoint has a port")?;
-    Toxiproxy::start(port, Way { round_trip: Duration::from_millis(round_trip_ms), bytes_per_second }).await
+    Toxiproxy::start(port, NetworkProfile { round_trip: Duration::from_millis(round_trip_ms), bytes_per_second }).await
 }
 
 /// Starts a daemon that reaches one side over a slow link.

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::brake::Counted;
 use super::clock::Now;
 use super::commit::Changes;
 use super::copy::Copying;
@@ -46,11 +47,13 @@ impl Session {
     /// Begins, or gives the reason why not.
     pub fn begin(config: SessionConfig, scope: Arc<Scope>, mut start: Start) -> Result<Session, Refusal> {
         let beginning = open(&start, &scope.fingerprint())?;
+        Streaming::must_be_answered(&config.brake, &start)?;
         let checkpoint = match &beginning {
             Beginning::Resume(checkpoint) | Beginning::Copy { begin: checkpoint, .. } => checkpoint.clone(),
         };
         let witness_recognized = start.witness_recognized == Some(true);
         let (audit, lost) = (start.carried.audit, std::mem::take(&mut start.carried.lost));
+        let counted = std::mem::take(&mut start.carried.brake);
         let trust = match &beginning {
             Beginning::Resume(_) => None,
             Beginning::Copy { trust, .. } => Some(*trust),
@@ -59,7 +62,7 @@ impl Session {
         let mut shared = Shared::new(config, scope, start, checkpoint, trust);
         let stage = match beginning {
             Beginning::Resume(_) => {
-                let mut streaming = Streaming::resume(&mut shared, witness_recognized);
+                let mut streaming = Streaming::resume(&mut shared, witness_recognized, counted);
                 shared.read_kinds();
                 if audit {
                     streaming.begin_audit(&shared);
@@ -148,16 +151,25 @@ impl Session {
 
     /// What the next session should know of this one.
     pub fn carried(&self) -> Carried {
-        let (lost, audit) = match &self.stage {
-            Stage::Streaming(streaming) => (streaming.lost(), streaming.audit.is_some()),
-            Stage::Sweeping(sweeping) => (vec![], sweeping.is_audit_due()),
-            Stage::Opening { .. } | Stage::Planning(_) | Stage::Copying(_) => (vec![], false),
+        let (lost, audit, brake) = match &self.stage {
+            Stage::Streaming(streaming) => {
+                (streaming.lost(), streaming.audit.is_some(), streaming.counted(&self.shared))
+            }
+            Stage::Sweeping(sweeping) => (vec![], sweeping.is_audit_due(), Counted::default()),
+            Stage::Opening { .. } | Stage::Planning(_) | Stage::Copying(_) => (vec![], false, Counted::default()),
         };
         let page_budget = match &self.stage {
             Stage::Copying(copying) => copying.page_budget(&self.shared),
             _ => self.shared.page_budget,
         };
-        Carried { kinds: self.shared.kinds.clone(), kinds_known: self.shared.kinds_known, lost, audit, page_budget }
+        Carried {
+            kinds: self.shared.kinds.clone(),
+            kinds_known: self.shared.kinds_known,
+            lost,
+            audit,
+            page_budget,
+            brake,
+        }
     }
 
     /// Whether nothing that is checked beforehand can refuse any more: keys are being written.
@@ -210,6 +222,7 @@ impl Session {
             (Stage::Streaming(streaming), ReadFor::Replay(side, key)) => {
                 streaming.replay.on_read(shared, side, key, result)
             }
+            (Stage::Streaming(streaming), ReadFor::Brake(query)) => streaming.brake.on_read(shared, query, result),
             (stage, purpose) => {
                 debug_assert!(false, "{purpose:?} while {}", stage.name());
                 Ok(())

@@ -39,8 +39,12 @@ pub struct HistoryFacts {
 impl HistoryFacts {
     /// The answer on this topic, if there is one that is good for the primary as it is now.
     pub fn accepted(&self, topic: Topic, primary: &str, now_ms: u64) -> Option<&Acceptance> {
+        self.answer(primary, now_ms).filter(|answer| answer.evidence_on(topic).next().is_some())
+    }
+
+    /// The answer, whatever it is about, if it is good for the primary as it is now.
+    pub(super) fn answer(&self, primary: &str, now_ms: u64) -> Option<&Acceptance> {
         let answer = self.acceptance.as_ref().filter(|answer| answer.is_good(primary, now_ms))?;
-        answer.evidence_on(topic).next()?;
         let contradiction =
             answer.primary_raft.zip(self.primary.reading).and_then(|(mark, reading)| mark.contradiction(&reading));
         contradiction.is_none().then_some(answer)

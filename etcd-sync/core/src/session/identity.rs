@@ -138,8 +138,8 @@ impl Shared {
     }
 }
 
-/// A copy is complete: the answer that it was made under is used up.
+/// A copy is complete: the answer that it was made under is used up. The brake's goes on: live updates end it.
 pub(super) fn drop_acceptance(shared: &Shared) -> Option<Op> {
-    let used = shared.acceptance.is_some();
+    let used = shared.acceptance.as_ref().is_some_and(|answer| answer.topic != Topic::Brake);
     used.then(|| Op::Delete { key: Bytes::clone(&shared.fence.keys.acceptance) })
 }

@@ -14,6 +14,7 @@
 //! reads the record from the standby again and begins another.
 
 pub mod batch;
+mod brake;
 mod clock;
 mod commit;
 mod copy;
@@ -37,6 +38,7 @@ mod throttle;
 mod trail;
 pub mod walk;
 
+pub use brake::BrakeLimits;
 pub use clock::Now;
 pub use copy::BUFFERED_BYTES_MAX;
 pub use dispatch::Session;

@@ -21,6 +21,7 @@ use crate::link::state::Checkpoint;
 use crate::scope::Scope;
 use crate::scope::content::Kinds;
 use crate::session::batch::Batcher;
+use crate::session::brake::Query;
 use crate::session::throttle::{Throttle, Window};
 use crate::session::walk::{Ask, PageBudget};
 
@@ -99,6 +100,8 @@ pub(super) enum ReadFor {
     Replay(Side, Bytes),
     /// A value to be saved before its key is deleted.
     Save(Bytes),
+    /// What the brake must know of the standby.
+    Brake(Query),
     /// The record, which this commit moves.
     Record(RequestId),
 }
@@ -133,7 +136,7 @@ impl Shared {
             && checkpoint.revision > 0;
         let identity = Identity::new(&start.history, is_same_history, start.now.ms);
         let saved = start.history.saved;
-        let answer = start.history.acceptance;
+        let answer = start.history.answer(&checkpoint.primary, start.now.unix_ms).cloned();
         Shared {
             copy_reads: Throttle::new(config.copy_bytes_per_second, start.now.ms),
             copy_writes: Throttle::new(config.copy_writes_per_second, start.now.ms),
@@ -143,7 +146,7 @@ impl Shared {
             edited: Ledger::new(start.edited_keys),
             identity,
             trust: trust.unwrap_or(Trust::WHOLE),
-            acceptance: answer.filter(|answer| answer.is_good(&checkpoint.primary, start.now.unix_ms)),
+            acceptance: answer,
             losses: Losses::default(),
             mirrored: 0,
             saved,

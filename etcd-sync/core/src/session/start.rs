@@ -5,6 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 
+use super::brake::{BrakeLimits, Counted};
 use super::clock::Now;
 use super::facts::{HistoryFacts, Trust};
 use super::refusal::Refusal;
@@ -37,6 +38,8 @@ pub struct SessionConfig {
     pub checkpoint_interval_ms: u64,
     /// When a resync must stop and wait for the operator's confirmation.
     pub deletion_guard: DeletionGuard,
+    /// When live updates must stop and wait for the operator's confirmation.
+    pub brake: BrakeLimits,
     /// Decrypts values that the API servers encrypt at rest.
     pub keyring: Arc<Keyring>,
     /// Synchronize also what cannot be decrypted with it: the operator answers for the standby's API server being able to.
@@ -75,6 +78,8 @@ pub struct Carried {
     pub audit: bool,
     /// What the pages of a copy came to.
     pub page_budget: PageBudget,
+    /// What the brake has counted.
+    pub(super) brake: Counted,
 }
 
 impl Carried {

@@ -14,8 +14,8 @@ use etcd_sync_core::object::encryption::Keyring;
 use etcd_sync_core::scope::Scope;
 use etcd_sync_core::session::batch::BatchLimits;
 use etcd_sync_core::session::{
-    BUFFERED_BYTES_MAX, Carried, DeletionGuard, Effect, Ended, HistoryFacts, Input, Now, RaftFacts, ReadFailure,
-    Refusal, RequestId, Session, SessionConfig, Start, init_role,
+    BUFFERED_BYTES_MAX, BrakeLimits, Carried, DeletionGuard, Effect, Ended, HistoryFacts, Input, Now, RaftFacts,
+    ReadFailure, Refusal, RequestId, Session, SessionConfig, Start, init_role,
 };
 
 use crate::model::Model;
@@ -82,6 +82,7 @@ pub struct Daemon {
     pub floor: Revision,
     terms: usize,
     pub carried: Carried,
+    pub brake: BrakeLimits,
 }
 
 impl Daemon {
@@ -102,6 +103,7 @@ impl Daemon {
             floor: 0,
             terms: 0,
             carried: Carried::first(),
+            brake: BrakeLimits::OFF,
         }
     }
 
@@ -163,6 +165,7 @@ impl Daemon {
             buffered_bytes_max: if in_flight_max.is_multiple_of(2) { 700 } else { BUFFERED_BYTES_MAX },
             checkpoint_interval_ms: 2_000,
             deletion_guard: DeletionGuard { count: 1_000, percent: 10 },
+            brake: self.brake,
             keyring: Arc::new(Keyring::none()),
             accept_undecryptable: false,
             detail: false,

@@ -14,6 +14,7 @@ use etcd_sync_core::session::{Carried, Input, Now, ReadFailure};
 
 use crate::daemon::{Commit, Daemon, Read, Sent};
 use crate::digest;
+use crate::mass::{self, Mass};
 use crate::model::Model;
 use crate::objects;
 use crate::random::Random;
@@ -93,16 +94,23 @@ impl Counts {
             "collected",
             "put back",
             "rejoin",
+            "resource deleted",
+            "namespace marked",
+            "CRD marked",
+            "objects marked",
+            "stopped by the brake",
+            "accepted",
+            "accepted loss",
         ]);
     }
 }
 
 pub struct World {
-    random: Random,
-    now: Now,
-    primary: Model,
-    standby: Model,
-    daemons: Vec<Daemon>,
+    pub random: Random,
+    pub now: Now,
+    pub primary: Model,
+    pub standby: Model,
+    pub daemons: Vec<Daemon>,
     /// Commits whose senders are gone: they may arrive at any time, or never.
     stale: Vec<Sent>,
     scope: Arc<Scope>,
@@ -121,9 +129,10 @@ pub struct World {
     in_flight_max: usize,
     /// One step in so many is trouble: some seeds are quiet enough to stream for long, others never finish a copy in peace.
     trouble_in: u64,
-    serial: u64,
+    pub serial: u64,
     calm: bool,
-    counts: Counts,
+    pub counts: Counts,
+    pub mass: Mass,
 }
 
 /// What a transaction puts.
@@ -176,7 +185,9 @@ impl World {
             serial: 0,
             calm: false,
             counts: Counts::default(),
+            mass: Mass::default(),
         };
+        world.daemons.iter_mut().for_each(|daemon| daemon.brake = mass::LIMITS);
         for (key, value) in objects::owned_namespace() {
             world.primary.write(vec![Op::Put { key, value, lease: 0 }]);
         }
@@ -203,6 +214,7 @@ impl World {
         if world.random.below(4) == 0 {
             world.rejoin();
         }
+        world.fill_mass();
         world
     }
 
@@ -263,8 +275,10 @@ impl World {
             6 | 7 => self.family_changes(),
             8 if self.random.below(6) == 0 => self.standby_loses(),
             9 | 10 => self.collect(),
+            11 => self.mass_deletion(),
             _ => self.work(),
         }
+        self.operator();
     }
 
     fn pass(&mut self, ms: u64) {
@@ -281,7 +295,7 @@ impl World {
         if self.daemons[index].session.is_none() {
             let daemon = &mut self.daemons[index];
             daemon.begin(&self.primary, &mut self.standby, self.now, self.in_flight_max);
-            assert_eq!(daemon.refused, None);
+            self.on_refused(index);
             return;
         }
         match self.random.below(6) {
@@ -446,6 +460,7 @@ impl World {
         // Inside a revision, the rest of it is still to come.
         let since = before.as_ref().map_or(0, |before| before.revision - i64::from(before.offset > 0));
         for op in &txn.success {
+            self.must_be_accepted(op, before.as_ref().map(|before| before.phase), after.phase);
             match op {
                 Op::Put { key, value, .. } if self.scope.in_scope(key) => {
                     self.must_find_its_owner(key, value);
@@ -793,7 +808,9 @@ impl World {
             if self.random.below(5) == 0 {
                 self.daemons[0].handle(self.now, Input::Tick);
             }
+            self.mass_deletion();
             self.work();
+            self.operator();
             let record = self.record();
             if record.is_some_and(|record| {
                 record.phase == Phase::Streaming && (record.revision, record.offset) == (self.primary.revision, 0)
@@ -815,7 +832,7 @@ impl World {
     }
 
     /// `SIM_TRACE=text` shows every write of keys whose name holds the text.
-    fn trace(&self, ops: &[Op], what: impl FnOnce() -> String) {
+    pub fn trace(&self, ops: &[Op], what: impl FnOnce() -> String) {
         if let Ok(text) = std::env::var("SIM_TRACE")
             && text.split(",").any(|text| ops.iter().any(|op| format!("{op:?}").contains(text)))
         {

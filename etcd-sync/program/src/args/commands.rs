@@ -65,6 +65,34 @@ pub struct RunArgs {
     )]
     pub deletion_limit_count: u64,
 
+    /// Live updates that would take more than so many keys from the standby within 60 seconds (deletions, and marks for deletion: of
+    /// a namespace or a CRD with all that it contains there), AND more than --brake-percent, pause before that is written and wait
+    /// for `etcd-sync accept`; 0: any number passes
+    #[arg(
+        long, value_name = "KEYS", default_value = "1000", value_parser = number(0, u64::MAX),
+        help_heading = "Guards"
+    )]
+    pub brake_keys: u64,
+
+    /// See --brake-keys: part of the keys that the standby has below the synchronized prefixes, in percent
+    #[arg(
+        long, value_name = "PERCENT", default_value = "5", value_parser = number(0, 100),
+        help_heading = "Guards"
+    )]
+    pub brake_percent: u64,
+
+    /// The same pause when a resource that has so many objects on the standby, or more, would lose all of them within 60 seconds,
+    /// unless its kind turns over by itself, as Jobs do; 0: it may
+    #[arg(
+        long, value_name = "KEYS", default_value = "20", value_parser = number(0, u64::MAX),
+        help_heading = "Guards"
+    )]
+    pub brake_resource_keys: u64,
+
+    /// The same pause when a CRD is deleted, or marked for deletion, that has objects on the standby
+    #[arg(long, switch = true, help_heading = "Guards")]
+    pub brake_crd: bool,
+
     /// Continue although it cannot be proved that the standby's API server decrypts what the primary's has encrypted
     #[arg(long, switch = false, help_heading = "Guards")]
     pub allow_unproved_encryption: bool,

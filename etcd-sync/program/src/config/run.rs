@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use etcd_sync_core::session::BrakeLimits;
+
 use super::environment::{host, namespace, service_host, variable};
 use crate::args::{Environment, RunArgs};
 
@@ -28,6 +30,8 @@ pub struct RunConfig {
     pub ready_lag: Duration,
     /// When a resync pauses.
     pub deletions: DeletionLimits,
+    /// When live updates pause.
+    pub brake: BrakeLimits,
     /// Go on although it is not known whether the standby decrypts the primary's values.
     pub allow_unproved_encryption: bool,
 }
@@ -66,6 +70,12 @@ impl RunConfig {
             checkpoint_interval: args.checkpoint_interval,
             ready_lag: args.ready_lag,
             deletions: DeletionLimits { percent: args.deletion_limit_percent, count: args.deletion_limit_count },
+            brake: BrakeLimits {
+                keys: args.brake_keys,
+                percent: args.brake_percent,
+                resource_keys: args.brake_resource_keys,
+                crd: args.brake_crd,
+            },
             allow_unproved_encryption: args.allow_unproved_encryption,
         }
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use etcd_sync_core::etcd::kv::Revision;
 use etcd_sync_core::link::state::Phase;
+use etcd_sync_core::session::BrakeLimits;
 use etcd_sync_operations::rejoin::Proof;
 use etcd_sync_program::config::{DeletionLimits, RunConfig};
 use etcd_sync_program::{Stop, Switch};
@@ -50,6 +51,7 @@ impl Synchronizer {
             checkpoint_interval: Duration::from_millis(500),
             ready_lag: Duration::from_secs(30),
             deletions: DeletionLimits { percent: 10, count: 100 },
+            brake: BrakeLimits::DEFAULT,
             allow_unproved_encryption: rejoin.options.allow_unproved_encryption,
         };
         let (switch, stop) = stop.part();

@@ -1,25 +1,29 @@
 //! Steady state: the primary's changes in their order, one transaction under way, the checkpoint moving with each.
 
 mod audit;
+mod brake;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use self::audit::Audit;
+use self::brake::Brake;
 use crate::etcd::kv::{Event, Revision, printable};
 use crate::link::fence::{Fenced, other_role};
 use crate::link::history::Witness;
 use crate::link::provenance::Tracker;
+use crate::link::question::Topic;
 use crate::link::side::Side;
 use crate::link::state::Checkpoint;
 use crate::scope::Decision;
 use crate::session::batch::{Batch, Write};
+use crate::session::brake::{BrakeLimits, Counted};
 use crate::session::commit::Changes;
 use crate::session::examine::{Change, decide, is_key_in_scope};
 use crate::session::replay::Replay;
 use crate::session::shared::Shared;
-use crate::session::{Ended, Note, QUEUED_EVENTS_MAX, Refusal};
+use crate::session::{Ended, Note, QUEUED_EVENTS_MAX, Refusal, Start};
 
 /// How often the record follows the standby's own life when the primary is quiet.
 const SEEN_INTERVAL_MS: u64 = 60_000;
@@ -30,6 +34,7 @@ pub(super) struct Streaming {
     tracker: Tracker,
     pub(super) replay: Replay,
     pub(super) audit: Option<Audit>,
+    pub(super) brake: Brake,
     /// Taken from the batcher, but not to be sent before the tracker has caught up.
     deferred: Option<Batch>,
     /// Changes up to here come again only to recognize the primary's history by.
@@ -42,8 +47,9 @@ pub(super) struct Streaming {
 }
 
 impl Streaming {
-    fn new(shared: &Shared) -> Self {
+    fn new(shared: &Shared, counted: Counted) -> Self {
         Streaming {
+            brake: Brake::new(shared, counted),
             tracker: Tracker::new(shared.checkpoint.seen),
             replay: Replay::default(),
             audit: None,
@@ -56,8 +62,8 @@ impl Streaming {
     }
 
     /// Goes on behind the record: opens both watches.
-    pub(super) fn resume(shared: &mut Shared, witness_recognized: bool) -> Self {
-        let mut streaming = Streaming::new(shared);
+    pub(super) fn resume(shared: &mut Shared, witness_recognized: bool, counted: Counted) -> Self {
+        let mut streaming = Streaming::new(shared, counted);
         let (revision, offset) = (shared.checkpoint.revision, shared.checkpoint.offset);
         shared.stats.received_revision = if offset > 0 { revision - 1 } else { revision };
         let from = match (offset, &shared.checkpoint.witness) {
@@ -76,7 +82,9 @@ impl Streaming {
 
     /// The copy is complete and its record written; the primary's watch goes on as it is.
     pub(super) fn after_copy(shared: &mut Shared, audit_due: bool, watching: bool) -> Self {
-        let mut streaming = Streaming::new(shared);
+        // Used up with the copy; the brake's goes on.
+        shared.acceptance.take_if(|answer| answer.topic != Topic::Brake);
+        let mut streaming = Streaming::new(shared, Counted::default());
         shared.kinds_known = true;
         if audit_due {
             streaming.begin_audit(shared);
@@ -87,6 +95,16 @@ impl Streaming {
         streaming.is_after_copy = true;
         shared.note(Note::Streaming { revision: shared.checkpoint.revision });
         streaming
+    }
+
+    /// Whether an operator must answer before anything is written.
+    pub(super) fn must_be_answered(limits: &BrakeLimits, start: &Start) -> Result<(), Refusal> {
+        Brake::must_be_answered(limits, start)
+    }
+
+    /// What the brake has counted.
+    pub(super) fn counted(&self, shared: &Shared) -> Counted {
+        self.brake.counted(&shared.scope)
     }
 
     /// Whether more changes of the standby may be given now.
@@ -107,10 +125,11 @@ impl Streaming {
     }
 
     /// Changes of the primary have come.
-    pub(super) fn on_events(&self, shared: &mut Shared, events: Vec<Event>, complete: bool) -> Result<(), Ended> {
+    pub(super) fn on_events(&mut self, shared: &mut Shared, events: Vec<Event>, complete: bool) -> Result<(), Ended> {
         shared.update_received_from(&events, complete);
         let scope = Arc::clone(&shared.scope);
         let committed = shared.last_commit_revision;
+        self.brake.on_events_begin(shared);
         for event in events {
             let (revision, decision) = (event.revision(), decide(&scope, &event));
             if revision <= self.resumed_at {
@@ -123,7 +142,10 @@ impl Streaming {
                 shared.update_recent(&event, committed);
             }
             let write = match shared.judge(event, decision)? {
-                Change::Put(kv, _) => Some(Write::Put { key: kv.key, value: kv.value }),
+                Change::Put(kv, header) => {
+                    self.brake.on_put(shared, &kv, header.as_deref());
+                    Some(Write::Put { key: kv.key, value: kv.value })
+                }
                 Change::Delete(key) => Some(Write::Delete { key }),
                 // Whether it is on record as local is checked when its turn comes.
                 Change::LeavesScope(kv) if kv.lease != 0 => Some(Write::Delete { key: kv.key }),
@@ -134,12 +156,15 @@ impl Streaming {
             if decision == Decision::InScope && write.is_none() {
                 shared.filtered_at = revision;
             }
+            if let Some(Write::Delete { key }) = &write {
+                self.brake.on_delete(shared, key, revision);
+            }
             shared.batcher.push(revision, write);
         }
         if complete {
             shared.batcher.end_revision();
         }
-        Ok(())
+        self.brake.on_events_end(shared)
     }
 
     /// Changes of the standby have come, our own among them.
@@ -185,7 +210,11 @@ impl Streaming {
             self.replay.try_begin_round(shared);
         }
         self.advance_audit(shared);
-        if shared.in_flight.is_empty() && !self.replay.try_commit(shared) && !self.try_commit_batch(shared) {
+        if shared.in_flight.is_empty()
+            && !self.replay.try_commit(shared)
+            && !self.try_commit_batch(shared)
+            && !self.brake.try_drop_answer(shared)
+        {
             self.try_move_checkpoint(shared);
         }
     }
@@ -193,6 +222,9 @@ impl Streaming {
     /// Sends the next transaction's worth of changes and ledger entries, if there is any.
     fn try_commit_batch(&mut self, shared: &mut Shared) -> bool {
         let Some(seen) = shared.try_commit_ledger(self.tracker.seen()) else { return true };
+        if self.brake.holds(shared) {
+            return false;
+        }
         let next = self.deferred.take().or_else(|| shared.next_batch());
         let Some(mut batch) = next else { return false };
         if self.must_wait_for_tracker(shared, &batch) {
