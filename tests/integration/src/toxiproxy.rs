@@ -67,12 +67,12 @@ impl Toxiproxy {
 
     /// Breaks every connection over the way and refuses new ones, until [`Toxiproxy::open`].
     pub async fn close(&self) -> Result<()> {
-        self.post("/proxies/way", &json!({"enabled": false})).await
+        self.post("/proxies/path", &json!({"enabled": false})).await
     }
 
     /// After [`Toxiproxy::close`].
     pub async fn open(&self) -> Result<()> {
-        self.post("/proxies/way", &json!({"enabled": true})).await
+        self.post("/proxies/path", &json!({"enabled": true})).await
     }
 
     async fn toxic(&self, kind: &str, stream: &str, attributes: Value) -> Result<()> {

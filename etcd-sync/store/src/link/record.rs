@@ -78,9 +78,6 @@ impl Record {
             &keys.condition,
             &keys.primary_contact,
             &keys.promotion,
-            &keys.history,
-            &keys.question,
-            &keys.acceptance,
             &keys.open_run,
         ];
         let success = gets.map(|key| Op::Get { key: key.clone() }).to_vec();
@@ -91,6 +88,13 @@ impl Record {
         let leaders = ReadRange { range, limit: 0, keys_only: false, revision: reply.revision };
         let mut leaders = standby.read(leaders).await?.kvs;
         leaders.sort_by_key(|kv| kv.create_revision);
+        // Apart from the others: a standby may take few operations in one transaction.
+        let single = async |key: &Bytes| {
+            let read = ReadRange::single(key.clone(), false, reply.revision);
+            Ok::<_, Error>(standby.read(read).await?.kvs.into_iter().next())
+        };
+        let (history, question, acceptance) =
+            tokio::try_join!(single(&keys.history), single(&keys.question), single(&keys.acceptance))?;
         let candidates = leaders.into_iter().map(|kv| Candidate {
             holder: String::from_utf8_lossy(&kv.value).into_owned(),
             epoch: kv.create_revision,
@@ -107,9 +111,9 @@ impl Record {
             condition: take(&keys.condition).and_then(|kv| serde_json::from_slice(&kv.value).ok()),
             primary_contact: take(&keys.primary_contact).and_then(|kv| serde_json::from_slice(&kv.value).ok()),
             promotion: take(&keys.promotion),
-            history: take(&keys.history),
-            question: take(&keys.question),
-            acceptance: take(&keys.acceptance),
+            history,
+            question,
+            acceptance,
             open_run: take(&keys.open_run),
             candidates: candidates.collect(),
         })
