@@ -106,7 +106,7 @@ pub struct World {
     /// as local, every other one as mirrored.
     on_both: BTreeSet<Bytes>,
     /// Synchronized keys that somebody else deleted on the standby, or made again after that, and that are not back yet.
-    lost: BTreeSet<Bytes>,
+    pub lost: BTreeSet<Bytes>,
     /// Every (key, value) a synchronizer has written: values are unique, so none may come twice.
     written: HashSet<(Bytes, Bytes)>,
     in_flight_max: usize,
@@ -187,7 +187,7 @@ impl World {
         if world.random.below(4) == 0 {
             world.rejoin();
         }
-        world.fill_mass();
+        world.choose_mass();
         world
     }
 
@@ -440,6 +440,10 @@ impl World {
         }
         self.must_be_exact(&after);
         reply
+    }
+
+    pub fn is_streaming(&self) -> bool {
+        self.record().is_some_and(|record| record.phase == Phase::Streaming)
     }
 
     fn on_record(&self, key: &Bytes) -> bool {
@@ -737,13 +741,20 @@ impl World {
             if self.random.below(5) == 0 {
                 self.daemons[0].handle(self.now_ms, Input::Tick);
             }
-            self.mass_deletion();
+            if self.random.below(12) == 0 {
+                self.mass_deletion();
+            }
+            // Leaders change also while something is to be answered.
+            if self.must_crash_in_mass() {
+                self.crash();
+            }
             self.work();
             self.operator();
             let record = self.record();
             if record.is_some_and(|record| {
                 record.phase == Phase::Streaming && (record.revision, record.offset) == (self.primary.revision, 0)
             }) && self.is_healed()
+                && self.is_mass_done()
             {
                 self.must_be_exact(&self.record().expect("looked at just now"));
                 return;
