@@ -51,7 +51,7 @@ fn all_objects_of_a_resource_in_one_revision() {
     );
     assert_eq!(pair.count("/registry/deployments/"), 30);
 
-    // It stays so: in the next session, for another leader, and when the primary has forgotten its history.
+    // It stays so: in the next session, for another leader, and when the primary has compacted past the checkpoint.
     pair.again();
     let same = pair.stopped();
     pair.take_over();
