@@ -113,7 +113,7 @@ async fn a_resource_that_is_deleted_by_prefix_stays_until_it_is_accepted() -> Re
     let status = run_command(&status).await?;
     assert!(status.stdout.contains("the brake is on"), "{status:?}");
 
-    // Neither another leader nor a primary that has forgotten its history takes it for answered.
+    // Neither another leader nor a primary that has compacted past the checkpoint takes it for answered.
     daemon.kill()?;
     link.expire_leader().await?;
     link.primary.compact(link.primary.revision().await?).await?;

@@ -51,7 +51,7 @@ fn all_objects_of_a_resource_in_one_revision() {
     );
     assert_eq!(pair.count("/registry/deployments/"), 30);
 
-    // It stays so: in the next session, for another leader, and when the primary has forgotten its history.
+    // It stays so: in the next session, for another leader, and when the primary has compacted past the checkpoint.
     pair.again();
     let same = pair.stopped();
     pair.take_over();
@@ -312,6 +312,46 @@ fn a_mark_and_its_deletion_are_one_loss() {
         pair.delete(key);
     }
     pair.run();
+    pair.must_be_equal();
+}
+
+#[test]
+fn what_was_marked_a_minute_ago_is_no_loss_when_it_goes() {
+    let mut pair = with(&[]);
+    let keys: Vec<String> = (0..8).flat_map(|i| objects("configmaps", &format!("ns-{i}"), 20)).collect();
+    for key in &keys[..80] {
+        pair.put(key, true);
+    }
+    pair.wait(61_000);
+    for key in &keys[..80] {
+        pair.delete(key);
+    }
+    for key in &keys[80..] {
+        pair.put(key, true);
+    }
+    pair.run();
+    pair.must_be_equal();
+}
+
+#[test]
+fn an_answer_is_good_for_its_own_question_only() {
+    let mut pair = with(&[objects("deployments", "a", 30), objects("statefulsets", "b", 25)]);
+    pair.delete_below("/registry/deployments/");
+    pair.run();
+    pair.accept();
+    pair.again();
+    pair.must_be_equal();
+    pair.delete_below("/registry/statefulsets/");
+    pair.run();
+    assert!(pair.is_answered(), "the first answer is still in use");
+    for _ in 0..2 {
+        assert!(pair.stopped().0.starts_with("all 25 statefulsets"));
+        pair.again();
+        pair.stopped();
+        pair.take_over();
+    }
+    pair.accept();
+    pair.again();
     pair.must_be_equal();
 }
 

@@ -34,34 +34,51 @@ enum Deletion {
 /// The objects of a seed that are deleted one day.
 #[derive(Debug, Default)]
 pub struct Mass {
+    /// This seed has them.
+    is_wanted: bool,
     /// They are on the primary.
     is_there: bool,
     deletion: Option<Deletion>,
     is_accepted: bool,
+    crashes_left: u64,
 }
 
 impl World {
     /// Some seeds have much to lose.
-    pub fn fill_mass(&mut self) {
-        if self.random.below(5) > 0 {
-            return;
-        }
+    pub fn choose_mass(&mut self) {
+        self.mass.is_wanted = self.random.below(4) == 0;
+        self.mass.crashes_left = self.random.below(4);
+    }
+
+    /// They are made while the link streams, many in a revision: a copy of them would take most of a seed.
+    fn fill_mass(&mut self) {
         self.mass.is_there = true;
-        for key in [NAMESPACE, CRD] {
-            self.put_mass(key.to_owned(), false);
-        }
-        for (folder, count) in [DEPLOYMENTS, SECRETS, THINGS] {
-            (0..count).for_each(|name| self.put_mass(format!("{folder}{name:02}"), false));
+        let names = |(folder, count): (&'static str, u64)| (0..count).map(move |name| format!("{folder}{name:02}"));
+        let objects = [DEPLOYMENTS, SECRETS, THINGS].into_iter().flat_map(names);
+        let keys: Vec<String> = [NAMESPACE.to_owned(), CRD.to_owned()].into_iter().chain(objects).collect();
+        for keys in keys.chunks(40) {
+            let ops = keys.iter().map(|key| self.mass_object(key, false)).collect();
+            self.write_mass(ops);
         }
     }
 
-    fn put_mass(&mut self, key: String, deleting: bool) {
+    fn mass_object(&mut self, key: &str, deleting: bool) -> Op {
         self.serial += 1;
         let mark = deleting.then_some("2026-01-01T00:00:00Z");
         let metadata = serde_json::json!({ "name": "mass", "uid": key, "deletionTimestamp": mark });
         let value =
             serde_json::json!({ "apiVersion": "v1", "kind": "Any", "metadata": metadata, "serial": self.serial });
-        self.write_mass(vec![Op::Put { key: key.into(), value: value.to_string().into(), lease: 0 }]);
+        Op::Put { key: key.to_owned().into(), value: value.to_string().into(), lease: 0 }
+    }
+
+    fn mark_mass(&mut self, key: &str) {
+        let op = self.mass_object(key, true);
+        self.write_mass(vec![op]);
+    }
+
+    /// The link streams, and the standby has them all.
+    fn is_mass_mirrored(&self) -> bool {
+        self.is_streaming() && self.standby.get(format!("{}01", THINGS.0).as_bytes()).is_some()
     }
 
     fn write_mass(&mut self, ops: Vec<Op>) {
@@ -76,14 +93,19 @@ impl World {
     /// The deletion begins, or goes on.
     pub fn mass_deletion(&mut self) {
         if !self.mass.is_there {
+            if self.mass.is_wanted && self.is_streaming() {
+                self.fill_mass();
+            }
             return;
         }
         if let Some(deletion) = self.mass.deletion {
             return self.mass_goes_on(deletion);
         }
-        if self.random.below(40) > 0 {
+        if !self.is_mass_mirrored() || self.random.below(4) > 0 {
             return;
         }
+        // What is new may go again.
+        self.pass(61_000);
         let all = [Deletion::Resource, Deletion::Namespace, Deletion::Crd, Deletion::Marked];
         let deletion = all[self.random.below(4) as usize];
         self.mass.deletion = Some(deletion);
@@ -95,23 +117,35 @@ impl World {
             }
             Deletion::Namespace => {
                 self.counts.hit("namespace marked");
-                self.put_mass(NAMESPACE.into(), true);
+                self.mark_mass(NAMESPACE);
             }
             Deletion::Crd => {
                 self.counts.hit("CRD marked");
-                self.put_mass(CRD.into(), true);
+                self.mark_mass(CRD);
             }
             Deletion::Marked => {
                 self.counts.hit("objects marked");
-                (0..60).for_each(|name| self.put_mass(format!("{}{name:02}", SECRETS.0), true));
+                (0..60).for_each(|name| self.mark_mass(&format!("{}{name:02}", SECRETS.0)));
             }
         }
     }
 
-    /// What is marked goes one by one, in its own time.
-    fn mass_goes_on(&mut self, deletion: Deletion) {
+    /// Nothing of it is to come.
+    pub fn is_mass_done(&self) -> bool {
+        !self.mass.is_wanted || self.mass.deletion.is_some_and(|deletion| self.mass_to_go(deletion).is_empty())
+    }
+
+    /// Now and then, but not so often that it never ends.
+    pub fn must_crash_in_mass(&mut self) -> bool {
+        let must = self.mass.deletion.is_some() && self.mass.crashes_left > 0 && self.random.below(300) == 0;
+        self.mass.crashes_left -= u64::from(must);
+        must
+    }
+
+    /// What is marked, and still there.
+    fn mass_to_go(&self, deletion: Deletion) -> Vec<Bytes> {
         let folders = match deletion {
-            Deletion::Resource => return,
+            Deletion::Resource => vec![],
             Deletion::Namespace => vec![DEPLOYMENTS.0, SECRETS.0, THINGS.0],
             Deletion::Crd => vec![THINGS.0],
             Deletion::Marked => vec![SECRETS.0],
@@ -120,6 +154,12 @@ impl World {
         if deletion == Deletion::Marked {
             keys.retain(|key| &key[..] < format!("{}60", SECRETS.0).as_bytes());
         }
+        keys
+    }
+
+    /// What is marked goes one by one, in its own time.
+    fn mass_goes_on(&mut self, deletion: Deletion) {
+        let mut keys = self.mass_to_go(deletion);
         keys.truncate(1 + self.random.below(4) as usize);
         for key in keys {
             self.write_mass(vec![Op::Delete { key }]);
@@ -147,7 +187,7 @@ impl World {
     /// The operator looks at what is asked, and accepts it at some time.
     pub fn operator(&mut self) {
         let keys = self.daemons[0].keys.clone();
-        if !self.mass.is_there || self.standby.get(&keys.acceptance).is_some() {
+        if !self.mass.is_there {
             return;
         }
         let Some(asked) = self.standby.get(&keys.question) else { return };
@@ -183,6 +223,8 @@ impl World {
         }
         let takes_away = match (deletion, op) {
             (Deletion::Resource, Op::Delete { key }) => key.starts_with(DEPLOYMENTS.0.as_bytes()),
+            // A copy may have written it, and the replay puts it back.
+            (_, Op::Put { key, .. }) if self.lost.contains(key) => false,
             (Deletion::Namespace, Op::Put { key, value, .. }) => *key == NAMESPACE && is_marked(value),
             (Deletion::Crd, Op::Put { key, value, .. }) => *key == CRD && is_marked(value),
             _ => false,

@@ -119,7 +119,7 @@ pub struct World {
     /// as local, every other one as mirrored.
     on_both: BTreeSet<Bytes>,
     /// Synchronized keys that somebody else deleted on the standby, or made again after that, and that are not back yet.
-    lost: BTreeSet<Bytes>,
+    pub lost: BTreeSet<Bytes>,
     /// Every (key, value) a synchronizer has written: values are unique, so none may come twice.
     written: HashSet<(Bytes, Bytes)>,
     /// Those of them that were in a transaction of a copy whose answer was lost.
@@ -214,7 +214,7 @@ impl World {
         if world.random.below(4) == 0 {
             world.rejoin();
         }
-        world.fill_mass();
+        world.choose_mass();
         world
     }
 
@@ -281,7 +281,7 @@ impl World {
         self.operator();
     }
 
-    fn pass(&mut self, ms: u64) {
+    pub fn pass(&mut self, ms: u64) {
         self.now.ms += ms;
         self.now.unix_ms += ms;
     }
@@ -508,6 +508,10 @@ impl World {
         }
         self.must_be_exact(&after);
         reply
+    }
+
+    pub fn is_streaming(&self) -> bool {
+        self.record().is_some_and(|record| record.phase == Phase::Streaming)
     }
 
     fn on_record(&self, key: &Bytes) -> bool {
@@ -808,13 +812,20 @@ impl World {
             if self.random.below(5) == 0 {
                 self.daemons[0].handle(self.now, Input::Tick);
             }
-            self.mass_deletion();
+            if self.random.below(12) == 0 {
+                self.mass_deletion();
+            }
+            // Leaders change also while something is to be answered.
+            if self.must_crash_in_mass() {
+                self.crash();
+            }
             self.work();
             self.operator();
             let record = self.record();
             if record.is_some_and(|record| {
                 record.phase == Phase::Streaming && (record.revision, record.offset) == (self.primary.revision, 0)
             }) && self.is_healed()
+                && self.is_mass_done()
             {
                 self.must_be_exact(&self.record().expect("looked at just now"));
                 return;

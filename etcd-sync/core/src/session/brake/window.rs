@@ -41,9 +41,9 @@ pub struct Counted {
 }
 
 impl Counted {
-    /// The operator has answered: counting begins again.
+    /// The operator has answered: counting begins again. What was counted as a whole is not counted one by one now.
     pub fn answered(self) -> Self {
-        Counted { resources: self.resources, resources_known: self.resources_known, ..Counted::default() }
+        Counted { window: Window::default(), stopped: None, ..self }
     }
 
     /// An object has a mark for deletion. True: it is new.

@@ -70,7 +70,7 @@ impl Streaming {
             return Ok(());
         };
         let Some(chunk) = audit.take_page(&shared.scope, ask, result) else { return Ok(()) };
-        chunk.lead.iter().for_each(|kv| self.brake.learn(&shared.scope, &kv.key));
+        chunk.follow.iter().for_each(|kv| self.brake.learn(&shared.scope, &kv.key));
         for joined in join(chunk) {
             match joined {
                 // What is newer is on its way.

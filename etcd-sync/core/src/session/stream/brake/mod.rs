@@ -60,11 +60,11 @@ struct Size {
 }
 
 impl Brake {
-    /// Goes on counting, or begins anew: what was asked is answered.
+    /// Goes on counting; from the beginning if it had stopped, for then the operator has answered.
     pub(super) fn new(shared: &Shared, counted: Counted) -> Self {
         let answer = shared.acceptance.as_ref().filter(|answer| answer.topic == Topic::Brake);
         Brake {
-            counted: if answer.is_some() { counted.answered() } else { counted },
+            counted: if counted.stopped.is_some() { counted.answered() } else { counted },
             accepted: answer.map(|answer| answer.groups.iter().cloned().collect()).unwrap_or_default(),
             accepted_last: (shared.now_ms, 0),
             ..Brake::default()
@@ -82,22 +82,29 @@ impl Brake {
         counted
     }
 
-    /// Once it has stopped it stays so, also through restarts, changes of leader and compaction, until the operator has answered.
+    /// Once it has stopped it stays so, also through restarts, changes of leader and compaction, until the operator has answered
+    /// this very question.
     pub(super) fn must_be_answered(limits: &BrakeLimits, start: &Start) -> Result<(), Refusal> {
-        let primary = cluster_id_text(start.primary_cluster);
-        if limits.is_off() || start.history.accepted(Topic::Brake, &primary, start.now.unix_ms).is_some() {
+        if limits.is_off() {
             return Ok(());
         }
-        if let Some(stopped) = &start.carried.brake.stopped {
-            return Err(stopped.clone());
+        let primary = cluster_id_text(start.primary_cluster);
+        let answer = start.history.accepted(Topic::Brake, &primary, start.now.unix_ms);
+        let is_answered =
+            |evidence: &str| answer.is_some_and(|answer| answer.evidence_on(Topic::Brake).any(|seen| seen == evidence));
+        if let Some(Refusal::Brake { evidence, losses }) = &start.carried.brake.stopped {
+            return match is_answered(evidence) {
+                true => Ok(()),
+                false => Err(Refusal::Brake { evidence: evidence.clone(), losses: losses.clone() }),
+            };
         }
         let question = start.history.question.as_ref();
         match question.filter(|question| question.topic == Topic::Brake && question.primary == primary) {
-            Some(question) => {
+            Some(question) if !is_answered(&question.evidence) => {
                 let losses = Box::new(question.losses.clone().unwrap_or_default());
                 Err(Refusal::Brake { evidence: question.evidence.clone(), losses })
             }
-            None => Ok(()),
+            _ => Ok(()),
         }
     }
 
@@ -181,7 +188,7 @@ impl Brake {
         is_accepted
     }
 
-    /// All keys of the primary pass in an audit: with its end, all resources are known.
+    /// All keys of the standby pass in an audit: with its end, all resources are known.
     pub(super) fn learn(&mut self, scope: &Scope, key: &[u8]) {
         self.counted.learn(scope, key);
     }
