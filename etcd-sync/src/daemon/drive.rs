@@ -21,8 +21,8 @@ use tracing::{debug, error, info, warn};
 
 use super::condition::ConditionKey;
 use super::health::Health;
-use super::notes::{NoteLimit, Shown};
-use super::retry::{Commits, open, read};
+use super::notes::NoteLimit;
+use super::retry::{Asked, Commits, open, read};
 use super::time::clocks;
 
 const TICK: Duration = Duration::from_millis(100);
@@ -77,16 +77,6 @@ enum Answer {
     Raft(Side, Result<Option<RaftReading>, Error>),
     /// The contact with the primary was recorded, or not: the next one will be.
     ContactWritten,
-}
-
-/// A read that was sent.
-struct Asked {
-    id: RequestId,
-    side: Side,
-    /// The newest revision that had been seen of the side.
-    newest: Revision,
-    /// Of more than one key: the session can ask for fewer.
-    is_page: bool,
 }
 
 /// Which contact with the primary is on record.
@@ -240,13 +230,7 @@ impl Driver<'_> {
                 let etcd = self.etcd(side).clone();
                 answers.spawn(async move { Answer::Opened(side, number, open(&etcd, range, from).await) });
             }
-            Effect::Note(note) => match self.notes.admit(&note, std::time::Instant::now()) {
-                Shown::Whole => log(&note),
-                Shown::Count(what, count) => {
-                    warn!(count, "{what}: the first ten are named above, the others are only counted")
-                }
-                Shown::No => {}
-            },
+            Effect::Note(note) => self.notes.log(&note, log),
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use etcd_sync_core::session::Note;
+use tracing::warn;
 
 /// Keys named in the log for each kind of note.
 const NAMED: u64 = 10;
@@ -24,7 +25,7 @@ struct Kind {
 
 /// What becomes of a note.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shown {
+enum Shown {
     /// It is logged.
     Whole,
     /// Only how many there were lately, with the name of the kind.
@@ -34,8 +35,19 @@ pub(super) enum Shown {
 }
 
 impl NoteLimit {
+    /// Logs a note, or counts it.
+    pub(super) fn log(&self, note: &Note, log: impl FnOnce(&Note)) {
+        match self.admit(note, Instant::now()) {
+            Shown::Whole => log(note),
+            Shown::Count(what, count) => {
+                warn!(count, "{what}: the first ten are named above, the others are only counted")
+            }
+            Shown::No => {}
+        }
+    }
+
     /// Decides about one note. After the tenth of a kind only the hundredth, the thousandth and so on show.
-    pub(super) fn admit(&self, note: &Note, now: Instant) -> Shown {
+    fn admit(&self, note: &Note, now: Instant) -> Shown {
         let Some(name) = kind(note) else { return Shown::Whole };
         let mut kinds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let kind = kinds.entry(name).or_insert(Kind { since: now, count: 0 });

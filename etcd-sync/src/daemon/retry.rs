@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use etcd_sync_core::etcd::kv::{KeyRange, Revision};
 use etcd_sync_core::etcd::request::{Page, ReadRange};
+use etcd_sync_core::link::side::Side;
+use etcd_sync_core::session::RequestId;
 use etcd_sync_store::{Error, Etcd, Watch, WatchError, WriteError};
 use tokio::time::{Instant, sleep};
 use tracing::warn;
@@ -19,6 +21,16 @@ const READ_PAUSE_MOST: Duration = Duration::from_secs(3);
 
 /// How long the commits of a copy may fail before the session gives up.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(60);
+
+/// A read that was sent.
+pub(super) struct Asked {
+    pub(super) id: RequestId,
+    pub(super) side: Side,
+    /// The newest revision that had been seen of the side.
+    pub(super) newest: Revision,
+    /// Of more than one key: the session can ask for fewer.
+    pub(super) is_page: bool,
+}
 
 /// Reads, patiently.
 pub(super) async fn read(etcd: &Etcd, request: ReadRange) -> Result<Page, Error> {

@@ -287,9 +287,9 @@ impl Session {
             Stage::Opening { .. } | Stage::Planning(_) | Stage::Streaming(_) => {}
         }
         match flight {
-            Flight::Puts { writes, sent_ms } => {
-                shared.window.on_answer(sent_ms, shared.now_ms);
-                shared.count(&writes, 0, reply.revision);
+            Flight::Puts(puts) => {
+                shared.window.on_answer(puts.sent_ms, shared.now_ms);
+                shared.count(&puts.writes, 0, reply.revision);
             }
             Flight::Batch(batch) => {
                 let Batch { checkpoint, value, writes, purpose, .. } = *batch;
@@ -304,8 +304,7 @@ impl Session {
         Ok(())
     }
 
-    /// Nothing of the transaction was applied: somebody else has changed what it compares, or the same transaction had been
-    /// applied before, when it was sent for the first time.
+    /// Nothing of it was applied: somebody else has changed what it compares, or it had been applied when it was sent before.
     fn on_refused_commit(&mut self, id: RequestId, why: Fenced, flight: Flight) -> Result<(), Ended> {
         let purpose = match flight {
             Flight::Batch(mut batch) if why == Fenced::Checkpoint && batch.sent == Sent::Again => {
@@ -315,7 +314,7 @@ impl Session {
                 return Ok(());
             }
             Flight::Batch(batch) => Some(batch.purpose),
-            Flight::Puts { .. } => None,
+            Flight::Puts(_) => None,
         };
         match (why, &mut self.stage, purpose) {
             (Fenced::Checkpoint, Stage::Sweeping(sweeping), Some(Purpose::Sweep)) => {
@@ -333,9 +332,8 @@ impl Session {
     /// No answer to a commit that shows whether it was applied.
     fn on_commit_failed(&mut self, id: RequestId, unknown: bool) {
         match (self.shared.in_flight.remove(&id), &mut self.stage) {
-            (Some(Flight::Puts { writes, sent_ms }), Stage::Copying(copying)) => {
-                self.shared.window.on_failure(sent_ms, self.shared.now_ms);
-                copying.on_puts_failed(writes, unknown);
+            (Some(Flight::Puts(puts)), Stage::Copying(copying)) => {
+                copying.on_puts_failed(&mut self.shared, puts, unknown);
             }
             (Some(flight @ Flight::Batch(_)), _) => {
                 self.shared.in_flight.insert(id, flight);
@@ -345,7 +343,7 @@ impl Session {
         }
     }
 
-    /// The record, after a commit that moves it came to nothing as far as is known. No two commits write the same value there.
+    /// The record, after a commit that moves it came to nothing as far as is known. No two commits write one value there.
     fn on_record(&mut self, id: RequestId, result: Result<Page, ReadFailure>) -> Result<(), Ended> {
         let Some(Flight::Batch(batch)) = self.shared.in_flight.get_mut(&id) else {
             debug_assert!(false, "the record is read for a commit under way");
@@ -362,8 +360,8 @@ impl Session {
         }
         if batch.sent == Sent::Refused {
             // It is another compare that does not hold.
-            let Some(flight) = self.shared.in_flight.remove(&id) else { return Ok(()) };
-            return self.on_refused_commit(id, Fenced::Checkpoint, flight);
+            let flight = self.shared.in_flight.remove(&id);
+            return flight.map_or(Ok(()), |flight| self.on_refused_commit(id, Fenced::Checkpoint, flight));
         }
         batch.sent = Sent::Again;
         let txn = batch.txn.clone();
@@ -387,7 +385,7 @@ impl Session {
     fn on_commit_too_large(&mut self, id: RequestId) -> Result<(), Ended> {
         let shared = &mut self.shared;
         let (writes, moved): (Vec<Write>, _) = match shared.in_flight.remove(&id) {
-            Some(Flight::Puts { writes, .. }) => (writes, None),
+            Some(Flight::Puts(puts)) => (puts.writes, None),
             Some(Flight::Batch(batch)) => (batch.writes, Some(batch.checkpoint)),
             None => {
                 debug_assert!(false, "an answer comes once");

@@ -10,7 +10,7 @@ use crate::session::batch::Write;
 #[derive(Debug)]
 pub(super) enum Flight {
     /// A part of a copy: does not move the checkpoint.
-    Puts { writes: Vec<Write>, sent_ms: u64 },
+    Puts(Puts),
     /// Everything that moves the checkpoint.
     Batch(Box<Batch>),
 }
@@ -19,10 +19,19 @@ impl Flight {
     /// The data in it.
     pub(super) fn writes(&self) -> &[Write] {
         match self {
-            Flight::Puts { writes, .. } => writes,
+            Flight::Puts(puts) => &puts.writes,
             Flight::Batch(batch) => &batch.writes,
         }
     }
+}
+
+/// A commit of a copy.
+#[derive(Debug, Default)]
+pub(super) struct Puts {
+    pub(super) writes: Vec<Write>,
+    /// What they overwrite and is saved with them: keys and values.
+    pub(super) saves: Vec<(Bytes, Bytes)>,
+    pub(super) sent_ms: u64,
 }
 
 /// A commit that moves the checkpoint.

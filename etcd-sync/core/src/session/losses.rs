@@ -108,10 +108,9 @@ impl Shared {
         Ok(())
     }
 
-    /// The operation that saves what a write overwrites, if it must be saved.
-    pub(super) fn take_save(&mut self, key: &Bytes) -> Option<Op> {
-        let value = self.saves.remove(key)?;
-        Some(Op::Put { key: self.fence.keys.saved_entry(key), value, lease: 0 })
+    /// The operation that saves what a write overwrites.
+    pub(super) fn save_op(&self, key: &Bytes, value: Bytes) -> Op {
+        Op::Put { key: self.fence.keys.saved_entry(key), value, lease: 0 }
     }
 
     /// What saving adds to a transaction that writes the key: operations, and bytes.

@@ -106,8 +106,7 @@ impl Sweeping {
         !is_enough && shared.has_room()
     }
 
-    /// Opens the standby's watch where live updates will go on: a sweep may take longer than the standby keeps its history.
-    /// Nothing of it is read before.
+    /// Opens the standby's watch, which is read later: a sweep may take longer than the standby keeps its history.
     pub(super) fn watch_standby(&self, shared: &mut Shared) {
         if let Some(seen) = self.seen {
             shared.watch(Side::Standby, seen + 1);

@@ -14,7 +14,7 @@ use etcd_sync_core::link::question::{Acceptance, Answered, Group, Question, Topi
 use etcd_sync_core::link::side::Side;
 use etcd_sync_core::link::state::{Checkpoint, Phase, cluster_id_text};
 use etcd_sync_core::scope::{Scope, ScopeConfig};
-use etcd_sync_core::session::{Carried, Input, ReadFailure, Refusal};
+use etcd_sync_core::session::{Carried, Input, ReadFailure, Refusal, RequestId};
 
 use crate::daemon::{Commit, Daemon, Read, Sent};
 use crate::digest;
@@ -95,6 +95,7 @@ pub fn must_have_tried_everything(counts: &Counts) {
         "accepted",
         "answer used up",
         "saved before it went",
+        "commit failed",
         "resumed",
         "copied",
         "crash",
@@ -559,12 +560,28 @@ impl Histories {
         let at = self.random.below(self.daemon.commits.len() as u64) as usize;
         let (id, commit) = self.daemon.commits.remove(at);
         let Commit::Pending(sent) = commit else { unreachable!("answered at once") };
-        if self.random.below(60) == 0 {
-            self.stale.push(sent);
-            return self.drop_session();
+        match self.random.below(60) {
+            0 => {
+                self.stale.push(sent);
+                self.drop_session();
+            }
+            kind @ 1..4 => self.lose_answer(id, sent, kind),
+            _ => {
+                let reply = self.apply(&sent);
+                self.daemon.handle(self.now_ms.into(), Input::Committed { id, reply });
+            }
         }
-        let reply = self.apply(&sent);
-        self.daemon.handle(self.now_ms.into(), Input::Committed { id, reply });
+    }
+
+    /// The session finds out what became of a commit: it may still arrive, was not applied, or was.
+    fn lose_answer(&mut self, id: RequestId, sent: Sent, kind: u64) {
+        self.counts.hit("commit failed");
+        match kind {
+            1 => self.stale.push(sent),
+            2 => {}
+            _ => drop(self.apply(&sent)),
+        }
+        self.daemon.handle(self.now_ms.into(), Input::CommitFailed { id, unknown: kind != 2 });
     }
 
     fn stale_commit(&mut self) {

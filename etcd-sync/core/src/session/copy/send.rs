@@ -6,7 +6,7 @@ use super::Copying;
 use crate::etcd::request::Op;
 use crate::session::batch::{BatchLimits, Write};
 use crate::session::commit::{Changes, op};
-use crate::session::flight::Flight;
+use crate::session::flight::{Flight, Puts};
 use crate::session::shared::Shared;
 
 /// What waits to be sent.
@@ -75,29 +75,32 @@ impl Outbox {
         false
     }
 
-    /// Takes what fits one transaction: its operations on data and on the ledger, and the writes among them.
-    fn take(&mut self, shared: &mut Shared) -> (Vec<Op>, Vec<Write>) {
+    /// Takes what fits one transaction: its operations on data and on the ledger, and what they are for.
+    fn take(&mut self, shared: &mut Shared) -> (Vec<Op>, Puts) {
         let limits = shared.config.limits;
         let ops_max = shared.copy_writes.step(limits.ops);
-        let (mut ops, mut writes, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let (mut ops, mut puts, mut bytes) = (Vec::new(), Puts { sent_ms: shared.now_ms, ..Puts::default() }, 0);
         while let Some(Queued::Together(next)) = self.queue.front_mut() {
             let cost = |write: &Write| shared.ledger.put_ops(write.key()) + shared.save_cost(write.key()).0;
             let size = |write: &Write| write.size_bytes() + shared.save_cost(write.key()).1;
             let unit_ops: usize = next.iter().map(cost).sum();
             let unit_bytes: usize = next.iter().map(size).sum();
-            if !writes.is_empty() && (ops.len() + unit_ops > ops_max || bytes + unit_bytes > limits.bytes) {
+            if !puts.writes.is_empty() && (ops.len() + unit_ops > ops_max || bytes + unit_bytes > limits.bytes) {
                 break;
             }
             let rest = next.split_off(fitting(next, limits.ops, cost));
             for write in next.drain(..) {
                 bytes += write.size_bytes() + shared.save_cost(write.key()).1;
                 self.bytes -= write.size_bytes();
-                ops.extend(shared.take_save(write.key()));
+                if let Some(value) = shared.saves.remove(write.key()) {
+                    ops.push(shared.save_op(write.key(), value.clone()));
+                    puts.saves.push((write.key().clone(), value));
+                }
                 if shared.ledger.is_written(write.key()) {
                     ops.push(shared.ledger_op(write.key(), false));
                 }
                 ops.push(op(&write));
-                writes.push(write);
+                puts.writes.push(write);
             }
             self.queue.pop_front();
             if !rest.is_empty() {
@@ -105,8 +108,8 @@ impl Outbox {
                 self.queue.push_front(Queued::Wait);
             }
         }
-        self.written += writes.len() as u64;
-        (ops, writes)
+        self.written += puts.writes.len() as u64;
+        (ops, puts)
     }
 }
 
@@ -127,8 +130,10 @@ impl Copying {
     /// A transaction of this copy failed, or its outcome is unknown. It is sent again: the same values under the same keys.
     /// Before that the record is moved, so that the fence refuses the first one if it arrives late, when newer values of those
     /// keys may be written.
-    pub(in crate::session) fn on_puts_failed(&mut self, writes: Vec<Write>, unknown: bool) {
-        self.outbox.put_back(writes);
+    pub(in crate::session) fn on_puts_failed(&mut self, shared: &mut Shared, puts: Puts, unknown: bool) {
+        shared.window.on_failure(puts.sent_ms, shared.now_ms);
+        shared.saves.extend(puts.saves);
+        self.outbox.put_back(puts.writes);
         self.late_puts |= unknown;
     }
 
@@ -149,12 +154,12 @@ impl Copying {
                 return;
             }
             // One operation of each transaction is the mark; a put of a local key takes one more for the ledger.
-            let (mut ops, writes) = self.outbox.take(shared);
+            let (mut ops, puts) = self.outbox.take(shared);
             let (done, total) = walk.progress();
             let mark = format!("{{\"done\":{done},\"total\":{total},\"at_ms\":{}}}", shared.unix_ms);
             ops.push(Op::Put { key: shared.fence.keys.copied.clone(), value: mark.into(), lease: 0 });
             let txn = shared.fence.txn(shared.checkpoint_value.as_ref(), ops);
-            shared.send(txn, Flight::Puts { writes, sent_ms: shared.now_ms });
+            shared.send(txn, Flight::Puts(puts));
         }
     }
 }
