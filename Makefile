@@ -30,7 +30,7 @@ demo: etcd require-rust require-protoc ## Two etcds, a first sync, a kill, a com
 # One build of programs and tests together: `-p etcd-sync` alone would choose other features and build most crates twice.
 # Tests mostly wait, so more of them run at once than a small machine has cores.
 test: export RUST_TEST_THREADS ?= 3
-test: etcd kubernetes kwok prometheus helm kubeconform crds net web require-rust require-protoc ## All tests, also those against real etcds, control planes and a browser
+test: etcd toxiproxy kubernetes kwok prometheus helm kubeconform crds net web require-rust require-protoc ## All tests, also those against real etcds, control planes and a browser
 	node --test tests/e2e-web/words.test.mjs
 	cargo build --locked --workspace --bins --tests
 	scripts/suite
@@ -38,11 +38,11 @@ test: etcd kubernetes kwok prometheus helm kubeconform crds net web require-rust
 # Each of these has a short form in `make test`.
 .PHONY: soak
 soak: export ETCD_SYNC_SOAK = 1
-soak: etcd require-rust require-protoc ## The long forms: tens of thousands of simulated seeds, hundreds of kills and checks (an hour)
+soak: etcd toxiproxy require-rust require-protoc ## The long forms: tens of thousands of simulated seeds, hundreds of kills and checks (an hour)
 	SIM_SEEDS=50000 cargo test --locked --release -p etcd-sync-core --test simulation
 	PROPTEST_CASES=20000 cargo test --locked --release -p etcd-sync-core -p etcd-sync-operations --lib
 	cargo build --locked --workspace --bins --tests
-	cargo test --locked --workspace --test kill --test check --test monitor --test prune -- --nocapture
+	cargo test --locked --workspace --test kill --test check --test monitor --test prune --test slow -- --nocapture
 
 .PHONY: bench
 bench: etcd toxiproxy require-rust require-protoc ## Measure against etcdctl make-mirror
@@ -76,7 +76,7 @@ prometheus: ## Build the pinned promtool that tests the alerts (once, minutes)
 helm: ## Build the pinned helms that render and install the chart in tests (once, minutes)
 kubeconform: ## Build the pinned kubeconform that validates what the chart renders (once, a minute)
 crds: ## Fetch the pinned CRDs of Prometheus and cert-manager (once, seconds)
-toxiproxy: ## Build the pinned toxiproxy that adds latency in benchmarks (once, seconds)
+toxiproxy: ## Build the pinned toxiproxy that makes links slow in tests and benchmarks (once, seconds)
 etcd kubernetes kwok prometheus helm kubeconform crds toxiproxy:
 	scripts/require go
 	tools/build.sh $@

@@ -13,7 +13,14 @@ mod stop;
 pub use start::{FAILED, start};
 pub use stop::{Stop, Switch};
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::LazyLock;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// A clock that never goes back, in milliseconds since it was first asked for.
+pub fn elapsed_ms() -> u64 {
+    static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    BEGAN.elapsed().as_millis() as u64
+}
 
 /// The wall clock, in Unix milliseconds.
 pub fn now_ms() -> u64 {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use etcd_sync_core::etcd::kv::{KeyRange, KeyValue, Revision, printable};
-use etcd_sync_core::etcd::request::{Op, Page, ReadRange, Txn, TxnReply};
+use etcd_sync_core::etcd::kv::{KeyValue, Revision, printable};
+use etcd_sync_core::etcd::request::{Op, Page, Txn, TxnReply};
 use etcd_sync_core::link::fence::is_standby;
 use etcd_sync_core::link::history::RaftReading;
 use etcd_sync_core::link::side::{Side, Sides};
@@ -21,6 +21,9 @@ use tracing::{debug, error, info, warn};
 
 use super::condition::ConditionKey;
 use super::health::Health;
+use super::notes::{NoteLimit, Shown};
+use super::retry::{Commits, open, read};
+use super::time::clocks;
 
 const TICK: Duration = Duration::from_millis(100);
 const HEAD_INTERVAL: Duration = Duration::from_secs(1);
@@ -33,15 +36,6 @@ const RAFT_INTERVAL: Duration = Duration::from_secs(5);
 /// while it moves, and while it does not.
 const CONTACT_INTERVAL: Duration = Duration::from_secs(2);
 const CONTACT_INTERVAL_QUIET: Duration = Duration::from_secs(5);
-
-/// How long a broken watch is opened again before the session gives up.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(20);
-const OPEN_PAUSE: Duration = Duration::from_millis(500);
-
-/// How long a read that fails for a moment is tried again before the session gives up: a copy that begins again is expensive.
-const READ_PATIENCE: Duration = Duration::from_secs(30);
-const READ_PAUSE: Duration = Duration::from_millis(200);
-const READ_PAUSE_MOST: Duration = Duration::from_secs(3);
 
 /// Why a session is over.
 #[derive(Debug)]
@@ -66,21 +60,33 @@ pub struct Driver<'a> {
     pub health: &'a Health,
     pub encryption: &'a Encryption,
     pub condition: ConditionKey<'a>,
+    pub(super) notes: &'a NoteLimit,
 }
 
 /// The answer to something the session wanted done, or to a probe.
 enum Answer {
-    /// With the side, and the newest revision that had been seen of it.
-    Read(RequestId, Side, Revision, Result<Page, Error>),
+    Read(Asked, Result<Page, Error>),
     /// Changes of the primary whose data keys a KMS has unwrapped, with the opening of the watch that they came on.
     Unwrapped(u64, Result<WatchMessage, WatchError>),
     Commit(RequestId, Result<TxnReply, WriteError>),
+    /// A commit has failed, and a pause is over; whether it may have been applied.
+    CommitFailed(RequestId, bool),
     Opened(Side, u64, Result<Watch, WatchError>),
     Head(Result<Identity, Error>),
     Headroom(Option<Revision>),
     Raft(Side, Result<Option<RaftReading>, Error>),
     /// The contact with the primary was recorded, or not: the next one will be.
     ContactWritten,
+}
+
+/// A read that was sent.
+struct Asked {
+    id: RequestId,
+    side: Side,
+    /// The newest revision that had been seen of the side.
+    newest: Revision,
+    /// Of more than one key: the session can ask for fewer.
+    is_page: bool,
 }
 
 /// Which contact with the primary is on record.
@@ -116,6 +122,7 @@ struct Watches {
     /// The newest revision seen of each side.
     newest: Sides<Revision>,
     contact: Contact,
+    commits: Commits,
 }
 
 impl Driver<'_> {
@@ -150,7 +157,7 @@ impl Driver<'_> {
                 () = stop.wanted() => return Outcome::Stopped,
                 () = self.leadership.lost() => return Outcome::LeadershipLost,
                 Some(answer) = answers.join_next() => match answer {
-                    Ok(answer) => self.on_answer(answer, session, &mut watches),
+                    Ok(answer) => self.on_answer(answer, session, &mut answers, &mut watches),
                     Err(failed) => std::panic::resume_unwind(failed.into_panic()),
                 },
                 message = next(&mut watches.primary), if session.wants(Side::Primary) && watches.unwrapping.is_none() =>
@@ -195,7 +202,7 @@ impl Driver<'_> {
                             Answer::ContactWritten
                         });
                     }
-                    session.handle(now_ms(), Input::Tick).map_err(Outcome::Ended)
+                    session.handle(clocks(), Input::Tick).map_err(Outcome::Ended)
                 }
             };
             if let Err(outcome) = handled {
@@ -207,14 +214,15 @@ impl Driver<'_> {
     fn perform(&self, effect: Effect, answers: &mut JoinSet<Answer>, watches: &mut Watches) {
         match effect {
             Effect::Read { id, side, request } => {
-                let (etcd, newest) = (self.etcd(side).clone(), *watches.newest.get(side));
+                let etcd = self.etcd(side).clone();
+                let asked = Asked { id, side, newest: *watches.newest.get(side), is_page: request.limit > 1 };
                 let encryption = (side == Side::Primary).then(|| self.encryption.clone());
                 answers.spawn(async move {
                     let result = read(&etcd, request).await;
                     if let (Ok(page), Some(encryption)) = (&result, encryption) {
                         encryption.unwrap_keys(&page.kvs).await;
                     }
-                    Answer::Read(id, side, newest, result)
+                    Answer::Read(asked, result)
                 });
             }
             Effect::Commit { id, txn } => {
@@ -232,7 +240,13 @@ impl Driver<'_> {
                 let etcd = self.etcd(side).clone();
                 answers.spawn(async move { Answer::Opened(side, number, open(&etcd, range, from).await) });
             }
-            Effect::Note(note) => log(&note),
+            Effect::Note(note) => match self.notes.admit(&note, std::time::Instant::now()) {
+                Shown::Whole => log(&note),
+                Shown::Count(what, count) => {
+                    warn!(count, "{what}: the first ten are named above, the others are only counted")
+                }
+                Shown::No => {}
+            },
         }
     }
 
@@ -272,7 +286,13 @@ impl Driver<'_> {
         }
     }
 
-    fn on_answer(&self, answer: Answer, session: &mut Session, watches: &mut Watches) -> Result<(), Outcome> {
+    fn on_answer(
+        &self,
+        answer: Answer,
+        session: &mut Session,
+        answers: &mut JoinSet<Answer>,
+        watches: &mut Watches,
+    ) -> Result<(), Outcome> {
         let input = match answer {
             Answer::Unwrapped(number, _) if watches.unwrapping != Some(number) => return Ok(()),
             Answer::Unwrapped(_, message) => {
@@ -280,11 +300,11 @@ impl Driver<'_> {
                 return on_message(session, Side::Primary, message, &mut watches.primary);
             }
             // It was tried again over a restart, and what came back is not what went.
-            Answer::Read(_, _, newest, Ok(page)) if page.revision < newest => {
+            Answer::Read(Asked { newest, .. }, Ok(page)) if page.revision < newest => {
                 let why = "a cluster answers with an older revision than before";
                 return Err(Outcome::Ended(Ended::Again { force_copy: false, why }));
             }
-            Answer::Read(id, side, _, result) => {
+            Answer::Read(Asked { id, side, is_page, .. }, result) => {
                 let result = match result {
                     Ok(page) => {
                         let newest = watches.newest.get_mut(side);
@@ -293,17 +313,28 @@ impl Driver<'_> {
                     }
                     Err(Error::Compacted { .. }) => Err(ReadFailure::Compacted),
                     Err(Error::MessageTooLarge { .. }) => Err(ReadFailure::TooLarge),
+                    Err(Error::Timeout { .. }) if is_page => Err(ReadFailure::TimedOut),
                     Err(error) => return Err(Outcome::Failed(error)),
                 };
                 Input::Read { id, result }
             }
-            Answer::Commit(id, Ok(reply)) => Input::Committed { id, reply },
+            Answer::Commit(id, Ok(reply)) => {
+                watches.commits.on_answer();
+                Input::Committed { id, reply }
+            }
             Answer::Commit(id, Err(WriteError::NotApplied(Error::RequestTooLarge { .. }))) => {
                 Input::CommitTooLarge { id }
             }
-            Answer::Commit(_, Err(WriteError::NotApplied(error) | WriteError::Unknown(error))) => {
-                return Err(Outcome::Failed(error));
+            Answer::Commit(id, Err(failure)) => {
+                let is_copy = session.checkpoint().phase != Phase::Streaming;
+                let (pause, unknown) = watches.commits.on_failure(failure, is_copy).map_err(Outcome::Failed)?;
+                answers.spawn(async move {
+                    sleep(pause).await;
+                    Answer::CommitFailed(id, unknown)
+                });
+                return Ok(());
             }
+            Answer::CommitFailed(id, unknown) => Input::CommitFailed { id, unknown },
             Answer::Opened(side, number, _) if *watches.wanted.get(side) != number => return Ok(()),
             Answer::Opened(side, _, Ok(watch)) => {
                 *watches.of(side) = Some(watch);
@@ -339,7 +370,7 @@ impl Driver<'_> {
             }
             Answer::Raft(_, Ok(None)) | Answer::ContactWritten => return Ok(()),
         };
-        session.handle(now_ms(), input).map_err(Outcome::Ended)
+        session.handle(clocks(), input).map_err(Outcome::Ended)
     }
 }
 
@@ -380,35 +411,7 @@ fn on_message(
             }
         }
     };
-    session.handle(now_ms(), input).map_err(Outcome::Ended)
-}
-
-/// Reads, patiently.
-async fn read(etcd: &Etcd, request: ReadRange) -> Result<Page, Error> {
-    let (deadline, mut pause) = (Instant::now() + READ_PATIENCE, READ_PAUSE);
-    loop {
-        match etcd.read(request.clone()).await {
-            Err(error) if error.is_transient() && Instant::now() + pause < deadline => {
-                warn!(%error, "a read failed and is tried again");
-                sleep(pause).await;
-                pause = (pause * 2).min(READ_PAUSE_MOST);
-            }
-            result => return result,
-        }
-    }
-}
-
-async fn open(etcd: &Etcd, range: KeyRange, from: Revision) -> Result<Watch, WatchError> {
-    let deadline = Instant::now() + OPEN_TIMEOUT;
-    loop {
-        match etcd.watch(range.clone(), from).await {
-            Err(error) if error.is_transient() && Instant::now() < deadline => {
-                warn!(%error, "the watch cannot be opened yet");
-                sleep(OPEN_PAUSE).await;
-            }
-            opened => return opened,
-        }
-    }
+    session.handle(clocks(), input).map_err(Outcome::Ended)
 }
 
 /// What the session wants people to know.

@@ -5,7 +5,10 @@ mod drive;
 mod health;
 mod http;
 mod metrics;
+mod notes;
 mod progress;
+mod retry;
+mod time;
 
 pub use health::Health;
 
@@ -27,7 +30,7 @@ use etcd_sync_kms::{self, Encryption};
 use etcd_sync_operations::api_server::ApiServers;
 use etcd_sync_operations::preflight::{Check, Level, judge, refusal};
 use etcd_sync_program::certificates::Watched;
-use etcd_sync_program::config::{Config, Connection, LeaseConfig, RunConfig};
+use etcd_sync_program::config::{Config, LeaseConfig, RunConfig};
 use etcd_sync_program::{Stop, now_ms};
 use etcd_sync_store::client::election::{Leadership, campaign};
 use etcd_sync_store::{Error, Etcd, version_warning};
@@ -37,6 +40,8 @@ use tracing::{error, info, warn};
 use self::condition::ConditionKey;
 use self::drive::{Driver, Outcome};
 use self::health::Role;
+use self::notes::NoteLimit;
+use self::time::clocks;
 use crate::cluster::Cluster;
 use crate::cluster::lease::LeaderLease;
 use crate::facts::preflight::{self, Pair};
@@ -53,6 +58,8 @@ const RESIGN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A transaction smaller than this is not made smaller.
 const TXN_BYTES_LEAST: usize = 16 * 1024;
+/// The same for operations on data; the checkpoint is one more, and the fence compares three keys.
+const TXN_OPS_LEAST: usize = 8;
 
 /// The daemon of one link.
 struct Daemon {
@@ -60,7 +67,8 @@ struct Daemon {
     scope: Arc<Scope>,
     session: SessionConfig,
     run: RunConfig,
-    primary: Connection,
+    /// The client of the last session.
+    primary: Etcd,
     standby: Etcd,
     api_servers: ApiServers,
     /// Names the leader, in Kubernetes.
@@ -78,6 +86,7 @@ struct Daemon {
     primary_cluster: String,
     /// Why replication is paused, as the standby has it.
     recorded: Option<String>,
+    notes: NoteLimit,
 }
 
 /// Why a term of leadership is over.
@@ -118,23 +127,26 @@ fn begin(config: &Config, run: RunConfig, health: Arc<Health>, stop: Stop) -> Re
     let session = SessionConfig {
         limits: BatchLimits::DEFAULT,
         in_flight_max: run.transactions_in_flight,
+        copy_bytes_per_second: run.copy_bytes_per_second,
+        copy_writes_per_second: run.copy_writes_per_second,
         buffered_bytes_max: BUFFERED_BYTES_MAX,
         keyring: Arc::clone(&encryption.keyring),
         accept_undecryptable: run.allow_unproved_encryption,
         checkpoint_interval_ms: run.checkpoint_interval.as_millis() as u64,
         deletion_guard: DeletionGuard { count: run.deletions.count, percent: run.deletions.percent },
+        brake: run.brake,
         detail: config.log.detail,
     };
     // All are made once here so that a bad file or endpoint ends the process at once.
     let (primary, standby) = (config.primary.etcd()?, config.standby.etcd()?);
     // A member that hangs must block neither the start nor the end.
-    tokio::spawn(warn_of_versions(primary, standby.clone()));
+    tokio::spawn(warn_of_versions(primary.clone(), standby.clone()));
     Ok(Daemon {
         keys: StateKeys::new(&config.link),
         scope: Arc::clone(&config.scope),
         session,
         run,
-        primary: config.primary.clone(),
+        primary,
         standby,
         api_servers: config.api_servers.of_pod(),
         lease: None,
@@ -146,6 +158,7 @@ fn begin(config: &Config, run: RunConfig, health: Arc<Health>, stop: Stop) -> Re
         carried: Carried::first(),
         primary_cluster: String::new(),
         recorded: None,
+        notes: NoteLimit::default(),
     })
 }
 
@@ -268,6 +281,12 @@ impl Daemon {
                     self.pause(&fence, "no_space", &failure.to_string(), None).await;
                     PAUSED_INTERVAL
                 }
+                Outcome::Failed(Error::TooManyOps { .. }) if self.session.limits.ops > TXN_OPS_LEAST => {
+                    let ops = (self.session.limits.ops / 2).max(TXN_OPS_LEAST);
+                    warn!(ops, "the standby accepts only transactions of fewer operations");
+                    self.session.limits.ops = ops;
+                    RETRY_FIRST
+                }
                 Outcome::Failed(failure) if failure.is_transient() => {
                     warn!(error = %failure, "starting again from the checkpoint");
                     pause = (pause * 2).min(RETRY_MOST);
@@ -300,6 +319,7 @@ impl Daemon {
             health: &self.health,
             encryption: &self.encryption,
             condition: ConditionKey { standby: &self.standby, fence, holder: &self.run.holder },
+            notes: &self.notes,
         };
         let (outcome, phase, carried) = driver.run(session, &mut self.stop).await;
         self.carried = carried;
@@ -315,10 +335,11 @@ impl Daemon {
     ) -> Result<(Etcd, Session), Outcome> {
         // A client takes the first cluster it meets for the right one, and a primary may be rebuilt behind its address:
         // a new session checks it again.
-        let primary = match self.primary.etcd() {
+        let primary = match self.primary.renewed() {
             Ok(primary) => primary,
             Err(error) => return Err(Outcome::Failed(error)),
         };
+        self.primary = primary.clone();
         self.encryption = Encryption::load(self.encryption_config.as_deref())
             .map_err(|error| Outcome::Paused("encryption_config", error.to_string()))?;
         self.session.keyring = Arc::clone(&self.encryption.keyring);
@@ -332,7 +353,7 @@ impl Daemon {
         let gathered = tokio::select! {
             () = stop.wanted() => return Err(Outcome::Stopped),
             () = leadership.lost() => return Err(Outcome::LeadershipLost),
-            gathered = crate::facts::start::gather(&primary, &self.standby, &self.scope, fence.clone(), force_copy, now_ms()) => gathered,
+            gathered = crate::facts::start::gather(&primary, &self.standby, &self.scope, fence.clone(), force_copy, clocks()) => gathered,
         };
         let mut start = match gathered {
             Ok(start) => start,

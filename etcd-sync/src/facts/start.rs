@@ -9,7 +9,7 @@ use etcd_sync_core::link::role::{Promotion, Role};
 use etcd_sync_core::link::state::{StateKeys, cluster_id_text};
 use etcd_sync_core::scope::STATE_ROOT;
 use etcd_sync_core::scope::Scope;
-use etcd_sync_core::session::{Carried, Diverged, Start};
+use etcd_sync_core::session::{Carried, Diverged, Now, Start};
 use etcd_sync_store::link::record::{Record, ask_witness, edited_keys, local_keys};
 use etcd_sync_store::{Error, Etcd};
 
@@ -20,7 +20,7 @@ pub async fn gather(
     scope: &Scope,
     fence: Fence,
     force_copy: bool,
-    now_ms: u64,
+    now: Now,
 ) -> Result<Start, Error> {
     let keys = fence.keys.clone();
     let source = primary.identity().await?;
@@ -63,7 +63,7 @@ pub async fn gather(
         served_links,
         carried: Carried::default(),
         force_copy,
-        now_ms,
+        now,
     })
 }
 

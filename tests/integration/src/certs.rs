@@ -125,6 +125,18 @@ impl Authority {
     }
 }
 
+/// Writes a certificate that nobody has signed but itself, and its key, for servers and clients at `localhost` and 127.0.0.1. With
+/// `authority` it is a CA's (CA:TRUE), as `openssl req -x509` makes it.
+pub fn self_signed(name: &str, authority: bool, cert_file: &Path, key_file: &Path) -> Result<()> {
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()])?;
+    params.is_ca = if authority { IsCa::Ca(BasicConstraints::Unconstrained) } else { IsCa::ExplicitNoCa };
+    params.subject_alt_names.push(SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+    params.distinguished_name.push(DnType::CommonName, name);
+    let key = KeyPair::generate().with_context(|| format!("make the key of {name}"))?;
+    write(cert_file, &params.self_signed(&key).with_context(|| format!("sign {name}"))?.pem())?;
+    write(key_file, &key.serialize_pem())
+}
+
 /// Writes a key pair that signs tokens: the private and the public half, in PEM form.
 pub fn signing_key(private_file: &Path, public_file: &Path) -> Result<()> {
     let key = KeyPair::generate().context("make a signing key")?;

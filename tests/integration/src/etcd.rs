@@ -3,6 +3,7 @@
 //! Every method takes `&self`: a test can kill a member while a writer uses the cluster.
 
 mod access;
+mod change;
 mod member;
 mod options;
 mod restore;

@@ -87,7 +87,8 @@ impl Link {
         let head = self.primary.revision().await?;
         await_until("the checkpoint reaches the primary", timeout, || async {
             let Some(checkpoint) = self.checkpoint().await? else { return Ok(Some("no checkpoint".to_owned())) };
-            let reached = checkpoint.phase == Phase::Streaming && checkpoint.revision == head;
+            // With an offset, a part of that revision is still to come.
+            let reached = checkpoint.phase == Phase::Streaming && (checkpoint.revision, checkpoint.offset) == (head, 0);
             let (phase, at) = (checkpoint.phase.name(), checkpoint.revision);
             Ok((!reached).then(|| format!("{phase} at {at} of {head}")))
         })

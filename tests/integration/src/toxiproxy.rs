@@ -60,6 +60,21 @@ impl Toxiproxy {
         self.port
     }
 
+    /// From now on it carries no more than this to the server in a second, on each connection.
+    pub async fn narrow(&self, bytes_per_second: u64) -> Result<()> {
+        self.toxic("bandwidth", "upstream", json!({"rate": bytes_per_second / 1_000})).await
+    }
+
+    /// Breaks every connection over the way and refuses new ones, until [`Toxiproxy::open`].
+    pub async fn close(&self) -> Result<()> {
+        self.post("/proxies/way", &json!({"enabled": false})).await
+    }
+
+    /// After [`Toxiproxy::close`].
+    pub async fn open(&self) -> Result<()> {
+        self.post("/proxies/way", &json!({"enabled": true})).await
+    }
+
     async fn toxic(&self, kind: &str, stream: &str, attributes: Value) -> Result<()> {
         let toxic = json!({"type": kind, "stream": stream, "attributes": attributes});
         self.post("/proxies/path/toxics", &toxic).await

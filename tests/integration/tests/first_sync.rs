@@ -191,6 +191,24 @@ async fn ends_although_the_primary_is_compacted_all_the_time() -> Result<()> {
     Ok(())
 }
 
+/// Values that no Kubernetes API server wrote: ten are named, all are counted and copied.
+#[tokio::test]
+async fn many_values_that_are_no_objects_are_few_lines() -> Result<()> {
+    const KEYS: usize = 2_000;
+    let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;
+    let items =
+        (0..KEYS).map(|i| (format!("/registry/configmaps/apps/c-{i}").into_bytes(), format!("{i}").into_bytes()));
+    load(&link.primary.client(), items.collect(), 4).await?;
+    let daemon = link.daemon(&[])?;
+    daemon.wait_line(SYNCED, PATIENCE).await?;
+    link.verify(&Keys::new()).await?;
+    let lines: Vec<String> = daemon.lines().into_iter().filter(|line| line.contains("cannot be decoded")).collect();
+    ensure!(lines.len() == 12, "{} lines:\n{}", lines.len(), daemon.tail());
+    ensure!(lines[11].contains("count=1000"), "{}", lines[11]);
+    assert_eq!(daemon.metric("etcd_sync_undecodable_total").await, Some(KEYS as f64));
+    Ok(())
+}
+
 /// Compacts a cluster to its head every second, forever.
 async fn compact_every_second(cluster: &Cluster, compactions: &AtomicU64) -> Result<()> {
     let mut second = tokio::time::interval(Duration::from_secs(1));

@@ -38,6 +38,13 @@ pub struct Page {
     pub revision: Revision,
 }
 
+impl Page {
+    /// Bytes of its keys and values.
+    pub fn size_bytes(&self) -> usize {
+        self.kvs.iter().map(|kv| kv.key.len() + kv.value.len()).sum()
+    }
+}
+
 /// A transaction: when every compare holds, `success` is applied at one revision, else `failure` is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Txn {

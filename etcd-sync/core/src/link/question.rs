@@ -2,6 +2,7 @@
 //! changes of leader, and an answer is good once, for what was asked.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -44,7 +45,7 @@ pub enum Topic {
 pub const ALL_NAMESPACES: &str = "*";
 
 /// Objects of one resource in one namespace.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Group {
     /// The resource with its API group, such as `deployments` or `widgets.example.com`; empty for keys of another form.
     pub resource: String,
@@ -60,6 +61,17 @@ impl Group {
             resource: object.resource_name(),
             namespace: object.namespace.map(str::to_owned).unwrap_or_default(),
         })
+    }
+}
+
+/// For people: `deployments in team-a`.
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.resource[..], &self.namespace[..]) {
+            ("", _) => f.write_str("other keys"),
+            (resource, "") => f.write_str(resource),
+            (resource, namespace) => write!(f, "{resource} in {namespace}"),
+        }
     }
 }
 
@@ -96,14 +108,44 @@ impl Losses {
         self.add(scope, key);
     }
 
+    /// Adds what was counted elsewhere.
+    pub fn add_all(&mut self, other: &Losses) {
+        self.deletions += other.deletions;
+        self.overwrites += other.overwrites;
+        other.groups.iter().for_each(|(group, &keys)| self.add_to(group.clone(), keys));
+        let room = FIRST_KEYS_MAX.saturating_sub(self.first.len());
+        self.first.extend(other.first.iter().take(room).cloned());
+    }
+
     fn add(&mut self, scope: &Scope, key: &[u8]) {
-        let mut group = Group::of(scope, key);
+        self.add_to(Group::of(scope, key), 1);
+        if self.first.len() < FIRST_KEYS_MAX {
+            self.first.push(crate::etcd::kv::printable(key));
+        }
+    }
+
+    fn add_to(&mut self, mut group: Group, keys: u64) {
         if self.groups.len() >= GROUPS_MAX && !self.groups.contains_key(&group) {
             group = Group::default();
         }
-        *self.groups.entry(group).or_default() += 1;
-        if self.first.len() < FIRST_KEYS_MAX {
-            self.first.push(crate::etcd::kv::printable(key));
+        *self.groups.entry(group).or_default() += keys;
+    }
+
+    /// The largest groups and the first keys, for people.
+    pub fn summary(&self) -> String {
+        const GROUPS_SHOWN: usize = 5;
+        const KEYS_SHOWN: usize = 5;
+        let mut groups: Vec<(&Group, &u64)> = self.groups.iter().collect();
+        groups.sort_by_key(|(_, keys)| std::cmp::Reverse(**keys));
+        let shown = groups.iter().take(GROUPS_SHOWN).map(|(group, keys)| format!("{keys} {group}"));
+        let mut text = shown.collect::<Vec<_>>().join(", ");
+        if groups.len() > GROUPS_SHOWN {
+            text += &format!(", {} other kinds or namespaces", groups.len() - GROUPS_SHOWN);
+        }
+        let first: Vec<&str> = self.first.iter().take(KEYS_SHOWN).map(String::as_str).collect();
+        match first.is_empty() {
+            true => text,
+            false => format!("{text}; the first: {}", first.join(", ")),
         }
     }
 }

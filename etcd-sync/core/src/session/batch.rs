@@ -70,6 +70,12 @@ impl BatchLimits {
     /// etcd takes 128 operations and 1.5 MiB (1,536 KiB) in a request: 127 of data and the checkpoint, and ample room for
     /// the fence.
     pub const DEFAULT: BatchLimits = BatchLimits { ops: 127, bytes: 1_400 * 1024 };
+
+    /// Most keys of a transaction that compares each of them: etcd counts compares as it counts operations, and the fence has two more
+    /// of them than the one operation that is left for the checkpoint.
+    pub fn keys_compared(&self) -> usize {
+        self.ops.saturating_sub(2).max(1)
+    }
 }
 
 /// The data of one transaction and the position the checkpoint takes with it.

@@ -2,13 +2,14 @@
 
 use bytes::Bytes;
 
-use super::flight::{Flight, Purpose};
-use super::shared::Shared;
-use super::{Effect, Note};
+use super::flight::{self, Flight, Purpose, Sent};
+use super::shared::{ReadFor, Shared};
+use super::{Effect, Note, RequestId};
 use crate::etcd::kv::Revision;
-use crate::etcd::request::{Compare, Op, Txn};
+use crate::etcd::request::{Compare, Op, ReadRange, Txn};
 use crate::link::history::Witness;
-use crate::link::state::Checkpoint;
+use crate::link::side::Side;
+use crate::link::state::{Checkpoint, Phase};
 use crate::session::batch::{Batch, Write};
 
 /// Ledger changes written with one transaction at most.
@@ -30,6 +31,9 @@ impl Shared {
     /// Sends a transaction.
     pub(super) fn send(&mut self, txn: Txn, flight: Flight) {
         let id = self.next_id();
+        if self.checkpoint.phase != Phase::Streaming {
+            self.copy_writes.spend(flight.writes().len() as u64);
+        }
         self.in_flight.insert(id, flight);
         self.last_commit_ms = self.now_ms;
         self.push(Effect::Commit { id, txn });
@@ -40,13 +44,25 @@ impl Shared {
         debug_assert!(self.in_flight.is_empty(), "the checkpoint moves alone");
         checkpoint.epoch = self.fence.epoch;
         checkpoint.writes = self.checkpoint.writes + 1;
-        checkpoint.at_ms = self.now_ms;
+        checkpoint.at_ms = self.unix_ms;
         let value = checkpoint.encode();
         let Changes { writes, mut ops, compares, purpose } = changes;
         ops.push(Op::Put { key: self.fence.keys.checkpoint.clone(), value: value.clone(), lease: 0 });
         let mut txn = self.fence.txn(self.checkpoint_value.as_ref(), ops);
         txn.compares.extend(compares);
-        self.send(txn, Flight::Batch { checkpoint: Box::new(checkpoint), value, writes, purpose });
+        let batch = flight::Batch { checkpoint, value, writes, purpose, txn: txn.clone(), sent: Sent::Once };
+        self.send(txn, Flight::Batch(Box::new(batch)));
+    }
+
+    /// Reads the record: it shows whether the commit that moves it was applied.
+    pub(super) fn read_record(&mut self, id: RequestId) {
+        let request = ReadRange::single(self.fence.keys.checkpoint.clone(), false, 0);
+        self.read(Side::Standby, request, ReadFor::Record(id));
+    }
+
+    /// Whether a commit that moves the checkpoint is under way. Nothing else may be sent then.
+    pub(super) fn moves_checkpoint(&self) -> bool {
+        self.in_flight.values().any(|flight| matches!(flight, Flight::Batch(_)))
     }
 
     /// Sends the next transaction's worth of changes and ledger entries while a copy is not complete, if there is any. Only
@@ -63,8 +79,9 @@ impl Shared {
     /// Sends entries of the ledger, if some wait: `None`. Otherwise gives how far the record then covers the standby's
     /// history, of which everything up to `known` was seen.
     pub(super) fn try_commit_ledger(&mut self, known: Revision) -> Option<Revision> {
-        let (patch, covered) = self.ledger.take(LEDGER_OPS_MAX, known);
-        let (edits, covered_edits) = self.edited.take(LEDGER_OPS_MAX, known);
+        let ops_max = LEDGER_OPS_MAX.min(self.config.limits.ops);
+        let (patch, covered) = self.ledger.take(ops_max, known);
+        let (edits, covered_edits) = self.edited.take(ops_max - patch.len(), known);
         let seen = covered.min(covered_edits).max(self.checkpoint.seen);
         if patch.is_empty() && edits.is_empty() {
             return Some(seen);

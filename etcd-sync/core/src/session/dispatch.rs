@@ -3,9 +3,11 @@
 
 use std::sync::Arc;
 
+use super::brake::Counted;
+use super::clock::Now;
 use super::commit::Changes;
 use super::copy::Copying;
-use super::flight::{Flight, Purpose};
+use super::flight::{Batch, Flight, Purpose, Sent};
 use super::planning::Planning;
 use super::shared::{ReadFor, Shared};
 use super::start::{Beginning, Carried, SessionConfig, Start, open};
@@ -20,6 +22,7 @@ use crate::link::side::Side;
 use crate::link::state::{Checkpoint, Phase};
 use crate::scope::Scope;
 use crate::session::batch::Write;
+use crate::session::walk::Ask;
 
 /// One leader's work on one link, from the record it found to the moment when something is unclear.
 #[derive(Debug)]
@@ -44,11 +47,13 @@ impl Session {
     /// Begins, or gives the reason why not.
     pub fn begin(config: SessionConfig, scope: Arc<Scope>, mut start: Start) -> Result<Session, Refusal> {
         let beginning = open(&start, &scope.fingerprint())?;
+        Streaming::must_be_answered(&config.brake, &start)?;
         let checkpoint = match &beginning {
             Beginning::Resume(checkpoint) | Beginning::Copy { begin: checkpoint, .. } => checkpoint.clone(),
         };
         let witness_recognized = start.witness_recognized == Some(true);
         let (audit, lost) = (start.carried.audit, std::mem::take(&mut start.carried.lost));
+        let counted = std::mem::take(&mut start.carried.brake);
         let trust = match &beginning {
             Beginning::Resume(_) => None,
             Beginning::Copy { trust, .. } => Some(*trust),
@@ -57,7 +62,7 @@ impl Session {
         let mut shared = Shared::new(config, scope, start, checkpoint, trust);
         let stage = match beginning {
             Beginning::Resume(_) => {
-                let mut streaming = Streaming::resume(&mut shared, witness_recognized);
+                let mut streaming = Streaming::resume(&mut shared, witness_recognized, counted);
                 shared.read_kinds();
                 if audit {
                     streaming.begin_audit(&shared);
@@ -84,9 +89,10 @@ impl Session {
         Ok(session)
     }
 
-    /// Takes what happened; `now_ms` in Unix milliseconds never goes back.
-    pub fn handle(&mut self, now_ms: u64, input: Input) -> Result<(), Ended> {
-        self.shared.now_ms = self.shared.now_ms.max(now_ms);
+    /// Takes what happened, and when.
+    pub fn handle(&mut self, now: impl Into<Now>, input: Input) -> Result<(), Ended> {
+        let now: Now = now.into();
+        (self.shared.now_ms, self.shared.unix_ms) = (self.shared.now_ms.max(now.ms), now.unix_ms);
         match input {
             Input::Read { id, result } => self.on_read(id, result)?,
             Input::Opened { side: Side::Primary } => self.on_primary_opened(),
@@ -105,11 +111,16 @@ impl Session {
             Input::WatchCompacted { side, compact_revision } => self.on_watch_compacted(side, compact_revision)?,
             Input::WatchClosed { side } => match (&mut self.stage, side) {
                 (Stage::Copying(copying), Side::Primary) => copying.on_watch_closed(&mut self.shared)?,
+                (Stage::Sweeping(sweeping), Side::Standby) => sweeping.watch_standby(&mut self.shared),
+                (Stage::Sweeping(_), Side::Primary) if self.shared.revision_complete => {
+                    self.shared.watch(Side::Primary, self.shared.stats.received_revision + 1);
+                }
                 _ => return Err(Ended::WATCH_BROKE),
             },
             Input::Committed { id, reply } => self.on_committed(id, &reply)?,
             Input::CommitTooLarge { id } => self.on_commit_too_large(id)?,
             Input::Raft { side, reading } => self.shared.on_raft(side, &reading)?,
+            Input::CommitFailed { id, unknown } => self.on_commit_failed(id, unknown),
         }
         self.advance()?;
         self.update_stats();
@@ -125,7 +136,8 @@ impl Session {
     pub fn wants(&self, side: Side) -> bool {
         match (side, &self.stage) {
             (Side::Standby, Stage::Streaming(streaming)) => streaming.wants_standby_events(&self.shared),
-            (Side::Standby, _) => true,
+            // It waits in the stream.
+            (Side::Standby, _) => false,
             (Side::Primary, Stage::Copying(copying)) => copying.wants_events(),
             (Side::Primary, Stage::Sweeping(sweeping)) => sweeping.wants_events(&self.shared),
             (Side::Primary, _) => self.shared.has_room(),
@@ -139,12 +151,25 @@ impl Session {
 
     /// What the next session should know of this one.
     pub fn carried(&self) -> Carried {
-        let (lost, audit) = match &self.stage {
-            Stage::Streaming(streaming) => (streaming.lost(), streaming.audit.is_some()),
-            Stage::Sweeping(sweeping) => (vec![], sweeping.is_audit_due()),
-            Stage::Opening { .. } | Stage::Planning(_) | Stage::Copying(_) => (vec![], false),
+        let (lost, audit, brake) = match &self.stage {
+            Stage::Streaming(streaming) => {
+                (streaming.lost(), streaming.audit.is_some(), streaming.counted(&self.shared))
+            }
+            Stage::Sweeping(sweeping) => (vec![], sweeping.is_audit_due(), Counted::default()),
+            Stage::Opening { .. } | Stage::Planning(_) | Stage::Copying(_) => (vec![], false, Counted::default()),
         };
-        Carried { kinds: self.shared.kinds.clone(), kinds_known: self.shared.kinds_known, lost, audit }
+        let page_budget = match &self.stage {
+            Stage::Copying(copying) => copying.page_budget(&self.shared),
+            _ => self.shared.page_budget,
+        };
+        Carried {
+            kinds: self.shared.kinds.clone(),
+            kinds_known: self.shared.kinds_known,
+            lost,
+            audit,
+            page_budget,
+            brake,
+        }
     }
 
     /// Whether nothing that is checked beforehand can refuse any more: keys are being written.
@@ -170,11 +195,16 @@ impl Session {
 
     fn on_read(&mut self, id: RequestId, result: Result<Page, ReadFailure>) -> Result<(), Ended> {
         let shared = &mut self.shared;
-        let Some(purpose) = shared.reads.remove(&id) else {
+        let Some((purpose, asked_ms)) = shared.reads.remove(&id) else {
             debug_assert!(false, "an answer comes once");
             return Ok(());
         };
+        let purpose = purpose.answered_after(shared.now_ms.saturating_sub(asked_ms));
+        if let (ReadFor::Walk(Ask { side: Side::Primary, .. }), Ok(page)) = (&purpose, &result) {
+            shared.copy_reads.spend(page.size_bytes() as u64);
+        }
         match (&mut self.stage, purpose) {
+            (_, ReadFor::Record(commit)) => self.on_record(commit, result),
             (Stage::Planning(planning), ReadFor::Walk(ask)) => planning.on_page(shared, ask, result),
             (Stage::Copying(copying), ReadFor::Walk(ask)) => copying.on_page(shared, ask, result),
             (Stage::Copying(copying), ReadFor::Owner(side, key)) => copying.on_owner(shared, side, &key, result),
@@ -192,6 +222,7 @@ impl Session {
             (Stage::Streaming(streaming), ReadFor::Replay(side, key)) => {
                 streaming.replay.on_read(shared, side, key, result)
             }
+            (Stage::Streaming(streaming), ReadFor::Brake(query)) => streaming.brake.on_read(shared, query, result),
             (stage, purpose) => {
                 debug_assert!(false, "{purpose:?} while {}", stage.name());
                 Ok(())
@@ -244,7 +275,8 @@ impl Session {
             return Ok(());
         };
         if !reply.succeeded {
-            return self.on_refused_commit(reply, &flight);
+            let fenced = shared.fence.diagnose(reply);
+            return self.on_refused_commit(id, fenced, flight);
         }
         shared.last_commit_revision = shared.last_commit_revision.max(reply.revision);
         shared.stats.transactions += 1;
@@ -255,32 +287,88 @@ impl Session {
             Stage::Opening { .. } | Stage::Planning(_) | Stage::Streaming(_) => {}
         }
         match flight {
-            Flight::Puts(writes) => shared.count(&writes, 0, reply.revision),
-            Flight::Batch { checkpoint, value, writes, purpose } => {
+            Flight::Puts { writes, sent_ms } => {
+                shared.window.on_answer(sent_ms, shared.now_ms);
+                shared.count(&writes, 0, reply.revision);
+            }
+            Flight::Batch(batch) => {
+                let Batch { checkpoint, value, writes, purpose, .. } = *batch;
                 shared.count(&writes, checkpoint.revision, reply.revision);
                 if let (Stage::Streaming(streaming), Purpose::Replay) = (&mut self.stage, purpose) {
                     streaming.replay.on_committed(shared, &writes);
                 }
-                (shared.checkpoint, shared.checkpoint_value) = (*checkpoint, Some(value));
+                (shared.checkpoint, shared.checkpoint_value) = (checkpoint, Some(value));
                 self.on_checkpoint_moved();
             }
         }
         Ok(())
     }
 
-    /// Nothing of the transaction was applied: somebody else has changed what it compares.
-    fn on_refused_commit(&mut self, reply: &TxnReply, flight: &Flight) -> Result<(), Ended> {
-        match (self.shared.fence.diagnose(reply), &mut self.stage, flight) {
-            (Fenced::Checkpoint, Stage::Sweeping(sweeping), Flight::Batch { purpose: Purpose::Sweep, .. }) => {
+    /// Nothing of the transaction was applied: somebody else has changed what it compares, or the same transaction had been
+    /// applied before, when it was sent for the first time.
+    fn on_refused_commit(&mut self, id: RequestId, why: Fenced, flight: Flight) -> Result<(), Ended> {
+        let purpose = match flight {
+            Flight::Batch(mut batch) if why == Fenced::Checkpoint && batch.sent == Sent::Again => {
+                batch.sent = Sent::Refused;
+                self.shared.in_flight.insert(id, Flight::Batch(batch));
+                self.shared.read_record(id);
+                return Ok(());
+            }
+            Flight::Batch(batch) => Some(batch.purpose),
+            Flight::Puts { .. } => None,
+        };
+        match (why, &mut self.stage, purpose) {
+            (Fenced::Checkpoint, Stage::Sweeping(sweeping), Some(Purpose::Sweep)) => {
                 sweeping.begin_again(&mut self.shared)
             }
-            (Fenced::Checkpoint, Stage::Streaming(streaming), Flight::Batch { purpose: Purpose::Replay, .. }) => {
+            (Fenced::Checkpoint, Stage::Streaming(streaming), Some(Purpose::Replay)) => {
                 streaming.replay.end_round();
                 Ok(())
             }
-            (Fenced::Checkpoint, _, _) => Err(Ended::Again { force_copy: false, why: "the checkpoint moved under us" }),
-            (fenced, _, _) => Err(Ended::Fenced(fenced)),
+            (Fenced::Checkpoint, _, _) => Err(Ended::CHECKPOINT_MOVED),
+            (why, _, _) => Err(Ended::Fenced(why)),
         }
+    }
+
+    /// No answer to a commit that shows whether it was applied.
+    fn on_commit_failed(&mut self, id: RequestId, unknown: bool) {
+        match (self.shared.in_flight.remove(&id), &mut self.stage) {
+            (Some(Flight::Puts { writes, sent_ms }), Stage::Copying(copying)) => {
+                self.shared.window.on_failure(sent_ms, self.shared.now_ms);
+                copying.on_puts_failed(writes, unknown);
+            }
+            (Some(flight @ Flight::Batch(_)), _) => {
+                self.shared.in_flight.insert(id, flight);
+                self.shared.read_record(id);
+            }
+            (flight, stage) => debug_assert!(false, "{flight:?} failed while {}", stage.name()),
+        }
+    }
+
+    /// The record, after a commit that moves it came to nothing as far as is known. No two commits write the same value there.
+    fn on_record(&mut self, id: RequestId, result: Result<Page, ReadFailure>) -> Result<(), Ended> {
+        let Some(Flight::Batch(batch)) = self.shared.in_flight.get_mut(&id) else {
+            debug_assert!(false, "the record is read for a commit under way");
+            return Ok(());
+        };
+        let Ok(page) = result else { return Err(Ended::CHECKPOINT_MOVED) };
+        let found = page.kvs.into_iter().next();
+        if let Some(kv) = found.as_ref().filter(|kv| kv.value == batch.value) {
+            let applied = TxnReply { succeeded: true, revision: kv.mod_revision, gets: vec![] };
+            return self.on_committed(id, &applied);
+        }
+        if found.map(|kv| kv.value) != self.shared.checkpoint_value {
+            return Err(Ended::CHECKPOINT_MOVED);
+        }
+        if batch.sent == Sent::Refused {
+            // It is another compare that does not hold.
+            let Some(flight) = self.shared.in_flight.remove(&id) else { return Ok(()) };
+            return self.on_refused_commit(id, Fenced::Checkpoint, flight);
+        }
+        batch.sent = Sent::Again;
+        let txn = batch.txn.clone();
+        self.shared.push(Effect::Commit { id, txn });
+        Ok(())
     }
 
     /// The record was written: the stages that wait for that go on.
@@ -288,7 +376,9 @@ impl Session {
         let next = match (&self.stage, self.shared.checkpoint.phase) {
             (Stage::Opening { never_synchronized: true }, _) => Next::Copy,
             (Stage::Opening { never_synchronized: false }, _) => Next::Plan,
-            (Stage::Sweeping(sweeping), Phase::Streaming) => Next::Stream { audit_due: sweeping.is_audit_due() },
+            (Stage::Sweeping(sweeping), Phase::Streaming) => {
+                Next::Stream { audit_due: sweeping.is_audit_due(), watching: sweeping.watches_standby() }
+            }
             _ => Next::Stay,
         };
         self.enter(next);
@@ -297,8 +387,8 @@ impl Session {
     fn on_commit_too_large(&mut self, id: RequestId) -> Result<(), Ended> {
         let shared = &mut self.shared;
         let (writes, moved): (Vec<Write>, _) = match shared.in_flight.remove(&id) {
-            Some(Flight::Puts(writes)) => (writes, None),
-            Some(Flight::Batch { checkpoint, writes, .. }) => (writes, Some(checkpoint)),
+            Some(Flight::Puts { writes, .. }) => (writes, None),
+            Some(Flight::Batch(batch)) => (batch.writes, Some(batch.checkpoint)),
             None => {
                 debug_assert!(false, "an answer comes once");
                 return Ok(());
@@ -313,7 +403,7 @@ impl Session {
         shared.stats.too_large += 1;
         shared.note(Note::TooLarge { key: write.key().clone(), bytes: write.data_bytes() - write.key().len() });
         if let Some(checkpoint) = moved {
-            shared.commit_checkpoint(*checkpoint, Changes::default());
+            shared.commit_checkpoint(checkpoint, Changes::default());
         }
         Ok(())
     }
@@ -339,12 +429,17 @@ impl Session {
 
     fn enter(&mut self, next: Next) {
         let shared = &mut self.shared;
+        if let (Stage::Copying(copying), Next::Sweep(_)) = (&self.stage, &next) {
+            shared.page_budget = copying.page_budget(shared);
+        }
         self.stage = match next {
             Next::Stay => return,
             Next::Plan => Stage::Planning(Box::new(Planning::new(shared))),
             Next::Copy => Stage::Copying(Box::new(Copying::begin(shared))),
             Next::Sweep(trail) => Stage::Sweeping(Box::new(Sweeping::new(shared.scope.ranges(), trail))),
-            Next::Stream { audit_due } => Stage::Streaming(Box::new(Streaming::after_copy(shared, audit_due))),
+            Next::Stream { audit_due, watching } => {
+                Stage::Streaming(Box::new(Streaming::after_copy(shared, audit_due, watching)))
+            }
         };
     }
 

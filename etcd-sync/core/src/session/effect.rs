@@ -35,7 +35,7 @@ pub enum Effect {
         /// First revision to receive.
         from: Revision,
     },
-    /// Commit a transaction on the standby. Never to be retried.
+    /// Commit a transaction on the standby. Only the session may send it again.
     Commit {
         /// Comes back with the answer.
         id: RequestId,
@@ -108,6 +108,13 @@ pub enum Input {
         /// Of this request.
         id: RequestId,
     },
+    /// A commit failed for a reason that passes, or its answer did not come.
+    CommitFailed {
+        /// Of this request.
+        id: RequestId,
+        /// It may have been applied, or may still be.
+        unknown: bool,
+    },
     /// Time has passed; send at least every 200 ms.
     Tick,
 }
@@ -119,6 +126,9 @@ pub enum ReadFailure {
     Compacted,
     /// The answer is larger than may be received.
     TooLarge,
+    /// The answer did not come in time: it is too large for a slow link, or the cluster hangs. Only for reads of more than
+    /// one key.
+    TimedOut,
 }
 
 /// Why a session is over.
@@ -144,6 +154,7 @@ impl Ended {
         Ended::Again { force_copy: true, why: "the primary compacted its history before it was read" };
     pub(super) const STANDBY_COMPACTED: Ended =
         Ended::Again { force_copy: true, why: "the standby compacted its history before it was read" };
+    pub(super) const CHECKPOINT_MOVED: Ended = Ended::Again { force_copy: false, why: "the checkpoint moved under us" };
     pub(super) const WATCH_BROKE: Ended = Ended::Again { force_copy: false, why: "a watch broke" };
 }
 

@@ -16,9 +16,6 @@ use crate::scope::{Decision, Reason, Scope};
 use crate::session::families::Member;
 use crate::session::walk::{Ask, Chunk, Walk};
 
-/// Keys that could not be decoded, named in the log of one session at most; all are counted.
-const UNDECODABLE_NAMED_MAX: u64 = 20;
-
 /// What becomes of one value of the primary.
 #[derive(Debug)]
 pub(super) enum Verdict {
@@ -73,6 +70,10 @@ impl Shared {
             Ok(page) => walk.page(ask, page),
             Err(ReadFailure::TooLarge) => {
                 walk.too_large(ask);
+                None
+            }
+            Err(ReadFailure::TimedOut) => {
+                walk.timed_out(ask);
                 None
             }
             Err(ReadFailure::Compacted) => {
@@ -168,9 +169,7 @@ impl Shared {
 
     fn note_undecodable(&mut self, kv: &KeyValue, why: String) {
         self.stats.undecodable += 1;
-        if self.stats.undecodable <= UNDECODABLE_NAMED_MAX {
-            self.note(Note::Undecodable { key: kv.key.clone(), why });
-        }
+        self.note(Note::Undecodable { key: kv.key.clone(), why });
     }
 
     fn filter(&mut self, reason: Reason<'_>) -> Verdict {

@@ -39,8 +39,12 @@ pub struct HistoryFacts {
 impl HistoryFacts {
     /// The answer on this topic, if there is one that is good for the primary as it is now.
     pub fn accepted(&self, topic: Topic, primary: &str, now_ms: u64) -> Option<&Acceptance> {
+        self.answer(primary, now_ms).filter(|answer| answer.evidence_on(topic).next().is_some())
+    }
+
+    /// The answer, whatever it is about, if it is good for the primary as it is now.
+    pub(super) fn answer(&self, primary: &str, now_ms: u64) -> Option<&Acceptance> {
         let answer = self.acceptance.as_ref().filter(|answer| answer.is_good(primary, now_ms))?;
-        answer.evidence_on(topic).next()?;
         let contradiction =
             answer.primary_raft.zip(self.primary.reading).and_then(|(mark, reading)| mark.contradiction(&reading));
         contradiction.is_none().then_some(answer)
@@ -66,6 +70,9 @@ impl Trust {
     /// Everything is proved, or accepted by the operator, or there is nothing to lose.
     pub const WHOLE: Trust =
         Trust { floor: 0, proved: Revision::MAX, proved_on_standby: Revision::MAX, proves_by_value: false };
+
+    /// Nothing is proved, and no revision of the primary can be compared with what was mirrored.
+    pub const NOTHING: Trust = Trust { floor: Revision::MAX, proved: 0, proved_on_standby: 0, proves_by_value: false };
 
     /// Whether the loss of a key that was changed on the standby at `mod_revision` is proved to be right.
     pub fn covers(&self, mod_revision: Revision) -> bool {

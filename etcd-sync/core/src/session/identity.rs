@@ -5,13 +5,13 @@ use bytes::Bytes;
 
 use super::examine::value_of;
 use super::shared::Shared;
-use super::{Ended, HistoryFacts, Refusal};
+use super::{Ended, HistoryFacts, Refusal, Trust};
 use crate::etcd::kv::{Event, Revision};
 use crate::etcd::request::Op;
 use crate::link::history::{HistoryRecord, Observer, RaftMark, RaftReading, Recent, Witness, survivors};
 use crate::link::question::Topic;
 use crate::link::side::{Side, Sides};
-use crate::link::state::Checkpoint;
+use crate::link::state::{Checkpoint, Phase};
 
 /// The record follows the lists so often, and what only the raft logs show so often, in milliseconds: a pair at rest must come
 /// to rest.
@@ -110,9 +110,14 @@ impl Shared {
             primary_raft: raft.primary,
             standby_raft: raft.standby,
             revision: checkpoint.revision,
+            consistent: match checkpoint.phase {
+                Phase::Streaming => checkpoint.revision - Revision::from(checkpoint.offset > 0),
+                Phase::FirstSync | Phase::Resync if self.trust == Trust::NOTHING => 0,
+                Phase::FirstSync | Phase::Resync => self.trust.floor,
+            },
             changed,
             created,
-            at_ms: self.now_ms,
+            at_ms: self.unix_ms,
         };
         self.identity.written = Some(Written { at_ms: self.now_ms, version: self.identity.recent.version(), raft });
         Op::Put { key: self.fence.keys.history.clone(), value: record.encode(), lease: 0 }
@@ -133,8 +138,8 @@ impl Shared {
     }
 }
 
-/// A copy is complete: the answer that it was made under is used up.
+/// A copy is complete: the answer that it was made under is used up. The brake's goes on: live updates end it.
 pub(super) fn drop_acceptance(shared: &Shared) -> Option<Op> {
-    let used = shared.acceptance.is_some();
+    let used = shared.acceptance.as_ref().is_some_and(|answer| answer.topic != Topic::Brake);
     used.then(|| Op::Delete { key: Bytes::clone(&shared.fence.keys.acceptance) })
 }

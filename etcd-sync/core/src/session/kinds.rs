@@ -20,6 +20,9 @@ impl Shared {
 
     /// Some CRDs have come. Without an answer owners are looked for by guessing, as for kinds without a CRD.
     pub(super) fn on_kinds(&mut self, mut ranges: Vec<KeyRange>, result: Result<Page, ReadFailure>) {
+        if result == Err(ReadFailure::TimedOut) {
+            return self.read_next_kinds(ranges);
+        }
         let range = ranges.pop();
         if let (Some(range), Ok(page)) = (range, result) {
             page.kvs.iter().for_each(|kv| self.learn_kind(kv));

@@ -14,6 +14,8 @@
 //! reads the record from the standby again and begins another.
 
 pub mod batch;
+mod brake;
+mod clock;
 mod commit;
 mod copy;
 mod dispatch;
@@ -32,9 +34,12 @@ mod shared;
 mod start;
 mod stream;
 mod sweep;
+mod throttle;
 mod trail;
 pub mod walk;
 
+pub use brake::BrakeLimits;
+pub use clock::Now;
 pub use copy::BUFFERED_BYTES_MAX;
 pub use dispatch::Session;
 pub use effect::{Effect, Ended, Input, Note, ReadFailure, RequestId, Stats};

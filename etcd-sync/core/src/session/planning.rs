@@ -32,7 +32,7 @@ pub(super) struct Planning {
 impl Planning {
     pub(super) fn new(shared: &Shared) -> Self {
         // What is proved up to some revision is compared by the copy itself: an ordinary long outage is read once.
-        let deep = shared.trust.proves_by_value && shared.trust.proved == 0;
+        let deep = shared.trust.proved == 0;
         let walk = if deep { deep_walk(&shared.scope) } else { sweep::walk(shared.scope.ranges()) };
         Planning { walk, deep, losses: Losses::default(), to_save: (0, 0), mirrored: 0, newest_page: 0 }
     }
@@ -110,7 +110,9 @@ impl Planning {
             shared.guard_saving(keys.min(SAVED_KEYS_MAX + 1), bytes, &self.losses)?;
             return Ok(Next::Copy);
         }
-        while let Some((ask, request)) = self.walk.next_read() {
+        while shared.may_read_page()
+            && let Some((ask, request)) = self.walk.next_read()
+        {
             shared.read(ask.side, request, ReadFor::Walk(ask));
         }
         Ok(Next::Stay)

@@ -128,6 +128,17 @@ pub enum Refusal {
         /// What would be lost, as far as counted.
         losses: Box<Losses>,
     },
+    /// The brake on live updates.
+    #[error(
+        "the brake is on: {evidence}; {} more keys would go with what has come so far ({}); nothing of these was applied. If it is right, run `etcd-sync accept`: it shows what this standby would lose, and asks. If it is a mistake, this standby still has them: `etcd-sync failover` keeps them",
+        losses.deletions, losses.summary()
+    )]
+    Brake {
+        /// Which limit is passed, and what is gone here already.
+        evidence: String,
+        /// What would go, as far as it has come.
+        losses: Box<Losses>,
+    },
     /// The standby's API server could not serve it.
     #[error(
         "the value of {key} cannot be decrypted ({why}): the standby's API server could not either, and one such value makes all \
@@ -171,6 +182,7 @@ impl Refusal {
             Refusal::EmptyPrimary => "empty_primary",
             Refusal::Deletions { .. } => "deletion_guard",
             Refusal::Unproved { .. } => "unproved",
+            Refusal::Brake { .. } => "brake",
             Refusal::Undecryptable { .. } => "undecryptable_value",
             Refusal::TooManyLocalKeys { .. } => "too_many_local_keys",
             Refusal::Checkpoint(_) => "bad_checkpoint",
@@ -196,6 +208,7 @@ impl Refusal {
                     "nothing proves the primary's history, and a copy would take away more than can be saved";
                 (Topic::Unproved, evidence.into(), Some((**losses).clone()))
             }
+            Refusal::Brake { evidence, losses } => (Topic::Brake, evidence.clone(), Some((**losses).clone())),
             _ => return None,
         })
     }

@@ -21,7 +21,9 @@ use crate::link::state::Checkpoint;
 use crate::scope::Scope;
 use crate::scope::content::Kinds;
 use crate::session::batch::Batcher;
-use crate::session::walk::Ask;
+use crate::session::brake::Query;
+use crate::session::throttle::{Throttle, Window};
+use crate::session::walk::{Ask, PageBudget};
 
 /// State that outlives a stage. Stages borrow it; nothing in it depends on which stage that is.
 #[derive(Debug)]
@@ -62,11 +64,21 @@ pub(super) struct Shared {
     /// Changes of the primary on their way into transactions.
     pub(super) batcher: Batcher,
     pub(super) now_ms: u64,
+    /// For people.
+    pub(super) unix_ms: u64,
     pub(super) last_commit_ms: u64,
     pub(super) last_commit_revision: Revision,
     pub(super) stats: Stats,
     pub(super) in_flight: HashMap<RequestId, Flight>,
-    pub(super) reads: HashMap<RequestId, ReadFor>,
+    /// What the answers under way are for, and since when.
+    pub(super) reads: HashMap<RequestId, (ReadFor, u64)>,
+    /// What the copy's pages of the session before came to.
+    pub(super) page_budget: PageBudget,
+    /// Bytes that a copy reads of the primary, and keys that it writes.
+    pub(super) copy_reads: Throttle,
+    pub(super) copy_writes: Throttle,
+    /// Transactions that a copy may have under way.
+    pub(super) window: Window,
     effects: VecDeque<Effect>,
     next_id: RequestId,
 }
@@ -88,6 +100,21 @@ pub(super) enum ReadFor {
     Replay(Side, Bytes),
     /// A value to be saved before its key is deleted.
     Save(Bytes),
+    /// What the brake must know of the standby.
+    Brake(Query),
+    /// The record, which this commit moves.
+    Record(RequestId),
+}
+
+impl ReadFor {
+    /// The answer has come after so long.
+    pub(super) fn answered_after(self, took_ms: u64) -> Self {
+        match self {
+            ReadFor::Walk(ask) => ReadFor::Walk(ask.took(took_ms)),
+            ReadFor::Audit(ask) => ReadFor::Audit(ask.took(took_ms)),
+            other => other,
+        }
+    }
 }
 
 impl Shared {
@@ -107,16 +134,19 @@ impl Shared {
         // Resumed, or the lists on record are of the same history.
         let is_same_history = start.history.record.as_ref().is_some_and(|record| record.primary == checkpoint.primary)
             && checkpoint.revision > 0;
-        let identity = Identity::new(&start.history, is_same_history, start.now_ms);
+        let identity = Identity::new(&start.history, is_same_history, start.now.ms);
         let saved = start.history.saved;
-        let answer = start.history.acceptance;
+        let answer = start.history.answer(&checkpoint.primary, start.now.unix_ms).cloned();
         Shared {
+            copy_reads: Throttle::new(config.copy_bytes_per_second, start.now.ms),
+            copy_writes: Throttle::new(config.copy_writes_per_second, start.now.ms),
+            window: Window::new(config.in_flight_max),
             config,
             scope,
             edited: Ledger::new(start.edited_keys),
             identity,
             trust: trust.unwrap_or(Trust::WHOLE),
-            acceptance: answer.filter(|answer| answer.is_good(&checkpoint.primary, start.now_ms)),
+            acceptance: answer,
             losses: Losses::default(),
             mirrored: 0,
             saved,
@@ -132,12 +162,14 @@ impl Shared {
             primary_revision: start.primary_revision,
             revision_complete: true,
             filtered_at: 0,
-            now_ms: start.now_ms,
+            now_ms: start.now.ms,
+            unix_ms: start.now.unix_ms,
             last_commit_ms: 0,
             last_commit_revision: start.standby_revision,
             stats: Stats::default(),
             in_flight: HashMap::new(),
             reads: HashMap::new(),
+            page_budget: start.carried.page_budget,
             effects: VecDeque::new(),
             next_id: 0,
         }
@@ -162,8 +194,13 @@ impl Shared {
 
     pub(super) fn read(&mut self, side: Side, request: ReadRange, purpose: ReadFor) {
         let id = self.next_id();
-        self.reads.insert(id, purpose);
+        self.reads.insert(id, (purpose, self.now_ms));
         self.push(Effect::Read { id, side, request });
+    }
+
+    /// Whether the copy may read another page now, as far as the operator's limit goes.
+    pub(super) fn may_read_page(&mut self) -> bool {
+        self.copy_reads.allows(self.now_ms)
     }
 
     /// Reads one key with its value, the newest, on both sides.

@@ -5,6 +5,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 
+use super::brake::{BrakeLimits, Counted};
+use super::clock::Now;
 use super::facts::{HistoryFacts, Trust};
 use super::refusal::Refusal;
 use crate::etcd::kv::{Revision, printable};
@@ -17,6 +19,7 @@ use crate::link::state::{Checkpoint, Phase, ROLE_STANDBY, StateKeys, cluster_id_
 use crate::object::encryption::Keyring;
 use crate::scope::content::Kinds;
 use crate::session::batch::BatchLimits;
+use crate::session::walk::PageBudget;
 
 /// What the operator decides about a link.
 #[derive(Clone, Debug)]
@@ -25,12 +28,18 @@ pub struct SessionConfig {
     pub limits: BatchLimits,
     /// Most transactions under way at once while copying.
     pub in_flight_max: usize,
+    /// Bytes a second that a copy reads of the primary at most; 0: no limit.
+    pub copy_bytes_per_second: u64,
+    /// Keys a second that a copy writes into the standby at most; 0: no limit.
+    pub copy_writes_per_second: u64,
     /// Bytes of objects that a copy buffers for their families, see [`super::BUFFERED_BYTES_MAX`].
     pub buffered_bytes_max: usize,
     /// How often the checkpoint of an idle link is moved, in milliseconds.
     pub checkpoint_interval_ms: u64,
     /// When a resync must stop and wait for the operator's confirmation.
     pub deletion_guard: DeletionGuard,
+    /// When live updates must stop and wait for the operator's confirmation.
+    pub brake: BrakeLimits,
     /// Decrypts values that the API servers encrypt at rest.
     pub keyring: Arc<Keyring>,
     /// Synchronize also what cannot be decrypted with it: the operator answers for the standby's API server being able to.
@@ -67,6 +76,10 @@ pub struct Carried {
     pub lost: Vec<Bytes>,
     /// Compare all keys beside live updates.
     pub audit: bool,
+    /// What the pages of a copy came to.
+    pub page_budget: PageBudget,
+    /// What the brake has counted.
+    pub(super) brake: Counted,
 }
 
 impl Carried {
@@ -120,8 +133,8 @@ pub struct Start {
     pub carried: Carried,
     /// Copy by difference even if the checkpoint could be resumed: history before it is gone on one side.
     pub force_copy: bool,
-    /// Now, in Unix milliseconds.
-    pub now_ms: u64,
+    /// When.
+    pub now: Now,
 }
 
 /// Creates the role of a link that has never run. Does nothing when there is a role or a checkpoint. Only for a start that
@@ -204,7 +217,7 @@ pub fn open(start: &Start, scope_fingerprint: &str) -> Result<Beginning, Refusal
         return Err(Refusal::PrimaryIsStandby { links: start.primary_standby_links.join(", ") });
     }
     let recorded = start.checkpoint.as_deref().map(Checkpoint::decode).transpose()?;
-    let accepted = |topic| start.history.accepted(topic, &cluster, start.now_ms);
+    let accepted = |topic| start.history.accepted(topic, &cluster, start.now.unix_ms);
     let known = match &recorded {
         Some(recorded) => judge_history(start, recorded, &cluster)?,
         None => Known { history: true, trust: Trust::WHOLE },
@@ -249,7 +262,7 @@ pub fn open(start: &Start, scope_fingerprint: &str) -> Result<Beginning, Refusal
             .filter(|recorded| recorded.scope == scope_fingerprint)
             .map_or(0, |recorded| recorded.seen),
         base: recorded.as_ref().map_or(start.standby_revision, |recorded| recorded.base),
-        at_ms: start.now_ms,
+        at_ms: start.now.unix_ms,
         accepted_deletions: recorded
             .as_ref()
             .filter(|recorded| known_history && recorded.phase != Phase::Streaming)
@@ -267,7 +280,7 @@ struct Known {
 /// Which history the primary and the standby show, beside the record. There are three answers: another one, the same, neither.
 fn judge_history(start: &Start, recorded: &Checkpoint, cluster: &str) -> Result<Known, Refusal> {
     let facts = &start.history;
-    let accepted = |topic| facts.accepted(topic, cluster, start.now_ms);
+    let accepted = |topic| facts.accepted(topic, cluster, start.now.unix_ms);
     if let Some(contradiction) = facts.standby.contradiction
         && accepted(Topic::StandbyRestored).is_none()
     {
@@ -301,11 +314,21 @@ fn judge_history(start: &Start, recorded: &Checkpoint, cluster: &str) -> Result<
     if let Some(contradiction) = facts.primary.contradiction {
         return Err(Refusal::HistoryInDoubt { side: Side::Primary, evidence: contradiction.to_string() });
     }
-    // Of a revision that was applied in part only what is before it is whole.
-    let floor = recorded.revision - Revision::from(recorded.offset > 0);
+    let floor = match (recorded.phase, &facts.record) {
+        // Of a revision that was applied in part only what is before it is whole.
+        (Phase::Streaming, _) => recorded.revision - Revision::from(recorded.offset > 0),
+        (Phase::FirstSync | Phase::Resync, Some(record)) if record.primary == cluster => record.consistent,
+        (Phase::FirstSync | Phase::Resync, _) => 0,
+    };
     let trust = match verdict {
-        // Nothing of this history was followed yet: what goes was shown to the operator when it was accepted.
-        _ if floor <= 0 => Trust::WHOLE,
+        _ if recorded.phase == Phase::FirstSync => Trust::WHOLE,
+        // Nothing of this history was followed yet: what goes was shown to the operator, or to rejoin.
+        _ if floor <= 0
+            && (is_answered(facts, cluster, start.now.unix_ms) || recorded.accepted_deletions.is_some()) =>
+        {
+            Trust::WHOLE
+        }
+        _ if floor <= 0 => Trust::NOTHING,
         Verdict::Same { standby_revision: Revision::MAX, .. } => Trust { floor, ..Trust::WHOLE },
         Verdict::Same { revision, standby_revision } => {
             Trust { floor, proved: revision, proved_on_standby: standby_revision, proves_by_value: true }
@@ -315,6 +338,11 @@ fn judge_history(start: &Start, recorded: &Checkpoint, cluster: &str) -> Result<
         }
     };
     Ok(Known { history: true, trust })
+}
+
+/// Whether the copy that is under way goes on under the operator's answer.
+fn is_answered(facts: &HistoryFacts, cluster: &str, now_ms: u64) -> bool {
+    [Topic::OtherPrimary, Topic::OtherHistory].iter().any(|&topic| facts.accepted(topic, cluster, now_ms).is_some())
 }
 
 /// What proves that the primary's history is another one. What was proved once stands until the operator has answered.

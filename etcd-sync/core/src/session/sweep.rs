@@ -106,6 +106,19 @@ impl Sweeping {
         !is_enough && shared.has_room()
     }
 
+    /// Opens the standby's watch where live updates will go on: a sweep may take longer than the standby keeps its history.
+    /// Nothing of it is read before.
+    pub(super) fn watch_standby(&self, shared: &mut Shared) {
+        if let Some(seen) = self.seen {
+            shared.watch(Side::Standby, seen + 1);
+        }
+    }
+
+    /// Whether the standby's watch is open.
+    pub(super) fn watches_standby(&self) -> bool {
+        self.seen.is_some()
+    }
+
     /// Keys were met that the replay must check.
     pub(super) fn is_audit_due(&self) -> bool {
         self.trail.audit_due
@@ -198,7 +211,10 @@ impl Sweeping {
     }
 
     fn on_chunk(&mut self, shared: &mut Shared, chunk: Chunk) -> Result<(), Ended> {
-        self.seen.get_or_insert(chunk.lead_revision);
+        if self.seen.is_none() {
+            self.seen = Some(chunk.lead_revision);
+            self.watch_standby(shared);
+        }
         self.newest_page = self.newest_page.max(chunk.follow_revision);
         // A change of a surplus key that was received before its page, but is not applied yet, decides as a later one does.
         let waiting = shared.batcher.keys();
@@ -310,7 +326,9 @@ impl Sweeping {
         }
         self.batches = 0;
         if !self.walk.at_rest() || (!self.walk.finished() && self.to_go() < DELETES_QUEUED_MAX) {
-            while let Some((ask, request)) = self.walk.next_read() {
+            while shared.may_read_page()
+                && let Some((ask, request)) = self.walk.next_read()
+            {
                 shared.read(ask.side, request, ReadFor::Walk(ask));
             }
             return Ok(());
@@ -320,7 +338,7 @@ impl Sweeping {
             return Ok(());
         }
         if !self.deletes.is_empty() {
-            return self.commit_deletes(shared);
+            return if shared.copy_writes.allows(shared.now_ms) { self.commit_deletes(shared) } else { Ok(()) };
         }
         if !self.unproved.is_empty() {
             return self.save_and_delete(shared);
@@ -330,7 +348,7 @@ impl Sweeping {
     }
 
     fn commit_deletes(&mut self, shared: &mut Shared) -> Result<(), Ended> {
-        let count = DELETES_MAX.min(shared.config.limits.ops);
+        let count = shared.copy_writes.step(DELETES_MAX.min(shared.config.limits.keys_compared()));
         let mut changes = Changes { purpose: Purpose::Sweep, ..Changes::default() };
         for (key, revision) in std::iter::from_fn(|| self.deletes.pop_first()).take(count) {
             shared.guard_deletion(&key)?;

@@ -43,5 +43,9 @@ pub(super) enum Next {
     Plan,
     Copy,
     Sweep(Trail),
-    Stream { audit_due: bool },
+    /// Whether all keys must be compared, and whether the standby is watched already from the record on.
+    Stream {
+        audit_due: bool,
+        watching: bool,
+    },
 }

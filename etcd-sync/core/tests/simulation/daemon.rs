@@ -14,8 +14,8 @@ use etcd_sync_core::object::encryption::Keyring;
 use etcd_sync_core::scope::Scope;
 use etcd_sync_core::session::batch::BatchLimits;
 use etcd_sync_core::session::{
-    BUFFERED_BYTES_MAX, Carried, DeletionGuard, Effect, Ended, HistoryFacts, Input, RaftFacts, ReadFailure, Refusal,
-    RequestId, Session, SessionConfig, Start, init_role,
+    BUFFERED_BYTES_MAX, BrakeLimits, Carried, DeletionGuard, Effect, Ended, HistoryFacts, Input, Now, RaftFacts,
+    ReadFailure, Refusal, RequestId, Session, SessionConfig, Start, init_role,
 };
 
 use crate::model::Model;
@@ -34,6 +34,8 @@ pub struct Sent {
     pub leader: (Bytes, Revision),
     /// Which life of the primary its session reads.
     pub generation: usize,
+    /// The revision that the standby was consistent with when its session began.
+    pub floor: Revision,
 }
 
 /// A commit, before and after the cluster has applied it.
@@ -76,8 +78,11 @@ pub struct Daemon {
     pub unknown_origin: u64,
     /// Which life of the primary its session reads.
     pub generation: usize,
+    /// The revision that the standby was consistent with when it began.
+    pub floor: Revision,
     terms: usize,
     pub carried: Carried,
+    pub brake: BrakeLimits,
 }
 
 impl Daemon {
@@ -95,8 +100,10 @@ impl Daemon {
             refused: None,
             unknown_origin: 0,
             generation: 0,
+            floor: 0,
             terms: 0,
             carried: Carried::first(),
+            brake: BrakeLimits::OFF,
         }
     }
 
@@ -111,11 +118,13 @@ impl Daemon {
             [&self.keys.leader_prefix[..], format!("{}-{}", self.name, self.terms).as_bytes()].concat().into();
         standby.write(vec![Op::Put { key: key.clone(), value: Bytes::new(), lease: 7 }]);
         self.leader = Some((key, standby.revision));
+        // As the driver does: another one may have led meanwhile.
+        self.carried = Carried::first();
         true
     }
 
     /// Reads the record and begins a session, as the driver does.
-    pub fn begin(&mut self, primary: &Model, standby: &mut Model, now_ms: u64, in_flight_max: usize) {
+    pub fn begin(&mut self, primary: &Model, standby: &mut Model, now: Now, in_flight_max: usize) {
         let Some((leader_key, epoch)) = self.leader.clone() else { return };
         let record = |key: &Bytes| standby.get(key).cloned();
         let marks = [record(&self.keys.checkpoint), record(&self.keys.copied)];
@@ -144,15 +153,19 @@ impl Daemon {
             served_links: vec![],
             carried: self.carried.clone(),
             force_copy: self.force_copy,
-            now_ms,
+            now,
         };
         let config = SessionConfig {
             limits: BatchLimits { ops: 5, bytes: 200 },
             in_flight_max,
+            // Some have limits.
+            copy_bytes_per_second: if in_flight_max == 3 { 20_000 } else { 0 },
+            copy_writes_per_second: if in_flight_max == 3 { 100 } else { 0 },
             // Some hold whole families, some have to let go of them and ask for their owners.
             buffered_bytes_max: if in_flight_max.is_multiple_of(2) { 700 } else { BUFFERED_BYTES_MAX },
             checkpoint_interval_ms: 2_000,
             deletion_guard: DeletionGuard { count: 1_000, percent: 10 },
+            brake: self.brake,
             keyring: Arc::new(Keyring::none()),
             accept_undecryptable: false,
             detail: false,
@@ -214,7 +227,10 @@ impl Daemon {
                 Effect::Read { id, side, request } => self.reads.push((id, Read::Pending(side, request))),
                 Effect::Commit { id, txn } => {
                     let leader = self.leader.clone().expect("only a leader has a session");
-                    self.commits.push((id, Commit::Pending(Sent { txn, leader, generation: self.generation })));
+                    self.commits.push((
+                        id,
+                        Commit::Pending(Sent { txn, leader, generation: self.generation, floor: self.floor }),
+                    ));
                 }
                 Effect::Watch { side, range, from } => {
                     *self.watches.get_mut(side) = Some(Watch { range, next: from, opened: false, rest: vec![] });
@@ -224,10 +240,10 @@ impl Daemon {
         }
     }
 
-    pub fn handle(&mut self, now_ms: u64, input: Input) {
+    pub fn handle(&mut self, now: Now, input: Input) {
         let Some(session) = &mut self.session else { return };
         let before = session.stats().unknown_origin;
-        let result = session.handle(now_ms, input);
+        let result = session.handle(now, input);
         self.unknown_origin += session.stats().unknown_origin - before;
         match result {
             Ok(()) => self.drain(),

@@ -66,8 +66,6 @@ pub struct Histories {
     touched: HashSet<(Bytes, Revision)>,
     /// Lives that the operator has accepted.
     accepted: BTreeSet<usize>,
-    /// The record that the session found.
-    floor: Revision,
     cleared: bool,
     restore_in: u64,
     serial: u64,
@@ -85,6 +83,7 @@ pub fn must_have_tried_everything(counts: &Counts) {
         "restored: bumped and compacted",
         "restored: the same backup again",
         "restored: an older backup after a restore",
+        "restored: nothing proves it",
         "restored while away",
         "standby restored",
         "encrypted again",
@@ -133,7 +132,6 @@ impl Histories {
             origins: HashMap::new(),
             touched: HashSet::new(),
             accepted: BTreeSet::new(),
-            floor: 0,
             cleared: false,
             restore_in,
             serial: 0,
@@ -352,9 +350,21 @@ impl Histories {
                 model.applied_index = 3;
             }
         }
+        let (is_same_log, head) = (model.revision == revision && model.applied_index > 3, self.primary().revision);
         self.generations.push(Generation { model, parent: Some((generation, revision)) });
         self.drop_session();
         self.beat();
+        if is_same_log && self.random.below(2) == 0 {
+            // Nothing is left that proves anything: overtaken, every value written again, and compacted.
+            self.counts.hit("restored: nothing proves it");
+            self.encrypt_again();
+            let overtaken = self.primary().revision.max(head) + 1;
+            self.primary().revision = overtaken;
+            self.encrypt_again();
+            self.primary().applied_index += 200;
+            let revision = self.primary().revision;
+            self.primary().compact(revision);
+        }
     }
 
     fn back_up_standby(&mut self) {
@@ -381,6 +391,19 @@ impl Histories {
     fn record(&self) -> Option<Checkpoint> {
         let value = &self.standby.get(&self.daemon.keys.checkpoint)?.value;
         Some(Checkpoint::decode(value).expect("the checkpoint is readable"))
+    }
+
+    /// The revision of the last record that the standby was consistent with.
+    fn consistent(&self) -> Revision {
+        let events: Vec<&Event> = self.standby.history().collect();
+        let record = events.iter().rev().find_map(|event| match event {
+            Event::Put(kv) if kv.key == self.daemon.keys.checkpoint => {
+                let record = Checkpoint::decode(&kv.value).expect("the checkpoint is readable");
+                (record.phase == Phase::Streaming).then_some(record.revision - i64::from(record.offset > 0))
+            }
+            _ => None,
+        });
+        record.unwrap_or(0)
     }
 
     fn question(&self) -> Option<Question> {
@@ -438,19 +461,19 @@ impl Histories {
             0 | 1 => self.read(),
             2 | 3 => self.commit(),
             4 => self.watch(Side::Primary),
-            _ if self.random.below(4) == 0 => self.daemon.handle(self.now_ms, Input::Tick),
+            _ if self.random.below(4) == 0 => self.daemon.handle(self.now_ms.into(), Input::Tick),
             _ => self.watch(Side::Standby),
         }
         self.pause();
     }
 
     fn begin(&mut self) {
-        self.floor = self.record().map_or(0, |record| record.revision);
+        self.daemon.floor = self.consistent();
         self.cleared = false;
         self.daemon.generation = self.generations.len() - 1;
         self.accept_what_looks_the_same();
         let primary = &self.generations.last().expect("there is one").model;
-        self.daemon.begin(primary, &mut self.standby, self.now_ms, 2);
+        self.daemon.begin(primary, &mut self.standby, self.now_ms.into(), 2);
         if std::env::var_os("SIM_TRACE").is_some() {
             let record = self.record();
             let raft = self.primary().raft();
@@ -462,6 +485,9 @@ impl Histories {
                 self.daemon.refused,
                 self.daemon.session.as_ref().map(|session| session.checkpoint().phase),
             );
+            if let Some(kv) = self.standby.get(&self.daemon.keys.history) {
+                println!("   {}", String::from_utf8_lossy(&kv.value));
+            }
         }
         if let Some(session) = &self.daemon.session {
             let is_resumed = session.checkpoint().phase == Phase::Streaming && session.is_under_way();
@@ -504,7 +530,7 @@ impl Histories {
     fn raft(&mut self) {
         if self.daemon.session.is_some() && self.daemon.generation == self.generations.len() - 1 {
             let reading = self.primary().raft();
-            self.daemon.handle(self.now_ms, Input::Raft { side: Side::Primary, reading });
+            self.daemon.handle(self.now_ms.into(), Input::Raft { side: Side::Primary, reading });
             self.pause();
         }
     }
@@ -523,7 +549,7 @@ impl Histories {
             Side::Standby => &self.standby,
         };
         let result = model.read(&request).ok_or(ReadFailure::Compacted);
-        self.daemon.handle(self.now_ms, Input::Read { id, result });
+        self.daemon.handle(self.now_ms.into(), Input::Read { id, result });
     }
 
     fn commit(&mut self) {
@@ -538,7 +564,7 @@ impl Histories {
             return self.drop_session();
         }
         let reply = self.apply(&sent);
-        self.daemon.handle(self.now_ms, Input::Committed { id, reply });
+        self.daemon.handle(self.now_ms.into(), Input::Committed { id, reply });
     }
 
     fn stale_commit(&mut self) {
@@ -562,7 +588,7 @@ impl Histories {
             } else {
                 Input::Opened { side }
             };
-            return self.daemon.handle(self.now_ms, input);
+            return self.daemon.handle(self.now_ms.into(), input);
         }
         if !self.daemon.session.as_ref().is_some_and(|session| session.wants(side)) {
             return;
@@ -577,7 +603,7 @@ impl Histories {
                 Input::Progress { side, revision: model.revision }
             }
         };
-        self.daemon.handle(self.now_ms, input);
+        self.daemon.handle(self.now_ms.into(), input);
     }
 
     fn apply(&mut self, sent: &Sent) -> etcd_sync_core::etcd::request::TxnReply {
@@ -593,8 +619,6 @@ impl Histories {
             return reply;
         }
         let saves: BTreeMap<Bytes, Bytes> = sent.txn.success.iter().filter_map(|op| self.save_of(op)).collect();
-        let is_replay = sent.txn.success.iter().all(|op| !matches!(op, Op::Delete { key } if self.scope.in_scope(key)));
-        let _ = is_replay;
         for op in &sent.txn.success {
             let (key, new) = match op {
                 Op::Put { key, value, .. } => (key, Some(value)),
@@ -608,7 +632,7 @@ impl Histories {
                 continue;
             }
             if let Some(old) = before.get(key).map(|kv| kv.value.clone()) {
-                self.must_not_be_lost(sent.generation, key, &old, new, saves.get(key));
+                self.must_not_be_lost(sent, key, &old, new, saves.get(key));
             }
             self.edited.remove(key);
             assert!(!self.local.contains(key), "the local key {key:?} was written");
@@ -628,14 +652,8 @@ impl Histories {
 
     /// What only another life of the primary had may be deleted, or overwritten with older data, only when it was saved or the
     /// operator has accepted this life.
-    fn must_not_be_lost(
-        &mut self,
-        generation: usize,
-        key: &Bytes,
-        old: &Bytes,
-        new: Option<&Bytes>,
-        saved: Option<&Bytes>,
-    ) {
+    fn must_not_be_lost(&mut self, sent: &Sent, key: &Bytes, old: &Bytes, new: Option<&Bytes>, saved: Option<&Bytes>) {
+        let &Sent { generation, floor, .. } = sent;
         let Some(&origin) = self.origins.get(old) else { return };
         if self.accepted.contains(&generation) || self.is_of(generation, origin) {
             return;
@@ -649,9 +667,9 @@ impl Histories {
                 Event::Put(kv) if kv.key == *key && kv.value == *new => Some(kv.mod_revision),
                 _ => None,
             });
-            written.last().is_some_and(|revision| revision > self.floor)
+            written.last().is_some_and(|revision| revision > floor)
         });
-        let (floor, record) = (self.floor, self.record());
+        let record = self.record();
         assert!(
             newer,
             "{key:?}: {old:?} of life {origin:?} is lost for {new:?} of {:?} in life {generation}, floor {floor}, {record:?}",
@@ -696,7 +714,7 @@ impl Histories {
                 self.answer();
             }
             if self.random.below(5) == 0 {
-                self.daemon.handle(self.now_ms, Input::Tick);
+                self.daemon.handle(self.now_ms.into(), Input::Tick);
                 self.pause();
             }
             self.work();

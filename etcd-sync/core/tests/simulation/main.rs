@@ -8,6 +8,7 @@
 mod daemon;
 mod digest;
 mod histories;
+mod mass;
 mod model;
 mod objects;
 mod random;

@@ -10,10 +10,11 @@ use etcd_sync_core::link::rejoining::{Rejoining, take_role};
 use etcd_sync_core::link::side::Side;
 use etcd_sync_core::link::state::{Checkpoint, Phase, cluster_id_text};
 use etcd_sync_core::scope::{Scope, ScopeConfig};
-use etcd_sync_core::session::{Carried, Input, ReadFailure};
+use etcd_sync_core::session::{Carried, Input, Now, ReadFailure};
 
 use crate::daemon::{Commit, Daemon, Read, Sent};
 use crate::digest;
+use crate::mass::{self, Mass};
 use crate::model::Model;
 use crate::objects;
 use crate::random::Random;
@@ -23,6 +24,9 @@ const NAMES: u64 = 40;
 const LOCAL_NAMES: u64 = 6;
 const COLD_NAMES: u64 = 12;
 const STEPS: u64 = 3_000;
+
+/// By so much the wall clock is set back now and then.
+const HOUR_MS: u64 = 3_600_000;
 
 /// How often each kind of trouble happened, over all seeds, and what came out.
 #[derive(Clone, Debug, Default)]
@@ -63,6 +67,9 @@ impl Counts {
         self.must_have_tried(&[
             "crash",
             "unknown commit",
+            "answer lost",
+            "commit late",
+            "commit refused for now",
             "stale commit",
             "stale commit refused",
             "two leaders",
@@ -77,6 +84,8 @@ impl Counts {
             "commit while copying",
             "swept",
             "several lanes",
+            "slow page",
+            "clock set back",
             "namespace first",
             "family",
             "adopted by a pod",
@@ -85,16 +94,23 @@ impl Counts {
             "collected",
             "put back",
             "rejoin",
+            "resource deleted",
+            "namespace marked",
+            "CRD marked",
+            "objects marked",
+            "stopped by the brake",
+            "accepted",
+            "accepted loss",
         ]);
     }
 }
 
 pub struct World {
-    random: Random,
-    now_ms: u64,
-    primary: Model,
-    standby: Model,
-    daemons: Vec<Daemon>,
+    pub random: Random,
+    pub now: Now,
+    pub primary: Model,
+    pub standby: Model,
+    pub daemons: Vec<Daemon>,
     /// Commits whose senders are gone: they may arrive at any time, or never.
     stale: Vec<Sent>,
     scope: Arc<Scope>,
@@ -106,12 +122,25 @@ pub struct World {
     lost: BTreeSet<Bytes>,
     /// Every (key, value) a synchronizer has written: values are unique, so none may come twice.
     written: HashSet<(Bytes, Bytes)>,
+    /// Those of them that were in a transaction of a copy whose answer was lost.
+    may_repeat: HashSet<(Bytes, Bytes)>,
+    /// Those of these that were written since.
+    repeated: HashSet<(Bytes, Bytes)>,
     in_flight_max: usize,
     /// One step in so many is trouble: some seeds are quiet enough to stream for long, others never finish a copy in peace.
     trouble_in: u64,
-    serial: u64,
+    pub serial: u64,
     calm: bool,
-    counts: Counts,
+    pub counts: Counts,
+    pub mass: Mass,
+}
+
+/// What a transaction puts.
+fn pairs(sent: &Sent) -> impl Iterator<Item = (Bytes, Bytes)> {
+    sent.txn.success.iter().filter_map(|op| match op {
+        Op::Put { key, value, .. } => Some((key.clone(), value.clone())),
+        _ => None,
+    })
 }
 
 fn data_key(name: u64) -> Bytes {
@@ -141,7 +170,7 @@ impl World {
             in_flight_max: 1 + random.below(4) as usize,
             trouble_in: [25, 100, 400, 3_000][random.below(4) as usize],
             random,
-            now_ms: 1_000,
+            now: Now { ms: 1_000, unix_ms: 1_700_000_000_000 },
             primary: Model::new(1),
             standby: Model::new(2),
             daemons: (0..2).map(|name| Daemon::new(name, Arc::clone(&scope))).collect(),
@@ -151,10 +180,14 @@ impl World {
             on_both: BTreeSet::new(),
             lost: BTreeSet::new(),
             written: HashSet::new(),
+            may_repeat: HashSet::new(),
+            repeated: HashSet::new(),
             serial: 0,
             calm: false,
             counts: Counts::default(),
+            mass: Mass::default(),
         };
+        world.daemons.iter_mut().for_each(|daemon| daemon.brake = mass::LIMITS);
         for (key, value) in objects::owned_namespace() {
             world.primary.write(vec![Op::Put { key, value, lease: 0 }]);
         }
@@ -181,6 +214,7 @@ impl World {
         if world.random.below(4) == 0 {
             world.rejoin();
         }
+        world.fill_mass();
         world
     }
 
@@ -200,7 +234,7 @@ impl World {
             from,
             file: String::new(),
             saved: 0,
-            at_ms: self.now_ms,
+            at_ms: self.now.unix_ms,
             done: false,
         };
         let keys = &self.daemons[0].keys;
@@ -218,7 +252,12 @@ impl World {
     }
 
     fn step(&mut self) {
-        self.now_ms += self.random.below(100);
+        let passed = self.random.below(100);
+        self.pass(passed);
+        if self.random.below(2_000) == 0 {
+            self.counts.hit("clock set back");
+            self.now.unix_ms -= HOUR_MS;
+        }
         if self.random.below(self.trouble_in) == 0 {
             match self.random.below(5) {
                 0 => self.compact(),
@@ -236,8 +275,15 @@ impl World {
             6 | 7 => self.family_changes(),
             8 if self.random.below(6) == 0 => self.standby_loses(),
             9 | 10 => self.collect(),
+            11 => self.mass_deletion(),
             _ => self.work(),
         }
+        self.operator();
+    }
+
+    fn pass(&mut self, ms: u64) {
+        self.now.ms += ms;
+        self.now.unix_ms += ms;
     }
 
     /// Something a synchronizer does.
@@ -248,15 +294,15 @@ impl World {
         }
         if self.daemons[index].session.is_none() {
             let daemon = &mut self.daemons[index];
-            daemon.begin(&self.primary, &mut self.standby, self.now_ms, self.in_flight_max);
-            assert_eq!(daemon.refused, None);
+            daemon.begin(&self.primary, &mut self.standby, self.now, self.in_flight_max);
+            self.on_refused(index);
             return;
         }
         match self.random.below(6) {
             0 | 1 => self.read(index),
             2 | 3 => self.commit(index),
             4 => self.watch(index, Side::Primary),
-            _ if self.random.below(4) == 0 => self.daemons[index].handle(self.now_ms, Input::Tick),
+            _ if self.random.below(4) == 0 => self.daemons[index].handle(self.now, Input::Tick),
             _ => self.watch(index, Side::Standby),
         }
     }
@@ -281,12 +327,15 @@ impl World {
             let mut request = request.clone();
             request.limit = if request.limit == 0 { 0 } else { request.limit.min(1 + self.random.below(25) as i64) };
             // One value always fits an answer.
-            let answer = if self.random.below(50) == 0 && is_page(&request.range) {
-                Err(ReadFailure::TooLarge)
-            } else {
-                Ok(model.read(&request))
-            };
             let pinned = request.revision != 0;
+            let answer = match self.random.below(50) {
+                0 if is_page(&request.range) => Err(ReadFailure::TooLarge),
+                1 if is_page(&request.range) && !pinned => {
+                    self.counts.hit("slow page");
+                    Err(ReadFailure::TimedOut)
+                }
+                _ => Ok(model.read(&request)),
+            };
             daemon.reads[at].1 = Read::Answered(match answer {
                 Ok(Some(page)) => Ok(page),
                 Err(failure) if !pinned => Err(failure),
@@ -296,7 +345,7 @@ impl World {
         }
         let (id, read) = daemon.reads.remove(at);
         let Read::Answered(result) = read else { unreachable!("looked at just now") };
-        daemon.handle(self.now_ms, Input::Read { id, result });
+        daemon.handle(self.now, Input::Read { id, result });
     }
 
     fn commit(&mut self, index: usize) {
@@ -309,25 +358,48 @@ impl World {
         }
         if let Commit::Pending(sent) = &self.daemons[index].commits[at].1 {
             let sent = sent.clone();
-            if !self.calm && self.random.below(4 * self.trouble_in) == 0 {
-                // The answer never comes: the driver begins again, the transaction may still arrive.
-                self.counts.hit("unknown commit");
-                let lost = self.daemons[index].drop_session();
-                self.stale.extend(lost);
-                return;
+            if !self.calm && self.random.below(2 * self.trouble_in) == 0 {
+                return self.lose_answer(index, at, &sent, false);
             }
             let reply = self.apply(&sent);
             self.daemons[index].commits[at].1 = Commit::Answered(reply);
-            if !self.calm && self.random.below(4 * self.trouble_in) == 0 {
-                self.counts.hit("unknown commit");
-                let lost = self.daemons[index].drop_session();
-                self.stale.extend(lost);
+            if !self.calm && self.random.below(2 * self.trouble_in) == 0 {
+                self.lose_answer(index, at, &sent, true);
             }
             return;
         }
         let (id, commit) = self.daemons[index].commits.remove(at);
         let Commit::Answered(reply) = commit else { unreachable!("looked at just now") };
-        self.daemons[index].handle(self.now_ms, Input::Committed { id, reply });
+        self.daemons[index].handle(self.now, Input::Committed { id, reply });
+    }
+
+    /// The answer to a commit never comes, and one that was not applied may still arrive. The driver begins again, or lets the
+    /// session find out what became of it.
+    fn lose_answer(&mut self, index: usize, at: usize, sent: &Sent, applied: bool) {
+        self.counts.hit("unknown commit");
+        let kind = self.random.below(3);
+        if kind == 0 {
+            let lost = self.daemons[index].drop_session();
+            return self.stale.extend(lost);
+        }
+        let (id, _) = self.daemons[index].commits.remove(at);
+        let unknown = applied || kind == 1;
+        self.counts.hit(match (unknown, applied) {
+            (true, true) => "answer lost",
+            (true, false) => "commit late",
+            (false, _) => "commit refused for now",
+        });
+        if unknown {
+            // What a copy writes may be written again, before the record moves. Everything else is written once.
+            let checkpoint = self.daemons[0].keys.checkpoint.clone();
+            if pairs(sent).all(|(key, _)| key != checkpoint) {
+                self.may_repeat.extend(pairs(sent));
+            }
+        }
+        if unknown && !applied {
+            self.stale.push(sent.clone());
+        }
+        self.daemons[index].handle(self.now, Input::CommitFailed { id, unknown });
     }
 
     fn watch(&mut self, index: usize, side: Side) {
@@ -343,7 +415,7 @@ impl World {
             } else {
                 Input::Opened { side }
             };
-            return daemon.handle(self.now_ms, input);
+            return daemon.handle(self.now, input);
         }
         if !daemon.session.as_ref().is_some_and(|session| session.wants(side)) {
             return;
@@ -352,7 +424,7 @@ impl World {
             let take = 1 + self.random.below(watch.rest.len() as u64) as usize;
             let events: Vec<Event> = watch.rest.drain(..take).collect();
             let complete = watch.rest.is_empty();
-            return daemon.handle(self.now_ms, Input::Events { side, events, complete });
+            return daemon.handle(self.now, Input::Events { side, events, complete });
         }
         match model.next_change(watch.next, &watch.range) {
             Some((revision, mut events)) => {
@@ -361,12 +433,12 @@ impl World {
                     watch.rest = events.split_off(1);
                 }
                 let complete = watch.rest.is_empty();
-                daemon.handle(self.now_ms, Input::Events { side, events, complete });
+                daemon.handle(self.now, Input::Events { side, events, complete });
             }
             None => {
                 let revision = model.revision;
                 watch.next = revision + 1;
-                daemon.handle(self.now_ms, Input::Progress { side, revision });
+                daemon.handle(self.now, Input::Progress { side, revision });
             }
         }
     }
@@ -388,6 +460,7 @@ impl World {
         // Inside a revision, the rest of it is still to come.
         let since = before.as_ref().map_or(0, |before| before.revision - i64::from(before.offset > 0));
         for op in &txn.success {
+            self.must_be_accepted(op, before.as_ref().map(|before| before.phase), after.phase);
             match op {
                 Op::Put { key, value, .. } if self.scope.in_scope(key) => {
                     self.must_find_its_owner(key, value);
@@ -395,7 +468,12 @@ impl World {
                     if self.lost.remove(key) {
                         self.counts.hit("put back");
                     }
-                    assert!(self.written.insert((key.clone(), value.clone())), "{key:?} was written twice");
+                    let pair = (key.clone(), value.clone());
+                    let again = self.may_repeat.contains(&pair);
+                    if again {
+                        self.repeated.insert(pair.clone());
+                    }
+                    assert!(self.written.insert(pair) || again, "{key:?} was written twice");
                     if self.local.remove(key) {
                         self.counts.hit("local key overwritten");
                     }
@@ -698,7 +776,7 @@ impl World {
         let side = if self.random.below(2) == 0 { Side::Primary } else { Side::Standby };
         if self.daemons[index].watches.get_mut(side).take().is_some() {
             self.counts.hit("broken watch");
-            self.daemons[index].handle(self.now_ms, Input::WatchClosed { side });
+            self.daemons[index].handle(self.now, Input::WatchClosed { side });
         }
     }
 
@@ -707,7 +785,10 @@ impl World {
             return;
         }
         let sent = self.stale.swap_remove(self.random.below(self.stale.len() as u64) as usize);
+        let is_repeated = pairs(&sent).any(|pair| self.repeated.contains(&pair));
         let reply = self.apply(&sent);
+        // Newer values of its keys may be written by then.
+        assert!(!(is_repeated && reply.succeeded), "what was sent again was applied a second time: {sent:?}");
         self.counts.hit(if reply.succeeded { "stale commit" } else { "stale commit refused" });
     }
 
@@ -723,11 +804,13 @@ impl World {
         let gone: u64 = self.daemons.drain(..last).map(|daemon| daemon.unknown_origin).sum();
         self.daemons[0].unknown_origin += gone;
         for _ in 0..40_000 {
-            self.now_ms += 50;
+            self.pass(50);
             if self.random.below(5) == 0 {
-                self.daemons[0].handle(self.now_ms, Input::Tick);
+                self.daemons[0].handle(self.now, Input::Tick);
             }
+            self.mass_deletion();
             self.work();
+            self.operator();
             let record = self.record();
             if record.is_some_and(|record| {
                 record.phase == Phase::Streaming && (record.revision, record.offset) == (self.primary.revision, 0)
@@ -749,7 +832,7 @@ impl World {
     }
 
     /// `SIM_TRACE=text` shows every write of keys whose name holds the text.
-    fn trace(&self, ops: &[Op], what: impl FnOnce() -> String) {
+    pub fn trace(&self, ops: &[Op], what: impl FnOnce() -> String) {
         if let Ok(text) = std::env::var("SIM_TRACE")
             && text.split(",").any(|text| ops.iter().any(|op| format!("{op:?}").contains(text)))
         {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::switch::Switch;
-use super::values::{duration, listen, number, some_text};
+use super::values::{bytes, duration, listen, number, some_text};
 
 /// `etcd-sync run`.
 #[derive(Clone, Debug, Args)]
@@ -33,6 +33,15 @@ pub struct RunArgs {
     #[arg(long, value_name = "N", default_value = "8", value_parser = number(1, 64))]
     pub transactions_in_flight: u64,
 
+    /// Maximum bytes per second that a copy (first sync, resync) reads from the primary, as in 500K, 16M or 1G (powers of 1024);
+    /// 0: no limit
+    #[arg(long, value_name = "BYTES", default_value = "0", value_parser = bytes)]
+    pub copy_bytes_per_second: u64,
+
+    /// Maximum keys per second that a copy (first sync, resync) writes into the standby; 0: no limit
+    #[arg(long, value_name = "KEYS", default_value = "0", value_parser = number(0, u64::MAX))]
+    pub copy_writes_per_second: u64,
+
     /// How often the checkpoint of an idle link is moved (100ms to 10m)
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration("100ms", "10m"))]
     pub checkpoint_interval: Duration,
@@ -55,6 +64,34 @@ pub struct RunArgs {
         help_heading = "Guards"
     )]
     pub deletion_limit_count: u64,
+
+    /// Live updates that would take more than so many keys from the standby within 60 seconds (deletions, and marks for deletion: of
+    /// a namespace or a CRD with all that it contains there), AND more than --brake-percent, pause before that is written and wait
+    /// for `etcd-sync accept`; 0: any number passes
+    #[arg(
+        long, value_name = "KEYS", default_value = "1000", value_parser = number(0, u64::MAX),
+        help_heading = "Guards"
+    )]
+    pub brake_keys: u64,
+
+    /// See --brake-keys: part of the keys that the standby has below the synchronized prefixes, in percent
+    #[arg(
+        long, value_name = "PERCENT", default_value = "5", value_parser = number(0, 100),
+        help_heading = "Guards"
+    )]
+    pub brake_percent: u64,
+
+    /// The same pause when a resource that has so many objects on the standby, or more, would lose all of them within 60 seconds,
+    /// unless its kind turns over by itself, as Jobs do; 0: it may
+    #[arg(
+        long, value_name = "KEYS", default_value = "20", value_parser = number(0, u64::MAX),
+        help_heading = "Guards"
+    )]
+    pub brake_resource_keys: u64,
+
+    /// The same pause when a CRD is deleted, or marked for deletion, that has objects on the standby
+    #[arg(long, switch = true, help_heading = "Guards")]
+    pub brake_crd: bool,
 
     /// Continue although it cannot be proved that the standby's API server decrypts what the primary's has encrypted
     #[arg(long, switch = false, help_heading = "Guards")]

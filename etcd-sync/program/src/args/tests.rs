@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::CommandFactory;
 use etcd_sync_core::scope::{Scope, ScopeConfig};
+use etcd_sync_core::session::BrakeLimits;
 
 use super::*;
 use crate::config::{CommandConfig, Config, MonitorConfig, RunConfig};
@@ -76,6 +77,7 @@ fn defaults() {
     assert_eq!(run.checkpoint_interval, Duration::from_secs(2));
     assert_eq!(run.ready_lag, Duration::from_secs(30));
     assert_eq!((run.deletions.percent, run.deletions.count), (10, 100));
+    assert_eq!(run.brake, BrakeLimits::DEFAULT);
     assert!(!run.allow_unproved_encryption);
     assert_eq!((made.encryption_config, made.api_servers), (None, ApiServers::default()));
 }

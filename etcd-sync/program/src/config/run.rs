@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use etcd_sync_core::session::BrakeLimits;
+
 use super::environment::{host, namespace, service_host, variable};
 use crate::args::{Environment, RunArgs};
 
@@ -18,12 +20,18 @@ pub struct RunConfig {
     pub leader_ttl: Duration,
     /// Transactions under way at once.
     pub transactions_in_flight: usize,
+    /// Bytes a second that a copy reads of the primary; 0: no limit.
+    pub copy_bytes_per_second: u64,
+    /// Keys a second that a copy writes into the standby; 0: no limit.
+    pub copy_writes_per_second: u64,
     /// How often the checkpoint of an idle link is moved.
     pub checkpoint_interval: Duration,
     /// Lag above which the replica is not ready.
     pub ready_lag: Duration,
     /// When a resync pauses.
     pub deletions: DeletionLimits,
+    /// When live updates pause.
+    pub brake: BrakeLimits,
     /// Go on although it is not known whether the standby decrypts the primary's values.
     pub allow_unproved_encryption: bool,
 }
@@ -57,9 +65,17 @@ impl RunConfig {
             lease: lease(args.lease, environment),
             leader_ttl: args.leader_ttl,
             transactions_in_flight: usize::try_from(args.transactions_in_flight).unwrap_or(usize::MAX),
+            copy_bytes_per_second: args.copy_bytes_per_second,
+            copy_writes_per_second: args.copy_writes_per_second,
             checkpoint_interval: args.checkpoint_interval,
             ready_lag: args.ready_lag,
             deletions: DeletionLimits { percent: args.deletion_limit_percent, count: args.deletion_limit_count },
+            brake: BrakeLimits {
+                keys: args.brake_keys,
+                percent: args.brake_percent,
+                resource_keys: args.brake_resource_keys,
+                crd: args.brake_crd,
+            },
             allow_unproved_encryption: args.allow_unproved_encryption,
         }
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use etcd_sync_core::etcd::kv::Revision;
 use etcd_sync_core::link::state::Phase;
+use etcd_sync_core::session::BrakeLimits;
 use etcd_sync_operations::rejoin::Proof;
 use etcd_sync_program::config::{DeletionLimits, RunConfig};
 use etcd_sync_program::{Stop, Switch};
@@ -45,9 +46,12 @@ impl Synchronizer {
             lease: None,
             leader_ttl: Duration::from_secs(10),
             transactions_in_flight: 8,
+            copy_bytes_per_second: 0,
+            copy_writes_per_second: 0,
             checkpoint_interval: Duration::from_millis(500),
             ready_lag: Duration::from_secs(30),
             deletions: DeletionLimits { percent: 10, count: 100 },
+            brake: BrakeLimits::DEFAULT,
             allow_unproved_encryption: rejoin.options.allow_unproved_encryption,
         };
         let (switch, stop) = stop.part();

@@ -1,21 +1,24 @@
 //! One cluster through all its endpoints: which member a request goes to, and what happens when it fails.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use etcd_sync_core::etcd::kv::Revision;
+use tokio::time::Instant;
 
 use crate::client::attempts::Attempts;
 use crate::client::auth::Authenticator;
-use crate::client::connection::{Connection, Dial, Method, Token};
+use crate::client::connection::{Connection, Dialer, Method, Token};
 use crate::client::endpoint::{self, Address};
 use crate::client::error::Error;
 use crate::client::fault::{At, Fault};
 use crate::client::options::{Options, Side};
+use crate::client::patience::{self, Patience};
 use crate::client::pool::{Member, Pool};
 use crate::client::proto::{Answer, ResponseHeader, StatusRequest, StatusResponse};
 use crate::client::tls;
+use crate::client::watch_health::Heads;
 
 /// One etcd cluster. Cheap to clone; all clones share their connections.
 ///
@@ -39,10 +42,17 @@ pub struct Identity {
 }
 
 pub(crate) struct Inner {
+    pub(crate) this: Weak<Inner>,
     side: Side,
     pub(crate) pool: Pool,
+    pub(crate) dialer: Dialer,
+    options: Options,
+    /// When the member list was last asked for.
+    listed_at: Mutex<Option<Instant>>,
     pub(crate) request_timeout: Duration,
     connect_timeout: Duration,
+    pub(crate) watch_silence: Duration,
+    heads: Mutex<Heads>,
     auth: Option<Authenticator>,
     cluster: OnceLock<u64>,
 }
@@ -62,6 +72,7 @@ impl Etcd {
     /// [`Error::NoEndpoints`], [`Error::BadEndpoint`], [`Error::MissingCa`], [`Error::TlsFile`],
     /// [`Error::PasswordFile`].
     pub fn new(options: Options) -> Result<Etcd, Error> {
+        let known = options.clone();
         let addresses = endpoint::parse_all(&options)?;
         let settings = match addresses.iter().find(|address| address.tls) {
             None => None,
@@ -71,9 +82,10 @@ impl Etcd {
                 Some(Arc::new(settings))
             }
         };
-        let dial = |address: endpoint::Address| Dial {
-            tls: settings.clone().filter(|_| address.tls),
-            address: Arc::new(address),
+        let dialer = Dialer {
+            tls: settings,
+            with_tls_files: options.tls.is_some(),
+            known: options.addresses,
             timeout: options.connect_timeout,
         };
         let auth = options.auth.map(|auth| Authenticator::new(options.side, auth));
@@ -81,20 +93,42 @@ impl Etcd {
             auth.check_file()?;
         }
         Ok(Etcd {
-            inner: Arc::new(Inner {
+            inner: Arc::new_cyclic(|this| Inner {
+                this: Weak::clone(this),
                 side: options.side,
-                pool: Pool::new(addresses.into_iter().map(dial).collect()),
+                pool: Pool::new(addresses.into_iter().filter_map(|address| dialer.dial(address)).collect()),
+                dialer,
+                options: known,
+                listed_at: Mutex::default(),
                 request_timeout: options.request_timeout,
                 connect_timeout: options.connect_timeout,
+                watch_silence: options.watch_silence,
+                heads: Mutex::default(),
                 auth,
                 cluster: OnceLock::new(),
             }),
         })
     }
 
+    /// A client made from the same options, which takes again the first cluster that it meets for the right one. What is known of the
+    /// members is known to it: which of them work, and those of the member list.
+    ///
+    /// # Errors
+    /// As [`Etcd::new`].
+    pub fn renewed(&self) -> Result<Etcd, Error> {
+        let renewed = Etcd::new(self.inner.options.clone())?;
+        renewed.inner.pool.take_over(&self.inner.pool);
+        Ok(renewed)
+    }
+
     /// The client addresses of the members, in the order of the options.
     pub fn addresses(&self) -> Vec<Address> {
-        self.inner.pool.members().iter().map(|member| (*member.dial.address).clone()).collect()
+        self.inner.pool.given().iter().map(|member| (*member.dial.address).clone()).collect()
+    }
+
+    /// Endpoints beside those of the options, which the cluster's member list named lately; used when those of the options fail.
+    pub fn listed_endpoints(&self) -> Vec<String> {
+        self.inner.pool.listed()
     }
 
     /// Which cluster the options named.
@@ -105,32 +139,40 @@ impl Etcd {
 
 impl fmt::Debug for Etcd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let endpoints: Vec<&str> = self.inner.pool.members().iter().map(Member::url).collect();
+        let endpoints: Vec<&str> = self.inner.pool.given().iter().map(|member| member.url()).collect();
         f.debug_struct("Etcd").field("side", &self.inner.side).field("endpoints", &endpoints).finish_non_exhaustive()
     }
 }
 
 impl Inner {
     /// A request that may be sent more than once: to one member after the other, until one answers, all have failed,
-    /// or twice `per_member` has passed.
-    pub(crate) async fn call<Q, A>(&self, method: Method, request: Q, per_member: Duration) -> Result<A, Error>
+    /// or twice the time of `per_member` has passed.
+    pub(crate) async fn call<Q, A>(
+        &self,
+        method: Method,
+        request: Q,
+        per_member: impl Into<Patience>,
+    ) -> Result<A, Error>
     where
         Q: prost::Message + Clone + 'static,
         A: Answer,
     {
-        let mut attempts = self.attempts(per_member);
-        while let Some((index, timeout)) = attempts.next() {
-            let attempt = tokio::time::timeout(timeout, self.attempt(index, method, &request, timeout)).await;
-            let answer = match attempt {
+        let per_member: Patience = per_member.into();
+        let mut attempts = self.attempts(per_member.silence);
+        while let Some((member, timeout)) = attempts.next() {
+            let patience = per_member.within(timeout);
+            let attempt = self.attempt(&member, method, &request, patience);
+            let answer = match tokio::time::timeout(patience.most, attempt).await {
                 Ok(answer) => answer,
-                Err(_) => Err(self.timed_out(self.at(index, method.call), timeout).await),
+                Err(_) => Err(self.timed_out(self.at(&member, method.call), patience.most).await),
             };
             match answer {
                 Ok(answer) => {
-                    self.pool.worked(index);
+                    self.pool.worked(&member);
+                    self.list_now_and_then(&member);
                     return Ok(answer);
                 }
-                Err(fault) => attempts.failed(index, fault)?,
+                Err(fault) => attempts.failed(&member, fault)?,
             }
         }
         Err(attempts.error())
@@ -143,18 +185,19 @@ impl Inner {
         A: Answer,
     {
         let mut chosen = self.any_connection(method.call).await.map_err(Fault::unsent)?;
-        let mut again = true;
+        let (mut again, timeout) = (true, self.request_timeout + patience::to_send(request.encoded_len()));
         loop {
-            let (index, connection) = &chosen;
-            let fault = match self.send(*index, connection, method, request.clone(), self.request_timeout).await {
+            let (member, connection) = &chosen;
+            let fault = match self.send(member, connection, method, request.clone(), timeout).await {
                 Ok(answer) => {
-                    self.pool.worked(*index);
+                    self.pool.worked(member);
+                    self.list_now_and_then(member);
                     return Ok(answer);
                 }
                 Err(fault) => fault,
             };
             if !(again && fault.no_effect && (fault.stale || fault.stale_token)) {
-                self.note(*index, &fault.error);
+                self.note(member, &fault.error);
                 return Err(fault);
             }
             // Nothing was applied: the connection had ended before, or our token was refused. Once more.
@@ -168,27 +211,33 @@ impl Inner {
     }
 
     /// A member that can be reached, and the connection to it.
-    async fn any_connection(&self, call: &'static str) -> Result<(usize, Arc<Connection>), Error> {
+    async fn any_connection(&self, call: &'static str) -> Result<(Arc<Member>, Arc<Connection>), Error> {
         let mut attempts = self.attempts(self.request_timeout);
-        while let Some((index, _)) = attempts.next() {
-            match self.verified_connection(index, call).await {
-                Ok(connection) => return Ok((index, connection)),
-                Err(fault) => attempts.failed(index, fault)?,
+        while let Some((member, _)) = attempts.next() {
+            match self.verified_connection(&member, call).await {
+                Ok(connection) => return Ok((member, connection)),
+                Err(fault) => attempts.failed(&member, fault)?,
             }
         }
         Err(attempts.error())
     }
 
     /// One request to one member, over a connection known to lead to the right cluster.
-    async fn attempt<Q, A>(&self, index: usize, method: Method, request: &Q, timeout: Duration) -> Result<A, Fault>
+    async fn attempt<Q, A>(
+        &self,
+        member: &Arc<Member>,
+        method: Method,
+        request: &Q,
+        patience: Patience,
+    ) -> Result<A, Fault>
     where
         Q: prost::Message + Clone + 'static,
         A: Answer,
     {
         let mut again = true;
         loop {
-            let connection = self.verified_connection(index, method.call).await?;
-            match self.send(index, &connection, method, request.clone(), timeout).await {
+            let connection = self.verified_connection(member, method.call).await?;
+            match self.send(member, &connection, method, request.clone(), patience).await {
                 Err(fault) if again && (fault.stale || fault.stale_token) => again = false,
                 answer => return answer,
             }
@@ -196,14 +245,17 @@ impl Inner {
     }
 
     /// The connection shared by requests to a member.
-    pub(crate) async fn verified_connection(&self, index: usize, call: &'static str) -> Result<Arc<Connection>, Fault> {
-        let member = &self.pool.members()[index];
+    pub(crate) async fn verified_connection(
+        &self,
+        member: &Arc<Member>,
+        call: &'static str,
+    ) -> Result<Arc<Connection>, Fault> {
         let connection = member.connection().await;
-        match self.verify(index, &connection, call).await {
+        match self.verify(member, &connection, call).await {
             Ok(()) => Ok(connection),
             Err(fault) if fault.stale => {
                 let connection = member.connection().await;
-                self.verify(index, &connection, call).await.map(|()| connection)
+                self.verify(member, &connection, call).await.map(|()| connection)
             }
             Err(fault) => Err(fault),
         }
@@ -213,7 +265,7 @@ impl Inner {
     /// nothing else was sent over it.
     pub(crate) async fn verify(
         &self,
-        index: usize,
+        member: &Arc<Member>,
         connection: &Arc<Connection>,
         call: &'static str,
     ) -> Result<(), Fault> {
@@ -222,22 +274,22 @@ impl Inner {
             // Failures are reported in terms of the call that needs the connection.
             let method = Method { call, ..STATUS };
             let mut answer: Result<StatusResponse, Fault> =
-                self.send(index, connection, method, StatusRequest {}, timeout).await;
+                self.send(member, connection, method, StatusRequest {}, timeout).await;
             if matches!(&answer, Err(fault) if fault.stale_token) {
-                answer = self.send(index, connection, method, StatusRequest {}, timeout).await;
+                answer = self.send(member, connection, method, StatusRequest {}, timeout).await;
             }
             let status = answer.map_err(|fault| Fault { no_effect: true, ..fault })?;
             if status.is_learner {
-                let endpoint = self.pool.members()[index].url().to_owned();
+                let endpoint = member.url().to_owned();
                 return Err(Fault::unsent(Error::Learner { side: self.side, endpoint }));
             }
-            Ok(())
+            self.check_no_proxy(member, connection, timeout).await
         };
         // A failure is kept, so that requests waiting for the same connection fail with it instead of querying again one
         // by one; the next request makes a new connection.
         let verified = connection.verified.get_or_init(ask).await.clone();
         if verified.is_err() {
-            self.pool.members()[index].discard(connection);
+            member.discard(connection);
         }
         verified
     }
@@ -245,47 +297,48 @@ impl Inner {
     /// Sends one request over one connection, with the token in use, and checks which cluster answers.
     pub(crate) async fn send<Q, A>(
         &self,
-        index: usize,
+        member: &Arc<Member>,
         connection: &Arc<Connection>,
         method: Method,
         request: Q,
-        timeout: Duration,
+        patience: impl Into<Patience>,
     ) -> Result<A, Fault>
     where
         Q: prost::Message + 'static,
         A: Answer,
     {
-        let answer: A = self.send_unchecked(index, connection, method, request, timeout).await?;
-        self.check_cluster(index, answer.header()).map_err(Fault::unknown)?;
+        let answer: A = self.send_unchecked(member, connection, method, request, patience).await?;
+        self.check_cluster(member, answer.header()).map_err(Fault::unknown)?;
         Ok(answer)
     }
 
     /// Like [`Inner::send`], whatever cluster answers.
     pub(crate) async fn send_unchecked<Q, A>(
         &self,
-        index: usize,
+        member: &Arc<Member>,
         connection: &Arc<Connection>,
         method: Method,
         request: Q,
-        timeout: Duration,
+        patience: impl Into<Patience>,
     ) -> Result<A, Fault>
     where
         Q: prost::Message + 'static,
         A: Answer,
     {
-        let member = &self.pool.members()[index];
-        let at = self.at(index, method.call);
-        let token = match self.token(index, connection, timeout).await {
+        let patience: Patience = patience.into();
+        let at = self.at(member, method.call);
+        let token = match self.token(member, connection, patience.silence).await {
             Err(fault) if fault.stale => {
                 member.discard(connection);
                 return Err(fault);
             }
             token => token?,
         };
-        let fault = match tokio::time::timeout(timeout, connection.unary(method, request, token.clone())).await {
+        let answer = connection.unary(method, request, token.clone());
+        let fault = match connection.received().wait(patience, answer).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(status)) => Fault::from_status(at, &status),
-            Err(_) => self.timed_out(at, timeout).await,
+            Err(waited) => self.timed_out(at, waited).await,
         };
         if fault.stale {
             member.discard(connection);
@@ -293,10 +346,15 @@ impl Inner {
         Err(self.forget_if_stale(fault, &token).await)
     }
 
-    pub(crate) async fn token(&self, index: usize, connection: &Connection, timeout: Duration) -> Result<Token, Fault> {
+    pub(crate) async fn token(
+        &self,
+        member: &Arc<Member>,
+        connection: &Connection,
+        timeout: Duration,
+    ) -> Result<Token, Fault> {
         match &self.auth {
             None => Ok(None),
-            Some(auth) => auth.token(connection, self.pool.members()[index].url(), timeout).await,
+            Some(auth) => auth.token(connection, member.url(), timeout).await,
         }
     }
 
@@ -321,7 +379,7 @@ impl Inner {
     }
 
     /// Compares an answer's cluster with the first one's; an answer without a header proves nothing.
-    pub(crate) fn check_cluster(&self, index: usize, header: Option<&ResponseHeader>) -> Result<(), Error> {
+    pub(crate) fn check_cluster(&self, member: &Member, header: Option<&ResponseHeader>) -> Result<(), Error> {
         let Some(got) = header.map(|header| header.cluster_id).filter(|&id| id != 0) else {
             return Ok(());
         };
@@ -329,8 +387,25 @@ impl Inner {
         if expected == got {
             return Ok(());
         }
-        let endpoint = self.pool.members()[index].url().to_owned();
+        let endpoint = member.url().to_owned();
         Err(Error::ClusterChanged { side: self.side, endpoint, expected, got })
+    }
+
+    /// A linearizable read or a write was answered with this header.
+    pub(crate) fn note_head(&self, header: Option<&ResponseHeader>) {
+        if let Some(header) = header {
+            self.heads().note(header.revision, Instant::now(), self.watch_silence);
+        }
+    }
+
+    /// The newest revisions that linearizable reads have shown.
+    pub(crate) fn heads(&self) -> MutexGuard<'_, Heads> {
+        self.heads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When the member list was last asked for.
+    pub(crate) fn listed_at(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.listed_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The cluster id of the first answer.
@@ -339,14 +414,14 @@ impl Inner {
     }
 
     /// Remembers a failure of a member, when it is the member's own.
-    pub(crate) fn note(&self, index: usize, error: &Error) {
+    pub(crate) fn note(&self, member: &Member, error: &Error) {
         if error.is_of_endpoint() {
-            self.pool.failed(index, error);
+            self.pool.failed(member, error);
         }
     }
 
-    pub(crate) fn at(&self, index: usize, call: &'static str) -> At<'_> {
-        At { side: self.side, endpoint: self.pool.members()[index].url(), call }
+    pub(crate) fn at<'a>(&self, member: &'a Member, call: &'static str) -> At<'a> {
+        At { side: self.side, endpoint: member.url(), call }
     }
 
     pub(crate) fn side(&self) -> Side {

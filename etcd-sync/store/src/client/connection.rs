@@ -3,7 +3,10 @@
 //! A tonic channel connects lazily and, left alone, connects again by itself. Here a channel may connect once:
 //! what is behind an address may be another cluster after a reconnect, and a write must not reach it unchecked.
 
+use std::collections::BTreeMap;
 use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -14,7 +17,7 @@ use http::Uri;
 use http::uri::PathAndQuery;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::lookup_host;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use tonic::client::Grpc;
@@ -27,8 +30,9 @@ use crate::client::alert::NoteAlert;
 use crate::client::endpoint::Address;
 use crate::client::error::Error;
 use crate::client::fault::{Fault, Refused};
+use crate::client::patience::{Counted, Received};
 use crate::client::proto::Answer;
-use crate::client::{MAX_ANSWER_BYTES, tls};
+use crate::client::{MAX_ANSWER_BYTES, tcp, tls};
 
 /// HTTP/2 window of a stream and of a connection. A window is what may be in flight per round trip: hyper's default of
 /// 2 MiB caps a 100 ms connection at 20 MiB/s, this at 80 MiB/s.
@@ -50,7 +54,29 @@ const CHECK_FILES_EVERY: Duration = Duration::from_secs(10);
 pub(crate) struct Dial {
     pub address: Arc<Address>,
     pub tls: Option<Arc<tls::Settings>>,
+    /// The host's addresses, when the system is not to be asked for them.
+    pub known: Option<Vec<IpAddr>>,
     pub timeout: Duration,
+}
+
+/// How to make connections to any member of one cluster.
+pub(crate) struct Dialer {
+    /// For https endpoints; `None` when none was given.
+    pub tls: Option<Arc<tls::Settings>>,
+    /// Whether certificates are configured.
+    pub with_tls_files: bool,
+    /// Host names with their addresses, for which the system is not asked.
+    pub known: BTreeMap<String, Vec<IpAddr>>,
+    pub timeout: Duration,
+}
+
+impl Dialer {
+    /// `None` for an https address without settings for it.
+    pub(crate) fn dial(&self, address: Address) -> Option<Dial> {
+        let tls = if address.tls { Some(Arc::clone(self.tls.as_ref()?)) } else { None };
+        let known = self.known.get(&address.host).cloned();
+        Some(Dial { address: Arc::new(address), tls, known, timeout: self.timeout })
+    }
 }
 
 /// A method of etcd's API.
@@ -82,10 +108,14 @@ struct Times {
 #[derive(Default)]
 struct Connected {
     once: AtomicBool,
+    peer: OnceLock<SocketAddr>,
     /// Of the certificate files the connection was made with.
     fingerprint: OnceLock<u64>,
     /// The TLS alert the server ended the connection with.
     alert: Arc<OnceLock<String>>,
+    /// Whether nobody but itself has signed the certificate we show.
+    self_signed: AtomicBool,
+    received: Arc<Received>,
 }
 
 impl Connection {
@@ -109,6 +139,11 @@ impl Connection {
         })
     }
 
+    /// The address it leads to, once it is made.
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        self.connected.peer.get().copied()
+    }
+
     /// Whether a new request may go over this connection: not idle for too long, and its certificates are still those
     /// in the files.
     pub(crate) async fn is_fresh(&self) -> bool {
@@ -126,6 +161,11 @@ impl Connection {
             due
         };
         !check_files || !self.files_changed().await
+    }
+
+    /// What has come over it.
+    pub(crate) fn received(&self) -> &Received {
+        &self.connected.received
     }
 
     async fn files_changed(&self) -> bool {
@@ -184,7 +224,10 @@ impl Connection {
     /// A request over a connection that ended with a TLS alert fails for that reason.
     fn explain(&self, status: Status) -> Status {
         match self.connected.alert.get() {
-            Some(alert) => Status::from_error(Box::new(Refused::Alert(alert.clone()))),
+            Some(problem) => {
+                let self_signed = self.connected.self_signed.load(Ordering::Relaxed);
+                Status::from_error(Box::new(Refused::Alert { problem: problem.clone(), self_signed }))
+            }
             None => status,
         }
     }
@@ -248,7 +291,10 @@ impl tower_service::Service<Uri> for Connector {
                 return Err(Refused::Stale);
             }
             match tokio::time::timeout(dial.timeout, connect(&dial, &connected)).await {
-                Ok(made) => made.map(TokioIo::new),
+                Ok(made) => made.map(|io| {
+                    let counted = Counted::new(io, Arc::clone(&connected.received));
+                    TokioIo::new(Box::new(counted) as Box<dyn Io>)
+                }),
                 Err(_) => Err(Refused::Slow(dial.timeout)),
             }
         })
@@ -257,21 +303,30 @@ impl tower_service::Service<Uri> for Connector {
 
 async fn connect(dial: &Dial, connected: &Connected) -> Result<Box<dyn Io>, Refused> {
     let address = &dial.address;
-    let tcp = TcpStream::connect((address.host.as_str(), address.port))
-        .await
-        .map_err(|error| Refused::Tcp(error.to_string()))?;
-    tcp.set_nodelay(true).map_err(|error| Refused::Tcp(error.to_string()))?;
+    let refused = |error: io::Error| Refused::Tcp(error.to_string());
+    let addresses: Vec<SocketAddr> = match &dial.known {
+        Some(known) => known.iter().map(|&known| SocketAddr::new(known, address.port)).collect(),
+        None => lookup_host((address.host.as_str(), address.port)).await.map_err(refused)?.collect(),
+    };
+    let tcp = tcp::connect(&addresses).await.map_err(refused)?;
+    tcp.set_nodelay(true).map_err(refused)?;
+    if let Ok(peer) = tcp.peer_addr() {
+        let _ = connected.peer.set(peer);
+    }
     let Some(settings) = &dial.tls else {
         return Ok(Box::new(tcp));
     };
     let material = load(settings).await.map_err(|error| Refused::Files(Box::new(error)))?;
+    let self_signed = material.self_signed;
+    connected.self_signed.store(self_signed, Ordering::Relaxed);
+    let tls_failed = |problem| Refused::Tls { problem, self_signed };
     let name = settings
         .server_name(&address.host)
-        .ok_or_else(|| Refused::Tls(format!("{} is neither a host name nor an IP address", address.host)))?;
+        .ok_or_else(|| tls_failed(format!("{} is neither a host name nor an IP address", address.host)))?;
     let stream = tokio_rustls::TlsConnector::from(material.config)
         .connect(name, tcp)
         .await
-        .map_err(|error| Refused::Tls(error.to_string()))?;
+        .map_err(|error| tls_failed(error.to_string()))?;
     let _ = connected.fingerprint.set(material.fingerprint);
     Ok(Box::new(NoteAlert::new(stream, Arc::clone(&connected.alert))))
 }

@@ -194,10 +194,19 @@ pub enum Error {
         /// The call.
         call: &'static str,
     },
-    /// etcd refused a request as malformed: too many operations, a key twice, an empty key.
+    /// etcd refused a transaction for the number of its operations or compares.
     #[error(
-        "the {side} etcd refuses {call}: {problem}; if it holds too many operations, send fewer at once or raise its --max-txn-ops"
+        "the {side} etcd refuses {call}: it holds more operations than its --max-txn-ops allows; send fewer at once, or raise it (etcd's \
+         default is 128)"
     )]
+    TooManyOps {
+        /// Which cluster.
+        side: Side,
+        /// The call.
+        call: &'static str,
+    },
+    /// etcd refused a request as malformed: a key twice, an empty key.
+    #[error("the {side} etcd refuses {call}: {problem}")]
     InvalidRequest {
         /// Which cluster.
         side: Side,
@@ -238,6 +247,34 @@ pub enum Error {
         /// The endpoint.
         endpoint: String,
     },
+    /// The endpoint is not a member but `etcd grpc-proxy`, or something else that stands in for one.
+    #[error(
+        "{endpoint} of the {side} etcd is a gRPC proxy (etcd grpc-proxy) and no member: it answers no question for the progress of a watch, \
+         so nobody can know whether a change is missing; give the client URLs of the members themselves in --{side}-endpoints"
+    )]
+    GrpcProxy {
+        /// Which cluster.
+        side: Side,
+        /// The endpoint.
+        endpoint: String,
+    },
+    /// A member answers, but what the rest of the cluster has agreed on does not reach it.
+    #[error(
+        "the {side} etcd at {endpoint} stands at revision {revision}, while the cluster has been at {head} for {after:?}: the member has \
+         stopped applying what is written; check its disk and its log. Another member is used"
+    )]
+    Stalled {
+        /// Which cluster.
+        side: Side,
+        /// The endpoint.
+        endpoint: String,
+        /// The revision of its watches.
+        revision: Revision,
+        /// A revision of the cluster.
+        head: Revision,
+        /// How long, at least.
+        after: Duration,
+    },
     /// Anything else.
     #[error("{call} on the {side} etcd at {endpoint} failed: {problem} ({code})")]
     Rpc {
@@ -265,6 +302,8 @@ impl Error {
             | Error::LostQuorum { .. }
             | Error::Timeout { .. }
             | Error::LeaseGone { .. }
+            | Error::Stalled { .. }
+            | Error::GrpcProxy { .. }
             | Error::NoSpace { .. }
             | Error::Learner { .. } => true,
             Error::Rpc { code, .. } => *code == "resource exhausted",
@@ -286,8 +325,8 @@ impl Error {
         match self {
             Error::Connect { .. } => 0,
             Error::Broken { .. } => 1,
-            Error::Timeout { .. } => 2,
-            Error::Learner { .. } => 3,
+            Error::Timeout { .. } | Error::Stalled { .. } => 2,
+            Error::Learner { .. } | Error::GrpcProxy { .. } => 3,
             Error::Handshake { .. } => 4,
             Error::LostQuorum { .. } => 5,
             _ => 6,

@@ -28,11 +28,19 @@ pub(crate) enum Refused {
     Stale,
     #[error("{0}")]
     Tcp(String),
-    #[error("{0}")]
-    Tls(String),
+    #[error("{problem}")]
+    Tls {
+        problem: String,
+        /// As in `Alert`: an older TLS tells of it in the handshake.
+        self_signed: bool,
+    },
     /// The server ended the connection with a TLS alert; in TLS 1.3 so it refuses our certificate.
-    #[error("{0}")]
-    Alert(String),
+    #[error("{problem}")]
+    Alert {
+        problem: String,
+        /// Nobody but itself has signed the certificate we showed.
+        self_signed: bool,
+    },
     #[error("no connection within {0:?}")]
     Slow(Duration),
     #[error("{0}")]
@@ -42,7 +50,9 @@ pub(crate) enum Refused {
 impl Refused {
     pub(crate) fn to_error(&self, at: At<'_>) -> Error {
         match self {
-            Refused::Tls(problem) | Refused::Alert(problem) => handshake(at, problem.clone()),
+            Refused::Tls { problem, self_signed } | Refused::Alert { problem, self_signed } => {
+                handshake(at, problem.clone(), *self_signed)
+            }
             Refused::Files(error) => (**error).clone(),
             Refused::Stale | Refused::Tcp(_) | Refused::Slow(_) => {
                 Error::Connect { side: at.side, endpoint: at.endpoint.to_owned(), problem: self.to_string() }
@@ -85,7 +95,7 @@ impl Fault {
             let error = refused.to_error(at);
             return match refused {
                 // It may come later than the first request.
-                Refused::Alert(_) => Fault::unknown(error),
+                Refused::Alert { .. } => Fault::unknown(error),
                 refused => Fault { stale: matches!(refused, Refused::Stale), ..Fault::unsent(error) },
             };
         }
@@ -95,6 +105,7 @@ impl Fault {
         // (quotaApplierV3 in etcd's apply.go).
         let no_effect = match &error {
             Error::RequestTooLarge { .. }
+            | Error::TooManyOps { .. }
             | Error::InvalidRequest { .. }
             | Error::PermissionDenied { .. }
             | Error::Unauthenticated { .. }
@@ -108,11 +119,23 @@ impl Fault {
     }
 }
 
-/// A TLS failure with a hint at its cause.
-pub(crate) fn handshake(at: At<'_>, problem: String) -> Error {
+/// A TLS failure with a hint at its cause. `self_signed`: so is our own certificate.
+pub(crate) fn handshake(at: At<'_>, problem: String, self_signed: bool) -> Error {
     let At { side, endpoint, .. } = at;
     let text = problem.to_ascii_lowercase().replace([' ', '_'], "");
-    let hint = if text.contains("alert:unknownca") || text.contains("alert:badcertificate") {
+    let distrusted = text.contains("alert:unknownca") || text.contains("alert:badcertificate");
+    let hint = if distrusted && self_signed {
+        format!(
+            "etcd does not trust our client certificate, which is signed by itself: give --{side}-cert a certificate signed by etcd's \
+             --trusted-ca-file, or add this one to that file"
+        )
+    } else if text.contains("causedasendentity") {
+        format!(
+            "etcd's server certificate is the certificate of a CA (CA:TRUE), as `openssl req -x509` makes it, and such a one is not \
+             accepted from a server: make a CA, sign a certificate with CA:FALSE for etcd's --cert-file with it, and give the CA in \
+             --{side}-cacert; or make the self-signed one with CA:FALSE"
+        )
+    } else if distrusted {
         format!("etcd does not trust our client certificate: --{side}-cert must be signed by etcd's --trusted-ca-file")
     } else if text.contains("alert:certificaterequired") || text.contains("alert:handshakefailure") {
         format!("etcd asks for a client certificate: set --{side}-cert and --{side}-key")
@@ -146,6 +169,8 @@ pub(crate) fn of_server(at: At<'_>, code: Code, message: &str) -> Error {
         Error::NoSpace { side }
     } else if says("request is too large") || says("grpc: received message larger than max") {
         Error::RequestTooLarge { side, call }
+    } else if says("too many operations in txn request") {
+        Error::TooManyOps { side, call }
     } else if code == Code::OutOfRange && says("message length too large") {
         Error::MessageTooLarge { side, call }
     } else if says("rpc not supported for learner") {
@@ -285,6 +310,16 @@ mod tests {
     }
 
     #[test]
+    fn a_transaction_can_be_too_large_in_two_ways() {
+        let error = |message| fault(Code::InvalidArgument, message).error;
+        assert!(matches!(error("etcdserver: request is too large"), Error::RequestTooLarge { .. }));
+        let many = error("etcdserver: too many operations in txn request");
+        assert!(matches!(many, Error::TooManyOps { .. }) && !many.is_transient());
+        assert!(many.to_string().contains("--max-txn-ops"));
+        assert!(matches!(error("etcdserver: duplicate key given in txn request"), Error::InvalidRequest { .. }));
+    }
+
+    #[test]
     fn out_of_range_has_three_meanings() {
         let error = |message| fault(Code::OutOfRange, message).error;
         let compacted = error("etcdserver: mvcc: required revision has been compacted");
@@ -315,9 +350,14 @@ mod tests {
             ("received fatal alert: BadCertificate", "--trusted-ca-file"),
             ("received corrupt message of type InvalidContentType", "speak TLS"),
             ("invalid peer certificate: Expired", "clocks"),
+            ("invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))", "CA:FALSE"),
         ] {
-            let text = handshake(AT, problem.to_owned()).to_string();
+            let text = handshake(AT, problem.to_owned(), false).to_string();
             assert!(text.contains(expected), "{text}");
+        }
+        for problem in ["received fatal alert: BadCertificate", "received fatal alert: UnknownCA"] {
+            let text = handshake(AT, problem.to_owned(), true).to_string();
+            assert!(text.contains("signed by itself") && text.contains("--standby-cert"), "{text}");
         }
     }
 }

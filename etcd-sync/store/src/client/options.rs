@@ -1,5 +1,7 @@
 //! How to reach one cluster.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,14 +21,18 @@ pub struct Options {
     pub auth: Option<Auth>,
     /// How long one request may take on one endpoint. A read moves on to other endpoints until twice this time.
     pub request_timeout: Duration,
-    /// How long TCP and TLS may take to connect.
+    /// How long name resolution, TCP and TLS may take together. A name with several addresses is tried as RFC 8305 says.
     pub connect_timeout: Duration,
     /// The name the server's certificate must carry, instead of the endpoint's host.
     pub server_name: Option<String>,
+    /// Addresses of host names that are known otherwise, as with curl's `--resolve`: the system is not asked for these.
+    pub addresses: BTreeMap<String, Vec<IpAddr>>,
+    /// How long a watch that has caught up may be silent, although its progress is requested fifteen times meanwhile.
+    pub watch_silence: Duration,
 }
 
 impl Options {
-    /// Options with the default time-outs (requests 10 s, connecting 2 s), neither TLS nor authentication.
+    /// Options with the default time-outs (requests 10 s, connecting 2 s, a silent watch 15 s), neither TLS nor authentication.
     pub fn new(side: Side, endpoints: Vec<String>) -> Self {
         Options {
             side,
@@ -36,6 +42,8 @@ impl Options {
             request_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(2),
             server_name: None,
+            addresses: BTreeMap::new(),
+            watch_silence: Duration::from_secs(15),
         }
     }
 }

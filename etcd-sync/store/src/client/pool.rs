@@ -1,8 +1,10 @@
 //! The members of one cluster as we see them, and which of them to use.
 //!
 //! One member is in use; it stays so as long as it works. A member that fails is not used for a while (back-off), longer each time.
+//! Beside the members whose endpoints were given, which always stay, there are those that the cluster's own member list names: they are
+//! used when none of those given works, so that a client outlives the replacement of every member it was given.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::mem::discriminant;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,13 +17,19 @@ use crate::client::error::Error;
 const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(10);
 
+/// The same for a listed member that has never worked: what a cluster advertises need not be reachable from here.
+const LONGEST_BACK_OFF_LISTED: Duration = Duration::from_secs(60);
+
 pub(crate) struct Pool {
-    members: Vec<Member>,
-    current: AtomicUsize,
+    given: Vec<Arc<Member>>,
+    /// Of the member list, without those given.
+    listed: Mutex<Vec<Arc<Member>>>,
+    current: Mutex<Arc<Member>>,
 }
 
 pub(crate) struct Member {
     pub dial: Dial,
+    listed: bool,
     connection: Mutex<Option<Arc<Connection>>>,
     health: Mutex<Health>,
 }
@@ -30,58 +38,126 @@ pub(crate) struct Member {
 struct Health {
     failures: u32,
     backs_off_until: Option<Instant>,
+    worked: bool,
+    /// The last failure since it worked: the same kind again is no news.
+    failure: Option<Error>,
     /// It belongs to another cluster and is never used again.
     foreign: Option<Error>,
 }
 
 impl Pool {
-    /// `dials` must not be empty.
-    pub(crate) fn new(dials: Vec<Dial>) -> Self {
-        let member = |dial| Member { dial, connection: Mutex::default(), health: Mutex::default() };
-        Pool { members: dials.into_iter().map(member).collect(), current: AtomicUsize::new(0) }
+    /// `given` must not be empty.
+    pub(crate) fn new(given: Vec<Dial>) -> Self {
+        let given: Vec<Arc<Member>> = given.into_iter().map(|dial| Member::new(dial, false)).collect();
+        let current = Mutex::new(Arc::clone(&given[0]));
+        Pool { given, listed: Mutex::default(), current }
     }
 
-    pub(crate) fn members(&self) -> &[Member] {
-        &self.members
+    /// The members whose endpoints were given.
+    pub(crate) fn given(&self) -> &[Arc<Member>] {
+        &self.given
     }
 
-    /// The member to use now, by its index, without those in `tried` and those of another cluster: the current one
-    /// or the next that does not back off; when all do, the one whose back-off ends first.
-    pub(crate) fn pick(&self, tried: &[usize]) -> Option<usize> {
+    /// What the member list names now, in place of what it named before. Those given are no news.
+    pub(crate) fn set_listed(&self, dials: Vec<Dial>) {
+        let mut listed = lock(&self.listed);
+        let members = dials.into_iter().filter(|dial| self.given.iter().all(|given| given.url() != dial.address.url));
+        let members = members.map(|dial| {
+            let known = listed.iter().find(|known| known.url() == dial.address.url);
+            known.map(Arc::clone).unwrap_or_else(|| {
+                tracing::debug!(endpoint = %dial.address.url, "the member list names another endpoint");
+                Member::new(dial, true)
+            })
+        });
+        *listed = members.collect();
+    }
+
+    /// Takes over what another pool with the same endpoints knows of the members, apart from the cluster they belong to. No connection:
+    /// it was made when another cluster may have been there.
+    pub(crate) fn take_over(&self, other: &Pool) {
+        let known = |member: &Member| {
+            let Health { failures, backs_off_until, worked, ref failure, foreign: _ } = *lock(&member.health);
+            Health { failures, backs_off_until, worked, failure: failure.clone(), foreign: None }
+        };
+        for (member, other) in self.given.iter().zip(&other.given) {
+            *lock(&member.health) = known(other);
+        }
+        self.set_listed(lock(&other.listed).iter().map(|member| member.dial.clone()).collect());
+        for (member, other) in lock(&self.listed).iter().zip(&*lock(&other.listed)) {
+            *lock(&member.health) = known(other);
+        }
+        let current = Arc::clone(&lock(&other.current));
+        let listed = lock(&self.listed).clone();
+        if let Some(same) = self.given.iter().chain(&listed).find(|member| member.url() == current.url()) {
+            *lock(&self.current) = Arc::clone(same);
+        }
+    }
+
+    /// The endpoints of the member list that were not given.
+    pub(crate) fn listed(&self) -> Vec<String> {
+        lock(&self.listed).iter().map(|member| member.url().to_owned()).collect()
+    }
+
+    /// The member to use now, without those in `tried` and those of another cluster: the current one or the next of
+    /// those given that does not back off, then one of the member list; when all back off, of those given the one whose back-off ends first.
+    pub(crate) fn pick(&self, tried: &[Arc<Member>]) -> Option<Arc<Member>> {
         let now = Instant::now();
-        let current = self.current.load(Ordering::Relaxed);
-        let count = self.members.len();
-        (0..count)
-            .map(|step| (current + step) % count)
-            .filter(|index| !tried.contains(index) && !self.members[*index].is_foreign())
+        let (current, listed) = (Arc::clone(&lock(&self.current)), lock(&self.listed).clone());
+        let start = self.given.iter().position(|member| Arc::ptr_eq(member, &current)).unwrap_or(0);
+        let (before, after) = self.given.split_at(start);
+        let in_use = listed.iter().filter(|member| Arc::ptr_eq(member, &current));
+        let backs_off = |member: &Member| member.backs_off_until().filter(|&until| until > now);
+        in_use
+            .chain(after)
+            .chain(before)
+            .chain(&listed)
+            .filter(|member| !tried.iter().any(|tried| Arc::ptr_eq(tried, member)) && !member.is_foreign())
+            .filter(|member| !member.listed || backs_off(member).is_none())
             // The first of equal ones wins: ring order from the current member on.
-            .min_by_key(|&index| self.members[index].backs_off_until().filter(|&until| until > now))
+            .min_by_key(|member| backs_off(member))
+            .map(Arc::clone)
     }
 
     /// The member answered.
-    pub(crate) fn worked(&self, index: usize) {
-        self.current.store(index, Ordering::Relaxed);
-        let mut health = lock(&self.members[index].health);
-        health.failures = 0;
-        health.backs_off_until = None;
+    pub(crate) fn worked(&self, member: &Arc<Member>) {
+        let before = std::mem::replace(&mut *lock(&self.current), Arc::clone(member));
+        let mut health = lock(&member.health);
+        (health.failures, health.backs_off_until, health.failure, health.worked) = (0, None, None, true);
+        drop(health);
+        match (before.listed, member.listed) {
+            (false, true) => tracing::warn!(
+                endpoint = member.url(),
+                "no endpoint that was given works; going on with one of the cluster's member list. Correct the endpoints \
+                 before the next start, which knows only those given"
+            ),
+            (true, false) => tracing::info!(endpoint = member.url(), "an endpoint that was given works again"),
+            _ => {}
+        }
     }
 
     /// The member failed in a way that is its own.
-    pub(crate) fn failed(&self, index: usize, error: &Error) {
-        let member = &self.members[index];
+    pub(crate) fn failed(&self, member: &Member, error: &Error) {
         let now = Instant::now();
         let mut health = lock(&member.health);
         if let Error::ClusterChanged { .. } = error {
-            if health.foreign.is_none() {
-                tracing::error!(%error, "endpoint belongs to another cluster; it is not used again");
+            match (health.foreign.is_some(), member.listed) {
+                (false, false) => tracing::error!(%error, "endpoint belongs to another cluster; it is not used again"),
+                (false, true) => tracing::warn!(%error, "listed endpoint belongs to another cluster; it is not used"),
+                (true, _) => {}
             }
             health.foreign = Some(error.clone());
         } else if health.backs_off_until.is_none_or(|until| until <= now) {
             // Requests that were under way together fail together: that counts once.
-            let back_off = FIRST_BACK_OFF.saturating_mul(1 << health.failures.min(4)).min(LONGEST_BACK_OFF);
+            let longest = if member.listed && !health.worked { LONGEST_BACK_OFF_LISTED } else { LONGEST_BACK_OFF };
+            let back_off = FIRST_BACK_OFF.saturating_mul(1 << health.failures.min(6)).min(longest);
             health.failures += 1;
             health.backs_off_until = Some(now + back_off);
-            tracing::warn!(%error, back_off_s = back_off.as_secs(), "endpoint failed; backing off");
+            let known = health.failure.replace(error.clone());
+            if known.is_some_and(|known| discriminant(&known) == discriminant(error)) {
+                tracing::debug!(%error, back_off_s = back_off.as_secs(), "endpoint failed again; backing off");
+            } else {
+                tracing::warn!(%error, back_off_s = back_off.as_secs(), "endpoint failed; backing off");
+            }
         }
         drop(health);
         // What hangs or broke once is not trusted with the next request. A member without a leader still answers.
@@ -92,13 +168,22 @@ impl Pool {
 
     /// Why no member is left, when all belong to another cluster.
     pub(crate) fn foreign(&self) -> Option<Error> {
-        self.members.iter().find_map(|member| lock(&member.health).foreign.clone())
+        self.given.iter().find_map(|member| lock(&member.health).foreign.clone())
     }
 }
 
 impl Member {
+    fn new(dial: Dial, listed: bool) -> Arc<Self> {
+        Arc::new(Member { dial, listed, connection: Mutex::default(), health: Mutex::default() })
+    }
+
     pub(crate) fn url(&self) -> &str {
         &self.dial.address.url
+    }
+
+    /// Whether only the member list names it.
+    pub(crate) fn is_listed(&self) -> bool {
+        self.listed
     }
 
     /// The connection shared by all requests; a new one when there is none or it is no longer fresh.
@@ -141,11 +226,21 @@ mod tests {
     use crate::client::endpoint::parse_all;
     use crate::client::options::{Options, Side};
 
-    fn pool(count: usize) -> Pool {
-        let endpoints = (0..count).map(|index| format!("member-{index}")).collect();
+    fn dials(names: &[&str]) -> Vec<Dial> {
+        let endpoints = names.iter().map(|name| (*name).to_owned()).collect();
         let addresses = parse_all(&Options::new(Side::Primary, endpoints)).unwrap();
-        let dial = |address| Dial { address: Arc::new(address), tls: None, timeout: Duration::from_secs(1) };
-        Pool::new(addresses.into_iter().map(dial).collect())
+        let dial =
+            |address| Dial { address: Arc::new(address), tls: None, known: None, timeout: Duration::from_secs(1) };
+        addresses.into_iter().map(dial).collect()
+    }
+
+    fn pool(count: usize) -> Pool {
+        Pool::new(dials(&["a", "b", "c"][..count]))
+    }
+
+    fn pick(pool: &Pool, tried: &[&Arc<Member>]) -> Option<String> {
+        let tried: Vec<_> = tried.iter().map(|&member| Arc::clone(member)).collect();
+        pool.pick(&tried).map(|member| member.dial.address.host.clone())
     }
 
     fn broken() -> Error {
@@ -159,45 +254,88 @@ mod tests {
     #[test]
     fn goes_on_with_the_member_that_works() {
         let pool = pool(3);
-        assert_eq!(pool.pick(&[]), Some(0));
-        pool.failed(0, &broken());
-        assert_eq!(pool.pick(&[0]), Some(1));
-        pool.worked(1);
-        pool.worked(1);
-        assert_eq!(pool.pick(&[]), Some(1));
-        assert_eq!(pool.pick(&[1]), Some(2), "the one that backs off comes last");
+        let [a, b, _] = pool.given() else { panic!("three") };
+        assert_eq!(pick(&pool, &[]).unwrap(), "a");
+        pool.failed(a, &broken());
+        assert_eq!(pick(&pool, &[a]).unwrap(), "b");
+        pool.worked(b);
+        pool.worked(b);
+        assert_eq!(pick(&pool, &[]).unwrap(), "b");
+        assert_eq!(pick(&pool, &[b]).unwrap(), "c", "the one that backs off comes last");
     }
 
     #[test]
     fn uses_a_member_that_backs_off_when_there_is_no_other() {
         let pool = pool(2);
-        pool.failed(1, &broken());
-        pool.failed(0, &broken());
-        assert_eq!(pool.pick(&[]), Some(1), "its back-off ends first");
-        assert_eq!(pool.pick(&[1]), Some(0));
-        assert_eq!(pool.pick(&[0, 1]), None);
+        let [a, b] = pool.given() else { panic!("two") };
+        pool.failed(b, &broken());
+        pool.failed(a, &broken());
+        assert_eq!(pick(&pool, &[]).unwrap(), "b", "its back-off ends first");
+        assert_eq!(pick(&pool, &[b]).unwrap(), "a");
+        assert_eq!(pick(&pool, &[a, b]), None);
     }
 
     #[test]
     fn failures_at_the_same_time_count_once() {
         let pool = pool(1);
+        let a = &pool.given()[0];
         for _ in 0..10 {
-            pool.failed(0, &broken());
+            pool.failed(a, &broken());
         }
-        assert_eq!(lock(&pool.members[0].health).failures, 1);
-        pool.worked(0);
-        assert_eq!(lock(&pool.members[0].health).failures, 0);
+        assert_eq!(lock(&a.health).failures, 1);
+        pool.worked(a);
+        assert_eq!(lock(&a.health).failures, 0);
     }
 
     #[test]
     fn a_member_of_another_cluster_is_never_used_again() {
         let pool = pool(2);
-        pool.failed(0, &foreign());
-        pool.worked(0);
-        assert_eq!(pool.pick(&[]), Some(1));
-        assert_eq!(pool.pick(&[1]), None);
-        pool.failed(1, &foreign());
-        assert_eq!(pool.pick(&[]), None);
+        let [a, b] = pool.given() else { panic!("two") };
+        pool.failed(a, &foreign());
+        pool.worked(a);
+        assert_eq!(pick(&pool, &[]).unwrap(), "b");
+        assert_eq!(pick(&pool, &[b]), None);
+        pool.failed(b, &foreign());
+        assert_eq!(pick(&pool, &[]), None);
         assert!(matches!(pool.foreign(), Some(Error::ClusterChanged { .. })));
+    }
+
+    #[test]
+    fn listed_members_are_used_when_those_given_fail() {
+        let pool = pool(2);
+        let [a, b] = pool.given() else { panic!("two") };
+        pool.set_listed(dials(&["b", "x", "y"]));
+        assert_eq!(pool.listed(), ["http://x:2379", "http://y:2379"]);
+        assert_eq!(pick(&pool, &[a]).unwrap(), "b");
+        pool.failed(a, &broken());
+        pool.failed(b, &broken());
+        let x = pool.pick(&[]).unwrap();
+        assert_eq!(x.url(), "http://x:2379");
+        pool.worked(&x);
+        assert_eq!(pick(&pool, &[]).unwrap(), "x", "it works, so it stays in use");
+        pool.worked(a);
+        pool.worked(&x);
+        // One that fails is left alone for a while, unlike those given.
+        pool.failed(&x, &broken());
+        assert_eq!(pick(&pool, &[]).unwrap(), "a");
+        assert_eq!(pick(&pool, &[a]).unwrap(), "y");
+        pool.failed(&pool.pick(&[Arc::clone(a)]).unwrap(), &broken());
+        pool.failed(a, &broken());
+        assert_eq!(pick(&pool, &[a]).unwrap(), "b");
+        assert_eq!(pick(&pool, &[a, b]), None);
+        // A pool that takes its place knows the same, but not which cluster it was.
+        pool.failed(b, &foreign());
+        let next = Pool::new(dials(&["a", "b"]));
+        next.take_over(&pool);
+        assert_eq!(next.listed(), pool.listed());
+        let [next_a, _] = next.given() else { panic!("two") };
+        assert_eq!(pick(&next, &[next_a]).unwrap(), "b");
+        next.worked(&next.given()[1]);
+        next.failed(&next.given()[1], &broken());
+        assert_eq!(pick(&next, &[]).unwrap(), "a", "both back off, and it began earlier");
+        // A member that left the cluster is forgotten; what is known of the others stays.
+        pool.set_listed(dials(&["x"]));
+        assert_eq!(pool.listed(), ["http://x:2379"]);
+        assert_eq!(pick(&pool, &[a]), None, "it still backs off");
     }
 }

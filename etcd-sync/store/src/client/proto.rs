@@ -27,6 +27,7 @@ answers!(
     TxnResponse,
     StatusResponse,
     AlarmResponse,
+    MemberListResponse,
     AuthenticateResponse,
     LeaseGrantResponse,
     LeaseRevokeResponse,
@@ -330,6 +331,29 @@ pub(crate) struct AlarmResponse {
     pub header: Option<ResponseHeader>,
     #[prost(message, repeated, tag = "2")]
     pub alarms: Vec<AlarmMember>,
+}
+
+/// With `linearizable` false: as the member that is asked knows it.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct MemberListRequest {}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ListedMember {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// Empty until it has started for the first time.
+    #[prost(string, repeated, tag = "4")]
+    pub client_urls: Vec<String>,
+    #[prost(bool, tag = "5")]
+    pub is_learner: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct MemberListResponse {
+    #[prost(message, optional, tag = "1")]
+    pub header: Option<ResponseHeader>,
+    #[prost(message, repeated, tag = "2")]
+    pub members: Vec<ListedMember>,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -1,10 +1,13 @@
 //! Where the raft log of a cluster is: two statuses of one member, behind a linearizable read over the same connection.
 
+use std::sync::Arc;
+
 use etcd_sync_core::link::history::{RaftReading, RaftStatus};
 
 use crate::client::cluster::{Etcd, Inner, STATUS};
 use crate::client::error::Error;
 use crate::client::fault::Fault;
+use crate::client::pool::Member;
 use crate::client::proto::{RangeRequest, RangeResponse, StatusRequest, StatusResponse};
 use crate::client::read::{IDENTITY_KEY, RANGE};
 
@@ -16,17 +19,17 @@ impl Etcd {
     pub async fn raft_reading(&self) -> Result<Option<RaftReading>, Error> {
         let inner = &self.inner;
         let mut attempts = inner.attempts(inner.request_timeout);
-        while let Some((index, timeout)) = attempts.next() {
-            let read = match tokio::time::timeout(timeout, inner.raft_reading(index)).await {
+        while let Some((member, timeout)) = attempts.next() {
+            let read = match tokio::time::timeout(timeout, inner.raft_reading(&member)).await {
                 Ok(read) => read,
-                Err(_) => Err(Fault::timeout(inner.at(index, STATUS.call), timeout)),
+                Err(_) => Err(Fault::timeout(inner.at(&member, STATUS.call), timeout)),
             };
             match read {
                 Ok(reading) => {
-                    inner.pool.worked(index);
+                    inner.pool.worked(&member);
                     return Ok(reading);
                 }
-                Err(fault) => attempts.failed(index, fault)?,
+                Err(fault) => attempts.failed(&member, fault)?,
             }
         }
         Err(attempts.error())
@@ -34,21 +37,21 @@ impl Etcd {
 }
 
 impl Inner {
-    async fn raft_reading(&self, index: usize) -> Result<Option<RaftReading>, Fault> {
-        let connection = self.verified_connection(index, STATUS.call).await?;
+    async fn raft_reading(&self, member: &Arc<Member>) -> Result<Option<RaftReading>, Fault> {
+        let connection = self.verified_connection(member, STATUS.call).await?;
         let request = RangeRequest { key: IDENTITY_KEY, keys_only: true, limit: 1, ..Default::default() };
         // Once it has answered, the member has applied everything that was committed before.
-        let _: RangeResponse = self.send(index, &connection, RANGE, request, self.request_timeout).await?;
+        let _: RangeResponse = self.send(member, &connection, RANGE, request, self.request_timeout).await?;
         let first: StatusResponse =
-            self.send(index, &connection, STATUS, StatusRequest {}, self.request_timeout).await?;
+            self.send(member, &connection, STATUS, StatusRequest {}, self.request_timeout).await?;
         let second: StatusResponse =
-            self.send(index, &connection, STATUS, StatusRequest {}, self.request_timeout).await?;
+            self.send(member, &connection, STATUS, StatusRequest {}, self.request_timeout).await?;
         let of = |status: &StatusResponse| {
             let header = status.header.unwrap_or_default();
             (header.member_id, RaftStatus { revision: header.revision, applied_index: status.raft_applied_index })
         };
-        let ((member, first), (same, second)) = (of(&first), of(&second));
-        let usable = member == same && member != 0 && first.applied_index > 0 && first.revision <= second.revision;
-        Ok(usable.then_some(RaftReading { member, first, second }))
+        let ((id, first), (same, second)) = (of(&first), of(&second));
+        let usable = id == same && id != 0 && first.applied_index > 0 && first.revision <= second.revision;
+        Ok(usable.then_some(RaftReading { member: id, first, second }))
     }
 }

@@ -8,6 +8,7 @@ use crate::client::cluster::{Etcd, Identity};
 use crate::client::connection::Method;
 use crate::client::convert::{bounds, key_value};
 use crate::client::error::Error;
+use crate::client::patience::Patience;
 use crate::client::proto::{RangeRequest, RangeResponse};
 
 pub(crate) const RANGE: Method = Method { path: "/etcdserverpb.KV/Range", call: "a read", needs_leader: true };
@@ -68,6 +69,9 @@ impl Etcd {
     }
 
     async fn range(&self, request: RangeRequest) -> Result<RangeResponse, Error> {
-        self.inner.call(RANGE, request, self.inner.request_timeout).await
+        let patience = Patience::while_it_comes(self.inner.request_timeout);
+        let answer: RangeResponse = self.inner.call(RANGE, request, patience).await?;
+        self.inner.note_head(answer.header.as_ref());
+        Ok(answer)
     }
 }

@@ -1,5 +1,6 @@
 //! The state of each member.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -7,6 +8,7 @@ use futures_util::future::join_all;
 use crate::client::cluster::{Etcd, Inner, STATUS};
 use crate::client::connection::Method;
 use crate::client::error::Error;
+use crate::client::pool::Member;
 use crate::client::proto::{ALARM_NOSPACE, AlarmRequest, AlarmResponse, StatusRequest, StatusResponse};
 
 const ALARM: Method = Method { path: "/etcdserverpb.Maintenance/Alarm", call: "the alarm list", needs_leader: true };
@@ -43,15 +45,15 @@ impl Etcd {
     /// A failure here does not change which member other requests use.
     pub async fn member_statuses(&self) -> Vec<(String, Result<MemberStatus, Error>)> {
         let inner = &*self.inner;
-        let members = inner.pool.members().iter().enumerate();
-        join_all(members.map(async |(index, member)| (member.url().to_owned(), inner.member_status(index).await))).await
+        let members = inner.pool.given().iter();
+        join_all(members.map(async |member| (member.url().to_owned(), inner.member_status(member).await))).await
     }
 
     /// The state of those members that answer within `patience`, with their URLs: one that hangs blocks nothing.
     pub async fn answering_members(&self, patience: Duration) -> Vec<(String, MemberStatus)> {
         let inner = &*self.inner;
-        let members = inner.pool.members().iter().enumerate().map(async |(index, member)| {
-            let status = tokio::time::timeout(patience, inner.member_status(index)).await.ok()?.ok()?;
+        let members = inner.pool.given().iter().map(async |member| {
+            let status = tokio::time::timeout(patience, inner.member_status(member)).await.ok()?.ok()?;
             Some((member.url().to_owned(), status))
         });
         join_all(members).await.into_iter().flatten().collect()
@@ -68,12 +70,11 @@ impl Etcd {
 }
 
 impl Inner {
-    async fn member_status(&self, index: usize) -> Result<MemberStatus, Error> {
-        let member = &self.pool.members()[index];
+    async fn member_status(&self, member: &Arc<Member>) -> Result<MemberStatus, Error> {
         let mut again = true;
         let status: StatusResponse = loop {
             let connection = member.connection().await;
-            let asked = self.send_unchecked(index, &connection, STATUS, StatusRequest {}, self.request_timeout).await;
+            let asked = self.send_unchecked(member, &connection, STATUS, StatusRequest {}, self.request_timeout).await;
             match asked {
                 Ok(status) => break status,
                 Err(fault) if again && (fault.stale || fault.stale_token) => again = false,
@@ -85,7 +86,7 @@ impl Inner {
         };
         // Only a known cluster is compared: the first answer of several must not decide which one is right.
         if self.known_cluster().is_some() {
-            self.check_cluster(index, status.header.as_ref())?;
+            self.check_cluster(member, status.header.as_ref())?;
         }
         let header = status.header.unwrap_or_default();
         Ok(MemberStatus {

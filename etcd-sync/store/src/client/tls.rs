@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use x509_parser::parse_x509_certificate;
 
 use crate::client::error::Error;
 use crate::client::options::{Options, Side};
@@ -25,6 +26,8 @@ pub(crate) struct Material {
     pub config: Arc<ClientConfig>,
     /// Changes when any file's content does.
     pub fingerprint: u64,
+    /// Whether nobody but itself has signed our certificate.
+    pub self_signed: bool,
 }
 
 impl Settings {
@@ -62,16 +65,18 @@ impl Settings {
             .with_safe_default_protocol_versions()
             .map_err(|error| self.bad(CA, "cacert", &self.ca, error))?
             .with_root_certificates(roots);
+        let mut self_signed = false;
         let mut config = match &self.pair {
             None => builder.with_no_client_auth(),
             Some((cert, key)) => {
                 let chain = self.certificates(CERT, "cert", cert, &mut hasher)?;
+                self_signed = chain.first().is_some_and(is_self_signed);
                 let private = self.private_key(key, &mut hasher)?;
                 builder.with_client_auth_cert(chain, private).map_err(|error| self.bad(KEY, "key", key, error))?
             }
         };
         config.alpn_protocols = vec![b"h2".to_vec()];
-        Ok(Material { config: Arc::new(config), fingerprint: hasher.finish() })
+        Ok(Material { config: Arc::new(config), fingerprint: hasher.finish(), self_signed })
     }
 
     fn roots(&self, hasher: &mut DefaultHasher) -> Result<RootCertStore, Error> {
@@ -112,6 +117,11 @@ impl Settings {
     fn bad(&self, what: &'static str, flag: &'static str, path: &Path, problem: impl ToString) -> Error {
         Error::TlsFile { side: self.side, what, flag, path: path.to_owned(), problem: problem.to_string() }
     }
+}
+
+/// Names its own subject as its issuer.
+fn is_self_signed(certificate: &CertificateDer<'_>) -> bool {
+    parse_x509_certificate(certificate).is_ok_and(|(_, certificate)| certificate.issuer() == certificate.subject())
 }
 
 const CA: &str = "CA file";

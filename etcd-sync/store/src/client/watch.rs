@@ -1,5 +1,7 @@
 //! Watches: one per stream, with fragments and progress, back-pressure, and detection of silent streams.
 
+use std::sync::Arc;
+
 use etcd_sync_core::etcd::kv::{KeyRange, Revision};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -10,8 +12,10 @@ use crate::client::connection::Connection;
 use crate::client::convert::bounds;
 use crate::client::error::WatchError;
 use crate::client::fault::{At, Fault, of_server};
+use crate::client::pool::Member;
 use crate::client::proto::watch_request::RequestUnion;
 use crate::client::proto::{WatchCreateRequest, WatchRequest, WatchResponse};
+use crate::client::watch_health::WatchHealth;
 use crate::client::watch_stream::{WATCH, WatchMessage, WatchStream};
 
 /// Answers that wait for a slow reader. With fragments an answer is at most 2 MiB, unless one event alone is longer.
@@ -46,7 +50,8 @@ impl Drop for Watch {
 
 impl Etcd {
     /// Watches a range from `start_revision` on (included; 0 is "from now"). Returns when etcd has created the watch.
-    /// Progress is requested every second.
+    /// Progress is requested every second; a watch that has caught up and reports none is over ([`WatchError::Silent`]), and so is
+    /// that of a member that has stopped applying ([`Error::Stalled`](crate::Error::Stalled)).
     ///
     /// # Errors
     /// Why no member took the watch. A start revision that is already compacted shows as the first message.
@@ -55,19 +60,19 @@ impl Etcd {
         let create = WatchCreateRequest { key, range_end, start_revision, progress_notify: true, fragment: true };
         let inner = &self.inner;
         let mut attempts = inner.attempts(inner.request_timeout);
-        while let Some((index, timeout)) = attempts.next() {
-            let opened = match tokio::time::timeout(timeout, self.open(index, &create)).await {
+        while let Some((member, timeout)) = attempts.next() {
+            let opened = match tokio::time::timeout(timeout, self.open(&member, &create)).await {
                 Ok(opened) => opened,
-                Err(_) => Err(Fault::timeout(inner.at(index, WATCH.call), timeout)),
+                Err(_) => Err(Fault::timeout(inner.at(&member, WATCH.call), timeout)),
             };
             match opened {
                 Ok(stream) => {
-                    inner.pool.worked(index);
+                    inner.pool.worked(&member);
                     let (sender, messages) = mpsc::channel(BUFFERED_ANSWERS);
                     let task = tokio::spawn(stream.run(sender));
                     return Ok(Watch { messages, task });
                 }
-                Err(fault) => attempts.failed(index, fault)?,
+                Err(fault) => attempts.failed(&member, fault)?,
             }
         }
         Err(attempts.error().into())
@@ -75,22 +80,22 @@ impl Etcd {
 
     /// Opens the watch on one member, over a connection of its own: what a stalled reader leaves unread fills the
     /// whole HTTP/2 connection's window.
-    async fn open(&self, index: usize, create: &WatchCreateRequest) -> Result<WatchStream, Fault> {
+    async fn open(&self, member: &Arc<Member>, create: &WatchCreateRequest) -> Result<WatchStream, Fault> {
         let inner = &self.inner;
-        let connection = Connection::new(&inner.pool.members()[index].dial);
-        inner.verify(index, &connection, WATCH.call).await?;
+        let connection = Connection::new(&member.dial);
+        inner.verify(member, &connection, WATCH.call).await?;
         let mut again = true;
         let (wanted, mut start) = (create.start_revision, create.start_revision);
         loop {
             let create = WatchCreateRequest { start_revision: start, ..create.clone() };
-            let token = inner.token(index, &connection, inner.request_timeout).await?;
+            let token = inner.token(member, &connection, inner.request_timeout).await?;
             let (requests, queue) = mpsc::channel(BUFFERED_REQUESTS);
             let first = WatchRequest { request_union: Some(RequestUnion::Create(create.clone())) };
             // The queue is empty and has room.
             let _ = requests.try_send(first);
             let queue =
                 futures_util::stream::unfold(queue, async |mut queue| queue.recv().await.map(|next| (next, queue)));
-            let at = inner.at(index, WATCH.call);
+            let at = inner.at(member, WATCH.call);
             let opened = async {
                 let mut answers = connection.streaming::<_, WatchResponse, _>(WATCH, queue, token.clone()).await?;
                 let created = answers.message().await?;
@@ -98,14 +103,24 @@ impl Etcd {
             };
             let fault = match opened.await {
                 Ok((answers, Some(created))) => {
-                    inner.check_cluster(index, created.header.as_ref()).map_err(Fault::unknown)?;
+                    inner.check_cluster(member, created.header.as_ref()).map_err(Fault::unknown)?;
                     let next = created.header.as_ref().map_or(0, |header| header.revision + 1);
                     if let Some(instead) = start_instead(wanted, start, next) {
                         start = instead;
                         continue;
                     }
+                    let health = WatchHealth::new(inner.watch_silence, start, next - 1);
                     match refusal(at, &created) {
-                        None => return Ok(WatchStream::new(self.clone(), index, connection, answers, requests)),
+                        None => {
+                            return Ok(WatchStream::new(
+                                self.clone(),
+                                Arc::clone(member),
+                                health,
+                                connection,
+                                answers,
+                                requests,
+                            ));
+                        }
                         Some(fault) => fault,
                     }
                 }

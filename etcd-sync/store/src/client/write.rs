@@ -23,6 +23,7 @@ impl Etcd {
             true => WriteError::NotApplied(fault.error),
             false => WriteError::Unknown(fault.error),
         })?;
+        self.inner.note_head(answer.header.as_ref());
         let ranges = answer.responses.into_iter().filter_map(|op| op.range);
         Ok(TxnReply {
             succeeded: answer.succeeded,

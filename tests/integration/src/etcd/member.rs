@@ -40,6 +40,8 @@ pub(super) struct Member {
     metrics_port: u16,
     /// Where a member with TLS listens without, for the tests' own client.
     plain_port: u16,
+    /// The members of the cluster it joins, itself included; `None` for one of the first.
+    joins: Option<String>,
     process: Mutex<Option<Process>>,
 }
 
@@ -47,7 +49,14 @@ impl Member {
     pub fn new(index: usize, ports: &[u16]) -> Member {
         let [client_port, peer_port, metrics_port, plain_port] = *ports else { panic!("a member has four ports") };
         let name = format!("m{index}");
-        Member { name, client_port, peer_port, metrics_port, plain_port, process: Mutex::default() }
+        Member { name, client_port, peer_port, metrics_port, plain_port, joins: None, process: Mutex::default() }
+    }
+
+    /// One that joins a running cluster.
+    pub fn joining(name: String, ports: &[u16], others: &str, scheme: &str) -> Member {
+        let mut member = Member { name, ..Member::new(0, ports) };
+        member.joins = Some(format!("{others},{}={}", member.name, member.peer_url(scheme)));
+        member
     }
 
     pub fn ports(&self) -> [u16; 4] {
@@ -112,9 +121,9 @@ impl Member {
             format!("--listen-peer-urls={peer}"),
             format!("--initial-advertise-peer-urls={peer}"),
             format!("--listen-metrics-urls=http://127.0.0.1:{}", self.metrics_port),
-            format!("--initial-cluster={}", plan.initial_cluster),
+            format!("--initial-cluster={}", self.joins.as_ref().unwrap_or(&plan.initial_cluster)),
             format!("--initial-cluster-token={}", plan.token),
-            "--initial-cluster-state=new".to_owned(),
+            format!("--initial-cluster-state={}", if self.joins.is_some() { "existing" } else { "new" }),
             format!("--heartbeat-interval={heartbeat}"),
             format!("--election-timeout={election}"),
             "--bcrypt-cost=4".to_owned(),

@@ -48,6 +48,9 @@ pub struct HistoryRecord {
     pub standby_raft: Option<RaftMark>,
     /// The primary's revision at which the lists were exact.
     pub revision: Revision,
+    /// The primary's revision that the standby was consistent with last: an interrupted copy moves the checkpoint, and does not
+    /// make it true. 0: with none of this history.
+    pub consistent: Revision,
     /// Keys changed last, newest first.
     pub changed: Vec<Changed>,
     /// Keys created last, newest first.

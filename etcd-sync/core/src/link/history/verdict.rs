@@ -111,6 +111,7 @@ mod tests {
             primary_raft: None,
             standby_raft: None,
             revision: 100,
+            consistent: 100,
             changed: vec![changed("a", 98, 500), changed("b", 70, 400)],
             created: vec![created("c", 90, 450)],
             at_ms: 0,

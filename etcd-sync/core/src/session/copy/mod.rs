@@ -30,7 +30,7 @@ use crate::link::side::Side;
 use crate::scope::Scope;
 use crate::session::batch::{Batcher, Write};
 use crate::session::families::Families;
-use crate::session::walk::{Ask, Chunk, Joined, Walk, WalkOptions, join};
+use crate::session::walk::{Ask, Chunk, Joined, PageBudget, Walk, WalkOptions, join};
 
 /// Pages of the primary under way at once: over a slow link one leaves it idle for a round trip each.
 const LANES: usize = 3;
@@ -61,6 +61,8 @@ pub(super) struct Copying {
     /// While changes are applied between pages: everything up to here is among them.
     settling: Option<Revision>,
     outbox: Outbox,
+    /// The outcome of a transaction is unknown: the record moves before anything else is sent.
+    late_puts: bool,
     families: Families,
     owners: OwnerReads,
     /// Everything buffered must be written before the walk goes on.
@@ -90,6 +92,7 @@ impl Copying {
             newest_page: 0,
             settling: None,
             outbox: Outbox::default(),
+            late_puts: false,
             families: Families::default(),
             owners: OwnerReads::default(),
             release_due: false,
@@ -106,7 +109,16 @@ impl Copying {
     pub(super) fn on_opened(&mut self, shared: &Shared) {
         let (scope, alone) = (&shared.scope, self.barriers.len());
         self.walk.get_or_insert_with(|| {
-            let options = WalkOptions { prefetch: true, lanes: LANES, alone, ..WalkOptions::new(Side::Primary) };
+            let begin = shared.page_budget;
+            let page_bytes_max = shared.copy_reads.step(PageBudget::FULL.bytes);
+            let options = WalkOptions {
+                prefetch: true,
+                lanes: LANES,
+                alone,
+                begin,
+                page_bytes_max,
+                ..WalkOptions::new(Side::Primary)
+            };
             Walk::new(&order::ranges(scope), options)
         });
     }
@@ -134,6 +146,11 @@ impl Copying {
         }
         shared.watch(Side::Primary, shared.stats.received_revision + 1);
         Ok(())
+    }
+
+    /// What its pages have come to.
+    pub(super) fn page_budget(&self, shared: &Shared) -> PageBudget {
+        self.walk.as_ref().map_or(shared.page_budget, Walk::budget)
     }
 
     /// A transaction of this copy was applied.
@@ -245,6 +262,7 @@ impl Copying {
     fn read_ahead(&mut self, shared: &mut Shared) {
         let Some(walk) = &mut self.walk else { return };
         while self.outbox.bytes() < PUTS_QUEUED_BYTES_MAX
+            && shared.may_read_page()
             && let Some((ask, request)) = walk.next_read()
         {
             shared.read(ask.side, request, ReadFor::Walk(ask));

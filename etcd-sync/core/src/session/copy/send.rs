@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::Copying;
 use crate::etcd::request::Op;
 use crate::session::batch::{BatchLimits, Write};
-use crate::session::commit::op;
+use crate::session::commit::{Changes, op};
 use crate::session::flight::Flight;
 use crate::session::shared::Shared;
 
@@ -52,6 +52,13 @@ impl Outbox {
         self.written
     }
 
+    /// Takes writes back that were sent and not applied, as far as is known: ahead of everything, in one transaction again.
+    fn put_back(&mut self, writes: Vec<Write>) {
+        self.written -= writes.len() as u64;
+        self.bytes += writes.iter().map(Write::size_bytes).sum::<usize>();
+        self.queue.push_front(Queued::Together(writes));
+    }
+
     /// Whether a transaction can be filled.
     fn fills(&self, limits: BatchLimits) -> bool {
         self.queue.len() >= limits.ops || self.bytes >= limits.bytes
@@ -71,13 +78,14 @@ impl Outbox {
     /// Takes what fits one transaction: its operations on data and on the ledger, and the writes among them.
     fn take(&mut self, shared: &mut Shared) -> (Vec<Op>, Vec<Write>) {
         let limits = shared.config.limits;
+        let ops_max = shared.copy_writes.step(limits.ops);
         let (mut ops, mut writes, mut bytes) = (Vec::new(), Vec::new(), 0);
         while let Some(Queued::Together(next)) = self.queue.front_mut() {
             let cost = |write: &Write| shared.ledger.put_ops(write.key()) + shared.save_cost(write.key()).0;
             let size = |write: &Write| write.size_bytes() + shared.save_cost(write.key()).1;
             let unit_ops: usize = next.iter().map(cost).sum();
             let unit_bytes: usize = next.iter().map(size).sum();
-            if !writes.is_empty() && (ops.len() + unit_ops > limits.ops || bytes + unit_bytes > limits.bytes) {
+            if !writes.is_empty() && (ops.len() + unit_ops > ops_max || bytes + unit_bytes > limits.bytes) {
                 break;
             }
             let rest = next.split_off(fitting(next, limits.ops, cost));
@@ -116,22 +124,37 @@ fn fitting(unit: &[Write], ops_max: usize, cost: impl Fn(&Write) -> usize) -> us
 }
 
 impl Copying {
+    /// A transaction of this copy failed, or its outcome is unknown. It is sent again: the same values under the same keys.
+    /// Before that the record is moved, so that the fence refuses the first one if it arrives late, when newer values of those
+    /// keys may be written.
+    pub(in crate::session) fn on_puts_failed(&mut self, writes: Vec<Write>, unknown: bool) {
+        self.outbox.put_back(writes);
+        self.late_puts |= unknown;
+    }
+
     /// Sends what is queued, in full transactions while more pages are coming.
     pub(super) fn commit_puts(&mut self, shared: &mut Shared) {
         let is_full = self.is_full(shared);
         let Some(walk) = &self.walk else { return };
+        if shared.moves_checkpoint() || (self.late_puts && !shared.in_flight.is_empty()) {
+            return;
+        }
+        if std::mem::take(&mut self.late_puts) {
+            return shared.commit_checkpoint(shared.checkpoint.clone(), Changes::default());
+        }
         while !self.outbox.must_wait(!shared.in_flight.is_empty()) {
             let due = self.outbox.fills(shared.config.limits) || walk.at_rest() || self.complete || is_full;
-            if shared.in_flight.len() >= shared.config.in_flight_max || self.outbox.is_empty() || !due {
+            let is_full = shared.in_flight.len() >= shared.window.now();
+            if is_full || self.outbox.is_empty() || !due || !shared.copy_writes.allows(shared.now_ms) {
                 return;
             }
             // One operation of each transaction is the mark; a put of a local key takes one more for the ledger.
             let (mut ops, writes) = self.outbox.take(shared);
             let (done, total) = walk.progress();
-            let mark = format!("{{\"done\":{done},\"total\":{total},\"at_ms\":{}}}", shared.now_ms);
+            let mark = format!("{{\"done\":{done},\"total\":{total},\"at_ms\":{}}}", shared.unix_ms);
             ops.push(Op::Put { key: shared.fence.keys.copied.clone(), value: mark.into(), lease: 0 });
             let txn = shared.fence.txn(shared.checkpoint_value.as_ref(), ops);
-            shared.send(txn, Flight::Puts(writes));
+            shared.send(txn, Flight::Puts { writes, sent_ms: shared.now_ms });
         }
     }
 }

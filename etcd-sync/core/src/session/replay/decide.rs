@@ -114,11 +114,13 @@ struct Missing {
 
 /// Cuts a round into transactions: deletions before everything else.
 fn transactions(deletes: &[Step], puts: Vec<Step>, limits: BatchLimits) -> VecDeque<Vec<Step>> {
-    let mut txns: VecDeque<Vec<Step>> = deletes.chunks(TXN_KEYS_MAX).map(<[Step]>::to_vec).collect();
+    // A key may take two operations.
+    let keys_max = TXN_KEYS_MAX.min(limits.ops / 2).min(limits.keys_compared()).max(1);
+    let mut txns: VecDeque<Vec<Step>> = deletes.chunks(keys_max).map(<[Step]>::to_vec).collect();
     let (mut txn, mut bytes) = (Vec::new(), 0);
     for step in puts {
         let size = step.write.size_bytes();
-        if !txn.is_empty() && (txn.len() >= TXN_KEYS_MAX || bytes + size > limits.bytes) {
+        if !txn.is_empty() && (txn.len() >= keys_max || bytes + size > limits.bytes) {
             txns.push_back(std::mem::take(&mut txn));
             bytes = 0;
         }

@@ -37,6 +37,10 @@ impl Audit {
                 self.walk.too_large(ask);
                 return None;
             }
+            Err(ReadFailure::TimedOut) => {
+                self.walk.timed_out(ask);
+                return None;
+            }
             // It reads the newest revision, which cannot be compacted.
             Err(ReadFailure::Compacted) => return None,
         };
@@ -66,6 +70,7 @@ impl Streaming {
             return Ok(());
         };
         let Some(chunk) = audit.take_page(&shared.scope, ask, result) else { return Ok(()) };
+        chunk.lead.iter().for_each(|kv| self.brake.learn(&shared.scope, &kv.key));
         for joined in join(chunk) {
             match joined {
                 // What is newer is on its way.
@@ -95,6 +100,7 @@ impl Streaming {
                 let Audit { compared, missed, again, .. } = *audit;
                 shared.note(Note::Audited { compared, missed });
                 self.audit = again.then(|| Audit::new(&shared.scope));
+                self.brake.on_audited();
                 return;
             }
             if self.replay.len() >= LOST_WAITING_MAX {

@@ -1,25 +1,29 @@
 //! Steady state: the primary's changes in their order, one transaction under way, the checkpoint moving with each.
 
 mod audit;
+mod brake;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use self::audit::Audit;
+use self::brake::Brake;
 use crate::etcd::kv::{Event, Revision, printable};
 use crate::link::fence::{Fenced, other_role};
 use crate::link::history::Witness;
 use crate::link::provenance::Tracker;
+use crate::link::question::Topic;
 use crate::link::side::Side;
 use crate::link::state::Checkpoint;
 use crate::scope::Decision;
 use crate::session::batch::{Batch, Write};
+use crate::session::brake::{BrakeLimits, Counted};
 use crate::session::commit::Changes;
 use crate::session::examine::{Change, decide, is_key_in_scope};
 use crate::session::replay::Replay;
 use crate::session::shared::Shared;
-use crate::session::{Ended, Note, QUEUED_EVENTS_MAX, Refusal};
+use crate::session::{Ended, Note, QUEUED_EVENTS_MAX, Refusal, Start};
 
 /// How often the record follows the standby's own life when the primary is quiet.
 const SEEN_INTERVAL_MS: u64 = 60_000;
@@ -30,6 +34,7 @@ pub(super) struct Streaming {
     tracker: Tracker,
     pub(super) replay: Replay,
     pub(super) audit: Option<Audit>,
+    pub(super) brake: Brake,
     /// Taken from the batcher, but not to be sent before the tracker has caught up.
     deferred: Option<Batch>,
     /// Changes up to here come again only to recognize the primary's history by.
@@ -38,11 +43,13 @@ pub(super) struct Streaming {
     witness_is_last: bool,
     /// Foreign creations up to here must be known before anything is deleted.
     known_from: Revision,
+    is_after_copy: bool,
 }
 
 impl Streaming {
-    fn new(shared: &Shared) -> Self {
+    fn new(shared: &Shared, counted: Counted) -> Self {
         Streaming {
+            brake: Brake::new(shared, counted),
             tracker: Tracker::new(shared.checkpoint.seen),
             replay: Replay::default(),
             audit: None,
@@ -50,12 +57,13 @@ impl Streaming {
             resumed_at: 0,
             witness_is_last: false,
             known_from: shared.last_commit_revision,
+            is_after_copy: false,
         }
     }
 
     /// Goes on behind the record: opens both watches.
-    pub(super) fn resume(shared: &mut Shared, witness_recognized: bool) -> Self {
-        let mut streaming = Streaming::new(shared);
+    pub(super) fn resume(shared: &mut Shared, witness_recognized: bool, counted: Counted) -> Self {
+        let mut streaming = Streaming::new(shared, counted);
         let (revision, offset) = (shared.checkpoint.revision, shared.checkpoint.offset);
         shared.stats.received_revision = if offset > 0 { revision - 1 } else { revision };
         let from = match (offset, &shared.checkpoint.witness) {
@@ -73,15 +81,30 @@ impl Streaming {
     }
 
     /// The copy is complete and its record written; the primary's watch goes on as it is.
-    pub(super) fn after_copy(shared: &mut Shared, audit_due: bool) -> Self {
-        let mut streaming = Streaming::new(shared);
+    pub(super) fn after_copy(shared: &mut Shared, audit_due: bool, watching: bool) -> Self {
+        // Used up with the copy; the brake's goes on.
+        shared.acceptance.take_if(|answer| answer.topic != Topic::Brake);
+        let mut streaming = Streaming::new(shared, Counted::default());
         shared.kinds_known = true;
         if audit_due {
             streaming.begin_audit(shared);
         }
-        shared.watch(Side::Standby, shared.checkpoint.seen + 1);
+        if !watching {
+            shared.watch(Side::Standby, shared.checkpoint.seen + 1);
+        }
+        streaming.is_after_copy = true;
         shared.note(Note::Streaming { revision: shared.checkpoint.revision });
         streaming
+    }
+
+    /// Whether an operator must answer before anything is written.
+    pub(super) fn must_be_answered(limits: &BrakeLimits, start: &Start) -> Result<(), Refusal> {
+        Brake::must_be_answered(limits, start)
+    }
+
+    /// What the brake has counted.
+    pub(super) fn counted(&self, shared: &Shared) -> Counted {
+        self.brake.counted(&shared.scope)
     }
 
     /// Whether more changes of the standby may be given now.
@@ -102,10 +125,11 @@ impl Streaming {
     }
 
     /// Changes of the primary have come.
-    pub(super) fn on_events(&self, shared: &mut Shared, events: Vec<Event>, complete: bool) -> Result<(), Ended> {
+    pub(super) fn on_events(&mut self, shared: &mut Shared, events: Vec<Event>, complete: bool) -> Result<(), Ended> {
         shared.update_received_from(&events, complete);
         let scope = Arc::clone(&shared.scope);
         let committed = shared.last_commit_revision;
+        self.brake.on_events_begin(shared);
         for event in events {
             let (revision, decision) = (event.revision(), decide(&scope, &event));
             if revision <= self.resumed_at {
@@ -118,7 +142,10 @@ impl Streaming {
                 shared.update_recent(&event, committed);
             }
             let write = match shared.judge(event, decision)? {
-                Change::Put(kv, _) => Some(Write::Put { key: kv.key, value: kv.value }),
+                Change::Put(kv, header) => {
+                    self.brake.on_put(shared, &kv, header.as_deref());
+                    Some(Write::Put { key: kv.key, value: kv.value })
+                }
                 Change::Delete(key) => Some(Write::Delete { key }),
                 // Whether it is on record as local is checked when its turn comes.
                 Change::LeavesScope(kv) if kv.lease != 0 => Some(Write::Delete { key: kv.key }),
@@ -129,12 +156,15 @@ impl Streaming {
             if decision == Decision::InScope && write.is_none() {
                 shared.filtered_at = revision;
             }
+            if let Some(Write::Delete { key }) = &write {
+                self.brake.on_delete(shared, key, revision);
+            }
             shared.batcher.push(revision, write);
         }
         if complete {
             shared.batcher.end_revision();
         }
-        Ok(())
+        self.brake.on_events_end(shared)
     }
 
     /// Changes of the standby have come, our own among them.
@@ -180,7 +210,11 @@ impl Streaming {
             self.replay.try_begin_round(shared);
         }
         self.advance_audit(shared);
-        if shared.in_flight.is_empty() && !self.replay.try_commit(shared) && !self.try_commit_batch(shared) {
+        if shared.in_flight.is_empty()
+            && !self.replay.try_commit(shared)
+            && !self.try_commit_batch(shared)
+            && !self.brake.try_drop_answer(shared)
+        {
             self.try_move_checkpoint(shared);
         }
     }
@@ -188,6 +222,9 @@ impl Streaming {
     /// Sends the next transaction's worth of changes and ledger entries, if there is any.
     fn try_commit_batch(&mut self, shared: &mut Shared) -> bool {
         let Some(seen) = shared.try_commit_ledger(self.tracker.seen()) else { return true };
+        if self.brake.holds(shared) {
+            return false;
+        }
         let next = self.deferred.take().or_else(|| shared.next_batch());
         let Some(mut batch) = next else { return false };
         if self.must_wait_for_tracker(shared, &batch) {
@@ -220,7 +257,8 @@ impl Streaming {
         let (received, seen) = (shared.stats.received_revision, self.tracker.seen());
         let primary_moved = received > shared.checkpoint.revision && idle_ms >= shared.config.checkpoint_interval_ms;
         // Our own last write is no reason for another: a quiet pair must come to rest.
-        let standby_moved = seen > shared.last_commit_revision && idle_ms >= SEEN_INTERVAL_MS;
+        let standby_moved = (seen > shared.last_commit_revision && idle_ms >= SEEN_INTERVAL_MS)
+            || (self.is_record_behind(shared) && idle_ms >= shared.config.checkpoint_interval_ms);
         let unwritten = shared.ledger.unwritten() + shared.edited.unwritten();
         let is_idle = shared.is_idle() && self.is_idle() && unwritten == 0;
         if is_idle && (primary_moved || standby_moved) {
@@ -232,6 +270,12 @@ impl Streaming {
         } else if is_idle {
             shared.try_commit_history();
         }
+    }
+
+    /// Whether the record of a copy does not say yet how far the standby is known by now: a session that resumes from it would
+    /// need history that may soon be gone.
+    fn is_record_behind(&self, shared: &Shared) -> bool {
+        self.is_after_copy && shared.checkpoint.seen < self.known_from && self.tracker.seen() >= self.known_from
     }
 
     /// Whether a deletion depends on the record of local keys while our own last writes are not seen in it yet.

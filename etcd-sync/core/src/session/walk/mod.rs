@@ -14,7 +14,8 @@ use std::collections::VecDeque;
 
 pub use self::chunk::{Chunk, Joined, join};
 use self::lane::{Lane, is_inside, next_bound};
-use self::page_size::PageSizer;
+pub use self::page_size::PageBudget;
+use self::page_size::{Lanes, PageSizer};
 use crate::etcd::kv::{KeyRange, KeyValue, Revision, successor};
 use crate::etcd::request::{Page, ReadRange};
 use crate::link::side::Side;
@@ -36,6 +37,10 @@ pub struct WalkOptions {
     pub lanes: usize,
     /// So many ranges are walked one after the other first, each in one lane, before anything else is begun.
     pub alone: usize,
+    /// What the leading side's pages begin with.
+    pub begin: PageBudget,
+    /// Bytes of a leading page, at most.
+    pub page_bytes_max: usize,
 }
 
 impl WalkOptions {
@@ -49,6 +54,8 @@ impl WalkOptions {
             prefetch: false,
             lanes: 1,
             alone: 0,
+            begin: PageBudget::FULL,
+            page_bytes_max: PageBudget::FULL.bytes,
         }
     }
 }
@@ -59,6 +66,18 @@ pub struct Ask {
     /// The cluster to read.
     pub side: Side,
     lane: u64,
+    took_ms: u64,
+}
+
+impl Ask {
+    fn new(side: Side, lane: u64) -> Self {
+        Ask { side, lane, took_ms: 0 }
+    }
+
+    /// The same, answered after so long. Without it a page counts as one that came at once.
+    pub fn took(self, took_ms: u64) -> Self {
+        Ask { took_ms, ..self }
+    }
 }
 
 /// etcd counts all keys of the range of a read, whatever the limit, so pages of one large range cost it the square
@@ -74,6 +93,7 @@ pub struct Walk {
     /// How many of those that come next are walked alone.
     alone: usize,
     lanes: Vec<Lane>,
+    lanes_max: Lanes,
     lanes_opened: u64,
     bound_from: u64,
     lead_pages: VecDeque<LeadPage>,
@@ -98,17 +118,19 @@ struct LeadPage {
 impl Walk {
     /// A walk over sorted, disjoint ranges.
     pub fn new(ranges: &[KeyRange], options: WalkOptions) -> Self {
+        let lead_bytes = options.begin.bytes.min(options.page_bytes_max);
         Walk {
             options,
             todo: ranges.iter().rev().cloned().collect(),
             alone: options.alone,
             lanes: Vec::new(),
+            lanes_max: Lanes::new(options.lanes, options.begin.lanes),
             lanes_opened: 0,
             bound_from: BOUND_FROM,
             lead_pages: VecDeque::new(),
             follow_requested: false,
-            lead_size: PageSizer::new(options.keys_only),
-            follow_size: PageSizer::new(options.keys_only),
+            lead_size: PageSizer::new(options.keys_only, lead_bytes),
+            follow_size: PageSizer::new(options.keys_only, PageBudget::FULL.bytes),
             paused: false,
             expected: 0,
             walked: 0,
@@ -122,14 +144,15 @@ impl Walk {
         {
             self.follow_requested = true;
             let read = self.read(page.range.clone(), self.options.follow_revision, &self.follow_size);
-            return Some((Ask { side: self.follow(), lane: 0 }, read));
+            return Some((Ask::new(self.follow(), 0), read));
         }
         let under_way = self.lanes.iter().filter(|lane| lane.requested_end.is_some()).count();
         let buffered_max = if self.options.prefetch { 2 } else { 1 };
         // So at most one page more than there are lanes is under way or buffered.
         if self.paused
             || self.lead_pages.len() >= buffered_max
-            || self.lead_pages.len() + under_way > self.options.lanes
+            || under_way >= self.lanes_max.now()
+            || self.lead_pages.len() + under_way > self.lanes_max.now()
         {
             return None;
         }
@@ -140,18 +163,19 @@ impl Walk {
             range.end = bound.clone();
         }
         lane.requested_end = Some(range.end.clone());
-        let ask = Ask { side: self.options.lead, lane: lane.id };
+        let ask = Ask::new(self.options.lead, lane.id);
         Some((ask, self.read(range, self.options.lead_revision, &self.lead_size)))
     }
 
     /// Takes the answer to a read. Gives the chunk that is now known on both sides.
     pub fn page(&mut self, ask: Ask, page: Page) -> Option<Chunk> {
         if ask.side == self.options.lead {
-            self.lead_page(ask.lane, page);
+            self.lanes_max.came(ask.took_ms);
+            self.lead_page(ask, page);
             return None;
         }
         self.follow_requested = false;
-        self.follow_size.learn(&page);
+        self.follow_size.learn(&page, ask.took_ms, PageBudget::FULL.bytes);
         let lead = self.lead_pages.front_mut()?;
         let end = match page.kvs.last() {
             Some(last) if page.more => successor(&last.key),
@@ -173,13 +197,31 @@ impl Walk {
 
     /// An answer was larger than may be received: the same range is read again with fewer keys.
     pub fn too_large(&mut self, ask: Ask) {
+        self.read_again(ask).shrink();
+    }
+
+    /// An answer did not come in time: the same range is read again with fewer keys, and fewer pages are read at once.
+    pub fn timed_out(&mut self, ask: Ask) {
+        self.read_again(ask).timed_out();
+        if ask.side == self.options.lead {
+            self.lanes_max.timed_out();
+        }
+    }
+
+    /// Nothing came of a read. Gives the size of the pages of its side.
+    fn read_again(&mut self, ask: Ask) -> &mut PageSizer {
         if ask.side == self.options.lead {
             self.lanes.iter_mut().filter(|lane| lane.id == ask.lane).for_each(|lane| lane.requested_end = None);
-            self.lead_size.shrink();
+            &mut self.lead_size
         } else {
             self.follow_requested = false;
-            self.follow_size.shrink();
+            &mut self.follow_size
         }
+    }
+
+    /// What the leading side's pages have come to, for a later walk to begin with.
+    pub fn budget(&self) -> PageBudget {
+        PageBudget { bytes: self.lead_size.bytes(), lanes: self.lanes_max.now() }
     }
 
     /// Starts no read of a leading page until [`Walk::resume`]; what is under way comes to its end.
@@ -252,7 +294,7 @@ impl Walk {
             return;
         }
         while self.lanes.is_empty()
-            || self.lanes.len() < self.options.lanes && self.lanes.iter().all(|lane| !lane.alone)
+            || self.lanes.len() < self.lanes_max.now() && self.lanes.iter().all(|lane| !lane.alone)
         {
             let alone = self.alone > 0;
             if (self.lanes.is_empty() || !alone)
@@ -273,10 +315,10 @@ impl Walk {
         self.lanes.push(Lane { id: self.lanes_opened, rest, requested_end: None, bound: None, cut: None, alone });
     }
 
-    fn lead_page(&mut self, lane: u64, page: Page) {
-        let Some(index) = self.lanes.iter().position(|one| one.id == lane) else { return };
+    fn lead_page(&mut self, ask: Ask, page: Page) {
+        let Some(index) = self.lanes.iter().position(|one| one.id == ask.lane) else { return };
         let Some(requested_end) = self.lanes[index].requested_end.take() else { return };
-        self.lead_size.learn(&page);
+        self.lead_size.learn(&page, ask.took_ms, self.options.page_bytes_max);
         let buffered: u64 = self.lead_pages.iter().map(|page| page.kvs.len() as u64).sum();
         let known = self.walked + buffered;
         let counted = known + page.count as u64;

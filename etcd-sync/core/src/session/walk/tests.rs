@@ -122,3 +122,74 @@ fn a_long_range_is_read_in_lanes() {
     assert_eq!(seen, model.len());
     assert!(pages < 85 && rounds < 45, "{rounds} rounds for {pages} pages");
 }
+
+/// What the answers of a link that carries so much take, all its requests together: a simulated clock.
+struct SlowLink {
+    bytes_per_second: u64,
+    /// Longest answer.
+    patience_ms: u64,
+}
+
+/// Walks a model over a slow link. Gives the keys seen, and how often no answer came in time.
+fn walk_over(link: &SlowLink, walk: &mut Walk, model: &Model) -> (usize, usize) {
+    let (empty, mut seen, mut late) = (Model::new(), 0, 0);
+    while !walk.finished() {
+        let mut under_way = Vec::new();
+        while let Some((ask, read)) = walk.next_read() {
+            if ask.side == Side::Standby {
+                seen += walk.page(ask, serve(&empty, &read, i64::MAX)).map_or(0, |chunk| chunk.lead.len());
+            } else {
+                under_way.push((ask, serve(model, &read, i64::MAX)));
+            }
+        }
+        let bytes = |page: &Page| page.kvs.iter().map(|kv| (kv.key.len() + kv.value.len() + 32) as u64).sum::<u64>();
+        // They share the link, so all come about when the last one does.
+        let took_ms = under_way.iter().map(|(_, page)| bytes(page)).sum::<u64>() * 1_000 / link.bytes_per_second;
+        for (ask, page) in under_way {
+            if took_ms > link.patience_ms {
+                late += 1;
+                walk.timed_out(ask);
+            } else {
+                drop(walk.page(ask.took(took_ms), page));
+            }
+        }
+        assert!(late < 100, "it does not end");
+    }
+    (seen, late)
+}
+
+fn values(count: usize, bytes: usize, letter: char) -> Model {
+    (0..count).map(|number| (format!("/r/{letter}/{number:05}").into(), vec![b'v'; bytes].into())).collect()
+}
+
+fn copy_walk(begin: PageBudget) -> Walk {
+    let options = WalkOptions { prefetch: true, lanes: 3, begin, ..WalkOptions::new(Side::Primary) };
+    Walk::new(&[KeyRange::prefix(b"/r/")], options)
+}
+
+/// A page that did not come in time is read again with fewer keys, and what was learned stays for the next walk.
+#[test]
+fn pages_shrink_until_a_slow_link_carries_them() {
+    let mut model = values(5_000, 200, 'a');
+    model.extend(values(600, 20_000, 'b'));
+    let link = SlowLink { bytes_per_second: 125_000, patience_ms: 10_000 };
+    let mut walk = copy_walk(PageBudget::FULL);
+    let (seen, late) = walk_over(&link, &mut walk, &model);
+    assert_eq!(seen, model.len());
+    assert!((1..20).contains(&late), "{late} pages did not come in time");
+    assert!(walk.budget().bytes <= 125_000 * 3, "{:?}", walk.budget());
+
+    let small = values(5_000, 200, 'a');
+    let mut next = copy_walk(walk.budget());
+    assert_eq!(walk_over(&link, &mut next, &small), (small.len(), 0));
+}
+
+/// What a slow hour has taught does not stay for good.
+#[test]
+fn pages_and_lanes_grow_again_on_a_fast_link() {
+    let link = SlowLink { bytes_per_second: 100_000_000, patience_ms: 10_000 };
+    let mut walk = copy_walk(PageBudget { bytes: 64 * 1024, lanes: 1 });
+    let model = values(60_000, 1_000, 'a');
+    assert_eq!(walk_over(&link, &mut walk, &model), (model.len(), 0));
+    assert_eq!(walk.budget(), PageBudget { lanes: 3, ..PageBudget::FULL });
+}
