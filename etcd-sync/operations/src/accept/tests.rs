@@ -80,7 +80,8 @@ fn what_is_newer_on_the_primary_is_no_loss_in_the_history_that_was_followed() {
 /// A mark for deletion on the primary is as good as the deletion: the standby's own controllers follow it.
 #[test]
 fn what_is_marked_for_deletion_is_lost_with_all_that_it_contains() {
-    const MARKED: &str = r#"{"kind":"Namespace","apiVersion":"v1","metadata":{"name":"n","deletionTimestamp":"2026-01-01T00:00:00Z"}}"#;
+    const MARKED: &str =
+        r#"{"kind":"Namespace","apiVersion":"v1","metadata":{"name":"n","deletionTimestamp":"2026-01-01T00:00:00Z"}}"#;
     const PLAIN: &str = r#"{"kind":"Namespace","apiVersion":"v1","metadata":{"name":"n"}}"#;
     let (scope, keyring) = (scope(), Keyring::default());
     let mut going = Going::default();
@@ -91,7 +92,8 @@ fn what_is_marked_for_deletion_is_lost_with_all_that_it_contains() {
     ] {
         going.learn(&scope, &keyring, &kv(name, value, (1, 1)));
     }
-    let judge = Judge { going: Some(going), ..judge(&scope, &keyring, Replaced::ByOlder { floor: 9, mirrored_only: true }) };
+    let judge =
+        Judge { going: Some(going), ..judge(&scope, &keyring, Replaced::ByOlder { floor: 9, mirrored_only: true }) };
     let lost = |name: &str, theirs: &'static str| {
         judge.judge(&kv(name, PLAIN, (10, 10)), Some(&kv(name, theirs, (1, 900)))).is_some()
     };
