@@ -3,14 +3,14 @@
 use anyhow::{Context, Result};
 use etcd_sync_core::etcd::kv::{KeyRange, KeyValue};
 use etcd_sync_core::link::provenance::Moments;
-use etcd_sync_core::link::question::Question;
+use etcd_sync_core::link::question::{Question, Topic};
 use etcd_sync_core::link::side::Side;
 use etcd_sync_core::link::state::Checkpoint;
 use etcd_sync_core::scope::Scope;
-use etcd_sync_core::scope::content::{CRDS, Kinds};
+use etcd_sync_core::scope::content::{CRDS, Kinds, NAMESPACES};
 use etcd_sync_core::session::walk::{Chunk, Joined, Walk, WalkOptions, join};
 use etcd_sync_kms::Encryption;
-use etcd_sync_operations::accept::{Judge, Loss, Replaced};
+use etcd_sync_operations::accept::{Going, Judge, Loss, Replaced};
 use etcd_sync_store::link::pair::Pair;
 use etcd_sync_store::link::record::{Record, edited_keys, local_keys};
 
@@ -46,16 +46,33 @@ impl<'a> Look<'a> {
             local: local_keys(&pair.standby, &pair.keys).await?,
             edited: edited_keys(&pair.standby, &pair.keys).await?,
             replaced: Replaced::of(question, checkpoint),
+            going: None,
         };
         let mut look = Look { pair, encryption, judge };
-        let mut kinds = Kinds::default();
+        let (mut kinds, mut going) = (Kinds::default(), Going::default());
         look.pages(&scope.ranges_below(CRDS), async |chunk| {
             let plain = chunk.follow.iter().filter_map(|kv| encryption.keyring.decrypt(&kv.key, &kv.value).ok());
             plain.for_each(|plain| kinds.learn(&plain));
+            for joined in join(chunk) {
+                match joined {
+                    Joined::Both(_, primary) => going.learn(scope, &encryption.keyring, &primary),
+                    Joined::Lead(standby) => going.add(scope, &standby.key),
+                    Joined::Follow(_) => {}
+                }
+            }
             Ok(())
         })
         .await?;
         look.judge.kinds = kinds;
+        // Of a copy, only what it writes itself is shown.
+        if question.topic == Topic::Brake {
+            look.pages(&scope.ranges_below(NAMESPACES), async |chunk| {
+                chunk.follow.iter().for_each(|kv| going.learn(scope, &encryption.keyring, kv));
+                Ok(())
+            })
+            .await?;
+            look.judge.going = Some(going);
+        }
         Ok(look)
     }
 

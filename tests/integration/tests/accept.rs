@@ -14,6 +14,7 @@ use etcd_sync_integration::etcd::{Cluster, ClusterOptions};
 use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::link::{Link, await_ready, config_keys};
 use etcd_sync_integration::saved_keys;
+use etcd_sync_integration::terminal::Terminal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -269,6 +270,40 @@ async fn another_primary_without_keys_is_asked_about_twice() -> Result<()> {
     Ok(())
 }
 
+/// A namespace that is marked on the primary is still whole on both sides; all that the standby's controllers would delete is saved.
+#[tokio::test]
+async fn what_a_marked_namespace_takes_with_it_is_shown_and_saved() -> Result<()> {
+    const NAMESPACE: &str = "/registry/namespaces/apps";
+    let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;
+    let object = |name: &str, mark: Option<&str>| {
+        let metadata = json!({ "name": name, "uid": name, "deletionTimestamp": mark, "labels": { "a": SECRET } });
+        json!({ "apiVersion": "v1", "kind": "Any", "metadata": metadata }).to_string()
+    };
+    link.primary.put(NAMESPACE, object("apps", None)).await?;
+    for i in 0..30 {
+        link.primary.put(format!("/registry/configmaps/apps/{i:02}"), object(&i.to_string(), None)).await?;
+        link.primary.put(format!("/registry/secrets/other/{i:02}"), object(&i.to_string(), None)).await?;
+    }
+    let daemon = link.daemon(&[])?;
+    link.await_equal(PATIENCE).await.with_context(|| daemon.tail())?;
+    link.primary.put(NAMESPACE, object("apps", Some("2026-01-01T00:00:00Z"))).await?;
+    let asked = await_question(&link, Topic::Brake).await?;
+    ensure!(asked.losses.is_some_and(|losses| losses.count() > 0));
+
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("saved.jsonl");
+    let output = accept(&link, &[&format!("--backup={}", file.display()), "--yes"]).await?;
+    ensure!(output.code == Some(0), "{output:?}\n{}", daemon.tail());
+    ensure!(
+        output.stdout.contains("31  keys, deleted") && output.stdout.contains("replication continues"),
+        "{output:?}"
+    );
+    link.await_equal(PATIENCE).await.with_context(|| daemon.tail())?;
+    let saved = saved_keys::whole(&file);
+    ensure!(saved.len() == 31 && saved.iter().all(|(key, _)| !key.starts_with(b"/registry/secrets/")), "{saved:?}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_restored_standby_goes_on_after_the_answer() -> Result<()> {
     let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;
@@ -295,6 +330,34 @@ async fn a_restored_standby_goes_on_after_the_answer() -> Result<()> {
     })
     .await?;
     Ok(())
+}
+
+#[tokio::test]
+async fn at_a_terminal_the_number_of_keys_is_typed() -> Result<()> {
+    let (fixture, daemon) = Fixture::start(5, 12).await?;
+    let link = &fixture.link;
+    fixture.restore_primary(&daemon).await?;
+    let backup = format!("--backup={}", fixture.file("saved.jsonl"));
+    let run = async |flag: &str, typed: Option<&str>| {
+        let mut args = vec!["accept".to_owned()];
+        args.extend(link.flags(&[flag]));
+        let mut terminal = Terminal::start(&args)?;
+        if let Some(typed) = typed {
+            terminal.wait_for("Type 7 to accept this", PATIENCE).await?;
+            terminal.type_line(typed)?;
+        }
+        let (status, shown) = terminal.wait(PATIENCE).await?;
+        anyhow::Ok((status.code(), shown))
+    };
+    let (code, shown) = run("--backup=-", None).await?;
+    ensure!(code == Some(1) && shown.contains("redirect stdout to a file"), "{shown}");
+    let (code, shown) = run(&backup, Some("yes")).await?;
+    ensure!(code == Some(1) && shown.contains("nothing was accepted: the answer was not 7"), "{shown}");
+    ensure!(acceptance(link).await?.is_none() && !Path::new(&fixture.file("saved.jsonl")).exists());
+    let (code, shown) = run(&backup, Some("7")).await?;
+    ensure!(code == Some(0) && shown.contains("Accepted, and replication continues"), "{shown}");
+    ensure!(!shown.contains(SECRET));
+    link.await_equal(PATIENCE).await.with_context(|| daemon.tail())
 }
 
 #[tokio::test]

@@ -38,7 +38,7 @@ mod throttle;
 mod trail;
 pub mod walk;
 
-pub use brake::BrakeLimits;
+pub use brake::{BrakeLimits, container_of_crd, directory_of};
 pub use clock::Now;
 pub use copy::BUFFERED_BYTES_MAX;
 pub use dispatch::Session;

@@ -13,8 +13,10 @@ use etcd_sync_core::link::provenance::{Moments, Origin};
 use etcd_sync_core::link::question::{ALL_NAMESPACES, Acceptance, Answered, GROUPS_MAX, Group, Question, Topic};
 use etcd_sync_core::link::state::{Checkpoint, StateKeys};
 use etcd_sync_core::object::encryption::Keyring;
-use etcd_sync_core::scope::content::{self, Kinds};
+use etcd_sync_core::object::object_key::namespace_of;
+use etcd_sync_core::scope::content::{self, Kinds, NAMESPACES};
 use etcd_sync_core::scope::{Decision, Scope};
+use etcd_sync_core::session::{container_of_crd, directory_of};
 
 use crate::prune::{NotStandby, standby};
 
@@ -85,6 +87,46 @@ pub struct Judge<'a> {
     pub edited: HashSet<Bytes>,
     /// Which values that differ count.
     pub replaced: Replaced,
+    /// What is marked for deletion on the primary, where marks count: the standby's own controllers delete what is marked.
+    pub going: Option<Going>,
+}
+
+/// Namespaces and CRDs that are to go, and with them all that they contain.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Going {
+    namespaces: HashSet<Vec<u8>>,
+    directories: HashSet<Bytes>,
+}
+
+impl Going {
+    /// A Namespace or a CRD of the primary; others, and those that are not marked, are passed over.
+    pub fn learn(&mut self, scope: &Scope, keyring: &Keyring, primary: &KeyValue) {
+        if is_marked(keyring, primary) {
+            self.add(scope, &primary.key);
+        }
+    }
+
+    /// A Namespace or a CRD that is marked, or gone from the primary.
+    pub fn add(&mut self, scope: &Scope, key: &[u8]) {
+        let Some((_, relative)) = scope.split(key) else { return };
+        match container_of_crd(scope, key) {
+            Some(directory) => drop(self.directories.insert(directory)),
+            None if relative.starts_with(NAMESPACES.as_bytes()) => {
+                self.namespaces.extend(namespace_of(relative).map(<[u8]>::to_vec));
+            }
+            None => {}
+        }
+    }
+
+    fn holds(&self, scope: &Scope, key: &[u8]) -> bool {
+        let namespace = scope.split(key).and_then(|(_, relative)| namespace_of(relative));
+        namespace.is_some_and(|namespace| self.namespaces.contains(namespace))
+            || directory_of(scope, key).is_some_and(|directory| self.directories.contains(directory))
+    }
+}
+
+fn is_marked(keyring: &Keyring, kv: &KeyValue) -> bool {
+    content::header(keyring, kv).is_some_and(|header| header.deleting)
 }
 
 /// Which values that differ count as lost.
@@ -118,6 +160,11 @@ impl Replaced {
 impl Judge<'_> {
     /// What becomes of a key that is in scope on both sides, as far as they have it; `None`: nothing of it is lost.
     pub fn judge(&self, standby: &KeyValue, primary: Option<&KeyValue>) -> Option<Loss> {
+        if let Some(going) = &self.going
+            && (going.holds(self.scope, &standby.key) || primary.is_some_and(|kv| is_marked(self.keyring, kv)))
+        {
+            return Some(Loss::Deleted);
+        }
         let Some(primary) = primary else {
             let in_ledger = self.local.contains(&standby.key);
             return match self.moments.origin(in_ledger, standby.create_revision, standby.mod_revision) {
@@ -225,11 +272,20 @@ impl Plan {
         }
     }
 
+    /// Every group with what was found now, and what the question says of it.
+    fn all_groups(&self) -> BTreeMap<&Group, (Count, u64)> {
+        let mut all: BTreeMap<&Group, (Count, u64)> =
+            self.groups.iter().map(|(group, count)| (group, (*count, 0))).collect();
+        for (group, &asked) in self.question.losses.iter().flat_map(|losses| &losses.groups) {
+            all.entry(group).or_default().1 = asked;
+        }
+        all
+    }
+
     /// What the answer covers: what was found now, and what the question lists. More than can be written down one by one are
     /// covered by resource, in all namespaces.
     pub fn covered(&self) -> BTreeSet<Group> {
-        let asked = self.question.losses.iter().flat_map(|losses| losses.groups.keys());
-        let groups: BTreeSet<Group> = self.groups.keys().chain(asked).cloned().collect();
+        let groups: BTreeSet<Group> = self.all_groups().into_keys().cloned().collect();
         if groups.len() <= GROUPS_MAX {
             return groups;
         }

@@ -37,6 +37,7 @@ fn judge<'a>(scope: &'a Scope, keyring: &'a Keyring, replaced: Replaced) -> Judg
         local: HashSet::from([Bytes::from_static(b"/registry/configmaps/apps/local")]),
         edited: HashSet::from([Bytes::from_static(b"/registry/configmaps/apps/edited")]),
         replaced,
+        going: None,
     }
 }
 
@@ -74,6 +75,55 @@ fn what_is_newer_on_the_primary_is_no_loss_in_the_history_that_was_followed() {
     assert_eq!(Replaced::of(&question(Topic::OtherHistory), &at(153)), Replaced::All);
     assert_eq!(Replaced::of(&question(Topic::Deletions), &at(0)), Replaced::All);
     assert_eq!(Replaced::of(&question(Topic::Deletions), &checkpoint_at("c9", 153)), Replaced::All);
+}
+
+/// A mark for deletion on the primary is as good as the deletion: the standby's own controllers follow it.
+#[test]
+fn what_is_marked_for_deletion_is_lost_with_all_that_it_contains() {
+    const MARKED: &str =
+        r#"{"kind":"Namespace","apiVersion":"v1","metadata":{"name":"n","deletionTimestamp":"2026-01-01T00:00:00Z"}}"#;
+    const PLAIN: &str = r#"{"kind":"Namespace","apiVersion":"v1","metadata":{"name":"n"}}"#;
+    let (scope, keyring) = (scope(), Keyring::default());
+    let mut going = Going::default();
+    for (name, value) in [
+        ("namespaces/going", MARKED),
+        ("namespaces/stays", PLAIN),
+        ("apiextensions.k8s.io/customresourcedefinitions/widgets.example.com", MARKED),
+    ] {
+        going.learn(&scope, &keyring, &kv(name, value, (1, 1)));
+    }
+    let judge =
+        Judge { going: Some(going), ..judge(&scope, &keyring, Replaced::ByOlder { floor: 9, mirrored_only: true }) };
+    let lost = |name: &str, theirs: &'static str| {
+        judge.judge(&kv(name, PLAIN, (10, 10)), Some(&kv(name, theirs, (1, 900)))).is_some()
+    };
+    for name in ["namespaces/going", "configmaps/going/a", "example.com/widgets/stays/a", "configmaps/going/local"] {
+        assert!(lost(name, PLAIN), "{name}");
+    }
+    for name in ["namespaces/stays", "configmaps/stays/a", "example.com/gadgets/stays/a"] {
+        assert!(!lost(name, PLAIN), "{name}");
+    }
+    assert!(lost("configmaps/stays/a", MARKED));
+}
+
+#[test]
+fn what_the_synchronizer_counted_is_shown_beside_it() {
+    let mut plan = plan(Topic::Brake);
+    let mut losses = Losses::default();
+    losses.add_deletion(&scope(), b"/registry/configmaps/apps/a");
+    losses.add_deletion(&scope(), b"/registry/secrets/other/a");
+    plan.question.losses = Some(losses.clone());
+    let text = plan.text(9);
+    for row in [
+        "   DELETED  REPLACED     ASKED  RESOURCE    NAMESPACE\n",
+        "         2         0         1  configmaps  apps\n",
+        "         0         0         1  secrets     other\n",
+    ] {
+        assert!(text.contains(row), "{text}");
+    }
+    let nothing_now = Plan { compared: true, ..Plan::new("default", plan.question.clone(), 1) };
+    let text = nothing_now.text(9);
+    assert!(text.contains("secrets     other") && !text.contains("The first keys"), "{text}");
 }
 
 fn checkpoint_at(primary: &str, revision: Revision) -> Checkpoint {

@@ -116,7 +116,8 @@ impl Plan {
             text.push_str("The answer itself takes nothing away: the copy that follows may ask again.\n");
             return;
         }
-        if self.count() == 0 {
+        let groups = self.all_groups().len();
+        if groups == 0 {
             text.push_str("This standby would lose nothing.\n");
             return;
         }
@@ -136,12 +137,17 @@ impl Plan {
         }
         text.push('\n');
         self.table(text, limit);
-        text.push_str("\nThe first keys:\n");
-        for (key, loss) in self.first.iter().take(limit) {
-            let verb = if *loss == Loss::Replaced { "replaced" } else { "deleted " };
-            text.push_str(&format!("  {verb}  {key}\n"));
+        if self.question.losses.is_some() {
+            paragraph(text, "ASKED: as the synchronizer counted it, which stops when it is too much.");
         }
-        more(text, self.count(), limit.min(self.first.len()));
+        if self.count() > 0 {
+            text.push_str("\nThe first keys:\n");
+            for (key, loss) in self.first.iter().take(limit) {
+                let verb = if *loss == Loss::Replaced { "replaced" } else { "deleted " };
+                text.push_str(&format!("  {verb}  {key}\n"));
+            }
+            more(text, self.count(), limit.min(self.first.len()));
+        }
         text.push('\n');
         paragraph(
             text,
@@ -151,8 +157,7 @@ impl Plan {
                 age(Duration::from_millis(ACCEPTANCE_MS))
             ),
         );
-        if self.groups.len() > GROUPS_MAX {
-            let groups = self.groups.len();
+        if groups > GROUPS_MAX {
             paragraph(
                 text,
                 &format!("These are too many pairs ({groups}) to list: it covers the resources in all namespaces."),
@@ -162,22 +167,33 @@ impl Plan {
 
     fn table(&self, text: &mut String, limit: usize) {
         let dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
-        let mut rows: Vec<[String; 4]> = vec![["DELETED", "REPLACED", "RESOURCE", "NAMESPACE"].map(str::to_owned)];
-        for (group, Count { deleted, replaced }) in self.groups.iter().take(limit) {
-            rows.push([deleted.to_string(), replaced.to_string(), dash(&group.resource), dash(&group.namespace)]);
+        let all = self.all_groups();
+        let mut rows: Vec<[String; 5]> =
+            vec![["DELETED", "REPLACED", "ASKED", "RESOURCE", "NAMESPACE"].map(str::to_owned)];
+        for (group, (Count { deleted, replaced }, asked)) in all.iter().take(limit) {
+            let counts = [deleted, replaced, asked].map(u64::to_string);
+            let [deleted, replaced, asked] = counts;
+            rows.push([deleted, replaced, asked, dash(&group.resource), dash(&group.namespace)]);
         }
-        let resource = rows.iter().map(|row| row[2].len()).max().unwrap_or(0);
-        for [deleted, replaced, name, namespace] in &rows {
-            text.push_str(&format!("  {deleted:>8}  {replaced:>8}  {name:resource$}  {namespace}\n"));
+        let resource = rows.iter().map(|row| row[3].len()).max().unwrap_or(0);
+        for [deleted, replaced, asked, name, namespace] in &rows {
+            let asked = match self.question.losses {
+                Some(_) => format!("  {asked:>8}"),
+                None => String::new(),
+            };
+            text.push_str(&format!("  {deleted:>8}  {replaced:>8}{asked}  {name:resource$}  {namespace}\n"));
         }
-        more(text, self.groups.len() as u64, rows.len() - 1);
+        more(text, all.len() as u64, rows.len() - 1);
     }
 
     /// The question and the plan for programs, with as many keys as were kept.
     pub fn json(&self) -> Value {
-        let groups = self.groups.iter().map(|(group, count)| {
+        let all = self.all_groups();
+        let groups = all.iter().map(|(group, (Count { deleted, replaced }, asked))| {
             let (resource, namespace) = (&group.resource, &group.namespace);
-            json!({ "resource": resource, "namespace": namespace, "deleted": count.deleted, "replaced": count.replaced })
+            json!({
+                "resource": resource, "namespace": namespace, "deleted": deleted, "replaced": replaced, "asked": asked,
+            })
         });
         let keys = self.first.iter().map(
             |(key, loss)| json!({ "key": key, "loss": if *loss == Loss::Replaced { "replaced" } else { "deleted" } }),

@@ -275,7 +275,7 @@ async fn what_was_not_confirmed_is_guarded() -> Result<()> {
             // 100 more are always allowed.
             link.await_equal(PATIENCE).await?;
         } else {
-            daemon.wait_line("would delete 400 of 1000", PATIENCE).await?;
+            daemon.wait_line("would delete 400 and overwrite with older data 0 of 1000", PATIENCE).await?;
             ensure!(everything(&link).await? == before, "something was deleted");
         }
         daemon.terminate(PATIENCE).await?;
