@@ -50,8 +50,8 @@ pub async fn gather(
     })
 }
 
-/// Reads where a raft log is; one that contradicts the record is read until that is proved, or for some seconds. `moves`: what
-/// stands still may be moved, because it is ours to write.
+/// Reads where a raft log is; one that contradicts the record is read until that is proved, or for some seconds. `moves`: a log
+/// without new entries is given one, because the cluster is ours to write.
 async fn raft(etcd: &Etcd, mark: Option<RaftMark>, moves: bool) -> Result<RaftFacts, Error> {
     let mut observer = Observer::new(mark);
     let deadline = Instant::now() + DOUBT_PATIENCE;

@@ -101,7 +101,7 @@ async fn await_goes_on(link: &Link) -> Result<()> {
 async fn a_resource_that_is_deleted_by_prefix_stays_until_it_is_accepted() -> Result<()> {
     let all =
         [objects("deployments", "a", 20), objects("deployments", "b", 10), objects("configmaps", "a", 50)].concat();
-    let (link, mut daemon) = streaming(&all).await?;
+    let (link, daemon) = streaming(&all).await?;
     link.primary.etcdctl(&["del", "--prefix", "/registry/deployments/"]).await?;
     let evidence = "all 30 deployments that this standby has are deleted on the primary within 60 s";
     let question = await_brake(&link, &daemon, evidence).await?;

@@ -53,6 +53,14 @@ impl Event {
         }
     }
 
+    /// The value that the change gives its key; `None`: it deletes it.
+    pub fn value(&self) -> Option<&[u8]> {
+        match self {
+            Event::Put(kv) => Some(&kv.value),
+            Event::Delete { .. } => None,
+        }
+    }
+
     /// Bytes held in memory for this event.
     pub fn size_bytes(&self) -> usize {
         match self {

@@ -125,7 +125,7 @@ impl Tracker {
     }
 
     /// Takes the standby's changes in their order; `complete` is false when the last revision goes on in the next call.
-    /// `committed` is the revision of our own last write. Mirrored keys that another writer changed go to `edited`. Gives the
+    /// `committed` is the revision of our own last write. Mirrored keys that another writer changed go to the record of edited keys. Gives the
     /// synchronized keys that another writer deleted.
     pub fn observe(
         &mut self,
@@ -133,13 +133,12 @@ impl Tracker {
         complete: bool,
         scope: &Scope,
         keys: &StateKeys,
-        ledger: &mut Ledger,
-        edited: &mut Ledger,
+        ledgers: &mut Ledgers<'_>,
         committed: Revision,
     ) -> Vec<Bytes> {
         for event in events {
             if event.revision() != self.revision {
-                self.close(ledger, edited, committed);
+                self.close(ledgers, committed);
                 self.revision = event.revision();
             }
             if keys.marks_own_revision(event.key()) {
@@ -151,15 +150,15 @@ impl Tracker {
                     // By its key alone: one made under a lease may lose it later.
                     scope.in_scope(&kv.key).then_some(Action::Created)
                 }
-                Event::Put(kv) if ledger.holds(&kv.key) => Some(Action::Changed),
+                Event::Put(kv) if ledgers.local.holds(&kv.key) => Some(Action::Changed),
                 Event::Put(kv) => scope.in_scope(&kv.key).then_some(Action::Edited),
-                Event::Delete { key, .. } if ledger.holds(key) => Some(Action::Deleted),
+                Event::Delete { key, .. } if ledgers.local.holds(key) => Some(Action::Deleted),
                 Event::Delete { key, .. } => scope.in_scope(key).then_some(Action::Lost),
             };
             self.group.extend(action.map(|action| (event.key().clone(), action)));
         }
         if complete {
-            self.close(ledger, edited, committed);
+            self.close(ledgers, committed);
         }
         std::mem::take(&mut self.lost)
     }
@@ -169,7 +168,8 @@ impl Tracker {
         self.seen = self.seen.max(revision);
     }
 
-    fn close(&mut self, ledger: &mut Ledger, edited: &mut Ledger, committed: Revision) {
+    fn close(&mut self, ledgers: &mut Ledgers<'_>, committed: Revision) {
+        let Ledgers { local: ledger, edited } = ledgers;
         let ours = std::mem::take(&mut self.group_is_ours);
         for (key, action) in self.group.drain(..) {
             match (action, ours) {
@@ -183,6 +183,15 @@ impl Tracker {
         }
         self.seen = self.seen.max(self.revision);
     }
+}
+
+/// Both records of keys of a link.
+#[derive(Debug)]
+pub struct Ledgers<'a> {
+    /// Keys local to the standby.
+    pub local: &'a mut Ledger,
+    /// Mirrored keys that others have changed.
+    pub edited: &'a mut Ledger,
 }
 
 /// The keys on record as local, and what of it is not written to the standby yet.
@@ -326,6 +335,10 @@ mod tests {
         })
     }
 
+    fn both<'a>(local: &'a mut Ledger, edited: &'a mut Ledger) -> Ledgers<'a> {
+        Ledgers { local, edited }
+    }
+
     const A: &str = "/registry/configmaps/apps/a";
     const B: &str = "/registry/configmaps/apps/b";
 
@@ -335,8 +348,8 @@ mod tests {
         let (mut ledger, mut tracker) = (Ledger::default(), Tracker::new(10));
         let mark = created("/etcd-sync/default/checkpoint", 11);
         let mut edited = Ledger::default();
-        tracker.observe(&[created(A, 11)], false, &scope, &keys, &mut ledger, &mut edited, 0);
-        tracker.observe(&[mark, created(B, 12)], true, &scope, &keys, &mut ledger, &mut edited, 0);
+        tracker.observe(&[created(A, 11)], false, &scope, &keys, &mut both(&mut ledger, &mut edited), 0);
+        tracker.observe(&[mark, created(B, 12)], true, &scope, &keys, &mut both(&mut ledger, &mut edited), 0);
         assert!(!ledger.holds(&Bytes::from_static(A.as_bytes())));
         assert!(ledger.holds(&Bytes::from_static(B.as_bytes())));
         assert_eq!(tracker.seen(), 12);
@@ -345,8 +358,7 @@ mod tests {
             true,
             &scope,
             &keys,
-            &mut ledger,
-            &mut edited,
+            &mut both(&mut ledger, &mut edited),
             0,
         );
         assert!(ledger.is_empty() && edited.is_empty());

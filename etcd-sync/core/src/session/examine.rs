@@ -50,14 +50,6 @@ pub(super) fn is_key_in_scope(decision: Decision<'_>) -> bool {
     matches!(decision, Decision::InScope | Decision::Out(Reason::LeaseBound))
 }
 
-/// The value that a change gives its key; `None`: it deletes it.
-pub(super) fn value_of(event: &Event) -> Option<&[u8]> {
-    match event {
-        Event::Put(kv) => Some(&kv.value),
-        Event::Delete { .. } => None,
-    }
-}
-
 impl Shared {
     /// The chunk that a page completes, if any, without what is out of scope.
     pub(super) fn take_page(

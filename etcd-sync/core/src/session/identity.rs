@@ -1,17 +1,9 @@
-//! Which histories these are, while a session runs: it records what they are recognized by, and ends when one of them turns out
-//! to be another.
+//! What the two histories of a link are recognized by, while a session runs.
 
-use bytes::Bytes;
-
-use super::examine::value_of;
-use super::shared::Shared;
-use super::{Ended, HistoryFacts, Refusal, Trust};
+use super::HistoryFacts;
 use crate::etcd::kv::{Event, Revision};
-use crate::etcd::request::Op;
-use crate::link::history::{HistoryRecord, Observer, RaftMark, RaftReading, Recent, Witness, survivors};
-use crate::link::question::Topic;
+use crate::link::history::{Contradiction, HistoryRecord, Observer, RaftMark, RaftReading, Recent, Witness, survivors};
 use crate::link::side::{Side, Sides};
-use crate::link::state::{Checkpoint, Phase};
 
 /// The record follows the lists so often, and what only the raft logs show so often, in milliseconds: a pair at rest must come
 /// to rest.
@@ -58,88 +50,56 @@ impl Identity {
             self.last_event = None;
             return;
         };
-        self.last_event = Witness::new(last.key(), last.revision(), value_of(last), true);
+        self.last_event = Witness::new(last.key(), last.revision(), last.value(), true);
     }
 
     /// The witness of a checkpoint at `revision`, when the last change received is the last one up to there.
     pub(super) fn witness_at(&self, revision: Revision, received: Revision) -> Option<&Witness> {
         self.last_event.as_ref().filter(|last| last.revision == revision || received <= revision)
     }
-}
 
-impl Shared {
-    /// A reading of a cluster's raft log has come.
-    pub(super) fn on_raft(&mut self, side: Side, reading: &RaftReading) -> Result<(), Ended> {
-        let Some(proof) = self.identity.observers.get_mut(side).observe(reading) else { return Ok(()) };
-        let evidence = proof.to_string();
-        Err(match side {
-            Side::Primary => Ended::Refused(Refusal::OtherHistory { evidence }),
-            // When the record is from is read again by the next session.
-            Side::Standby => {
-                Ended::Again { force_copy: false, why: "the standby's raft log is another one than before" }
-            }
+    /// Takes a reading of a raft log; gives what proves that it is another one.
+    pub(super) fn observe(&mut self, side: Side, reading: &RaftReading) -> Option<Contradiction> {
+        self.observers.get_mut(side).observe(reading)
+    }
+
+    /// Whether the record is to be written.
+    pub(super) fn is_due(&self, now_ms: u64) -> bool {
+        self.written.as_ref().is_none_or(|written| {
+            let since_ms = now_ms.saturating_sub(written.at_ms);
+            let lists_moved = written.version != self.recent.version() && since_ms >= WRITE_INTERVAL_MS;
+            lists_moved || (written.raft != self.raft() && since_ms >= RAFT_INTERVAL_MS)
         })
     }
 
-    /// Writes the record of the histories with the checkpoint as it is, when it is due: also when live updates go on by the
-    /// operator's answer without a copy, which is used up then. The brake has its own use for its answer.
-    pub(super) fn try_commit_history(&mut self) -> bool {
-        let raft = self.raft_marks();
-        let due = self.identity.written.as_ref().is_none_or(|written| {
-            let since_ms = self.now_ms.saturating_sub(written.at_ms);
-            let lists_moved = written.version != self.identity.recent.version() && since_ms >= WRITE_INTERVAL_MS;
-            lists_moved || (written.raft != raft && since_ms >= RAFT_INTERVAL_MS)
-        });
-        let answer = self.acceptance.take_if(|answer| answer.topic != Topic::Brake);
-        if !due && answer.is_none() {
-            return false;
-        }
-        let mut ops = vec![self.history_op(&self.checkpoint.clone())];
-        ops.extend(answer.map(|_| Op::Delete { key: self.fence.keys.acceptance.clone() }));
-        self.commit_checkpoint(self.checkpoint.clone(), super::commit::Changes { ops, ..Default::default() });
-        true
-    }
-
-    /// Writes the record as of a checkpoint: with the lists as they are, or without any while a copy is not complete.
-    pub(super) fn history_op(&mut self, checkpoint: &Checkpoint) -> Op {
-        let (changed, created) = self.identity.recent.lists(checkpoint.revision);
-        let raft = self.raft_marks();
-        let record = HistoryRecord {
+    /// The record with the lists as of `revision`, now that it is written. `consistent`: see
+    /// [`HistoryRecord::consistent`].
+    pub(super) fn write(
+        &mut self,
+        primary: String,
+        revision: Revision,
+        consistent: Revision,
+        now_ms: u64,
+        unix_ms: u64,
+    ) -> HistoryRecord {
+        let (changed, created) = self.recent.lists(revision);
+        let raft = self.raft();
+        self.written = Some(Written { at_ms: now_ms, version: self.recent.version(), raft });
+        HistoryRecord {
             format: HistoryRecord::FORMAT,
-            primary: checkpoint.primary.clone(),
+            primary,
             primary_raft: raft.primary,
             standby_raft: raft.standby,
-            revision: checkpoint.revision,
-            consistent: match checkpoint.phase {
-                Phase::Streaming => checkpoint.revision - Revision::from(checkpoint.offset > 0),
-                Phase::FirstSync | Phase::Resync if self.trust == Trust::NOTHING => 0,
-                Phase::FirstSync | Phase::Resync => self.trust.floor,
-            },
+            revision,
+            consistent,
             changed,
             created,
-            at_ms: self.unix_ms,
-        };
-        self.identity.written = Some(Written { at_ms: self.now_ms, version: self.identity.recent.version(), raft });
-        Op::Put { key: self.fence.keys.history.clone(), value: record.encode(), lease: 0 }
-    }
-
-    fn raft_marks(&self) -> Sides<Option<RaftMark>> {
-        let observers = &self.identity.observers;
-        Sides { primary: observers.primary.mark(), standby: observers.standby.mark() }
-    }
-
-    /// A live change of a key in scope.
-    pub(super) fn update_recent(&mut self, event: &Event, standby_revision: Revision) {
-        let now_ms = self.now_ms;
-        match event {
-            Event::Put(kv) => self.identity.recent.update_put(kv, standby_revision, now_ms),
-            Event::Delete { key, revision } => self.identity.recent.update_delete(key, *revision),
+            at_ms: unix_ms,
         }
     }
-}
 
-/// A copy is complete: the answer that it was made under is used up. The brake's goes on: live updates end it.
-pub(super) fn drop_acceptance(shared: &Shared) -> Option<Op> {
-    let used = shared.acceptance.as_ref().is_some_and(|answer| answer.topic != Topic::Brake);
-    used.then(|| Op::Delete { key: Bytes::clone(&shared.fence.keys.acceptance) })
+    fn raft(&self) -> Sides<Option<RaftMark>> {
+        let Sides { primary, standby } = &self.observers;
+        Sides { primary: primary.mark(), standby: standby.mark() }
+    }
 }

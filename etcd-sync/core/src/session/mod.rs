@@ -20,6 +20,7 @@ mod commit;
 mod copy;
 mod dispatch;
 mod effect;
+mod evidence;
 mod examine;
 mod facts;
 pub mod families;

@@ -7,9 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::commit::Changes;
-use super::examine::{Change, decide, is_key_in_scope, value_of};
+use super::examine::{Change, decide, is_key_in_scope};
 use super::flight::Purpose;
-use super::identity::drop_acceptance;
 use super::shared::{ReadFor, Shared};
 use super::trail::Trail;
 use super::{Ended, Note, ReadFailure};
@@ -88,7 +87,8 @@ impl Sweeping {
 
     /// A key changed between its page and its deletion: everything is checked again.
     pub(super) fn begin_again(&mut self, shared: &mut Shared) -> Result<(), Ended> {
-        debug_assert!(shared.reads.is_empty(), "nothing is read while deletions are sent");
+        let is_page = |(purpose, _): &(ReadFor, u64)| matches!(purpose, ReadFor::Walk(_) | ReadFor::Marks(_));
+        debug_assert!(!shared.reads.values().any(is_page), "no page is read while deletions are sent");
         let round = self.round + 1;
         if round == ROUNDS_MAX {
             return Err(Ended::Again { force_copy: true, why: "surplus keys kept changing while they were deleted" });
@@ -135,7 +135,7 @@ impl Sweeping {
         for event in events {
             let (revision, decision) = (event.revision(), decide(&scope, &event));
             if is_key_in_scope(decision) {
-                self.trail.update_newest(event.key(), revision, value_of(&event));
+                self.trail.update_newest(event.key(), revision, event.value());
                 shared.update_recent(&event, 0);
             }
             let write = self.write_for(shared, event, decision)?;
@@ -421,7 +421,7 @@ impl Sweeping {
         shared.identity.recent.complete(shared.last_commit_revision, shared.now_ms);
         let checkpoint = self.last_record(shared);
         let mut ops = vec![shared.history_op(&checkpoint)];
-        ops.extend(drop_acceptance(shared));
+        ops.extend(shared.drop_answer_after_copy());
         shared.commit_checkpoint(checkpoint, Changes { ops, ..Changes::default() });
     }
 

@@ -8,7 +8,7 @@ use super::Copying;
 use crate::etcd::kv::{Event, KeyValue};
 use crate::scope::Decision;
 use crate::session::batch::Write;
-use crate::session::examine::{Change, decide, is_key_in_scope, value_of};
+use crate::session::examine::{Change, decide, is_key_in_scope};
 use crate::session::shared::Shared;
 use crate::session::trail::Next;
 use crate::session::walk::Walk;
@@ -74,7 +74,7 @@ impl Copying {
         for event in kept {
             let (revision, decision) = (event.revision(), decide(&scope, &event));
             if is_key_in_scope(decision) {
-                self.trail.update_newest(event.key(), revision, value_of(&event));
+                self.trail.update_newest(event.key(), revision, event.value());
                 // What the standby has by now may come from pages newer than this.
                 shared.update_recent(&event, 0);
             }

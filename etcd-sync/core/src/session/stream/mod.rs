@@ -12,7 +12,7 @@ use self::brake::Brake;
 use crate::etcd::kv::{Event, Revision, printable};
 use crate::link::fence::{Fenced, other_role};
 use crate::link::history::Witness;
-use crate::link::provenance::Tracker;
+use crate::link::provenance::{Ledgers, Tracker};
 use crate::link::question::Topic;
 use crate::link::side::Side;
 use crate::link::state::Checkpoint;
@@ -185,8 +185,8 @@ impl Streaming {
             }
         }
         let committed = shared.last_commit_revision;
-        let (ledger, edited) = (&mut shared.ledger, &mut shared.edited);
-        let lost = self.tracker.observe(events, complete, &shared.scope, keys, ledger, edited, committed);
+        let mut ledgers = Ledgers { local: &mut shared.ledger, edited: &mut shared.edited };
+        let lost = self.tracker.observe(events, complete, &shared.scope, keys, &mut ledgers, committed);
         for key in lost {
             self.replay.add_lost(&key, shared.now_ms)?;
         }

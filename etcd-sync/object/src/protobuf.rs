@@ -4,7 +4,7 @@
 //! is merged and a plain field that comes twice counts last, as protobuf has it.
 
 use super::{Form, Header, Owner, Undecodable, is_kept};
-use crate::object::wire::{Broken, Field, fields};
+use crate::wire::{Broken, Field, fields};
 
 /// Reads what follows the magic bytes.
 pub(super) fn header(envelope: &[u8]) -> Result<Header, Undecodable> {

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::Failure;
 use super::aes::Gcm;
-use crate::object::wire::{Broken, fields};
+use crate::wire::{Broken, fields};
 
 /// How many data keys a keyring holds; the oldest goes first. An API server makes one per start and change of key, so
 /// that a page of values rarely has more than a few.

@@ -6,7 +6,7 @@ use aws_lc_rs::iv::FixedLength;
 use bytes::Bytes;
 
 use super::Failure;
-use crate::object::Form;
+use crate::Form;
 
 const TAG_LENGTH: usize = 16;
 const BLOCK_LENGTH: usize = 16;

@@ -5,11 +5,11 @@
 
 /// The bytes are not a protobuf message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Broken;
+pub struct Broken;
 
 /// One field's content.
 #[derive(Clone, Copy)]
-pub(crate) enum Field<'a> {
+pub enum Field<'a> {
     /// A varint: numbers, booleans, enums.
     Number(u64),
     /// A string, bytes, or a message within.
@@ -42,12 +42,12 @@ impl<'a> Field<'a> {
 }
 
 /// The fields of a message in the order they were written, each with its tag. Ends after the first [`Broken`].
-pub(crate) fn fields(message: &[u8]) -> Fields<'_> {
+pub fn fields(message: &[u8]) -> Fields<'_> {
     Fields { rest: message }
 }
 
 /// See [`fields`].
-pub(crate) struct Fields<'a> {
+pub struct Fields<'a> {
     rest: &'a [u8],
 }
 

@@ -76,7 +76,7 @@ pub fn resource_of(relative: &[u8]) -> Option<&[u8]> {
 }
 
 /// The first segment, and what follows its slash.
-pub(crate) fn split_first(key: &[u8]) -> (&[u8], Option<&[u8]>) {
+pub fn split_first(key: &[u8]) -> (&[u8], Option<&[u8]>) {
     match key.iter().position(|&byte| byte == b'/') {
         Some(slash) => (&key[..slash], Some(&key[slash + 1..])),
         None => (key, None),
