@@ -242,7 +242,8 @@ async fn a_kill_inside_a_huge_revision_leaves_no_trace() -> Result<()> {
         let record = link.checkpoint().await?.context("there is a record")?;
         inside += usize::from(record.revision == revision && record.offset > 0);
         link.expire_leader().await?;
-        daemon = link.daemon(&[])?;
+        // It is a mass deletion, and on purpose.
+        daemon = link.daemon(&["--brake-keys=0", "--brake-resource-keys=0"])?;
         caught_up(&link).await.with_context(|| format!("round {round}"))?;
     }
     ensure!(inside >= 2, "only {inside} of 6 kills fell into the revision");
