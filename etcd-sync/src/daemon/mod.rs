@@ -31,7 +31,7 @@ use etcd_sync_operations::api_server::ApiServers;
 use etcd_sync_operations::preflight::{Check, Level, judge, refusal};
 use etcd_sync_program::certificates::Watched;
 use etcd_sync_program::config::{Config, LeaseConfig, RunConfig};
-use etcd_sync_program::{Stop, now_ms};
+use etcd_sync_program::Stop;
 use etcd_sync_store::client::election::{Leadership, campaign};
 use etcd_sync_store::{Error, Etcd, version_warning};
 use tokio::time::{sleep, timeout};
@@ -269,7 +269,7 @@ impl Daemon {
                     PAUSED_INTERVAL
                 }
                 Outcome::Ended(Ended::Refused(refusal)) => {
-                    let question = refusal.question(&self.primary_cluster, now_ms(), &self.run.holder);
+                    let question = refusal.question(&self.primary_cluster, clocks().unix_ms, &self.run.holder);
                     self.pause(&fence, refusal.label(), &refusal.to_string(), question.as_ref()).await;
                     PAUSED_INTERVAL
                 }
