@@ -671,6 +671,10 @@ impl Histories {
     /// operator has accepted this life.
     fn must_not_be_lost(&mut self, sent: &Sent, key: &Bytes, old: &Bytes, new: Option<&Bytes>, saved: Option<&Bytes>) {
         let &Sent { generation, floor, .. } = sent;
+        // A first sync that is not complete holds nothing that anybody was promised.
+        if floor == 0 && self.record().is_some_and(|record| record.phase == Phase::FirstSync) {
+            return;
+        }
         let Some(&origin) = self.origins.get(old) else { return };
         if self.accepted.contains(&generation) || self.is_of(generation, origin) {
             return;
