@@ -29,9 +29,9 @@ use etcd_sync_core::session::{
 use etcd_sync_kms::{self, Encryption};
 use etcd_sync_operations::api_server::ApiServers;
 use etcd_sync_operations::preflight::{Check, Level, judge, refusal};
+use etcd_sync_program::Stop;
 use etcd_sync_program::certificates::Watched;
 use etcd_sync_program::config::{Config, LeaseConfig, RunConfig};
-use etcd_sync_program::Stop;
 use etcd_sync_store::client::election::{Leadership, campaign};
 use etcd_sync_store::{Error, Etcd, version_warning};
 use tokio::time::{sleep, timeout};

@@ -177,8 +177,7 @@ impl Rounds {
                 if away {
                     self.daemon.kill()?;
                 }
-                let flags: &[&str] =
-                    if bumped { &["--bump-revision=1000000000", "--mark-compacted"] } else { &[] };
+                let flags: &[&str] = if bumped { &["--bump-revision=1000000000", "--mark-compacted"] } else { &[] };
                 self.link.primary.restore_in_place_with(snapshot, flags).await?;
                 if away {
                     self.link.expire_leader().await?;

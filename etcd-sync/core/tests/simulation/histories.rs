@@ -84,6 +84,7 @@ pub fn must_have_tried_everything(counts: &Counts) {
         "restored: the same backup again",
         "restored: an older backup after a restore",
         "restored: nothing proves it",
+        "restored: overtaken",
         "restored while away",
         "standby restored",
         "encrypted again",
@@ -92,6 +93,11 @@ pub fn must_have_tried_everything(counts: &Counts) {
         "asked: OtherHistory",
         "asked: OtherPrimary",
         "asked: StandbyRestored",
+        "evidence: a key changed in another way",
+        "evidence: a key created in another way",
+        "evidence: an untouched value",
+        "evidence: the witness",
+        "evidence: the raft log",
         "accepted",
         "answer used up",
         "saved before it went",
@@ -355,17 +361,42 @@ impl Histories {
         self.generations.push(Generation { model, parent: Some((generation, revision)) });
         self.drop_session();
         self.beat();
-        if is_same_log && self.random.below(2) == 0 {
-            // Nothing is left that proves anything: overtaken, every value written again, and compacted.
-            self.counts.hit("restored: nothing proves it");
-            self.encrypt_again();
-            let overtaken = self.primary().revision.max(head) + 1;
-            self.primary().revision = overtaken;
-            self.encrypt_again();
-            self.primary().applied_index += 200;
-            let revision = self.primary().revision;
-            self.primary().compact(revision);
+        if is_same_log {
+            match self.random.below(4) {
+                0 => self.leave_no_proof(head),
+                1 | 2 => self.overtake(head),
+                _ => {}
+            }
         }
+    }
+
+    /// The raft log and the revision are ahead of everything that was seen, and the history is compacted.
+    fn overtake(&mut self, head: Revision) {
+        self.counts.hit("restored: overtaken");
+        // What is deleted meanwhile is no evidence any more: other keys must be.
+        for name in 0..NAMES {
+            if self.random.below(2) == 0 {
+                self.write(vec![Op::Delete { key: key(name) }]);
+            }
+        }
+        let model = self.primary();
+        model.revision = model.revision.max(head) + 1;
+        model.applied_index += 200;
+        self.beat();
+        let revision = self.primary().revision;
+        self.primary().compact(revision);
+    }
+
+    /// Overtaken, every value written again, and compacted.
+    fn leave_no_proof(&mut self, head: Revision) {
+        self.counts.hit("restored: nothing proves it");
+        self.encrypt_again();
+        let overtaken = self.primary().revision.max(head) + 1;
+        self.primary().revision = overtaken;
+        self.encrypt_again();
+        self.primary().applied_index += 200;
+        let revision = self.primary().revision;
+        self.primary().compact(revision);
     }
 
     fn back_up_standby(&mut self) {
@@ -516,6 +547,18 @@ impl Histories {
             assert!(matches!(refusal, Refusal::HistoryInDoubt { .. }), "{refusal}");
             return;
         };
+        // Each piece of evidence must be reached: without it the values would only be saved, not the operator asked.
+        for (text, name) in [
+            ("was changed at revision", "evidence: a key changed in another way"),
+            ("was created at revision", "evidence: a key created in another way"),
+            ("has another value at revision", "evidence: an untouched value"),
+            ("is not the change of", "evidence: the witness"),
+            ("raft log", "evidence: the raft log"),
+        ] {
+            if question.evidence.contains(text) {
+                self.counts.hit(name);
+            }
+        }
         self.counts.hit(match question.topic {
             Topic::OtherHistory => "asked: OtherHistory",
             Topic::OtherPrimary => "asked: OtherPrimary",
