@@ -79,8 +79,6 @@ async fn deletions_arrive(compacted: Compacted) -> Result<()> {
         match compacted {
             Compacted::Nobody => ensure!(!log.contains(RESYNC), "it need not have resynced:\n{log}"),
             _ => {
-                // With both gone, either may be noticed first.
-                let whose = if compacted == Compacted::Both { "" } else { "the primary " };
                 ensure!(log.contains(RESYNC), "{log}");
                 ensure!(log.contains("counted what the resync would take away"), "{log}");
             }
