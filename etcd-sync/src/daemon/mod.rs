@@ -45,6 +45,7 @@ use self::time::clocks;
 use crate::cluster::Cluster;
 use crate::cluster::lease::LeaderLease;
 use crate::facts::preflight::{self, Pair};
+use crate::facts::start::standby_links;
 
 /// How often paused replication checks whether the reason is gone.
 const PAUSED_INTERVAL: Duration = Duration::from_secs(5);
@@ -381,6 +382,11 @@ impl Daemon {
             };
             if let Err(failure) = made {
                 return Err(Outcome::Failed(failure.error().clone()));
+            }
+            // Of two that start in a ring at once, each has looked before the other made its role.
+            let links = standby_links(&primary).await.map_err(Outcome::Failed)?;
+            if !links.is_empty() {
+                return Err(Outcome::Ended(Ended::Refused(Refusal::PrimaryIsStandby { links: links.join(", ") })));
             }
         }
         Ok((primary, session))

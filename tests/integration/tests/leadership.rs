@@ -12,6 +12,7 @@ use etcd_sync_integration::etcd::ClusterOptions;
 use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::link::{Link, await_ready, config_keys};
 use etcd_sync_integration::load::{Writer, WriterOptions};
+use etcd_sync_store::Side;
 
 const LEADS: &str = "Acquired leader lease";
 /// Where the end of a lease is waited for. Twice the shortest that there is: a machine may stall.
@@ -299,4 +300,34 @@ async fn a_standby_promoted_on_another_link_is_not_written() -> Result<()> {
     link.standby.put("/etcd-sync/other/role", "standby").await?;
     let _daemon = link.daemon(FLAGS)?;
     link.await_equal(PATIENCE).await
+}
+
+/// Two clusters that are each other's primary, their synchronizers started at the same time: at most one of them goes on, and nobody
+/// writes forever.
+#[tokio::test]
+async fn a_ring_of_two_that_start_at_once_comes_to_rest() -> Result<()> {
+    let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;
+    for cluster in [&link.primary, &link.standby] {
+        cluster.put("/registry/configmaps/apps/one", "one").await?;
+    }
+    let back = [link.standby.flags(Side::Primary), link.primary.flags(Side::Standby)].concat();
+    let daemons = [link.daemon(&[])?, Daemon::start(&back, &[])?];
+    let refused = "the primary is itself a standby";
+    await_until("one of them is refused", PATIENCE, || async {
+        let (mut bodies, mut any) = (Vec::new(), false);
+        for daemon in &daemons {
+            let (_, body) = daemon.http("/readyz").await?;
+            any |= body.contains(refused);
+            bodies.push(body);
+        }
+        Ok((!any).then(|| bodies.join("; ")))
+    })
+    .await?;
+    // Whoever goes on streams; then nothing but elections and progress is written.
+    link.primary.put("/registry/configmaps/apps/one", "two").await?;
+    let before = (link.primary.revision().await?, link.standby.revision().await?);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let after = (link.primary.revision().await?, link.standby.revision().await?);
+    ensure!(after.0 - before.0 < 60 && after.1 - before.1 < 60, "from {before:?} to {after:?} in 3 s");
+    Ok(())
 }

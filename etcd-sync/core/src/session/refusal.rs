@@ -59,7 +59,7 @@ pub enum Refusal {
     },
     /// The primary is itself a standby.
     #[error(
-        "the primary is itself a standby (link {links}): synchronizing from it would be backwards; check --primary-endpoints"
+        "the primary is itself a standby (link {links}): synchronizing from it would be backwards; check --primary-endpoints. If a synchronizer was installed there by mistake, uninstall it and delete the key /etcd-sync/<link>/role of that link there"
     )]
     PrimaryIsStandby {
         /// Those links.
