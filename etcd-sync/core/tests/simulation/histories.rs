@@ -726,12 +726,13 @@ impl Histories {
             return self.counts.hit("saved before it went");
         }
         let model = &self.generations[generation].model;
-        let newer = new.is_some_and(|new| {
-            let written = model.history().filter_map(|event| match event {
-                Event::Put(kv) if kv.key == *key && kv.value == *new => Some(kv.mod_revision),
-                _ => None,
-            });
-            written.last().is_some_and(|revision| revision > floor)
+        // A live change is newer than what was followed, also a deletion; one of the sweep only finds the key absent.
+        let is_swept = sent.txn.compares.len() > 3;
+        let changes = model.history().filter(|event| event.key() == key && event.revision() > floor);
+        let newer = changes.into_iter().any(|event| match (event, new) {
+            (Event::Put(kv), Some(new)) => kv.value == *new,
+            (Event::Delete { .. }, None) => !is_swept,
+            _ => false,
         });
         let record = self.record();
         assert!(
