@@ -16,7 +16,7 @@ pub const SAVED_BYTES_MAX: u64 = 16 << 20;
 impl Shared {
     /// Whether nobody but us has changed the mirrored copy, as far as the record shows: everything that others changed up to
     /// `seen` is on it.
-    pub(super) fn is_untouched(&self, standby: &KeyValue) -> bool {
+    fn is_untouched(&self, standby: &KeyValue) -> bool {
         standby.mod_revision <= self.moments.seen
             && self.edited.is_untouched(&standby.key)
             && !self.ledger.holds(&standby.key)
@@ -54,10 +54,14 @@ impl Shared {
         Ok(())
     }
 
+    /// Whether an overwrite with older data counts: healing what others have changed here is no loss.
+    pub(super) fn loses_when_overwritten(&self, standby: &KeyValue) -> bool {
+        self.is_untouched(standby) && !self.is_covered(&standby.key)
+    }
+
     /// Counts an overwrite with older data, and refuses when it is too many.
     fn guard_overwrite(&mut self, standby: &KeyValue) -> Result<(), Ended> {
-        // Healing what others have changed here is no loss.
-        if self.is_untouched(standby) && !self.is_covered(&standby.key) {
+        if self.loses_when_overwritten(standby) {
             self.losses.add_overwrite(&self.scope, &standby.key);
             self.guard_losses()?;
         }
@@ -101,14 +105,21 @@ impl Shared {
     /// Notes a value to be saved in the transaction that overwrites it.
     pub(super) fn save_with_write(&mut self, standby: &KeyValue) -> Result<(), Ended> {
         let value = Bytes::copy_from_slice(&standby.value);
-        self.guard_saving(1, value.len() as u64, &self.losses)?;
-        self.saved = (self.saved.0 + 1, self.saved.1 + value.len() as u64);
-        self.stats.saved += 1;
+        self.count_saved(&value)?;
         self.saves.insert(Bytes::copy_from_slice(&standby.key), value);
         Ok(())
     }
 
-    /// The operation that saves what a write overwrites.
+    /// Counts a value that is about to be saved, and refuses when there are too many.
+    pub(super) fn count_saved(&mut self, value: &Bytes) -> Result<(), Ended> {
+        let bytes = value.len() as u64;
+        self.guard_saving(1, bytes, &self.losses)?;
+        self.saved = (self.saved.0 + 1, self.saved.1 + bytes);
+        self.stats.saved += 1;
+        Ok(())
+    }
+
+    /// The operation that saves a value before it goes.
     pub(super) fn save_op(&self, key: &Bytes, value: Bytes) -> Op {
         Op::Put { key: self.fence.keys.saved_entry(key), value, lease: 0 }
     }

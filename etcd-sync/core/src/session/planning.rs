@@ -85,7 +85,7 @@ impl Planning {
             return Ok(());
         }
         shared.judge_older(primary, standby)?;
-        if !shared.is_covered(&standby.key) && shared.is_untouched(standby) {
+        if shared.loses_when_overwritten(standby) {
             self.losses.add_overwrite(&shared.scope, &standby.key);
         }
         if shared.must_save(standby) {

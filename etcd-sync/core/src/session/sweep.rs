@@ -389,12 +389,10 @@ impl Sweeping {
             }
             let (revision, value) = (kv.mod_revision, kv.value.clone());
             shared.guard_deletion(&key)?;
-            shared.guard_saving(1, value.len() as u64, &shared.losses)?;
-            shared.saved = (shared.saved.0 + 1, shared.saved.1 + value.len() as u64);
-            shared.stats.saved += 1;
+            shared.count_saved(&value)?;
             shared.note(Note::Saved { key: key.clone() });
             changes.compares.push(Compare::ModRevision { key: key.clone(), revision });
-            changes.ops.push(Op::Put { key: shared.fence.keys.saved_entry(&key), value, lease: 0 });
+            changes.ops.push(shared.save_op(&key, value));
             changes.ops.push(Op::Delete { key: key.clone() });
             self.unproved.remove(&key);
             changes.writes.push(Write::Delete { key });

@@ -11,14 +11,14 @@
 mod queries;
 mod rules;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
 use self::queries::Container;
 use crate::etcd::kv::{KeyValue, Revision};
 use crate::etcd::request::Op;
-use crate::link::question::{ALL_NAMESPACES, Group, Topic};
+use crate::link::question::Topic;
 use crate::link::state::cluster_id_text;
 use crate::object::Header;
 use crate::scope::Scope;
@@ -32,8 +32,7 @@ use crate::session::{Ended, Refusal, Start};
 #[derive(Debug, Default)]
 pub(in crate::session) struct Brake {
     counted: Counted,
-    /// Losses that the operator's answer covers, and the last one: when it came, and with which revision.
-    accepted: HashSet<Group>,
+    /// The last loss that the operator's answer covers: when it came, and with which revision.
     accepted_last: (u64, Revision),
     /// Namespaces and CRDs that are to go, the first one being counted.
     containers: VecDeque<Container>,
@@ -62,10 +61,8 @@ struct Size {
 impl Brake {
     /// Goes on counting; from the beginning if it had stopped, for then the operator has answered.
     pub(super) fn new(shared: &Shared, counted: Counted) -> Self {
-        let answer = shared.acceptance.as_ref().filter(|answer| answer.topic == Topic::Brake);
         Brake {
             counted: if counted.stopped.is_some() { counted.answered() } else { counted },
-            accepted: answer.map(|answer| answer.groups.iter().cloned().collect()).unwrap_or_default(),
             accepted_last: (shared.now_ms, 0),
             ..Brake::default()
         }
@@ -175,13 +172,8 @@ impl Brake {
 
     /// Whether the operator's answer covers that this key goes.
     fn touch_accepted(&mut self, shared: &Shared, key: &[u8], revision: Revision) -> bool {
-        let is_accepted = !self.accepted.is_empty() && {
-            let mut group = Group::of(&shared.scope, key);
-            self.accepted.contains(&group) || {
-                group.namespace = ALL_NAMESPACES.into();
-                self.accepted.contains(&group)
-            }
-        };
+        let answer = shared.acceptance.as_ref().filter(|answer| answer.topic == Topic::Brake);
+        let is_accepted = answer.is_some_and(|answer| answer.covers(&shared.scope, key));
         if is_accepted {
             self.accepted_last = (shared.now_ms, revision);
         }
@@ -238,7 +230,6 @@ impl Brake {
             return false;
         }
         shared.acceptance = None;
-        self.accepted.clear();
         let ops = vec![Op::Delete { key: shared.fence.keys.acceptance.clone() }];
         shared.commit_checkpoint(shared.checkpoint.clone(), Changes { ops, ..Changes::default() });
         true
