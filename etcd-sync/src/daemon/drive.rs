@@ -401,6 +401,10 @@ fn on_message(
 /// What the session wants people to know.
 fn log(note: &Note) {
     match note {
+        Note::LongBacklog { changes, keys } => info!(
+            changes,
+            keys, "a copy is the shorter way: the primary is so many changes ahead, and there are so many keys to compare"
+        ),
         Note::CopyBegan { first: true } => info!("first sync begins"),
         Note::CopyBegan { first: false } => info!("resync by difference begins"),
         Note::Planned { deletions, overwrites, scope } => {

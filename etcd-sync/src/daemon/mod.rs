@@ -24,7 +24,7 @@ use etcd_sync_core::link::state::{Phase, StateKeys, cluster_id_text};
 use etcd_sync_core::scope::Scope;
 use etcd_sync_core::session::batch::BatchLimits;
 use etcd_sync_core::session::{
-    BUFFERED_BYTES_MAX, Carried, DeletionGuard, Ended, Refusal, Session, SessionConfig, init_role,
+    BACKLOG_LEAST, BUFFERED_BYTES_MAX, Carried, DeletionGuard, Ended, Refusal, Session, SessionConfig, init_role,
 };
 use etcd_sync_kms::{self, Encryption};
 use etcd_sync_operations::api_server::ApiServers;
@@ -133,6 +133,7 @@ fn begin(config: &Config, run: RunConfig, health: Arc<Health>, stop: Stop) -> Re
         buffered_bytes_max: BUFFERED_BYTES_MAX,
         keyring: Arc::clone(&encryption.keyring),
         accept_undecryptable: run.allow_unproved_encryption,
+        backlog_least: BACKLOG_LEAST,
         checkpoint_interval_ms: run.checkpoint_interval.as_millis() as u64,
         deletion_guard: DeletionGuard { count: run.deletions.count, percent: run.deletions.percent },
         brake: run.brake,
@@ -354,13 +355,12 @@ impl Daemon {
         let gathered = tokio::select! {
             () = stop.wanted() => return Err(Outcome::Stopped),
             () = leadership.lost() => return Err(Outcome::LeadershipLost),
-            gathered = crate::facts::start::gather(&primary, &self.standby, &self.scope, fence.clone(), force_copy, clocks()) => gathered,
+            gathered = crate::facts::start::gather(&primary, &self.standby, &self.scope, fence.clone(), force_copy, &self.carried, clocks()) => gathered,
         };
-        let mut start = match gathered {
+        let start = match gathered {
             Ok(start) => start,
             Err(error) => return Err(Outcome::Failed(error)),
         };
-        start.carried = self.carried.clone();
         self.primary_cluster = cluster_id_text(start.primary_cluster);
         let (never_ran, first) = (start.role.is_none(), start.checkpoint.is_none());
         let session = match Session::begin(self.session.clone(), Arc::clone(&self.scope), start) {

@@ -6,10 +6,10 @@ use etcd_sync_core::etcd::kv::{KeyRange, prefix_end, successor};
 use etcd_sync_core::etcd::request::{Page, ReadRange};
 use etcd_sync_core::link::fence::Fence;
 use etcd_sync_core::link::role::{Promotion, Role};
-use etcd_sync_core::link::state::{StateKeys, cluster_id_text};
+use etcd_sync_core::link::state::{Phase, StateKeys, cluster_id_text};
 use etcd_sync_core::scope::STATE_ROOT;
 use etcd_sync_core::scope::Scope;
-use etcd_sync_core::session::{Carried, Diverged, Now, Start};
+use etcd_sync_core::session::{BACKLOG_LEAST, Carried, Diverged, Now, Start};
 use etcd_sync_store::link::record::{Record, ask_witness, edited_keys, local_keys};
 use etcd_sync_store::{Error, Etcd};
 
@@ -20,6 +20,7 @@ pub async fn gather(
     scope: &Scope,
     fence: Fence,
     force_copy: bool,
+    carried: &Carried,
     now: Now,
 ) -> Result<Start, Error> {
     let keys = fence.keys.clone();
@@ -34,6 +35,12 @@ pub async fn gather(
     let checkpoint = record.checkpoint().ok().flatten();
     let (cluster, at) = (cluster_id_text(source.cluster_id), checkpoint.as_ref().map_or(0, |record| record.revision));
     let history = super::history::gather(primary, standby, &keys, &record, &cluster, at).await?;
+    let behind = checkpoint.as_ref().filter(|record| record.phase == Phase::Streaming);
+    let behind = behind.map_or(0, |record| source.revision - record.revision);
+    let standby_keys = match carried.catch_up.changes(behind) >= BACKLOG_LEAST {
+        true => Some(count(standby, scope).await?),
+        false => None,
+    };
     let witness = checkpoint.and_then(|checkpoint| checkpoint.witness);
     let witness_recognized = match witness {
         Some(witness) => ask_witness(primary, &witness).await?,
@@ -54,6 +61,7 @@ pub async fn gather(
         standby_cluster: target.cluster_id,
         primary_cluster: source.cluster_id,
         primary_revision: source.revision,
+        standby_keys,
         primary_is_empty,
         witness_recognized,
         history,
@@ -61,7 +69,7 @@ pub async fn gather(
         promoted_over,
         promoted_unrecorded,
         served_links,
-        carried: Carried::default(),
+        carried: carried.clone(),
         force_copy,
         now,
     })
@@ -76,6 +84,16 @@ async fn is_empty(etcd: &Etcd, scope: &Scope) -> Result<bool, Error> {
         }
     }
     Ok(true)
+}
+
+/// How many keys a cluster has below the synchronized prefixes.
+async fn count(etcd: &Etcd, scope: &Scope) -> Result<u64, Error> {
+    let mut keys = 0;
+    for prefix in scope.ranges() {
+        let request = ReadRange { range: prefix.clone(), limit: 1, keys_only: true, revision: 0 };
+        keys += etcd.read(request).await?.count.unsigned_abs();
+    }
+    Ok(keys)
 }
 
 /// What is recorded on the primary about its own promotion.

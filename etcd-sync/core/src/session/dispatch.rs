@@ -58,10 +58,11 @@ impl Session {
             Beginning::Copy { trust, .. } => Some(*trust),
         };
         let copied_revision = start.copied_revision;
+        let (keys, catch_up) = (start.standby_keys, start.carried.catch_up);
         let mut shared = Shared::new(config, scope, start, checkpoint, trust);
         let stage = match beginning {
             Beginning::Resume(_) => {
-                let mut streaming = Streaming::resume(&mut shared, witness_recognized, counted);
+                let mut streaming = Streaming::resume(&mut shared, witness_recognized, counted, keys.is_some());
                 shared.read_kinds();
                 if audit {
                     streaming.begin_audit(&shared);
@@ -72,7 +73,10 @@ impl Session {
                 }
                 Stage::Streaming(Box::new(streaming))
             }
-            Beginning::Copy { begin, never_synchronized, .. } => {
+            Beginning::Copy { begin, never_synchronized, backlog, .. } => {
+                if let Some(revisions) = backlog {
+                    shared.note(Note::LongBacklog { changes: catch_up.changes(revisions), keys });
+                }
                 shared.note(Note::CopyBegan { first: begin.phase == Phase::FirstSync });
                 // From now on this is the primary's history; the lists stay as they are until the copy is complete.
                 let ops = vec![shared.history_op(&begin)];
@@ -113,6 +117,10 @@ impl Session {
                 (Stage::Sweeping(sweeping), Side::Standby) => sweeping.watch_standby(&mut self.shared),
                 (Stage::Sweeping(_), Side::Primary) if self.shared.revision_complete => {
                     self.shared.watch(Side::Primary, self.shared.stats.received_revision + 1);
+                }
+                (Stage::Streaming(streaming), Side::Primary) => {
+                    streaming.on_watch_broke(&self.shared);
+                    return Err(Ended::WATCH_BROKE);
                 }
                 _ => return Err(Ended::WATCH_BROKE),
             },
@@ -161,7 +169,12 @@ impl Session {
             Stage::Copying(copying) => copying.page_budget(&self.shared),
             _ => self.shared.page_budget,
         };
+        let catch_up = match &self.stage {
+            Stage::Streaming(streaming) => streaming.catch_up(&self.shared),
+            _ => self.shared.catch_up,
+        };
         Carried {
+            catch_up,
             kinds: self.shared.kinds.clone(),
             kinds_known: self.shared.kinds_known,
             lost,

@@ -166,6 +166,13 @@ pub enum Note {
         /// Whether it is the first.
         first: bool,
     },
+    /// The resync begins although every change could be followed, which would take longer.
+    LongBacklog {
+        /// The changes, about; 0 where a watch never brought the first one.
+        changes: u64,
+        /// The keys to compare, if they were counted.
+        keys: Option<u64>,
+    },
     /// What the resync takes away was counted, before anything was written.
     Planned {
         /// Keys it would delete.

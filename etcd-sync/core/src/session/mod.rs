@@ -15,6 +15,7 @@
 
 pub mod batch;
 mod brake;
+mod catch_up;
 mod clock;
 mod commit;
 mod copy;
@@ -40,6 +41,7 @@ mod trail;
 pub mod walk;
 
 pub use brake::{BrakeLimits, container_of_crd, directory_of};
+pub use catch_up::{BACKLOG_LEAST, CatchUp};
 pub use clock::Now;
 pub use copy::BUFFERED_BYTES_MAX;
 pub use dispatch::Session;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::catch_up::CatchUp;
 use super::flight::Flight;
 use super::identity::Identity;
 use super::{
@@ -74,6 +75,8 @@ pub(super) struct Shared {
     pub(super) reads: HashMap<RequestId, (ReadFor, u64)>,
     /// What the copy's pages of the session before came to.
     pub(super) page_budget: PageBudget,
+    /// How a backlog is followed.
+    pub(super) catch_up: CatchUp,
     /// Bytes that a copy reads of the primary, and keys that it writes.
     pub(super) copy_reads: Throttle,
     pub(super) copy_writes: Throttle,
@@ -170,6 +173,7 @@ impl Shared {
             in_flight: HashMap::new(),
             reads: HashMap::new(),
             page_budget: start.carried.page_budget,
+            catch_up: start.carried.catch_up,
             effects: VecDeque::new(),
             next_id: 0,
         }

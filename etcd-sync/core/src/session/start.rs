@@ -6,6 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::Bytes;
 
 use super::brake::{BrakeLimits, Counted};
+use super::catch_up::CatchUp;
 use super::clock::Now;
 use super::facts::{HistoryFacts, Trust};
 use super::refusal::Refusal;
@@ -34,6 +35,8 @@ pub struct SessionConfig {
     pub copy_writes_per_second: u64,
     /// Bytes of objects that a copy buffers for their families, see [`super::BUFFERED_BYTES_MAX`].
     pub buffered_bytes_max: usize,
+    /// Whether to copy is only considered with so many changes to follow, [`super::BACKLOG_LEAST`].
+    pub backlog_least: u64,
     /// How often the checkpoint of an idle link is moved, in milliseconds.
     pub checkpoint_interval_ms: u64,
     /// When a resync must stop and wait for the operator's confirmation.
@@ -78,6 +81,8 @@ pub struct Carried {
     pub audit: bool,
     /// What the pages of a copy came to.
     pub page_budget: PageBudget,
+    /// How a backlog is followed.
+    pub catch_up: CatchUp,
     /// What the brake has counted.
     pub(super) brake: Counted,
 }
@@ -114,6 +119,9 @@ pub struct Start {
     pub primary_cluster: u64,
     /// The primary's newest revision.
     pub primary_revision: Revision,
+    /// How many keys the standby has below the synchronized prefixes. Only counted where the primary may be
+    /// [`SessionConfig::backlog_least`] changes or more ahead of a checkpoint that could be resumed.
+    pub standby_keys: Option<u64>,
     /// Whether the primary has no key below the synchronized prefixes.
     pub primary_is_empty: bool,
     /// Whether the primary recognizes the checkpoint's witness; `None` when that revision is compacted or there is none.
@@ -163,6 +171,8 @@ pub enum Beginning {
         never_synchronized: bool,
         /// How far the primary's history is proved.
         trust: Trust,
+        /// So many revisions could have been followed instead.
+        backlog: Option<Revision>,
     },
 }
 
@@ -223,6 +233,7 @@ pub fn open(start: &Start, scope_fingerprint: &str) -> Result<Beginning, Refusal
         None => Known { history: true, trust: Trust::WHOLE },
     };
     let known_history = known.history;
+    let mut backlog = None;
     if let Some(recorded) = &recorded
         && recorded.phase == Phase::Streaming
         && recorded.scope == scope_fingerprint
@@ -230,7 +241,11 @@ pub fn open(start: &Start, scope_fingerprint: &str) -> Result<Beginning, Refusal
         && start.witness_recognized == Some(true)
         && !start.force_copy
     {
-        return Ok(Beginning::Resume(recorded.clone()));
+        let revisions = start.primary_revision - recorded.revision;
+        if !start.carried.catch_up.prefers_copy(revisions, start.standby_keys) {
+            return Ok(Beginning::Resume(recorded.clone()));
+        }
+        backlog = Some(revisions);
     }
     if start.primary_is_empty && accepted(Topic::EmptyPrimary).is_none() {
         return Err(Refusal::EmptyPrimary);
@@ -268,7 +283,7 @@ pub fn open(start: &Start, scope_fingerprint: &str) -> Result<Beginning, Refusal
             .filter(|recorded| known_history && recorded.phase != Phase::Streaming)
             .and_then(|recorded| recorded.accepted_deletions),
     };
-    Ok(Beginning::Copy { begin, never_synchronized: recorded.is_none(), trust })
+    Ok(Beginning::Copy { begin, never_synchronized: recorded.is_none(), trust, backlog })
 }
 
 struct Known {

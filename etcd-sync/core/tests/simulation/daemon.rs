@@ -9,16 +9,19 @@ use etcd_sync_core::link::fence::Fence;
 use etcd_sync_core::link::history::{Found, HistoryRecord, Observer, RaftMark};
 use etcd_sync_core::link::question::{Acceptance, Question};
 use etcd_sync_core::link::side::{Side, Sides};
-use etcd_sync_core::link::state::{Checkpoint, StateKeys, cluster_id_text};
+use etcd_sync_core::link::state::{Checkpoint, Phase, StateKeys, cluster_id_text};
 use etcd_sync_core::object::encryption::Keyring;
 use etcd_sync_core::scope::Scope;
 use etcd_sync_core::session::batch::BatchLimits;
 use etcd_sync_core::session::{
-    BUFFERED_BYTES_MAX, BrakeLimits, Carried, DeletionGuard, Effect, Ended, HistoryFacts, Input, Now, RaftFacts,
+    BACKLOG_LEAST, BUFFERED_BYTES_MAX, BrakeLimits, Carried, DeletionGuard, Effect, Ended, HistoryFacts, Input, Now, RaftFacts,
     ReadFailure, Refusal, RequestId, Session, SessionConfig, Start, init_role,
 };
 
 use crate::model::Model;
+
+/// From how many changes on a synchronizer considers a copy: few, or as many as nobody makes here.
+pub const BACKLOGS: [u64; 4] = [4, 15, 60, BACKLOG_LEAST];
 
 /// A read, before and after the cluster has answered it.
 #[derive(Debug)]
@@ -83,6 +86,7 @@ pub struct Daemon {
     terms: usize,
     pub carried: Carried,
     pub brake: BrakeLimits,
+    pub backlog_least: u64,
 }
 
 impl Daemon {
@@ -104,6 +108,7 @@ impl Daemon {
             terms: 0,
             carried: Carried::first(),
             brake: BrakeLimits::OFF,
+            backlog_least: BACKLOG_LEAST,
         }
     }
 
@@ -124,14 +129,26 @@ impl Daemon {
     }
 
     /// Reads the record and begins a session, as the driver does.
-    pub fn begin(&mut self, primary: &Model, standby: &mut Model, now: Now, in_flight_max: usize) {
-        let Some((leader_key, epoch)) = self.leader.clone() else { return };
+    pub fn begin(
+        &mut self,
+        primary: &Model,
+        standby: &mut Model,
+        now: Now,
+        in_flight_max: usize,
+    ) -> Option<&'static str> {
+        let (leader_key, epoch) = self.leader.clone()?;
         let record = |key: &Bytes| standby.get(key).cloned();
         let marks = [record(&self.keys.checkpoint), record(&self.keys.copied)];
         let entries = |prefix: &Bytes| -> Vec<Bytes> {
             let all = standby.state(&KeyRange::prefix(prefix), Revision::MAX);
             all.keys().map(|entry| entry.slice(prefix.len()..)).collect()
         };
+        let checkpoint = marks[0].as_ref().and_then(|kv| Checkpoint::decode(&kv.value).ok());
+        let streamed = checkpoint.filter(|checkpoint| checkpoint.phase == Phase::Streaming);
+        let behind = streamed.as_ref().map_or(0, |checkpoint| primary.revision - checkpoint.revision);
+        let is_long = self.carried.catch_up.changes(behind) >= self.backlog_least;
+        let count = || self.scope.ranges().iter().map(|range| standby.state(range, Revision::MAX).len() as u64).sum();
+        let standby_keys = is_long.then(count);
         let start = Start {
             fence: Fence { keys: self.keys.clone(), leader_key, epoch },
             role: record(&self.keys.role).map(|kv| kv.value),
@@ -144,6 +161,7 @@ impl Daemon {
             primary_cluster: primary.cluster,
             primary_revision: primary.revision,
             edited_keys: entries(&self.keys.edited_prefix),
+            standby_keys,
             primary_is_empty: self.scope.ranges().iter().all(|range| primary.state(range, Revision::MAX).is_empty()),
             history: self.history(primary, standby),
             witness_recognized: self.ask_witness(primary, standby),
@@ -155,6 +173,7 @@ impl Daemon {
             force_copy: self.force_copy,
             now,
         };
+        let would_resume = streamed.is_some() && start.witness_recognized == Some(true) && !start.force_copy;
         let config = SessionConfig {
             limits: BatchLimits { ops: 5, bytes: 200 },
             in_flight_max,
@@ -163,6 +182,8 @@ impl Daemon {
             copy_writes_per_second: if in_flight_max == 3 { 100 } else { 0 },
             // Some hold whole families, some have to let go of them and ask for their owners.
             buffered_bytes_max: if in_flight_max.is_multiple_of(2) { 700 } else { BUFFERED_BYTES_MAX },
+            // Some find short backlogs long.
+            backlog_least: self.backlog_least,
             checkpoint_interval_ms: 2_000,
             deletion_guard: DeletionGuard { count: 1_000, percent: 10 },
             brake: self.brake,
@@ -173,11 +194,21 @@ impl Daemon {
         match Session::begin(config, Arc::clone(&self.scope), start) {
             Ok(session) => {
                 standby.txn(&init_role(&self.keys));
+                let resumes = session.checkpoint().phase == Phase::Streaming;
+                let is_copied = !resumes && would_resume;
                 self.session = Some(session);
                 self.force_copy = false;
                 self.drain();
+                match (is_long, resumes) {
+                    (true, true) => Some("backlog followed"),
+                    (true, false) if is_copied => Some("backlog copied"),
+                    _ => None,
+                }
             }
-            Err(refusal) => self.refused = Some(refusal),
+            Err(refusal) => {
+                self.refused = Some(refusal);
+                None
+            }
         }
     }
 

@@ -16,7 +16,7 @@ use etcd_sync_core::link::state::{Checkpoint, Phase, cluster_id_text};
 use etcd_sync_core::scope::{Scope, ScopeConfig};
 use etcd_sync_core::session::{Carried, Input, ReadFailure, Refusal, RequestId};
 
-use crate::daemon::{Commit, Daemon, Read, Sent};
+use crate::daemon::{BACKLOGS, Commit, Daemon, Read, Sent};
 use crate::digest;
 use crate::model::Model;
 use crate::random::Random;
@@ -123,7 +123,7 @@ impl Histories {
     pub fn new(seed: u64) -> Self {
         let mut random = Random(seed ^ 0x5eed);
         let scope = Arc::new(Scope::new(&ScopeConfig::default()).expect("the default scope is valid"));
-        let restore_in = [60, 200, 600][random.below(3) as usize];
+        let restore_in = random.pick(&[60, 200, 600]);
         let mut world = Histories {
             random,
             now_ms: 1_000,
@@ -145,6 +145,7 @@ impl Histories {
             clusters: 2,
             counts: Counts::default(),
         };
+        world.daemon.backlog_least = world.random.pick(&BACKLOGS);
         for _ in 0..20 {
             world.primary_writes();
         }

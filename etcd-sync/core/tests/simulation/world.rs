@@ -12,7 +12,7 @@ use etcd_sync_core::link::state::{Checkpoint, Phase, cluster_id_text};
 use etcd_sync_core::scope::{Scope, ScopeConfig};
 use etcd_sync_core::session::{Carried, Input, Now, ReadFailure};
 
-use crate::daemon::{Commit, Daemon, Read, Sent};
+use crate::daemon::{BACKLOGS, Commit, Daemon, Read, Sent};
 use crate::digest;
 use crate::mass::{self, Mass};
 use crate::model::Model;
@@ -76,6 +76,8 @@ impl Counts {
             "compaction",
             "standby compaction",
             "broken watch",
+            "backlog copied",
+            "backlog followed",
             "reordered replies",
             "local key",
             "local key overwritten",
@@ -168,7 +170,7 @@ impl World {
         let scope = Arc::new(Scope::new(&ScopeConfig::default()).expect("the default scope is valid"));
         let mut world = World {
             in_flight_max: 1 + random.below(4) as usize,
-            trouble_in: [25, 100, 400, 3_000][random.below(4) as usize],
+            trouble_in: random.pick(&[25, 100, 400, 3_000]),
             random,
             now: Now { ms: 1_000, unix_ms: 1_700_000_000_000 },
             primary: Model::new(1),
@@ -187,7 +189,10 @@ impl World {
             counts: Counts::default(),
             mass: Mass::default(),
         };
-        world.daemons.iter_mut().for_each(|daemon| daemon.brake = mass::LIMITS);
+        let backlog_least = world.random.pick(&BACKLOGS);
+        for daemon in &mut world.daemons {
+            (daemon.brake, daemon.backlog_least) = (mass::LIMITS, backlog_least);
+        }
         for (key, value) in objects::owned_namespace() {
             world.primary.write(vec![Op::Put { key, value, lease: 0 }]);
         }
@@ -294,7 +299,8 @@ impl World {
         }
         if self.daemons[index].session.is_none() {
             let daemon = &mut self.daemons[index];
-            daemon.begin(&self.primary, &mut self.standby, self.now, self.in_flight_max);
+            let began = daemon.begin(&self.primary, &mut self.standby, self.now, self.in_flight_max);
+            began.into_iter().for_each(|how| self.counts.hit(how));
             self.on_refused(index);
             return;
         }

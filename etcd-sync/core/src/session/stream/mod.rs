@@ -19,6 +19,7 @@ use crate::link::state::Checkpoint;
 use crate::scope::Decision;
 use crate::session::batch::{Batch, Write};
 use crate::session::brake::{BrakeLimits, Counted};
+use crate::session::catch_up::{Backlog, CatchUp};
 use crate::session::commit::Changes;
 use crate::session::examine::{Change, decide, is_key_in_scope};
 use crate::session::replay::Replay;
@@ -44,6 +45,8 @@ pub(super) struct Streaming {
     /// Foreign creations up to here must be known before anything is deleted.
     known_from: Revision,
     is_after_copy: bool,
+    /// What was to be followed when the session began; a copy leaves none.
+    backlog: Option<Backlog>,
 }
 
 impl Streaming {
@@ -58,12 +61,15 @@ impl Streaming {
             witness_is_last: false,
             known_from: shared.last_commit_revision,
             is_after_copy: false,
+            backlog: None,
         }
     }
 
     /// Goes on behind the record: opens both watches.
-    pub(super) fn resume(shared: &mut Shared, witness_recognized: bool, counted: Counted) -> Self {
+    pub(super) fn resume(shared: &mut Shared, witness_recognized: bool, counted: Counted, keys_counted: bool) -> Self {
         let mut streaming = Streaming::new(shared, counted);
+        let (from, until, least) = (shared.checkpoint.revision, shared.primary_revision, shared.config.backlog_least);
+        streaming.backlog = Some(Backlog::new(shared.catch_up, from, until, least, keys_counted));
         let (revision, offset) = (shared.checkpoint.revision, shared.checkpoint.offset);
         shared.stats.received_revision = if offset > 0 { revision - 1 } else { revision };
         let from = match (offset, &shared.checkpoint.witness) {
@@ -84,6 +90,7 @@ impl Streaming {
     pub(super) fn after_copy(shared: &mut Shared, audit_due: bool, watching: bool) -> Self {
         // Used up with the copy; the brake's goes on.
         shared.acceptance.take_if(|answer| answer.topic != Topic::Brake);
+        shared.catch_up = CatchUp::default();
         let mut streaming = Streaming::new(shared, Counted::default());
         shared.kinds_known = true;
         if audit_due {
@@ -107,6 +114,18 @@ impl Streaming {
         self.brake.counted(&shared.scope)
     }
 
+    /// What was learnt about following a backlog.
+    pub(super) fn catch_up(&self, shared: &Shared) -> CatchUp {
+        self.backlog.as_ref().map_or(shared.catch_up, Backlog::known)
+    }
+
+    /// The primary's watch broke.
+    pub(super) fn on_watch_broke(&mut self, shared: &Shared) {
+        if let Some(backlog) = &mut self.backlog {
+            backlog.on_watch_broke(shared.stats.received_revision);
+        }
+    }
+
     /// Whether more changes of the standby may be given now.
     pub(super) fn wants_standby_events(&self, shared: &Shared) -> bool {
         // What waits for more of the standby's history must not keep that history away.
@@ -127,6 +146,9 @@ impl Streaming {
     /// Changes of the primary have come.
     pub(super) fn on_events(&mut self, shared: &mut Shared, events: Vec<Event>, complete: bool) -> Result<(), Ended> {
         shared.update_received_from(&events, complete);
+        if let Some(backlog) = &mut self.backlog {
+            backlog.on_received(shared.stats.events, shared.stats.received_revision)?;
+        }
         let scope = Arc::clone(&shared.scope);
         let committed = shared.last_commit_revision;
         self.brake.on_events_begin(shared);
