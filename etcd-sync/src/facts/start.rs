@@ -1,17 +1,25 @@
 //! Reads everything a session must know before it begins, from both clusters.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use etcd_sync_core::etcd::kv::{KeyRange, prefix_end, successor};
+use etcd_sync_core::etcd::kv::{KeyRange, Revision, prefix_end, successor};
 use etcd_sync_core::etcd::request::{Page, ReadRange};
 use etcd_sync_core::link::fence::Fence;
 use etcd_sync_core::link::role::{Promotion, Role};
 use etcd_sync_core::link::state::{Phase, StateKeys, cluster_id_text};
 use etcd_sync_core::scope::STATE_ROOT;
 use etcd_sync_core::scope::Scope;
-use etcd_sync_core::session::{BACKLOG_LEAST, Carried, Diverged, Now, Start};
+use etcd_sync_core::session::{BACKLOG_LEAST, Carried, CatchUp, Diverged, Now, Start};
 use etcd_sync_store::link::record::{Record, ask_witness, edited_keys, local_keys};
-use etcd_sync_store::{Error, Etcd};
+use etcd_sync_store::{Error, Etcd, WatchMessage};
+use tokio::time::timeout;
+
+/// With fewer revisions to follow nobody asks how many changes they hold.
+const PROBED_FROM: Revision = 1_000;
+/// So many of the newest revisions are looked at.
+const PROBED: Revision = 8;
+const PROBE_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Facts for a session of the leader behind `fence`.
 pub async fn gather(
@@ -37,6 +45,8 @@ pub async fn gather(
     let history = super::history::gather(primary, standby, &keys, &record, &cluster, at).await?;
     let behind = checkpoint.as_ref().filter(|record| record.phase == Phase::Streaming);
     let behind = behind.map_or(0, |record| source.revision - record.revision);
+    let mut carried = carried.clone();
+    carried.catch_up = expect_changes(primary, scope, source.revision, behind, carried.catch_up).await;
     let standby_keys = match carried.catch_up.changes(behind) >= BACKLOG_LEAST {
         true => Some(count(standby, scope).await?),
         false => None,
@@ -69,7 +79,7 @@ pub async fn gather(
         promoted_over,
         promoted_unrecorded,
         served_links,
-        carried: carried.clone(),
+        carried,
         force_copy,
         now,
     })
@@ -84,6 +94,32 @@ async fn is_empty(etcd: &Etcd, scope: &Scope) -> Result<bool, Error> {
         }
     }
     Ok(true)
+}
+
+/// How many changes to expect, by the last revisions: following all of them to find out would cost the primary much memory.
+async fn expect_changes(primary: &Etcd, scope: &Scope, head: Revision, behind: Revision, known: CatchUp) -> CatchUp {
+    if behind < PROBED_FROM || known.changes(behind) >= BACKLOG_LEAST {
+        return known;
+    }
+    let from = head - PROBED + 1;
+    let count = async {
+        let Ok(mut watch) = primary.watch(scope.covering_range(), from).await else { return 0 };
+        let mut changes = 0;
+        loop {
+            match watch.next().await {
+                Ok(WatchMessage::Events { events, .. }) => {
+                    changes += events.iter().filter(|event| event.revision() <= head).count() as u64;
+                    if events.last().is_some_and(|event| event.revision() >= head) {
+                        return changes;
+                    }
+                }
+                Ok(WatchMessage::Progress { revision }) if revision < head => {}
+                Ok(WatchMessage::Progress { .. }) | Err(_) => return changes,
+            }
+        }
+    };
+    // Without an answer every change is followed, and what it comes to is noticed on the way.
+    timeout(PROBE_PATIENCE, count).await.map_or(known, |changes| known.after(PROBED, changes))
 }
 
 /// How many keys a cluster has below the synchronized prefixes.

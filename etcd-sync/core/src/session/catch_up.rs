@@ -32,6 +32,12 @@ impl CatchUp {
         revisions.max(0).unsigned_abs().saturating_mul(self.per_revision)
     }
 
+    /// The same after the last revisions were seen: so many of them hold so many changes.
+    pub fn after(self, revisions: Revision, events: u64) -> Self {
+        let per_revision = events / revisions.max(1).unsigned_abs();
+        CatchUp { per_revision: per_revision.max(self.per_revision), ..self }
+    }
+
     /// Whether a copy is the cheaper way over so many revisions, or the only one. `keys`: how many keys a copy compares, if they were
     /// counted.
     pub(super) fn prefers_copy(&self, revisions: Revision, keys: Option<u64>) -> bool {
@@ -59,12 +65,11 @@ impl Backlog {
 
     /// So many changes have come, up to this revision. An error where the rest is so long that a copy has to be considered.
     pub(super) fn on_received(&mut self, events: u64, received: Revision) -> Result<(), Ended> {
-        let revisions = (received - self.from).max(1).unsigned_abs();
         self.known.fruitless = 0;
         if self.is_decided || events < self.least || received >= self.until {
             return Ok(());
         }
-        self.known.per_revision = (events / revisions).max(1);
+        self.known = self.known.after(received - self.from, events);
         if self.known.changes(self.until - received) < self.least {
             return Ok(());
         }
