@@ -6,6 +6,7 @@ mod health;
 mod http;
 mod metrics;
 mod notes;
+mod pause;
 mod progress;
 mod retry;
 mod time;
@@ -34,21 +35,19 @@ use etcd_sync_program::certificates::Watched;
 use etcd_sync_program::config::{Config, LeaseConfig, RunConfig};
 use etcd_sync_store::client::election::{Leadership, campaign};
 use etcd_sync_store::{Error, Etcd, version_warning};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
 
 use self::condition::ConditionKey;
 use self::drive::{Driver, Outcome};
 use self::health::Role;
 use self::notes::NoteLimit;
+use self::pause::Words;
 use self::time::clocks;
 use crate::cluster::Cluster;
 use crate::cluster::lease::LeaderLease;
 use crate::facts::preflight::{self, Pair};
 use crate::facts::start::standby_links;
-
-/// How often paused replication checks whether the reason is gone.
-const PAUSED_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Pauses between attempts after failures: doubled from the first to the second.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
@@ -247,7 +246,9 @@ impl Daemon {
         let (mut force_copy, mut pause) = (false, RETRY_FIRST);
         self.carried = Carried::first();
         loop {
+            let (words, began) = (Words::read(&self.standby, &self.keys).await, Instant::now());
             let (outcome, phase) = self.session(leadership, &fence, force_copy).await;
+            let paused = pause::interval(phase, began.elapsed());
             if phase == Some(Phase::Streaming) {
                 // It came as far as that, so neither a copy nor patience is owed any more.
                 (force_copy, pause) = (false, RETRY_FIRST);
@@ -268,20 +269,20 @@ impl Daemon {
                 }
                 Outcome::Ended(Ended::Fenced(fenced)) => {
                     self.pause(&fence, "promoted", &fenced.to_string(), None).await;
-                    PAUSED_INTERVAL
+                    paused
                 }
                 Outcome::Ended(Ended::Refused(refusal)) => {
                     let question = refusal.question(&self.primary_cluster, clocks().unix_ms, &self.run.holder);
                     self.pause(&fence, refusal.label(), &refusal.to_string(), question.as_ref()).await;
-                    PAUSED_INTERVAL
+                    paused
                 }
                 Outcome::Paused(label, why) => {
                     self.pause(&fence, label, &why, None).await;
-                    PAUSED_INTERVAL
+                    paused
                 }
                 Outcome::Failed(failure @ Error::NoSpace { .. }) => {
                     self.pause(&fence, "no_space", &failure.to_string(), None).await;
-                    PAUSED_INTERVAL
+                    paused
                 }
                 Outcome::Failed(Error::TooManyOps { .. }) if self.session.limits.ops > TXN_OPS_LEAST => {
                     let ops = (self.session.limits.ops / 2).max(TXN_OPS_LEAST);
@@ -296,13 +297,13 @@ impl Daemon {
                 }
                 Outcome::Failed(failure) => {
                     self.pause(&fence, "failed", &failure.to_string(), None).await;
-                    PAUSED_INTERVAL
+                    paused
                 }
             };
             tokio::select! {
                 () = self.stop.wanted() => return Term::Stopped,
                 () = leadership.lost() => return Term::Lost,
-                () = sleep(wait) => {}
+                () = pause::wait(&self.standby, &self.keys, words, wait) => {}
             }
         }
     }
