@@ -403,7 +403,8 @@ fn log(note: &Note) {
     match note {
         Note::LongBacklog { changes, keys } => info!(
             changes,
-            keys, "a copy is the shorter way: the primary is so many changes ahead, and there are so many keys to compare"
+            keys,
+            "a copy is the shorter way: the primary is so many changes ahead, and there are so many keys to compare"
         ),
         Note::CopyBegan { first: true } => info!("first sync begins"),
         Note::CopyBegan { first: false } => info!("resync by difference begins"),

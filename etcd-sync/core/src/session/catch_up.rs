@@ -41,8 +41,7 @@ impl CatchUp {
     /// Whether a copy is the cheaper way over so many revisions, or the only one. `keys`: how many keys a copy compares, if they were
     /// counted.
     pub(super) fn prefers_copy(&self, revisions: Revision, keys: Option<u64>) -> bool {
-        revisions > 0
-            && (self.fruitless >= FRUITLESS_MOST || keys.is_some_and(|keys| self.changes(revisions) >= keys))
+        revisions > 0 && (self.fruitless >= FRUITLESS_MOST || keys.is_some_and(|keys| self.changes(revisions) >= keys))
     }
 }
 

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use etcd_sync_core::etcd::kv::{KeyRange, Revision};
-use etcd_sync_core::etcd::request::Op;
+use etcd_sync_core::etcd::request::{Op, Page};
 use etcd_sync_core::link::question::{Acceptance, Losses, Question, Topic};
 use etcd_sync_core::link::side::Side;
 use etcd_sync_core::link::state::{StateKeys, cluster_id_text};
 use etcd_sync_core::scope::{Scope, ScopeConfig};
-use etcd_sync_core::session::{BrakeLimits, Carried, Input, ReadFailure, Refusal};
+use etcd_sync_core::session::{BrakeLimits, Carried, Input, ReadFailure, Refusal, RequestId};
 
 use crate::daemon::{Commit, Daemon, Read, Watch};
 use crate::model::Model;
@@ -96,28 +96,45 @@ impl Pair {
     }
 
     fn step(&mut self) -> bool {
-        if let Some((id, read)) = self.daemon.reads.pop() {
-            let Read::Pending(side, request) = read else { unreachable!("answered at once here") };
-            let model = if side == Side::Primary { &self.primary } else { &self.standby };
-            let result = model.read(&request).ok_or(ReadFailure::Compacted);
-            self.daemon.handle(self.now_ms.into(), Input::Read { id, result });
+        if let Some(read) = self.daemon.reads.pop() {
+            self.answer(read);
             return true;
         }
-        if let Some((id, commit)) = self.daemon.commits.pop() {
-            let Commit::Pending(sent) = commit else { unreachable!("answered at once here") };
-            let reply = self.standby.txn(&sent.txn);
-            self.daemon.handle(self.now_ms.into(), Input::Committed { id, reply });
+        if self.commit() || self.watch(Side::Standby) || self.watch(Side::Primary) {
             return true;
         }
-        if self.watch(Side::Standby) || self.watch(Side::Primary) {
-            return true;
-        }
-        self.now_ms += 100;
-        self.daemon.handle(self.now_ms.into(), Input::Tick);
+        self.tick();
         !(self.daemon.reads.is_empty() && self.daemon.commits.is_empty())
     }
 
-    fn watch(&mut self, side: Side) -> bool {
+    pub fn tick(&mut self) {
+        self.now_ms += 100;
+        self.daemon.handle(self.now_ms.into(), Input::Tick);
+    }
+
+    pub fn answer(&mut self, (id, read): (RequestId, Read)) {
+        let result = self.read(&read);
+        self.daemon.handle(self.now_ms.into(), Input::Read { id, result });
+    }
+
+    /// What a read would find now.
+    pub fn read(&self, read: &Read) -> Result<Page, ReadFailure> {
+        let Read::Pending(side, request) = read else { unreachable!("answered at once here") };
+        let model = if *side == Side::Primary { &self.primary } else { &self.standby };
+        model.read(request).ok_or(ReadFailure::Compacted)
+    }
+
+    /// Applies a transaction; false when none is under way.
+    pub fn commit(&mut self) -> bool {
+        let Some((id, commit)) = self.daemon.commits.pop() else { return false };
+        let Commit::Pending(sent) = commit else { unreachable!("answered at once here") };
+        let reply = self.standby.txn(&sent.txn);
+        self.daemon.handle(self.now_ms.into(), Input::Committed { id, reply });
+        true
+    }
+
+    /// Delivers what is next on that watch; false when there is nothing.
+    pub fn watch(&mut self, side: Side) -> bool {
         let model = if side == Side::Primary { &self.primary } else { &self.standby };
         let wants = self.daemon.session.as_ref().is_some_and(|session| session.wants(side));
         let Some(Watch { range, next, opened, rest }) = self.daemon.watches.get_mut(side) else { return false };
@@ -212,7 +229,10 @@ impl Pair {
             model.state(&range, Revision::MAX).into_values().map(|kv| (kv.key, kv.value)).collect()
         };
         assert_eq!(self.daemon.refused, None);
-        assert!(values(&self.primary) == values(&self.standby), "the standby differs");
+        let (expected, found) = (values(&self.primary), values(&self.standby));
+        let keys = |values: &[(Bytes, Bytes)]| values.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>();
+        assert_eq!(keys(&expected), keys(&found));
+        assert!(expected == found, "a value differs");
     }
 }
 

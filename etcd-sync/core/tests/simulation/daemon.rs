@@ -14,8 +14,8 @@ use etcd_sync_core::object::encryption::Keyring;
 use etcd_sync_core::scope::Scope;
 use etcd_sync_core::session::batch::BatchLimits;
 use etcd_sync_core::session::{
-    BACKLOG_LEAST, BUFFERED_BYTES_MAX, BrakeLimits, Carried, DeletionGuard, Effect, Ended, HistoryFacts, Input, Now, RaftFacts,
-    ReadFailure, Refusal, RequestId, Session, SessionConfig, Start, init_role,
+    BACKLOG_LEAST, BUFFERED_BYTES_MAX, BrakeLimits, Carried, DeletionGuard, Effect, Ended, HistoryFacts, Input, Now,
+    RaftFacts, ReadFailure, Refusal, RequestId, Session, SessionConfig, Start, init_role,
 };
 
 use crate::model::Model;

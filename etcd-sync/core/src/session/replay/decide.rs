@@ -52,7 +52,7 @@ impl Replay {
     /// Which keys of a round the standby really lacks: what is there is not lost any more.
     fn missing(&mut self, shared: &mut Shared, keys: BTreeMap<Bytes, Found>) -> Missing {
         let mut missing = Missing::default();
-        for (key, Found { values, header }) in keys {
+        for (key, Found { values, header, .. }) in keys {
             // Not on the primary, or not ours to put: what is still to come from there decides.
             let Some(primary) = values.primary else {
                 self.lost.remove(&key);

@@ -196,16 +196,8 @@ impl Replay {
             round.keys.remove(&key);
             return Ok(());
         };
-        let Some(kv) = page.kvs.into_iter().next() else { return Ok(()) };
-        match side {
-            Side::Standby => {
-                if let Some(found) = round.keys.get_mut(&key) {
-                    found.values.standby = Some(kv);
-                }
-                Ok(())
-            }
-            Side::Primary => round.on_primary_value(shared, key, kv),
-        }
+        let Page { kvs, revision, .. } = page;
+        round.on_value(shared, side, key, kvs.into_iter().next(), revision)
     }
 
     /// Sends the next transaction of a round whose answers are there. True when something was sent. Only while nothing is

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 
 use crate::etcd::kv::{KeyValue, Revision};
-use crate::link::side::Sides;
+use crate::link::side::{Side, Sides};
 use crate::object::Header;
 use crate::scope::content;
 use crate::session::Ended;
@@ -29,11 +29,21 @@ pub(super) struct Round {
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) values: Sides<Option<KeyValue>>,
+    /// When these were read. A key that comes into a round once more is read again, and answers may overtake each other.
+    read_at: Sides<Revision>,
     /// Of the primary's value, where it can be decoded.
     pub(super) header: Option<Box<Header>>,
 }
 
 impl Found {
+    /// Whether this is the newest that is known of the key on that side.
+    fn is_newest(&mut self, side: Side, revision: Revision) -> bool {
+        let read_at = self.read_at.get_mut(side);
+        let is_newest = revision >= *read_at;
+        *read_at = revision.max(*read_at);
+        is_newest
+    }
+
     pub(super) fn is_owned(&self) -> bool {
         self.header.as_deref().is_some_and(|header| !content::owners(header).is_empty())
     }
@@ -62,8 +72,33 @@ impl Round {
         true
     }
 
+    /// One side of a key has come, and it is of that revision.
+    pub(super) fn on_value(
+        &mut self,
+        shared: &mut Shared,
+        side: Side,
+        key: Bytes,
+        kv: Option<KeyValue>,
+        revision: Revision,
+    ) -> Result<(), Ended> {
+        let Some(found) = self.keys.get_mut(&key) else { return Ok(()) };
+        if !found.is_newest(side, revision) {
+            return Ok(());
+        }
+        // Unless it may be put back after all, the primary has nothing of it.
+        let found = (found.values.get_mut(side), kv);
+        match (side, found) {
+            (Side::Standby, (known, kv)) => *known = kv,
+            (Side::Primary, (known, kv)) => {
+                *known = None;
+                kv.map_or(Ok(()), |kv| self.on_primary_value(shared, key, kv))?;
+            }
+        }
+        Ok(())
+    }
+
     /// The primary's value has come, with the owners it names.
-    pub(super) fn on_primary_value(&mut self, shared: &mut Shared, key: Bytes, kv: KeyValue) -> Result<(), Ended> {
+    fn on_primary_value(&mut self, shared: &mut Shared, key: Bytes, kv: KeyValue) -> Result<(), Ended> {
         let Verdict::Write(header) = shared.examine(&kv)? else { return Ok(()) };
         let owners = header.as_deref().map(content::owners).unwrap_or_default();
         let mut all = true;
