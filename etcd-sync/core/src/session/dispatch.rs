@@ -160,7 +160,7 @@ impl Session {
     pub fn carried(&self) -> Carried {
         let (lost, audit, brake) = match &self.stage {
             Stage::Streaming(streaming) => {
-                (streaming.lost(), streaming.audit.is_some(), streaming.counted(&self.shared))
+                (streaming.lost(), streaming.is_audit_due(), streaming.counted(&self.shared))
             }
             Stage::Sweeping(sweeping) => (vec![], sweeping.is_audit_due(), Counted::default()),
             Stage::Opening { .. } | Stage::Planning(_) | Stage::Copying(_) => (vec![], false, Counted::default()),

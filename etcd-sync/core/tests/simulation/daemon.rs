@@ -14,8 +14,8 @@ use etcd_sync_core::object::encryption::Keyring;
 use etcd_sync_core::scope::Scope;
 use etcd_sync_core::session::batch::BatchLimits;
 use etcd_sync_core::session::{
-    BACKLOG_LEAST, BUFFERED_BYTES_MAX, BrakeLimits, Carried, DeletionGuard, Effect, Ended, HistoryFacts, Input, Now,
-    RaftFacts, ReadFailure, Refusal, RequestId, Session, SessionConfig, Start, init_role,
+    BACKLOG_LEAST, BUFFERED_BYTES_MAX, BrakeLimits, Carried, DeletionGuard, Effect, Ended, HistoryFacts, Input, Note,
+    Now, RaftFacts, ReadFailure, Refusal, RequestId, Session, SessionConfig, Start, init_role,
 };
 
 use crate::model::Model;
@@ -87,6 +87,8 @@ pub struct Daemon {
     pub carried: Carried,
     pub brake: BrakeLimits,
     pub backlog_least: u64,
+    /// Comparisons of all keys beside live updates.
+    pub audits: u64,
 }
 
 impl Daemon {
@@ -109,6 +111,7 @@ impl Daemon {
             carried: Carried::first(),
             brake: BrakeLimits::OFF,
             backlog_least: BACKLOG_LEAST,
+            audits: 0,
         }
     }
 
@@ -266,6 +269,7 @@ impl Daemon {
                 Effect::Watch { side, range, from } => {
                     *self.watches.get_mut(side) = Some(Watch { range, next: from, opened: false, rest: vec![] });
                 }
+                Effect::Note(Note::Audited { .. }) => self.audits += 1,
                 Effect::Note(_) => {}
             }
         }

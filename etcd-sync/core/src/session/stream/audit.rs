@@ -15,9 +15,17 @@ pub(in crate::session) struct Audit {
     walk: Walk,
     compared: u64,
     missed: u64,
-    /// Wanted once more while it was under way.
-    again: bool,
 }
+
+/// When the next comparison begins.
+#[derive(Debug, Default)]
+pub(in crate::session) struct Schedule {
+    wanted: bool,
+    began_ms: Option<u64>,
+}
+
+/// A replica that crashes again and again has everything compared no more often than this.
+const AUDIT_INTERVAL_MS: u64 = 10 * 60_000;
 
 /// No further page is read while so many keys wait to be put back.
 const LOST_WAITING_MAX: usize = 1_000;
@@ -26,7 +34,7 @@ impl Audit {
     fn new(scope: &Scope) -> Self {
         // The standby is read after the primary: what was written in between is there.
         let options = WalkOptions { keys_only: true, ..WalkOptions::new(Side::Primary) };
-        Audit { walk: Walk::new(scope.ranges(), options), compared: 0, missed: 0, again: false }
+        Audit { walk: Walk::new(scope.ranges(), options), compared: 0, missed: 0 }
     }
 
     /// The chunk that a page completes, if any.
@@ -50,12 +58,20 @@ impl Audit {
 }
 
 impl Streaming {
-    /// Begins the comparison, once more after the one under way.
+    /// Begins the comparison.
     pub(in crate::session) fn begin_audit(&mut self, shared: &Shared) {
-        match &mut self.audit {
-            Some(audit) => audit.again = true,
-            None => self.audit = Some(Audit::new(&shared.scope)),
-        }
+        self.audits = Schedule { wanted: false, began_ms: Some(shared.now_ms) };
+        self.audit = Some(Audit::new(&shared.scope));
+    }
+
+    /// A comparison is wanted: now, or some time after the last one began.
+    pub(super) fn want_audit(&mut self) {
+        self.audits.wanted = true;
+    }
+
+    /// Whether a comparison is under way or will be.
+    pub(in crate::session) fn is_audit_due(&self) -> bool {
+        self.audit.is_some() || self.audits.wanted
     }
 
     /// A page of the comparison has come.
@@ -95,11 +111,15 @@ impl Streaming {
 
     /// Reads the next pages, or reports the result.
     pub(in crate::session) fn advance_audit(&mut self, shared: &mut Shared) {
+        let is_late = |began: u64| shared.now_ms >= began + AUDIT_INTERVAL_MS;
+        if self.audits.wanted && self.audit.is_none() && self.audits.began_ms.is_none_or(is_late) {
+            self.begin_audit(shared);
+        }
         while let Some(audit) = &mut self.audit {
             if audit.walk.finished() {
-                let Audit { compared, missed, again, .. } = *audit;
+                let Audit { compared, missed, .. } = *audit;
                 shared.note(Note::Audited { compared, missed });
-                self.audit = again.then(|| Audit::new(&shared.scope));
+                self.audit = None;
                 self.brake.on_audited();
                 return;
             }

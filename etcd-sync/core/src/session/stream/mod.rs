@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use self::audit::Audit;
+use self::audit::{Audit, Schedule};
 use self::brake::Brake;
 use crate::etcd::kv::{Event, Revision, printable};
 use crate::link::fence::{Fenced, other_role};
@@ -34,7 +34,8 @@ const SEEN_INTERVAL_MS: u64 = 60_000;
 pub(super) struct Streaming {
     tracker: Tracker,
     pub(super) replay: Replay,
-    pub(super) audit: Option<Audit>,
+    audit: Option<Audit>,
+    audits: Schedule,
     pub(super) brake: Brake,
     /// Taken from the batcher, but not to be sent before the tracker has caught up.
     deferred: Option<Batch>,
@@ -56,6 +57,7 @@ impl Streaming {
             tracker: Tracker::new(shared.checkpoint.seen),
             replay: Replay::default(),
             audit: None,
+            audits: Schedule::default(),
             deferred: None,
             resumed_at: 0,
             witness_is_last: false,
@@ -216,7 +218,7 @@ impl Streaming {
         let (prefix, own) = (&keys.leader_prefix, &shared.fence.leader_key);
         let joined = |event: &Event| matches!(event, Event::Put(kv) if kv.key.starts_with(prefix) && kv.create_revision == kv.mod_revision);
         if events.iter().any(|event| joined(event) && event.key() != own) {
-            self.begin_audit(shared);
+            self.want_audit();
         }
         shared.guard_ledger()
     }

@@ -37,6 +37,26 @@ fn put(key: &'static str, value: &serde_json::Value) -> Op {
     Op::Put { key: Bytes::from_static(key.as_bytes()), value: value.to_string().into(), lease: 0 }
 }
 
+/// A deployment whose second replica does not start has it tried every few minutes.
+#[test]
+fn a_replica_that_starts_again_and_again_has_all_keys_compared_now_and_then() {
+    let mut pair = Pair::with(BrakeLimits::OFF, ["/registry/configmaps/apps/first".to_owned()]);
+    // As far as the comparison of the start.
+    pair.wait(20 * 60_000);
+    let mut comparisons = Vec::new();
+    for minute in 0..30 {
+        let key: Bytes = format!("{}replica-{minute}", String::from_utf8_lossy(&pair.keys().leader_prefix)).into();
+        pair.standby.write(vec![Op::Put { key, value: Bytes::new(), lease: 7 }]);
+        let before = pair.daemon.audits;
+        pair.run();
+        if pair.daemon.audits > before {
+            comparisons.push(minute);
+        }
+        pair.now_ms += 60_000;
+    }
+    assert_eq!(comparisons, [0, 10, 20]);
+}
+
 /// Whether a read under way is of that key.
 fn is_read_of(side: Side, key: &str) -> impl Fn(&(RequestId, Read)) -> bool + '_ {
     move |(_, read)| matches!(read, Read::Pending(of, request) if *of == side && request.range.start == key.as_bytes())
