@@ -27,6 +27,11 @@ pub async fn post(port: u16, path: &str, body: &str, timeout: Duration) -> Resul
     send(port, &format!("POST {path}"), &headers, body, timeout).await
 }
 
+/// `DELETE path` at 127.0.0.1:`port`.
+pub async fn delete(port: u16, path: &str, timeout: Duration) -> Result<Response> {
+    send(port, &format!("DELETE {path}"), &[], "", timeout).await
+}
+
 async fn send(port: u16, what: &str, headers: &[(&str, &str)], body: &str, timeout: Duration) -> Result<Response> {
     let answer = tokio::time::timeout(timeout, exchange(port, what, headers, body)).await;
     answer.with_context(|| format!("no answer to {what} within {timeout:?}"))?

@@ -16,6 +16,7 @@ use crate::compare::{Difference, await_until, dump};
 use crate::daemon::{Daemon, Output, run_command};
 use crate::etcd::{Cluster, ClusterOptions};
 use crate::exact::is_synchronized;
+use crate::toxiproxy::Toxiproxy;
 
 /// Everything Kubernetes keeps.
 pub fn registry() -> KeyRange {
@@ -45,6 +46,16 @@ impl Link {
         let mut flags = self.primary.flags(Side::Primary);
         flags.extend(self.standby.flags(Side::Standby));
         flags.extend(more.iter().map(|&flag| flag.to_owned()));
+        flags
+    }
+
+    /// The same, with ways to these sides.
+    pub fn flags_over(&self, ways: &[(Side, &Toxiproxy)], more: &[&str]) -> Vec<String> {
+        let mut flags = self.flags(more);
+        for (side, way) in ways {
+            flags.retain(|flag| !flag.starts_with(&format!("--{side}-endpoints=")));
+            flags.push(format!("--{side}-endpoints=http://127.0.0.1:{}", way.port()));
+        }
         flags
     }
 

@@ -3,10 +3,11 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::compare::await_until;
+use crate::etcd::Cluster;
 use crate::exact::PATIENCE;
 use crate::process::Process;
 use crate::{http, ports, tools};
@@ -31,7 +32,19 @@ pub struct NetworkProfile {
     pub bytes_per_second: u64,
 }
 
+impl NetworkProfile {
+    /// As good as none.
+    pub const NEAR: NetworkProfile = NetworkProfile { round_trip: Duration::ZERO, bytes_per_second: 1_000_000_000 };
+}
+
 impl Toxiproxy {
+    /// A path to the only member of a cluster.
+    pub async fn before(cluster: &Cluster, network: NetworkProfile) -> Result<Toxiproxy> {
+        let endpoint = cluster.endpoint(0);
+        let port = endpoint.rsplit(':').next().and_then(|port| port.parse().ok()).context("an endpoint has a port")?;
+        Toxiproxy::start(port, network).await
+    }
+
     /// Opens a path to a server of 127.0.0.1.
     pub async fn start(to: u16, network: NetworkProfile) -> Result<Toxiproxy> {
         let [api, port] = ports::free(2)?[..] else { anyhow::bail!("two ports were asked for") };
@@ -70,8 +83,21 @@ impl Toxiproxy {
         self.post("/proxies/path", &json!({"enabled": false})).await
     }
 
-    /// After [`Toxiproxy::close`].
+    /// Loses everything that is sent over the way, as a firewall that drops does, until [`Toxiproxy::open`].
+    pub async fn silence(&self) -> Result<()> {
+        for stream in ["upstream", "downstream"] {
+            self.toxic("timeout", stream, json!({"timeout": 0})).await?;
+        }
+        Ok(())
+    }
+
+    /// After [`Toxiproxy::close`] or [`Toxiproxy::silence`]. What was silent stays so; only new connections work.
     pub async fn open(&self) -> Result<()> {
+        for stream in ["upstream", "downstream"] {
+            let toxic = format!("/proxies/path/toxics/timeout_{stream}");
+            let answer = http::delete(self.api, &toxic, TIMEOUT).await?;
+            ensure!(answer.status < 300 || answer.status == 404, "{toxic}: {}: {}", answer.status, answer.body);
+        }
         self.post("/proxies/path", &json!({"enabled": true})).await
     }
 

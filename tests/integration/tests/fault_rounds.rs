@@ -11,6 +11,7 @@ use bytes::Bytes;
 use etcd_sync_core::etcd::kv::{KeyRange, KeyValue};
 use etcd_sync_core::etcd::request::{Op, Txn};
 use etcd_sync_core::link::question::{Question, Topic};
+use etcd_sync_core::link::side::Sides;
 use etcd_sync_integration::client::Client;
 use etcd_sync_integration::compare::{await_until, dump};
 use etcd_sync_integration::daemon::{Daemon, run_command};
@@ -19,9 +20,14 @@ use etcd_sync_integration::etcd::ClusterOptions;
 use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::link::{Link, registry};
 use etcd_sync_integration::soak::rounds;
+use etcd_sync_integration::toxiproxy::{NetworkProfile, Toxiproxy};
+use etcd_sync_store::Side;
 use tempfile::TempDir;
 
 const KEYS: usize = 300;
+
+/// Room for all rounds; whoever fills it does so in seconds.
+const QUOTA_BYTES: u64 = 256 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
@@ -31,18 +37,29 @@ enum Fault {
     RestorePrimary { bumped: bool, away: bool },
     RestoreStandby,
     Compact,
+    CutWay { side: Side, silent: bool },
+    FillStandby,
 }
 
 impl Fault {
-    fn any(random: &mut Random) -> Fault {
-        match random.range(0..8) {
-            0 => Fault::KillDaemon,
-            1 => Fault::KillPrimary,
-            2 => Fault::FreezePrimary,
-            3 => Fault::Compact,
-            4 => Fault::RestoreStandby,
-            _ => Fault::RestorePrimary { bumped: random.one_in(2), away: random.one_in(2) },
+    /// Each kind, in a random variant and order.
+    fn deck(random: &mut Random) -> Vec<Fault> {
+        let side = if random.one_in(2) { Side::Primary } else { Side::Standby };
+        let mut others = vec![
+            Fault::KillDaemon,
+            Fault::KillPrimary,
+            Fault::FreezePrimary,
+            Fault::Compact,
+            Fault::RestoreStandby,
+            Fault::CutWay { side, silent: random.one_in(2) },
+            Fault::FillStandby,
+            Fault::RestorePrimary { bumped: random.one_in(2), away: random.one_in(2) },
+        ];
+        let mut deck = Vec::new();
+        while !others.is_empty() {
+            deck.push(others.swap_remove(random.range(0..others.len())));
         }
+        deck
     }
 }
 
@@ -85,6 +102,7 @@ impl Load {
 
 struct Rounds {
     link: Link,
+    ways: Sides<Toxiproxy>,
     folder: TempDir,
     daemon: Daemon,
     random: Random,
@@ -98,25 +116,38 @@ async fn after_each_fault_it_is_exact_or_says_why_not() -> Result<()> {
         Err(_) => u64::from(std::process::id()) << 32 | u64::from(std::time::UNIX_EPOCH.elapsed()?.subsec_nanos()),
     };
     println!("ETCD_SYNC_SEED={seed}");
-    let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;
+    let standby = ClusterOptions { quota_bytes: Some(QUOTA_BYTES), ..ClusterOptions::default() };
+    let link = Link::start(ClusterOptions::default(), standby).await?;
+    let ways = Sides {
+        primary: Toxiproxy::before(&link.primary, NetworkProfile::NEAR).await?,
+        standby: Toxiproxy::before(&link.standby, NetworkProfile::NEAR).await?,
+    };
     for name in 0..KEYS {
         link.primary.put(format!("/registry/configmaps/apps/c-{name:04}"), "first").await?;
     }
-    let daemon = link.daemon(&[])?;
+    let daemon = daemon(&link, &ways)?;
     link.await_equal(PATIENCE).await?;
-    let mut rounds_left = Rounds { link, folder: tempfile::tempdir()?, daemon, random: Random::new(seed), answers: 0 };
+    let (folder, random) = (tempfile::tempdir()?, Random::new(seed));
+    let mut rounds_left = Rounds { link, ways, folder, daemon, random, answers: 0 };
+    // The first is the worst one, so that no run goes without it.
+    let mut deck = vec![Fault::RestorePrimary { bumped: false, away: false }];
     for round in 0..rounds(5, 30) {
-        // The first is the worst one, so that no run goes without it.
-        let fault = match round {
-            0 => Fault::RestorePrimary { bumped: false, away: false },
-            _ => Fault::any(&mut rounds_left.random),
-        };
+        if deck.is_empty() {
+            deck = Fault::deck(&mut rounds_left.random);
+        }
+        let Some(fault) = deck.pop() else { break };
         let name = format!("round {round}: {fault:?}, ETCD_SYNC_SEED={seed}");
         println!("{name}");
         rounds_left.round(round, fault).await.context(name)?;
     }
     ensure!(rounds_left.answers > 0, "nothing was asked");
     Ok(())
+}
+
+/// Reaches both clusters over ways that can be cut.
+fn daemon(link: &Link, ways: &Sides<Toxiproxy>) -> Result<Daemon> {
+    let ways = [(Side::Primary, &ways.primary), (Side::Standby, &ways.standby)];
+    Daemon::start(&link.flags_over(&ways, &[]), &[])
 }
 
 impl Rounds {
@@ -161,7 +192,7 @@ impl Rounds {
             Fault::KillDaemon => {
                 self.daemon.kill()?;
                 self.link.expire_leader().await?;
-                self.daemon = self.link.daemon(&[])?;
+                self.daemon = daemon(&self.link, &self.ways)?;
             }
             Fault::KillPrimary => {
                 self.link.primary.kill_all()?;
@@ -172,6 +203,17 @@ impl Rounds {
                 tokio::time::sleep(Duration::from_millis(self.random.range(200..4_000) as u64)).await;
                 self.link.primary.resume_member(0)?;
             }
+            Fault::CutWay { side, silent } => {
+                let way = self.ways.get(side);
+                if silent {
+                    way.silence().await?
+                } else {
+                    way.close().await?
+                }
+                tokio::time::sleep(Duration::from_millis(self.random.range(200..12_000) as u64)).await;
+                way.open().await?;
+            }
+            Fault::FillStandby => self.fill_standby().await?,
             Fault::Compact => self.link.primary.compact(self.link.primary.revision().await?).await?,
             Fault::RestorePrimary { bumped, away } => {
                 if away {
@@ -181,17 +223,40 @@ impl Rounds {
                 self.link.primary.restore_in_place_with(snapshot, flags).await?;
                 if away {
                     self.link.expire_leader().await?;
-                    self.daemon = self.link.daemon(&[])?;
+                    self.daemon = daemon(&self.link, &self.ways)?;
                 }
             }
             Fault::RestoreStandby => {
                 self.daemon.kill()?;
                 self.link.standby.restore_in_place(snapshot).await?;
                 self.link.expire_leader().await?;
-                self.daemon = self.link.daemon(&[])?;
+                self.daemon = daemon(&self.link, &self.ways)?;
             }
         }
         Ok(Load::start(self.link.primary.client(), seed))
+    }
+
+    /// Somebody else fills the standby's etcd. Replication says so, with load running, until there is room again.
+    async fn fill_standby(&self) -> Result<()> {
+        let load = Load::start(self.link.primary.client(), 1);
+        let (standby, junk) = (&self.link.standby, "j".repeat(1 << 20));
+        let mut filled = 0;
+        while standby.put(format!("/junk/{filled}"), &junk).await.is_ok() {
+            filled += 1;
+        }
+        ensure!(standby.etcdctl(&["alarm", "list"]).await?.contains("NOSPACE"), "{filled} MiB, and no alarm");
+        let true_reason = |text: &str| text.contains("NOSPACE") || text.contains("quota");
+        await_until("the link says that the standby is full", PATIENCE, || async {
+            let (status, text) = self.daemon.http("/readyz").await?;
+            Ok((status != 503 || !true_reason(&text)).then(|| format!("{status} {text}")))
+        })
+        .await?;
+        load.stop().await?;
+        standby.etcdctl(&["del", "--prefix", "/junk/"]).await?;
+        standby.compact(standby.revision().await?).await?;
+        standby.etcdctl(&["defrag"]).await?;
+        standby.etcdctl(&["alarm", "disarm"]).await?;
+        Ok(())
     }
 
     /// With load running: the topic of the question that stands, or `None` when the link goes on.

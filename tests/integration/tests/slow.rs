@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use etcd_sync_integration::compare::await_until;
 use etcd_sync_integration::daemon::Daemon;
 use etcd_sync_integration::data::Item;
@@ -28,17 +28,13 @@ fn items(letter: char, count: usize, bytes: usize) -> Vec<Item> {
 
 /// A way to the only member of a cluster.
 async fn way(cluster: &Cluster, round_trip_ms: u64, bytes_per_second: u64) -> Result<Toxiproxy> {
-    let endpoint = cluster.endpoint(0);
-    let port = endpoint.rsplit(':').next().and_then(|port| port.parse().ok()).context("an endpoint has a port")?;
-    Toxiproxy::start(port, NetworkProfile { round_trip: Duration::from_millis(round_trip_ms), bytes_per_second }).await
+    let round_trip = Duration::from_millis(round_trip_ms);
+    Toxiproxy::before(cluster, NetworkProfile { round_trip, bytes_per_second }).await
 }
 
 /// Starts a daemon that reaches one side over a slow link.
 fn daemon_over(link: &Link, side: Side, way: &Toxiproxy, more: &[&str]) -> Result<Daemon> {
-    let mut flags = link.flags(more);
-    flags.retain(|flag| !flag.starts_with(&format!("--{side}-endpoints=")));
-    flags.push(format!("--{side}-endpoints=http://127.0.0.1:{}", way.port()));
-    Daemon::start(&flags, &[])
+    Daemon::start(&link.flags_over(&[(side, way)], more), &[])
 }
 
 /// How often a copy began.
