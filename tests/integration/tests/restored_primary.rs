@@ -7,6 +7,8 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use etcd_sync_core::etcd::kv::{KeyRange, KeyValue};
+use etcd_sync_core::etcd::request::{Compare, Op, Txn};
+use etcd_sync_core::link::history::HistoryRecord;
 use etcd_sync_core::link::question::{Question, Topic};
 use etcd_sync_integration::compare::{await_until, dump};
 use etcd_sync_integration::daemon::Daemon;
@@ -162,6 +164,39 @@ async fn restored_overtaken_and_compacted_while_the_daemon_is_away() -> Result<(
     overtake_and_compact(&fixture.link.primary, head).await?;
     let daemon = fixture.link.daemon(&[])?;
     await_paused_while_beating(&fixture.link.primary, &daemon).await?;
+    fixture.await_paused(&daemon, &before).await
+}
+
+/// The last change that was followed is a deletion, and the restored primary deletes that key at the very same revision: by its
+/// witness alone it looks the same.
+#[tokio::test]
+async fn a_deletion_at_the_same_revision_proves_nothing() -> Result<()> {
+    let fixture = Fixture::start().await?;
+    let primary = &fixture.link.primary;
+    let (doomed, restored_at) = (&config_keys(1)[0], primary.revision().await?);
+    let daemon = fixture.mirror_more().await?;
+    let deleted_at = primary.delete(doomed).await?;
+    fixture.link.await_equal(PATIENCE).await?;
+    await_until("the last keys are on record", PATIENCE, || async {
+        let found = fixture.link.standby.get(&fixture.link.keys.history).await?;
+        let record = found.map(|kv| HistoryRecord::decode(&kv.value)).transpose()?;
+        Ok(record.is_none_or(|record| record.revision < deleted_at).then(|| "older ones".to_owned()))
+    })
+    .await?;
+    ensure!(daemon.terminate(PATIENCE).await?.success());
+    let before = fixture.mirrored().await?;
+    primary.restore_in_place(&fixture.snapshot()).await?;
+    let others = usize::try_from(deleted_at - restored_at - 1)?;
+    fill(primary, 20..20 + others, "another history").await?;
+    assert_eq!(primary.delete(doomed).await?, deleted_at);
+    // More log entries without revisions than in the first life: the raft log is no proof.
+    let never = Compare::ModRevision { key: Bytes::from_static(b"/"), revision: 1 };
+    let put = Op::Put { key: Bytes::from_static(b"/"), value: Bytes::new(), lease: 0 };
+    for _ in 0..2 * deleted_at {
+        let (compares, success) = (vec![never.clone()], vec![put.clone()]);
+        ensure!(!primary.client().txn(Txn { compares, success, failure: vec![] }).await?.succeeded);
+    }
+    let daemon = fixture.link.daemon(&[])?;
     fixture.await_paused(&daemon, &before).await
 }
 

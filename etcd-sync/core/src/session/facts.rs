@@ -26,7 +26,7 @@ pub struct HistoryFacts {
     pub primary: RaftFacts,
     /// Of the standby.
     pub standby: RaftFacts,
-    /// The recorded keys as the primary has them now. Empty when the checkpoint's witness tells enough.
+    /// The recorded keys as the primary has them now. Empty without a record of this primary.
     pub sightings: Sightings,
     /// What stands as a question to the operator.
     pub question: Option<Question>,

@@ -312,10 +312,15 @@ fn judge_history(start: &Start, recorded: &Checkpoint, cluster: &str) -> Result<
             None => Err(Refusal::OtherPrimary { recorded: recorded.primary.clone(), found: cluster.to_owned() }),
         };
     }
-    let verdict = match (start.witness_recognized, &facts.record) {
-        (Some(true), _) => Verdict::Same { revision: recorded.revision, standby_revision: Revision::MAX },
-        (_, Some(record)) if record.primary == cluster => judge(record, &facts.sightings),
+    let told = match &facts.record {
+        Some(record) if record.primary == cluster => judge(record, &facts.sightings),
         _ => Verdict::Neither,
+    };
+    let verdict = match (start.witness_recognized, told) {
+        // A witness that was deleted has no value to be recognized by: two histories may have deleted it at one revision.
+        (_, another @ Verdict::Another(_)) => another,
+        (Some(true), _) => Verdict::Same { revision: recorded.revision, standby_revision: Revision::MAX },
+        (_, told) => told,
     };
     let evidence = evidence_of_another(start, recorded, cluster, &verdict);
     if let Some(evidence) = evidence {
