@@ -56,6 +56,10 @@ pub struct Histories {
     stale: Vec<Sent>,
     scope: Arc<Scope>,
     backups: Vec<Backup>,
+    /// A member of the primary that lags.
+    lagging: Option<Backup>,
+    /// Without some keys; the one in use changes place with it.
+    other_scope: Arc<Scope>,
     standby_backup: Option<StandbyBackup>,
     /// Mirrored keys that others have changed on the standby, and keys that only it has.
     edited: BTreeSet<Bytes>,
@@ -86,7 +90,11 @@ pub fn must_have_tried_everything(counts: &Counts) {
         "restored: nothing proves it",
         "restored: overtaken",
         "restored while away",
+        "restored: from a member that lagged",
         "standby restored",
+        "standby rebuilt",
+        "scope changed",
+        "slow page",
         "encrypted again",
         "many deletions",
         "edited by others",
@@ -119,6 +127,11 @@ fn key(name: u64) -> Bytes {
     .into()
 }
 
+fn narrow_scope() -> Scope {
+    let exclude_keys = (0..NAMES).step_by(3).map(|name| String::from_utf8_lossy(&key(name)).into_owned()).collect();
+    Scope::new(&ScopeConfig { exclude_keys, ..ScopeConfig::default() }).expect("the scope is valid")
+}
+
 impl Histories {
     pub fn new(seed: u64) -> Self {
         let mut random = Random(seed ^ 0x5eed);
@@ -133,6 +146,8 @@ impl Histories {
             stale: vec![],
             scope,
             backups: vec![],
+            lagging: None,
+            other_scope: Arc::new(narrow_scope()),
             standby_backup: None,
             edited: BTreeSet::new(),
             local: BTreeSet::new(),
@@ -168,15 +183,19 @@ impl Histories {
     fn step(&mut self) {
         self.now_ms += self.random.below(400);
         if self.random.below(self.restore_in) == 0 {
-            return match self.random.below(6) {
+            return match self.random.below(8) {
                 0 | 1 => self.restore_primary(),
                 2 => self.restore_standby(),
                 3 => self.back_up_standby(),
+                4 => self.survive_on_a_lagging_member(),
+                5 if self.random.below(3) == 0 => self.rebuild_standby(),
+                5 => self.change_scope(),
                 _ => self.back_up(),
             };
         }
         match self.random.below(120) {
             0..8 => self.primary_writes(),
+            20 => self.lag(),
             // Entries of the raft log that make no revision.
             8 | 9 => self.primary().applied_index += 1 + self.serial % 4,
             10 => self.edit(),
@@ -314,6 +333,46 @@ impl Histories {
         let generation = self.generations.len() - 1;
         let model = self.primary().clone();
         self.backups.push(Backup { model, generation });
+    }
+
+    /// One member is no farther than this.
+    fn lag(&mut self) {
+        let generation = self.generations.len() - 1;
+        let model = self.primary().clone();
+        self.lagging = Some(Backup { model, generation });
+    }
+
+    /// The others are lost, and `--force-new-cluster` makes a cluster of the one that lagged: the log is the same, but shorter.
+    fn survive_on_a_lagging_member(&mut self) {
+        let Some(Backup { model, generation }) = self.lagging.take() else { return };
+        if generation + 1 != self.generations.len() {
+            return;
+        }
+        self.counts.hit("restored: from a member that lagged");
+        let revision = model.revision;
+        self.generations.push(Generation { model, parent: Some((generation, revision)) });
+        self.drop_session();
+        self.beat();
+    }
+
+    /// All that the standby had is gone, the record with it.
+    fn rebuild_standby(&mut self) {
+        self.counts.hit("standby rebuilt");
+        self.clusters += 1;
+        self.standby = Model::new(self.clusters);
+        (self.standby_backup, self.edited, self.local) = (None, BTreeSet::new(), BTreeSet::new());
+        self.drop_session();
+        self.stale.clear();
+        self.daemon.leader = None;
+        self.daemon.carried = Carried::first();
+    }
+
+    /// Somebody restarts it with other flags.
+    fn change_scope(&mut self) {
+        self.counts.hit("scope changed");
+        std::mem::swap(&mut self.scope, &mut self.other_scope);
+        self.daemon.scope = Arc::clone(&self.scope);
+        self.crash();
     }
 
     /// The primary is put back to a backup. Its connections break, so no session goes on.
@@ -593,7 +652,11 @@ impl Histories {
             Side::Primary => &self.generations[self.daemon.generation].model,
             Side::Standby => &self.standby,
         };
-        let result = model.read(&request).ok_or(ReadFailure::Compacted);
+        let mut result = model.read(&request).ok_or(ReadFailure::Compacted);
+        if request.limit > 1 && self.random.below(30) == 0 {
+            self.counts.hit("slow page");
+            result = Err(ReadFailure::TimedOut);
+        }
         self.daemon.handle(self.now_ms.into(), Input::Read { id, result });
     }
 
