@@ -1,7 +1,8 @@
 //! `make bench`: the first sync beside `etcdctl make-mirror` and beside what the standby can take at all, on the same
-//! data, interleaved; then how well the steady state follows; then both over a link between two sites; then what the
-//! monitor's comparison costs. See docs/benchmarks.md.
+//! data, interleaved; then how well the steady state follows; then both over a link between two sites; then a
+//! long backlog; then what the monitor's comparison costs. See docs/benchmarks.md.
 
+mod backlog;
 mod check;
 mod distance;
 mod first_sync;
@@ -41,6 +42,9 @@ pub struct Args {
     /// Keys on the primary for the part with a link between two sites; 0 omits it
     #[arg(long, env = "BENCH_DISTANCE_KEYS", default_value_t = 30_000)]
     distance_keys: usize,
+    /// Changes to 501 keys that were made while the daemon was away; 0 omits it
+    #[arg(long, env = "BENCH_BACKLOG_CHANGES", default_value_t = 1_000_000)]
+    backlog_changes: usize,
     /// What takes part in the first syncs, comma separated; default: everything
     #[arg(long, env = "BENCH_ONLY", value_delimiter = ',')]
     only: Vec<Contender>,
@@ -61,6 +65,9 @@ async fn main() -> Result<()> {
     }
     if args.distance_keys > 0 {
         distance::measure(&args).await?;
+    }
+    if args.backlog_changes > 0 {
+        backlog::measure(&args).await?;
     }
     if args.check_keys > 0 {
         check::measure(&args).await?;

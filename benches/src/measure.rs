@@ -29,6 +29,28 @@ pub fn usage(id: u32) -> Result<Usage> {
     Ok(Usage { rss_bytes: kib * 1024, cpu: Duration::from_millis(ticks * 1_000 / TICKS_PER_SECOND) })
 }
 
+/// Memory of a process that is no file, now, in bytes.
+pub fn own_memory(id: u32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).context("read a process's status")?;
+    let anonymous =
+        status.lines().find_map(|line| line.strip_prefix("RssAnon:")).context("no RssAnon: has it ended?")?;
+    let kib: u64 = anonymous.trim().trim_end_matches(" kB").parse().context("RssAnon is no number")?;
+    Ok(kib * 1024)
+}
+
+/// The most of it while something else is done, looked at twenty times a second.
+pub async fn most_memory<T>(id: u32, work: impl Future<Output = Result<T>>) -> Result<(T, u64)> {
+    let mut most = own_memory(id)?;
+    let mut look = tokio::time::interval(Duration::from_millis(50));
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return Ok((done?, most.max(own_memory(id)?))),
+            _ = look.tick() => most = most.max(own_memory(id)?),
+        }
+    }
+}
+
 /// The machine in a line: how many cores, and how long its disk takes to be sure of 2 KiB.
 pub fn machine() -> Result<String> {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);

@@ -257,7 +257,7 @@ impl Daemon {
                 Outcome::Stopped => return Term::Stopped,
                 Outcome::LeadershipLost | Outcome::Ended(Ended::Fenced(Fenced::Epoch)) => return Term::Lost,
                 Outcome::Ended(Ended::Again { force_copy: force, why }) => {
-                    info!(why, "starting again from the checkpoint");
+                    info!(why, copy = force, "the session begins again");
                     force_copy |= force;
                     RETRY_FIRST
                 }
@@ -291,7 +291,7 @@ impl Daemon {
                     RETRY_FIRST
                 }
                 Outcome::Failed(failure) if failure.is_transient() => {
-                    warn!(error = %failure, "starting again from the checkpoint");
+                    warn!(error = %failure, "the session begins again");
                     pause = (pause * 2).min(RETRY_MOST);
                     pause
                 }

@@ -115,6 +115,11 @@ impl Cluster {
         self.members[index].data_dir(&self.plan)
     }
 
+    /// The process of a member that runs.
+    pub fn process_id(&self, index: usize) -> Result<u32> {
+        self.members[index].process().as_ref().map(|process| process.id()).context("the member does not run")
+    }
+
     /// SIGKILL. Its memory is gone, its disk stays.
     pub fn kill_member(&self, index: usize) -> Result<()> {
         self.members[index].kill()
