@@ -3,6 +3,7 @@
 pub mod fence;
 pub mod history;
 pub mod lag;
+pub mod members;
 pub mod provenance;
 pub mod question;
 pub mod rejoining;
