@@ -110,7 +110,7 @@ async fn what_hides_the_members_is_said_and_never_bypassed() -> Result<()> {
     let Agreement::NotAsked(why) = etcd.members_agree().await? else { anyhow::bail!("members were asked") };
     ensure!(why.contains("load balancer"), "{why}");
 
-    // Each member over a way of its own is as good as its own address.
+    // Each member behind an address of its own is as good as its own.
     let another = Toxiproxy::start(port(2)?, WIDE).await?;
     let ways = [&balancer, &another].map(|way| format!("http://127.0.0.1:{}", way.port()));
     let agreement = store(ways.to_vec())?.members_agree().await?;

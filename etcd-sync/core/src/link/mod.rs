@@ -10,3 +10,4 @@ pub mod rejoining;
 pub mod role;
 pub mod side;
 pub mod state;
+pub mod too_large;

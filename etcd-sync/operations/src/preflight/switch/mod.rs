@@ -136,6 +136,8 @@ pub struct Comparison {
     pub missed: u64,
     /// The first of them.
     pub missed_keys: Vec<String>,
+    /// The largest value among them that the standby's etcd refuses, with the length in bytes.
+    pub too_large: Option<(String, u64)>,
     /// Keys that only the standby has: how many.
     pub surplus: u64,
     /// The first of them.
@@ -356,6 +358,9 @@ impl Comparison {
             synchronizer: report.at.synchronizer,
             missed: report.missed.count,
             missed_keys: keys(&report.missed),
+            too_large: (report.missed.first.iter())
+                .filter_map(|finding| Some((finding.key.to_string(), finding.too_large?)))
+                .max_by_key(|(_, bytes)| *bytes),
             surplus: report.surplus.count,
             surplus_keys: keys(&report.surplus),
             unproved: report.unproved,
