@@ -42,7 +42,7 @@ pub const REASON: &str = "too large for one request of the standby's etcd";
 pub fn remedy(value_bytes: u64) -> String {
     format!(
         "set --max-request-bytes of the standby's etcd, which is {DEFAULT_REQUEST_BYTES} by default, to {} or more, then restart the \
-         synchronizer; or leave the key out of the scope (--exclude-key)",
+         synchronizer; or exclude the key (--exclude-key)",
         value_bytes + BESIDE_BYTES
     )
 }
