@@ -183,8 +183,8 @@ fn why_not_reached(member: &ListedMember, failed: &[(&str, Error)]) -> String {
         failed.iter().find(|(url, _)| member.client_urls.iter().any(|listed| listed.trim_end_matches('/') == *url));
     match own {
         Some((_, error)) => error.to_string(),
-        None => "no endpoint that was given leads to it alone: name every member by the URL it advertises, or it is hidden by a load \
-                 balancer or a virtual IP"
+        None => "no endpoint given leads to one member only (a load balancer or a virtual IP?): to compare them, give each member by the \
+                 URL that it advertises"
             .to_owned(),
     }
 }
