@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use etcd_sync_core::compare::check::{Report, ResourceCount};
+use etcd_sync_core::link::members::Agreement;
+use etcd_sync_core::link::side::Side;
 use etcd_sync_program::config::{Config, MonitorConfig};
 use etcd_sync_program::now_ms;
 use serde::Serialize;
@@ -35,6 +37,8 @@ struct Known {
     /// Of keys, and of values.
     running: ByDepth<Option<Running>>,
     history: History,
+    /// Whether the members of the primary and of the standby agree, as far as that was asked.
+    members: [Option<Agreement>; 2],
 }
 
 /// What an open page is told.
@@ -88,6 +92,20 @@ impl Board {
     /// What was observed last.
     pub fn last_observed(&self) -> Option<Observed> {
         self.lock().observed.clone()
+    }
+
+    /// The members of a side were asked whether they hold the same.
+    pub fn members(&self, side: Side, agreement: Agreement) {
+        self.lock().members[usize::from(side == Side::Standby)] = Some(agreement);
+    }
+
+    /// Whether a side's members hold the same, as of the last time that it could be told; `None`: it could not.
+    pub fn members_agree(&self, side: Side) -> Option<bool> {
+        match self.lock().members[usize::from(side == Side::Standby)] {
+            Some(Agreement::Alone | Agreement::Agree { .. }) => Some(true),
+            Some(Agreement::Disagree { .. }) => Some(false),
+            Some(Agreement::NotAsked(_)) | None => None,
+        }
     }
 
     /// A comparison is under way (or, with `None`, is not).

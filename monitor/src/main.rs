@@ -6,6 +6,7 @@ mod depth;
 mod filter;
 mod history;
 mod http;
+mod members;
 mod observe;
 mod view;
 
@@ -29,6 +30,9 @@ async fn run(config: Config<MonitorConfig>) -> Result<ExitCode> {
     let pair = config.pair()?;
     let config = Arc::new(config);
     let board = Arc::new(Board::new(&config));
+    if let Some(every) = config.command.members_check_interval {
+        members::start(&pair, every, &board);
+    }
     let checks = Checks::start(Arc::clone(&config), pair.clone(), Arc::clone(&board));
     tokio::spawn(observe::run(pair, Arc::clone(&config), Arc::clone(&board)));
     http::serve(config, board, checks, stop).await?;

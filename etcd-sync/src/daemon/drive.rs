@@ -8,6 +8,7 @@ use etcd_sync_core::link::fence::is_standby;
 use etcd_sync_core::link::history::RaftReading;
 use etcd_sync_core::link::side::{Side, Sides};
 use etcd_sync_core::link::state::{Phase, PrimaryContact};
+use etcd_sync_core::link::too_large;
 use etcd_sync_core::session::{Carried, Effect, Ended, Input, Note, ReadFailure, RequestId, Session};
 use etcd_sync_kms::{Encryption, values};
 use etcd_sync_program::logging::DETAIL;
@@ -426,7 +427,8 @@ fn log(note: &Note) {
         Note::TooLarge { key, bytes } => error!(
             key = printable(key),
             bytes,
-            "the value does not fit a transaction of the standby: this key is missed; raise the standby's --max-request-bytes"
+            "the value does not fit a transaction of the standby: this key is missed; {}",
+            too_large::remedy(*bytes as u64)
         ),
         Note::Undecodable { key, why } => warn!(
             key = printable(key),

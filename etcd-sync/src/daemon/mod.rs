@@ -2,6 +2,7 @@
 
 mod condition;
 mod drive;
+mod encrypted;
 mod health;
 mod http;
 mod metrics;
@@ -74,7 +75,7 @@ struct Daemon {
     /// Names the leader, in Kubernetes.
     lease: Option<LeaderLease>,
     encryption_config: Option<PathBuf>,
-    /// As the file was when the session began.
+    /// As the file was when the session began, or when it was last read again.
     encryption: Encryption,
     /// What the last preflight warned of: it is logged once.
     warned: BTreeSet<String>,
@@ -271,6 +272,12 @@ impl Daemon {
                     self.pause(&fence, "promoted", &fenced.to_string(), None).await;
                     paused
                 }
+                Outcome::Ended(Ended::Refused(ref refusal @ Refusal::Undecryptable { ref encrypted, .. })) => {
+                    match self.await_key(leadership, &fence, refusal, encrypted, phase).await {
+                        Some(over) => return over,
+                        None => RETRY_FIRST,
+                    }
+                }
                 Outcome::Ended(Ended::Refused(refusal)) => {
                     let question = refusal.question(&self.primary_cluster, clocks().unix_ms, &self.run.holder);
                     self.pause(&fence, refusal.label(), &refusal.to_string(), question.as_ref()).await;
@@ -338,14 +345,9 @@ impl Daemon {
     ) -> Result<(Etcd, Session), Outcome> {
         // A client takes the first cluster it meets for the right one, and a primary may be rebuilt behind its address:
         // a new session checks it again.
-        let primary = match self.primary.renewed() {
-            Ok(primary) => primary,
-            Err(error) => return Err(Outcome::Failed(error)),
-        };
+        let primary = self.primary.renewed().map_err(Outcome::Failed)?;
         self.primary = primary.clone();
-        self.encryption = Encryption::load(self.encryption_config.as_deref())
-            .map_err(|error| Outcome::Paused("encryption_config", error.to_string()))?;
-        self.session.keyring = Arc::clone(&self.encryption.keyring);
+        self.renew_encryption().map_err(|error| Outcome::Paused("encryption_config", error.to_string()))?;
         // Whoever was promoted over a primary that is gone must not wait for its answer to know it.
         if let Ok((Some(role), _)) = self.standby.get(&self.keys.role).await
             && let Some(found) = other_role(Some(&role.value))

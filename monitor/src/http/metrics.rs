@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use etcd_sync_core::compare::check::ResourceCount;
+use etcd_sync_core::link::side::Side;
 use etcd_sync_program::certificates::Ends;
 use etcd_sync_program::metrics::Page;
 use etcd_sync_program::now_ms;
@@ -35,6 +36,7 @@ const DESCRIPTIONS: &[(&str, &str)] = &[
     ("etcd_sync_monitor_reachable", "1 while the cluster answers"),
     ("etcd_sync_monitor_role", "1 for the standby's role: standby, primary, or none"),
     ("etcd_sync_monitor_leader", "1 while a synchronizer is the leader"),
+    ("etcd_sync_monitor_members_agree", "1 while all members of the cluster's etcd hold the same data, 0 if not"),
     ("etcd_sync_monitor_paused", "1 while replication is paused"),
     ("etcd_sync_monitor_lag_revisions", "Revisions of the primary not applied on the standby yet"),
     ("etcd_sync_monitor_lag_seconds", "Age of the oldest change of the primary that is not applied yet"),
@@ -56,6 +58,10 @@ impl Metrics {
 
     fn render(&self, board: &Board, certificates: Ends) -> String {
         certificates.show(&self.0, "etcd_sync_monitor_certificate_expiry_timestamp_seconds");
+        for side in [Side::Primary, Side::Standby] {
+            let agree = board.members_agree(side).map_or(f64::NAN, f64::from);
+            self.0.gauge("etcd_sync_monitor_members_agree", Some(("side", side.name())), agree);
+        }
         board.history(|history| self.history(history));
         self.observed(board.last_observed().as_ref());
         self.0.render()

@@ -127,6 +127,7 @@ pass api-versions not asked \
 pass etcd-versions nothing is known against the versions of the members \
 pass quota the primary uses N MiB, the standby N MiB of its N MiB \
 pass alarms the standby's etcd has raised no alarm \
+pass members the primary has one member, the standby has one member \
 pass api-servers no Kubernetes lies in the etcds \
 pass certificates all N are valid; the next one to expire does so on N-N-NTN:N:NZ (in N days): --primary-cacert CA \
 pass clocks the clocks of N others agree with this machine's \

@@ -3,9 +3,11 @@
 pub mod fence;
 pub mod history;
 pub mod lag;
+pub mod members;
 pub mod provenance;
 pub mod question;
 pub mod rejoining;
 pub mod role;
 pub mod side;
 pub mod state;
+pub mod too_large;

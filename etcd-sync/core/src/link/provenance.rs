@@ -272,6 +272,15 @@ impl Ledger {
         self.add(key, revision, 0);
     }
 
+    /// The same for a key that may be on record already: its entry is written again, with what is known of it now.
+    pub fn add_edited_again(&mut self, key: Bytes) {
+        if self.local.contains(&key) && self.unwritten.iter().all(|entry| entry.key != key) {
+            self.unwritten.push_back(Entry { key: own(key), added: true, revision: 0, settled_at: 0 });
+        } else {
+            self.add_edited(key, 0);
+        }
+    }
+
     /// Whether a mirrored key was never changed by others, as far as this record of edited keys shows.
     pub fn is_untouched(&self, key: &Bytes) -> bool {
         !self.local.contains(key) && !self.local.contains(&b""[..])

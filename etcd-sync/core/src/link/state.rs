@@ -46,7 +46,8 @@ pub struct StateKeys {
     pub leader_prefix: Bytes,
     /// Prefix of the ledger of local keys: one empty key for each.
     pub local_prefix: Bytes,
-    /// Prefix of the record of mirrored keys that others have changed on the standby: one empty key for each.
+    /// Prefix of the record of mirrored keys that others have changed on the standby: one empty key for each; and of those whose value the
+    /// standby refuses ([`super::too_large::TooLarge`]).
     pub edited_prefix: Bytes,
     /// Prefix of values that were saved before they were deleted or overwritten without proof that this was right.
     pub saved_prefix: Bytes,

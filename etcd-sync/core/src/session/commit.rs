@@ -134,8 +134,15 @@ impl Shared {
 
     /// The operation that puts a mirrored key on the record of edited ones, or takes it off.
     fn edited_op(&self, key: &Bytes, edited: bool) -> Op {
-        let key = self.fence.keys.edited_entry(key);
-        if edited { Op::Put { key, value: Bytes::new(), lease: 0 } } else { Op::Delete { key } }
+        let entry = self.fence.keys.edited_entry(key);
+        match edited {
+            true => Op::Put {
+                key: entry,
+                value: self.too_large.get(key).map(|one| one.encode()).unwrap_or_default(),
+                lease: 0,
+            },
+            false => Op::Delete { key: entry },
+        }
     }
 
     /// A transaction was applied at `written_at` of the standby: its writes are ours now.
@@ -144,6 +151,7 @@ impl Shared {
             let deleted = matches!(write, Write::Delete { .. });
             // Written by us, so no longer local; its entry went in the same transaction.
             self.ledger.overwrite(write.key(), written_at);
+            self.too_large.remove(write.key());
             if deleted {
                 self.edited.overwrite(write.key(), written_at);
                 self.stats.deletes += 1;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::shared::Shared;
-use super::{Ended, Note, ReadFailure, Refusal};
+use super::{Encrypted, Ended, Note, ReadFailure, Refusal};
 use crate::etcd::kv::{Event, KeyValue, printable};
 use crate::etcd::request::Page;
 use crate::object::object_key::ObjectKey;
@@ -124,7 +124,8 @@ impl Shared {
             // One value that its API server cannot decrypt makes the standby's whole resource unreadable.
             Err(why) => {
                 let (key, why) = (printable(&kv.key), why.to_string());
-                return Err(Ended::Refused(Refusal::Undecryptable { key, why }));
+                let encrypted = Encrypted { key: Bytes::copy_from_slice(&kv.key), revision: kv.mod_revision };
+                return Err(Ended::Refused(Refusal::Undecryptable { key, why, encrypted }));
             }
         };
         if relative.starts_with(content::CRDS.as_bytes()) {

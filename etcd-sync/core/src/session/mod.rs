@@ -48,7 +48,7 @@ pub use dispatch::Session;
 pub use effect::{Effect, Ended, Input, Note, ReadFailure, RequestId, Stats};
 pub use facts::{HistoryFacts, RaftFacts, Trust};
 pub use losses::{SAVED_BYTES_MAX, SAVED_KEYS_MAX};
-pub use refusal::Refusal;
+pub use refusal::{Encrypted, Refusal};
 pub use start::{Beginning, Carried, DeletionGuard, Diverged, SessionConfig, Start, init_role, open, role_allows};
 
 /// Changes of the primary held in memory at most: by bytes, and by number.

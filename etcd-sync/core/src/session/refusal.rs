@@ -1,8 +1,20 @@
 //! The reasons for which a session does not begin or does not go on, each with what to do.
 
+use bytes::Bytes;
+
+use crate::etcd::kv::Revision;
 use crate::link::question::{Losses, Question, Topic};
 use crate::link::side::Side;
 use crate::link::state::BadRecord;
+
+/// A value that cannot be decrypted: where it is on the primary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encrypted {
+    /// Its key.
+    pub key: Bytes,
+    /// The revision it was written with.
+    pub revision: Revision,
+}
 
 /// Why a synchronizer will not go on. It stays harmless and checks again later; each text names what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -150,6 +162,8 @@ pub enum Refusal {
         key: String,
         /// What is wrong, without any of the value.
         why: String,
+        /// Where the value is.
+        encrypted: Encrypted,
     },
     /// The standby has too many keys of its own.
     #[error(

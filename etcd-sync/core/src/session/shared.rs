@@ -1,7 +1,7 @@
 //! What every stage of a session needs: the decisions of the operator, the record as the standby holds it, and the ways to
 //! have something done.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -19,6 +19,7 @@ use crate::link::provenance::{LOCAL_KEYS_MAX, Ledger, Moments};
 use crate::link::question::{Acceptance, Losses};
 use crate::link::side::Side;
 use crate::link::state::Checkpoint;
+use crate::link::too_large::TooLarge;
 use crate::scope::Scope;
 use crate::scope::content::Kinds;
 use crate::session::batch::Batcher;
@@ -38,6 +39,8 @@ pub(super) struct Shared {
     pub(super) ledger: Ledger,
     /// Mirrored keys that others have changed on the standby.
     pub(super) edited: Ledger,
+    /// Values that the standby refused in this session: what [`Shared::edited`] tells of them.
+    pub(super) too_large: BTreeMap<Bytes, TooLarge>,
     pub(super) moments: Moments,
     pub(super) kinds: Kinds,
     /// All CRDs of the primary were read.
@@ -147,6 +150,7 @@ impl Shared {
             config,
             scope,
             edited: Ledger::new(start.edited_keys),
+            too_large: BTreeMap::new(),
             identity,
             trust: trust.unwrap_or(Trust::WHOLE),
             acceptance: answer,

@@ -164,6 +164,8 @@ pub enum Check {
     Quota,
     /// Whether the standby's etcd is in order.
     Alarms,
+    /// Whether the members of each etcd hold the same.
+    Members,
     /// Whether the API servers are ready.
     ApiServers,
     /// Whether certificates expire.
@@ -237,7 +239,7 @@ impl Finding {
 
 impl Check {
     /// All of them, in the order of a report.
-    pub const ALL: [Check; 17] = [
+    pub const ALL: [Check; 18] = [
         Check::Comparison,
         Check::Synchronizer,
         Check::Lag,
@@ -249,6 +251,7 @@ impl Check {
         Check::EtcdVersions,
         Check::Quota,
         Check::Alarms,
+        Check::Members,
         Check::ApiServers,
         Check::Certificates,
         Check::Clocks,
@@ -271,6 +274,7 @@ impl Check {
             Check::EtcdVersions => "etcd-versions",
             Check::Quota => "quota",
             Check::Alarms => "alarms",
+            Check::Members => "members",
             Check::ApiServers => "api-servers",
             Check::Certificates => "certificates",
             Check::Clocks => "clocks",

@@ -11,7 +11,7 @@ use super::values::{api_server, vip};
 #[command(next_help_heading = "Kubernetes")]
 pub struct KubernetesArgs {
     /// The EncryptionConfiguration of the API servers (their --encryption-provider-config), the same on both sides: read
-    /// again whenever a session begins. Without it, values that are encrypted at rest cannot be decrypted and checked
+    /// again when it changes. Without it, values that are encrypted at rest cannot be decrypted and checked
     #[arg(long, global = true, value_name = "FILE")]
     pub encryption_config: Option<PathBuf>,
 

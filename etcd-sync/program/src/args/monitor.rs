@@ -24,6 +24,11 @@ pub struct MonitorArgs {
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration_or_never("10s", "7d"))]
     pub deep_check_interval: Duration,
 
+    /// How often the members of each etcd are compared with one another (1s to 30d); 0: never. Each reads its whole database for it, one
+    /// after the other
+    #[arg(long, value_name = "DURATION", default_value = "1d", value_parser = duration_or_never("1s", "30d"))]
+    pub members_check_interval: Duration,
+
     /// Time limit of a comparison (1s to 1d)
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration("1s", "1d"))]
     pub check_timeout: Duration,

@@ -148,6 +148,8 @@ pub struct MonitorConfig {
     pub check_interval: Duration,
     /// How often the values are compared too; `None`: only when asked to.
     pub deep_check_interval: Option<Duration>,
+    /// How often the members of each etcd are compared with one another; `None`: never.
+    pub members_check_interval: Option<Duration>,
     /// How long a comparison may take.
     pub check_timeout: Duration,
     /// Most keys a second that comparisons read from the two clusters together; 0: as fast as they answer.
@@ -224,6 +226,7 @@ impl Config<MonitorConfig> {
             listen: args.listen,
             check_interval: args.check_interval,
             deep_check_interval: (!args.deep_check_interval.is_zero()).then_some(args.deep_check_interval),
+            members_check_interval: (!args.members_check_interval.is_zero()).then_some(args.members_check_interval),
             check_timeout: args.check_timeout,
             keys_per_second: args.check_keys_per_second,
             bytes_per_second: args.check_bytes_per_second,

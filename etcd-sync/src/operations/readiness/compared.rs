@@ -95,6 +95,7 @@ fn comparison(document: &Value) -> Option<Comparison> {
         synchronizer: document["synchronizer"].as_bool()?,
         missed: number("missed")?,
         missed_keys: keys("localMissedKeys")?,
+        too_large: None,
         surplus: number("surplus")?,
         surplus_keys: keys("localSurplusKeys")?,
         unproved: number("unproved")?,

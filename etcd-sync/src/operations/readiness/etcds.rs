@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use etcd_sync_core::etcd::kv::printable;
 use etcd_sync_core::link::lag::Lag;
+use etcd_sync_core::link::members::Agreement;
 use etcd_sync_core::link::role::Role;
 use etcd_sync_core::link::state::{Checkpoint, Phase, cluster_id_text};
 use etcd_sync_core::scope::Scope;
@@ -29,6 +30,9 @@ const FIT_LIMIT: Duration = Duration::from_secs(10);
 
 /// Finding the end of the history takes some thirty questions, one after the other.
 const HISTORY_LIMIT: Duration = Duration::from_secs(8);
+
+/// Each member reads its whole database, one after the other.
+const MEMBERS_LIMIT: Duration = Duration::from_secs(20);
 
 /// How often the standby is asked whether it has caught up.
 const LAG_INTERVAL: Duration = Duration::from_millis(100);
@@ -108,6 +112,25 @@ impl Etcds {
         tokio::time::timeout(HISTORY_LIMIT, look).await.ok()?
     }
 
+    /// Whether the members of each side hold the same. Before a failover only the standby's: it is what will serve.
+    pub async fn members(&self, pair: &Pair, purpose: For) -> Sides<Agreement> {
+        let primary = async {
+            match (&self.primary, purpose) {
+                (Ok(_), For::Asked | For::Switchover | For::Drill) => agreement(&pair.primary).await,
+                (Ok(_), For::Failover) => Agreement::NotAsked("it matters no more".into()),
+                (Err(_), _) => Agreement::NotAsked("it does not answer".into()),
+            }
+        };
+        let standby = async {
+            match &self.standby {
+                Ok(_) => agreement(&pair.standby).await,
+                Err(_) => Agreement::NotAsked("it does not answer".into()),
+            }
+        };
+        let (primary, standby) = tokio::join!(primary, standby);
+        Sides { primary, standby }
+    }
+
     /// Whether the clusters fit together, as the daemon judges it before a copy, and which of them hold Kubernetes. Of a
     /// primary that is silent its copies on the standby tell what they can.
     pub async fn fit(
@@ -146,6 +169,10 @@ impl Etcds {
         let primary = self.primary.is_err() || holds(|fact| fact.primary);
         (findings, Sides { primary, standby: holds(|fact| fact.standby) })
     }
+}
+
+async fn agreement(etcd: &Etcd) -> Agreement {
+    within(MEMBERS_LIMIT, etcd.members_agree()).await.unwrap_or_else(Agreement::NotAsked)
 }
 
 /// A server that refuses our certificate ends the connection right behind the handshake, and its reason is seen only now and

@@ -71,20 +71,21 @@ pub async fn look(context: &Context<'_>, purpose: For) -> Result<Readiness> {
     let (etcds, servers, api_servers, machines, dns) = tokio::join!(
         async {
             let etcds = Etcds::ask(&pair, purpose).await;
-            let (compared, lag, history, findings) = tokio::join!(
+            let (compared, lag, history, members, findings) = tokio::join!(
                 compared::compared(context, &pair, &encryption, &etcds),
                 etcds.lag(&pair, readiness.limits.lag),
                 etcds.history(&pair, &config.scope),
+                etcds.members(&pair, purpose),
                 etcds.fit(context, &pair, &encryption, purpose),
             );
-            (etcds, compared, lag, history, findings)
+            (etcds, compared, lag, history, members, findings)
         },
         server::look_at_all(config, &clusters, &pair),
         kubernetes::ready(&clusters),
         machines::machines(&clusters, config, &pair),
         domain::fact(*dns, context, purpose),
     );
-    let (etcds, (compared, report), lag, history, (mut findings, kubernetes)) = etcds;
+    let (etcds, (compared, report), lag, history, members, (mut findings, kubernetes)) = etcds;
     let now_ms = now_ms();
     let mut certificates = certificates::of_files(config, &clusters, now_ms);
     certificates.extend(servers.certificates);
@@ -98,6 +99,7 @@ pub async fn look(context: &Context<'_>, purpose: For) -> Result<Readiness> {
         primary: etcds.primary,
         lag,
         history,
+        members,
         kubernetes,
         api_servers,
         certificates,

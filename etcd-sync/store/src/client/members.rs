@@ -14,7 +14,7 @@ use crate::client::fault::Fault;
 use crate::client::pool::Member;
 use crate::client::proto::{MemberListRequest, MemberListResponse};
 
-const MEMBER_LIST: Method =
+pub(crate) const MEMBER_LIST: Method =
     Method { path: "/etcdserverpb.Cluster/MemberList", call: "the member list", needs_leader: true };
 
 /// How often the list is read while requests are made. Members read it from memory.
@@ -57,7 +57,7 @@ impl Inner {
 
     /// The endpoints of a list that may be used from here: none, unless the endpoint that answered is one of them. Behind a virtual IP, a load
     /// balancer or a forwarded port the members' own addresses are not what was given, and whoever closes that way means us, too.
-    fn usable(&self, member: &Member, connection: &Connection, answer: &MemberListResponse) -> Vec<Dial> {
+    pub(crate) fn usable(&self, member: &Member, connection: &Connection, answer: &MemberListResponse) -> Vec<Dial> {
         let listed = answer.members.iter().filter(|listed| !listed.is_learner).flat_map(|listed| &listed.client_urls);
         let listed: Vec<Address> =
             listed.filter_map(|url| parse(self.side(), url, self.dialer.with_tls_files).ok()).collect();

@@ -10,6 +10,7 @@ pub mod election;
 mod endpoint;
 mod error;
 mod fault;
+mod hashes;
 mod lease;
 mod members;
 mod options;

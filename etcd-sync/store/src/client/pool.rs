@@ -173,7 +173,7 @@ impl Pool {
 }
 
 impl Member {
-    fn new(dial: Dial, listed: bool) -> Arc<Self> {
+    pub(crate) fn new(dial: Dial, listed: bool) -> Arc<Self> {
         Arc::new(Member { dial, listed, connection: Mutex::default(), health: Mutex::default() })
     }
 

@@ -28,6 +28,7 @@ answers!(
     StatusResponse,
     AlarmResponse,
     MemberListResponse,
+    HashKvResponse,
     AuthenticateResponse,
     LeaseGrantResponse,
     LeaseRevokeResponse,
@@ -379,6 +380,23 @@ pub(crate) struct StatusResponse {
     pub is_learner: bool,
     #[prost(int64, tag = "12")]
     pub db_size_quota: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct HashKvRequest {
+    /// Keys up to this revision.
+    #[prost(int64, tag = "1")]
+    pub revision: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct HashKvResponse {
+    #[prost(message, optional, tag = "1")]
+    pub header: Option<ResponseHeader>,
+    #[prost(uint32, tag = "2")]
+    pub hash: u32,
+    #[prost(int64, tag = "3")]
+    pub compact_revision: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]

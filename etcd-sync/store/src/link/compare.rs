@@ -1,6 +1,6 @@
 //! The exact comparison over both clusters.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use etcd_sync_core::etcd::request::ReadRange;
 use etcd_sync_core::link::provenance::{Moments, Origin};
 use etcd_sync_core::link::side::Side;
 use etcd_sync_core::link::state::{BadRecord, Checkpoint, Phase, ROLE_PRIMARY, cluster_id_text};
+use etcd_sync_core::link::too_large::TooLarge;
 use etcd_sync_core::scope::content::{self, CRDS, Decoded, Kinds};
 use etcd_sync_core::scope::{Decision, Scope};
 use etcd_sync_core::session::walk::{Walk, WalkOptions};
@@ -23,7 +24,7 @@ use crate::client::{Error, WatchError};
 use crate::link::headroom;
 use crate::link::pace::{Pace, Work};
 use crate::link::pair::Pair;
-use crate::link::record::{Record, ask_witness, local_keys};
+use crate::link::record::{Record, ask_witness, local_keys, too_large_keys};
 use etcd_sync_kms::Encryption;
 
 /// Differences checked, and so many at once; beyond it they are only counted.
@@ -148,6 +149,8 @@ struct Run<'a> {
     /// What the primary's CRDs define, once they are needed.
     kinds: Kinds,
     local: HashSet<Bytes>,
+    /// Values that the standby refuses, once something differs.
+    too_large: HashMap<Bytes, TooLarge>,
     moment: Moment,
     moments: u32,
 }
@@ -164,8 +167,8 @@ impl Pair {
         loop {
             let moment = self.moment(options).await?;
             let local = local_keys(&self.standby, &self.keys).await?;
-            let kinds = Kinds::default();
-            let mut run = Run { pair: self, options, check_until, kinds, local, moment, moments: 1 };
+            let (kinds, too_large) = (Kinds::default(), HashMap::new());
+            let mut run = Run { pair: self, options, check_until, kinds, local, too_large, moment, moments: 1 };
             let comparison = run.compare().await?;
             if run.is_stale().await? {
                 continue;
@@ -329,6 +332,7 @@ impl Run<'_> {
         let scope = self.options.scope;
         if !suspects.is_empty() {
             self.learn_kinds().await?;
+            self.too_large = too_large_keys(&self.pair.standby, &self.pair.keys).await?;
         }
         loop {
             let mut again = Vec::new();
@@ -381,7 +385,10 @@ impl Run<'_> {
             *drift = Drift::between(keyring, &suspect.key, &primary.value, &standby.value);
         }
         let Decoded { header, undecryptable } = content::decode(keyring, kv);
-        Ok(Verdict::Differs(found, Checked { object: header.as_ref().map(Object::new), undecryptable }))
+        let value = primary.as_ref().map(|kv| &kv.value);
+        let refused = value.filter(|value| self.too_large.get(&suspect.key).is_some_and(|one| one.refuses(value)));
+        let (object, too_large) = (header.as_ref().map(Object::new), refused.map(|value| value.len() as u64));
+        Ok(Verdict::Differs(found, Checked { object, undecryptable, too_large }))
     }
 
     /// Owners are found by what the primary's CRDs define, as the synchronizer finds them.

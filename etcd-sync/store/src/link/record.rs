@@ -10,6 +10,7 @@ use etcd_sync_core::link::provenance::LOCAL_KEYS_MAX;
 use etcd_sync_core::link::question::{Acceptance, Question};
 use etcd_sync_core::link::role::Promotion;
 use etcd_sync_core::link::state::{BadRecord, Checkpoint, Condition, PrimaryContact, StateKeys};
+use etcd_sync_core::link::too_large::TooLarge;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use crate::client::Etcd;
@@ -180,6 +181,24 @@ pub async fn local_keys(standby: &Etcd, keys: &StateKeys) -> Result<HashSet<Byte
 /// Why the standby cannot be read.
 pub async fn edited_keys(standby: &Etcd, keys: &StateKeys) -> Result<HashSet<Bytes>, Error> {
     entries(standby, &keys.edited_prefix).await
+}
+
+/// Keys on record whose value the standby refuses.
+///
+/// # Errors
+/// Why the standby cannot be read.
+pub async fn too_large_keys(standby: &Etcd, keys: &StateKeys) -> Result<HashMap<Bytes, TooLarge>, Error> {
+    let (mut found, mut range) = (HashMap::new(), KeyRange::prefix(&keys.edited_prefix));
+    loop {
+        let request = ReadRange { range: range.clone(), limit: LEDGER_PAGE, keys_only: false, revision: 0 };
+        let page = standby.read(request).await?;
+        let entries = page.kvs.iter().filter_map(|kv| Some((kv, TooLarge::decode(&kv.value)?)));
+        found.extend(entries.map(|(kv, one)| (Bytes::copy_from_slice(&kv.key[keys.edited_prefix.len()..]), one)));
+        match page.kvs.last() {
+            Some(last) if page.more => range = range.from(successor(&last.key)),
+            _ => return Ok(found),
+        }
+    }
 }
 
 async fn entries(standby: &Etcd, prefix: &Bytes) -> Result<HashSet<Bytes>, Error> {

@@ -7,6 +7,12 @@ use super::{Cluster, START_TIMEOUT};
 use crate::ports;
 
 impl Cluster {
+    /// Starts every member again with other flags in place of those of [`super::ClusterOptions::extra_args`].
+    pub async fn restart_with(&mut self, extra_args: &[&str]) -> Result<()> {
+        self.plan.options.extra_args = extra_args.iter().map(|&arg| arg.to_owned()).collect();
+        self.restart_all().await
+    }
+
     /// Adds a member with another name, other ports and no data, takes this one out of the cluster, and kills it. Returns when the others
     /// serve. The cluster needs the flag `--strict-reconfig-check=false`: a change so soon after another one is refused otherwise.
     pub async fn replace_member(&mut self, index: usize) -> Result<()> {

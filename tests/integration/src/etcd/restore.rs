@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use super::member::Member;
 use super::{Cluster, ClusterOptions};
 
 impl Cluster {
@@ -38,22 +39,38 @@ impl Cluster {
         self.start_members().await.context("start the restored members")
     }
 
+    /// Puts each member back to a snapshot of its own: from then on they disagree, and do not know it. The snapshots should be of clusters
+    /// that differ in little: a member that applies another one's changes ends where it cannot.
+    pub async fn restore_apart(&self, snapshots: &[&Path]) -> Result<()> {
+        self.kill_all()?;
+        for (member, snapshot) in self.members.iter().zip(snapshots) {
+            std::fs::remove_dir_all(member.data_dir(&self.plan)).context("remove a member's data")?;
+            self.restore_member(member, snapshot, &[]).await?;
+        }
+        self.forget_client();
+        self.start_members().await.context("start the restored members")
+    }
+
     pub(super) async fn restore_data(&self, snapshot: &Path, flags: &[&str]) -> Result<()> {
         for member in &self.members {
-            let mut args = vec![
-                "snapshot".to_owned(),
-                "restore".to_owned(),
-                snapshot.display().to_string(),
-                format!("--name={}", member.name),
-                format!("--data-dir={}", member.data_dir(&self.plan).display()),
-                format!("--initial-cluster={}", self.plan.initial_cluster),
-                format!("--initial-cluster-token={}", self.plan.token),
-                format!("--initial-advertise-peer-urls={}", member.peer_url(self.plan.scheme())),
-            ];
-            args.extend(flags.iter().map(|&flag| flag.to_owned()));
-            let args: Vec<&str> = args.iter().map(String::as_str).collect();
-            self.etcdutl(&args).await.context("restore a member's data")?;
+            self.restore_member(member, snapshot, flags).await?;
         }
         Ok(())
+    }
+
+    async fn restore_member(&self, member: &Member, snapshot: &Path, flags: &[&str]) -> Result<()> {
+        let mut args = vec![
+            "snapshot".to_owned(),
+            "restore".to_owned(),
+            snapshot.display().to_string(),
+            format!("--name={}", member.name),
+            format!("--data-dir={}", member.data_dir(&self.plan).display()),
+            format!("--initial-cluster={}", self.plan.initial_cluster),
+            format!("--initial-cluster-token={}", self.plan.token),
+            format!("--initial-advertise-peer-urls={}", member.peer_url(self.plan.scheme())),
+        ];
+        args.extend(flags.iter().map(|&flag| flag.to_owned()));
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        self.etcdutl(&args).await.context("restore a member's data").map(drop)
     }
 }

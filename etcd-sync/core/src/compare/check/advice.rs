@@ -1,9 +1,12 @@
 //! What to do about a difference.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
-use super::{Difference, SurplusReason};
+use super::{Difference, Finding, SurplusReason};
 use crate::compare::drift::Drift;
+use crate::link::too_large::remedy;
 use crate::object::object_key::ObjectKey;
 
 /// Who could repair a difference.
@@ -21,7 +24,7 @@ pub enum Situation {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Advice {
     /// In words.
-    pub hint: &'static str,
+    pub hint: Cow<'static, str>,
     /// A command that does it, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
@@ -35,13 +38,13 @@ const LOOK: &str = "kubectl get pods --all-namespaces --selector app=etcd-sync";
 const PRUNE: &str = "etcd-sync prune";
 
 impl Advice {
-    pub(super) fn new(
-        difference: Difference,
-        key: &str,
-        object: Option<ObjectKey<'_>>,
-        situation: Situation,
-    ) -> Advice {
-        let (hint, command) = match (difference, situation) {
+    pub(super) fn new(finding: &Finding, object: Option<ObjectKey<'_>>, situation: Situation) -> Advice {
+        let key = &finding.key;
+        if let (Some(bytes), Situation::Running | Situation::Stopped) = (finding.too_large, situation) {
+            let hint = format!("its value has {bytes} bytes: {}", remedy(bytes));
+            return Advice { hint: hint.into(), command: None };
+        }
+        let (hint, command) = match (finding.difference, situation) {
             (Difference::Mismatched(Drift::Status), _) => {
                 ("nothing: the standby's controllers see other nodes and pods", None)
             }
@@ -65,7 +68,7 @@ impl Advice {
                 ("touch it on the primary: its next change there overwrites the standby's", object.map(touch))
             }
         };
-        Advice { hint, command }
+        Advice { hint: hint.into(), command }
     }
 
     /// What to do about all keys of a kind: words and a command, under their heading.

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::{Advice, Difference, Finding, Situation, SurplusReason};
+use crate::link::too_large;
 use crate::object::object_key::ObjectKey;
 use crate::scope::Scope;
 
@@ -29,7 +30,7 @@ pub struct Described<'a> {
     /// Who manages the object.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<&'a DescribedOwner>,
-    /// Why it differs, as a word: `local`, `leftover`, `content`, `other-object`, `unknown`, `status`; none for missed keys.
+    /// Why it differs, as a word: `local`, `leftover`, `content`, `other-object`, `unknown`, `status`, `too-large`; none for other missed keys.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<&'static str>,
     /// Why it differs, in words.
@@ -87,6 +88,7 @@ impl Finding {
     /// Why it differs, in words.
     pub fn reason(&self) -> &'static str {
         match self.undecryptable {
+            _ if self.too_large.is_some() => too_large::REASON,
             true => "its value cannot be decrypted here: its content may put it out of scope",
             false => self.difference.reason(),
         }
@@ -103,9 +105,9 @@ impl Finding {
             namespace: object.and_then(|object| object.namespace),
             name: object.map(|object| object.name),
             owner: self.object.as_ref().and_then(|object| object.owner.as_ref()),
-            why: self.difference.why(),
+            why: self.too_large.map(|_| "too-large").or(self.difference.why()),
             reason: self.reason(),
-            advice: Advice::new(self.difference, &self.key, object, situation),
+            advice: Advice::new(self, object, situation),
         }
     }
 }

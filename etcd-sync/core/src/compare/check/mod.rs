@@ -62,6 +62,8 @@ pub struct Finding {
     pub object: Option<Box<Object>>,
     /// Its value is encrypted and cannot be decrypted here: its content might take it out of scope.
     pub undecryptable: bool,
+    /// Length of the primary's value, when the standby's etcd refuses a request that holds it.
+    pub too_large: Option<u64>,
 }
 
 /// What was read in the values of a suspect.
@@ -71,6 +73,8 @@ pub struct Checked {
     pub object: Option<Object>,
     /// See [`Finding::undecryptable`].
     pub undecryptable: bool,
+    /// See [`Finding::too_large`].
+    pub too_large: Option<u64>,
 }
 
 /// What a report has of an object beside its key.
@@ -166,7 +170,7 @@ impl Comparison {
 
     /// A suspect is a difference indeed, perhaps another one than it was suspected of.
     pub fn confirm(&mut self, suspect: &Suspect, scope: &Scope, checked: Checked) {
-        let Checked { object, undecryptable } = checked;
+        let Checked { object, undecryptable, too_large } = checked;
         self.undecryptable += u64::from(undecryptable);
         let count = self.counts.of(scope, &suspect.key);
         let kept = match suspect.difference {
@@ -186,7 +190,13 @@ impl Comparison {
         };
         kept.add(|before| {
             let object = object.filter(|_| before < DESCRIBED_MAX).map(Box::new);
-            Finding { key: printable(&suspect.key).into(), difference: suspect.difference, object, undecryptable }
+            Finding {
+                key: printable(&suspect.key).into(),
+                difference: suspect.difference,
+                object,
+                undecryptable,
+                too_large,
+            }
         });
     }
 

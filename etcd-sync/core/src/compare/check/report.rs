@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::{Advice, DESCRIBED_MAX, Described, Finding, Kept, ResourceCount, Situation};
 use crate::etcd::kv::Revision;
+use crate::link::too_large::remedy;
 use crate::scope::Scope;
 
 /// What the two sides were read at.
@@ -136,7 +137,7 @@ impl Report {
     pub fn text(&self, limit: usize, more: &str) -> String {
         let mut text = self.verdict();
         text.push_str(&self.remarks());
-        let mut section = |heading: &str, kept: &Kept, line: fn(&Finding) -> String| {
+        let mut section = |heading: &str, kept: &Kept, line: &dyn Fn(&Finding) -> String| {
             text.push_str(&format!("LOCAL ETCD {heading}: {}\n", kept.count));
             let shown = limit.min(kept.first.len());
             for one in &kept.first[..shown] {
@@ -145,22 +146,34 @@ impl Report {
             if kept.count > shown as u64 {
                 text.push_str(&format!("  # … and {} more: {more}\n", kept.count - shown as u64));
             }
-            let advice = Advice::under_heading(heading, self.situation()).filter(|_| kept.count > 0);
+            // What is too large neither comes by itself nor by a restart.
+            let too_large = kept.first.iter().filter_map(|one| one.too_large);
+            let (largest, refused) = (too_large.clone().max(), too_large.count() as u64);
+            let advice = Advice::under_heading(heading, self.situation()).filter(|_| kept.count > refused);
             if let Some((words, command)) = advice {
                 text.push_str(&format!("  # {words}\n"));
                 command.into_iter().for_each(|command| text.push_str(&format!("  #   {command}\n")));
             }
+            if let Some(bytes) = largest.filter(|_| self.situation() != Situation::Promoted) {
+                text.push_str(&format!(
+                    "  # Too large for the standby's etcd: {refused}. For these, {}.\n",
+                    remedy(bytes)
+                ));
+            }
         };
-        let with_reason = |finding: &Finding| format!("{}  ({})", finding.key, finding.reason());
-        let plain = |finding: &Finding| match finding.undecryptable {
-            true => format!("{}  ({})", finding.key, finding.reason()),
+        let with_reason = |finding: &Finding| match finding.too_large {
+            Some(bytes) => format!("{}  ({bytes} bytes: {})", finding.key, finding.reason()),
+            None => format!("{}  ({})", finding.key, finding.reason()),
+        };
+        let plain = |finding: &Finding| match finding.undecryptable || finding.too_large.is_some() {
+            true => with_reason(finding),
             false => finding.key.to_string(),
         };
-        section("missed keys", &self.missed, plain);
-        section("surplus keys", &self.surplus, with_reason);
+        section("missed keys", &self.missed, &plain);
+        section("surplus keys", &self.surplus, &with_reason);
         if self.deep {
-            section("mismatched keys", &self.mismatched, with_reason);
-            section("keys with a status of their own", &self.status, plain);
+            section("mismatched keys", &self.mismatched, &with_reason);
+            section("keys with a status of their own", &self.status, &plain);
         }
         text
     }

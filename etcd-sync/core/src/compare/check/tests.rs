@@ -159,7 +159,13 @@ fn what_content_takes_out_of_scope_counts_for_no_side() {
 
 #[test]
 fn commands_are_safe_to_paste() {
-    let finding = |key: &str, difference| Finding { key: key.into(), difference, object: None, undecryptable: false };
+    let finding = |key: &str, difference| Finding {
+        key: key.into(),
+        difference,
+        object: None,
+        undecryptable: false,
+        too_large: None,
+    };
     let surplus = Difference::Surplus(SurplusReason::Local);
     let key = "/registry/a/ns/o'clock; rm -rf $HOME";
     let command = finding(key, surplus).describe(&scope(), Situation::Running).advice.command.unwrap();
@@ -175,6 +181,24 @@ fn commands_are_safe_to_paste() {
         "kubectl --context PRIMARY annotate --namespace ns widgets.example.com w --overwrite \
          etcd-sync/touched=\"$(date +%s)\""
     );
+}
+
+#[test]
+fn what_is_too_large_gets_no_advice_to_wait() {
+    let scope = scope();
+    let report = |too_large: &[Option<u64>]| {
+        let mut comparison = Comparison::new(false);
+        for (number, &too_large) in too_large.iter().enumerate() {
+            let suspect = Suspect { key: format!("/registry/a/b/{number}").into(), difference: Difference::Missed };
+            comparison.confirm(&suspect, &scope, Checked { too_large, ..Checked::default() });
+        }
+        comparison.report(at()).text(9, "")
+    };
+    let text = report(&[Some(2_900_000)]);
+    assert!(text.contains("  /registry/a/b/0  (2900000 bytes: too large for one request"), "{text}");
+    assert!(text.contains("--max-request-bytes") && !text.contains("within seconds"), "{text}");
+    let text = report(&[None, Some(9), Some(2_900_000)]);
+    assert!(text.contains("within seconds") && text.contains("Too large for the standby's etcd: 2."), "{text}");
 }
 
 #[test]
@@ -206,8 +230,13 @@ fn keys_that_are_no_objects_are_counted_apart_from_those_behind_them() {
 
 #[test]
 fn the_advice_fits_who_could_repair_it() {
-    let missed =
-        Finding { key: "/registry/a/ns/x".into(), difference: Difference::Missed, object: None, undecryptable: false };
+    let missed = Finding {
+        key: "/registry/a/ns/x".into(),
+        difference: Difference::Missed,
+        object: None,
+        undecryptable: false,
+        too_large: None,
+    };
     let hint = |situation| missed.describe(&scope(), situation).advice.hint;
     assert!(hint(Situation::Running).contains("by itself"));
     assert!(hint(Situation::Stopped).contains("start it"));

@@ -4,6 +4,7 @@ use super::{Session, Stage};
 use crate::etcd::request::{Page, TxnReply};
 use crate::link::fence::Fenced;
 use crate::link::state::Phase;
+use crate::link::too_large::TooLarge;
 use crate::session::batch::Write;
 use crate::session::commit::Changes;
 use crate::session::flight::{Batch, Flight, Purpose, Sent};
@@ -140,9 +141,13 @@ impl Session {
             streaming.replay.on_written(write.key());
         }
         // Its copy, if there is one, is older than the primary's from now on.
-        shared.edited.add_edited(write.key().clone(), 0);
+        let (key, bytes) = (write.key().clone(), write.data_bytes() - write.key().len());
+        let too_large = TooLarge { value_bytes: bytes as u64 };
+        if shared.too_large.insert(key.clone(), too_large) != Some(too_large) {
+            shared.edited.add_edited_again(key.clone());
+        }
         shared.stats.too_large += 1;
-        shared.note(Note::TooLarge { key: write.key().clone(), bytes: write.data_bytes() - write.key().len() });
+        shared.note(Note::TooLarge { key, bytes });
         if let Some(checkpoint) = moved {
             shared.commit_checkpoint(checkpoint, Changes::default());
         }

@@ -3,6 +3,7 @@
 use super::{Compared, Comparison, Facts, Last};
 use crate::preflight::{Check, Finding, Level};
 use crate::text::{ago, count, first};
+use etcd_sync_core::link::too_large;
 
 /// Keys named in one finding; the report has all of them.
 const NAMED_MAX: usize = 5;
@@ -80,6 +81,17 @@ fn missed_fix(comparison: &Comparison, facts: &Facts) -> String {
     let mut fix = String::from("do not switch: the garbage collector would delete whatever the missed objects own. ");
     if comparison.missed_keys.iter().any(|key| key.contains(MACHINES)) {
         fix.push_str("MACHINES ARE AMONG THEM: their virtual machines would be destroyed. ");
+    }
+    if let Some((key, bytes)) = &comparison.too_large {
+        fix.push_str(&format!(
+            "{key} is {}: its value has {bytes} bytes; {}. ",
+            too_large::REASON,
+            too_large::remedy(*bytes)
+        ));
+        if comparison.missed == 1 {
+            return fix.trim_end_matches(". ").to_owned();
+        }
+        fix.push_str("The others: ");
     }
     fix.push_str(match (&facts.compared, comparison.synchronizer) {
         (Compared::Not { .. }, _) => "See whether the primary can be brought back",

@@ -6,6 +6,7 @@ mod clusters;
 pub(crate) mod comparison;
 mod dns;
 mod link;
+pub mod members;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +18,7 @@ use super::{Check, Finding, Level};
 use crate::dns::{Answer, Target};
 use etcd_sync_core::compare::check::Report;
 use etcd_sync_core::etcd::kv::Revision;
+use etcd_sync_core::link::members::Agreement;
 use etcd_sync_core::link::role::Role;
 use etcd_sync_core::link::side::Side;
 use etcd_sync_core::link::state::{Checkpoint, PrimaryContact};
@@ -69,6 +71,8 @@ pub struct Facts {
     pub lag: Option<LagFact>,
     /// How long the primary's history reaches; `None`: it could not be measured.
     pub history: Option<HistoryFact>,
+    /// Whether the members of each etcd hold the same.
+    pub members: Sides<Agreement>,
     /// Which side's etcd holds Kubernetes; what does not answer does.
     pub kubernetes: Sides<bool>,
     /// The API servers.
@@ -132,6 +136,8 @@ pub struct Comparison {
     pub missed: u64,
     /// The first of them.
     pub missed_keys: Vec<String>,
+    /// The largest value among them that the standby's etcd refuses, with the length in bytes.
+    pub too_large: Option<(String, u64)>,
     /// Keys that only the standby has: how many.
     pub surplus: u64,
     /// The first of them.
@@ -327,6 +333,7 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
     findings.extend(link::lag(facts));
     findings.extend(link::headroom(facts));
     findings.extend(link::role(facts));
+    findings.extend(members::judge(facts));
     findings.extend(clusters::api_servers(facts));
     findings.extend(certificates::judge(facts));
     findings.extend(clusters::clocks(facts));
@@ -351,6 +358,9 @@ impl Comparison {
             synchronizer: report.at.synchronizer,
             missed: report.missed.count,
             missed_keys: keys(&report.missed),
+            too_large: (report.missed.first.iter())
+                .filter_map(|finding| Some((finding.key.to_string(), finding.too_large?)))
+                .max_by_key(|(_, bytes)| *bytes),
             surplus: report.surplus.count,
             surplus_keys: keys(&report.surplus),
             unproved: report.unproved,

@@ -78,6 +78,7 @@ fn good() -> Facts {
             waited: Duration::from_millis(420),
         }),
         history: Some(HistoryFact { gone: false, revisions: 6_120, time: Some(Duration::from_secs(512)) }),
+        members: Sides { primary: Agreement::Alone, standby: Agreement::Alone },
         kubernetes: Sides { primary: true, standby: true },
         api_servers: Sides { primary: ready("https://10.0.0.10:6443"), standby: ready("https://10.1.0.10:6443") },
         certificates: vec![
@@ -158,6 +159,7 @@ pass  headroom       the primary's history reaches 6120 revisions back, 8m 32s
                      at its pace
 pass  role           the standby has the role of one (link default), and was
                      synchronized from this primary
+pass  members        the primary has one member, the standby has one member
 pass  api-servers    ready: the primary's (https://10.0.0.10:6443), the
                      standby's (https://10.1.0.10:6443)
 pass  certificates   all 2 are valid; the next one to expire does so on
@@ -380,6 +382,23 @@ fn clocks_are_apart_when_the_look_can_tell() {
     assert_found(&clock(2_600, 520), check, Level::Warn, &["etcd e is 2.6 s ahead of"]);
     assert_found(&clock(-61_000, 500), check, Level::Fail, &["1m 1s behind", "NTP"]);
     assert_found(&with(|facts| facts.clocks.clear()), check, Level::Pass, &["no other machine"]);
+}
+
+#[test]
+fn members_that_disagree_stop_a_switch_but_not_a_failover() {
+    let odd = || Agreement::Disagree { majority: vec!["a".into(), "b".into()], odd: vec!["c".into()] };
+    let facts = with(|facts| facts.members.standby = odd());
+    let (level, text) = found(&facts, Check::Members);
+    assert_eq!(level, Level::Fail);
+    assert!(
+        text.contains("the standby's etcd") && text.contains("c differs") && text.contains("member remove"),
+        "{text}"
+    );
+    let facts = with(|facts| (facts.members.standby, facts.purpose) = (odd(), For::Failover));
+    assert_eq!(found(&facts, Check::Members).0, Level::Warn);
+    // What cannot be asked is no fault.
+    let facts = with(|facts| facts.members.primary = Agreement::NotAsked("no right".into()));
+    assert_eq!(worst(&judge(&facts)), Level::Pass);
 }
 
 #[test]
