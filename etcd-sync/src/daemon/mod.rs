@@ -8,7 +8,9 @@ mod metrics;
 mod notes;
 mod progress;
 mod retry;
+mod room;
 mod time;
+mod versions;
 
 pub use health::Health;
 
@@ -33,7 +35,7 @@ use etcd_sync_program::Stop;
 use etcd_sync_program::certificates::Watched;
 use etcd_sync_program::config::{Config, LeaseConfig, RunConfig};
 use etcd_sync_store::client::election::{Leadership, campaign};
-use etcd_sync_store::{Error, Etcd, version_warning};
+use etcd_sync_store::{Error, Etcd};
 use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
@@ -41,6 +43,7 @@ use self::condition::ConditionKey;
 use self::drive::{Driver, Outcome};
 use self::health::Role;
 use self::notes::NoteLimit;
+use self::room::Room;
 use self::time::clocks;
 use crate::cluster::Cluster;
 use crate::cluster::lease::LeaderLease;
@@ -88,6 +91,7 @@ struct Daemon {
     /// Why replication is paused, as the standby has it.
     recorded: Option<String>,
     notes: NoteLimit,
+    room: Room,
 }
 
 /// Why a term of leadership is over.
@@ -138,10 +142,11 @@ fn begin(config: &Config, run: RunConfig, health: Arc<Health>, stop: Stop) -> Re
         brake: run.brake,
         detail: config.log.detail,
     };
+    let room = Room::new(run.standby_quota_reserve);
     // All are made once here so that a bad file or endpoint ends the process at once.
     let (primary, standby) = (config.primary.etcd()?, config.standby.etcd()?);
     // A member that hangs must block neither the start nor the end.
-    tokio::spawn(warn_of_versions(primary.clone(), standby.clone()));
+    tokio::spawn(versions::warn_of(primary.clone(), standby.clone()));
     Ok(Daemon {
         keys: StateKeys::new(&config.link),
         scope: Arc::clone(&config.scope),
@@ -160,29 +165,8 @@ fn begin(config: &Config, run: RunConfig, health: Arc<Health>, stop: Stop) -> Re
         primary_cluster: String::new(),
         recorded: None,
         notes: NoteLimit::default(),
+        room,
     })
-}
-
-async fn warn_of_versions(primary: Etcd, standby: Etcd) {
-    let (primary, standby) = tokio::join!(primary.member_statuses(), standby.member_statuses());
-    for (side, members) in [("primary", primary), ("standby", standby)] {
-        for (endpoint, status) in members {
-            match status {
-                Ok(status) if status.is_learner => {
-                    warn!(
-                        side,
-                        endpoint, "this member is a learner and is not used; promote it, or remove its endpoint"
-                    );
-                }
-                Ok(status) => {
-                    if let Some(warning) = version_warning(&status.version) {
-                        warn!(side, endpoint, "{warning}");
-                    }
-                }
-                Err(error) => warn!(side, endpoint, %error, "this member does not answer"),
-            }
-        }
-    }
 }
 
 impl Daemon {
@@ -321,6 +305,7 @@ impl Daemon {
             encryption: &self.encryption,
             condition: ConditionKey { standby: &self.standby, fence, holder: &self.run.holder },
             notes: &self.notes,
+            room: &self.room,
         };
         let (outcome, phase, carried) = driver.run(session, &mut self.stop).await;
         self.carried = carried;
@@ -349,6 +334,9 @@ impl Daemon {
             && let Some(found) = other_role(Some(&role.value))
         {
             return Err(Outcome::Ended(Ended::Refused(Refusal::Promoted { found })));
+        }
+        if let Some((label, why)) = self.room.look(&self.standby).await {
+            return Err(Outcome::Paused(label, why));
         }
         let mut stop = self.stop.clone();
         let gathered = tokio::select! {
