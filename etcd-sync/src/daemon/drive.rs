@@ -8,7 +8,7 @@ use etcd_sync_core::link::fence::is_standby;
 use etcd_sync_core::link::history::RaftReading;
 use etcd_sync_core::link::side::{Side, Sides};
 use etcd_sync_core::link::state::{Phase, PrimaryContact};
-use etcd_sync_core::session::{Carried, Effect, Ended, Input, ReadFailure, RequestId, Session};
+use etcd_sync_core::session::{Carried, Effect, Ended, Input, ReadFailure, Refusal, RequestId, Session};
 use etcd_sync_kms::{Encryption, values};
 use etcd_sync_program::{Stop, now_ms};
 use etcd_sync_store::client::election::Leadership;
@@ -24,6 +24,7 @@ use super::notes::NoteLimit;
 use super::retry::{Asked, Commits, open, read};
 use super::room::Room;
 use super::time::clocks;
+use crate::facts::start::standby_links;
 
 const TICK: Duration = Duration::from_millis(100);
 const HEAD_INTERVAL: Duration = Duration::from_secs(1);
@@ -31,6 +32,9 @@ const HEADROOM_INTERVAL: Duration = Duration::from_secs(15);
 
 /// How often the raft log of each cluster is read: it shows a cluster that was restored from a backup.
 const RAFT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often the primary is asked whether it is a standby itself: two clusters in a ring would write forever.
+const RING_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How often the last contact with the primary is recorded, for whoever must know what a lost primary took with it:
 /// while it moves, and while it does not.
@@ -135,7 +139,7 @@ impl Driver<'_> {
         let mut under_way = false;
         let (mut head_due, mut headroom_due) = (Instant::now(), Instant::now() + HEAD_INTERVAL);
         let mut raft_due = Instant::now() + RAFT_INTERVAL;
-        let mut room_due = Instant::now();
+        let (mut room_due, mut ring_due) = (Instant::now(), Instant::now() + RING_INTERVAL);
         loop {
             while let Some(effect) = session.poll() {
                 self.perform(effect, &mut answers, &mut watches);
@@ -190,6 +194,11 @@ impl Driver<'_> {
                         answers.spawn(async move {
                             Answer::Outside(room.look(&standby).await.map(|(label, why)| Outcome::Paused(label, why)))
                         });
+                    }
+                    if now >= ring_due {
+                        ring_due = now + RING_INTERVAL;
+                        let primary = self.primary.clone();
+                        answers.spawn(async move { Answer::Outside(ring(&primary).await) });
                     }
                     if session.checkpoint().phase == Phase::Streaming
                         && let Some(contact) = watches.contact.due(now)
@@ -375,6 +384,18 @@ impl Watches {
         match side {
             Side::Primary => &mut self.primary,
             Side::Standby => &mut self.standby,
+        }
+    }
+}
+
+/// Whether the primary has become a standby itself since the session began.
+async fn ring(primary: &Etcd) -> Option<Outcome> {
+    match standby_links(primary).await {
+        Ok(links) if links.is_empty() => None,
+        Ok(links) => Some(Outcome::Ended(Ended::Refused(Refusal::PrimaryIsStandby { links: links.join(", ") }))),
+        Err(error) => {
+            debug!(%error, "the primary's links cannot be read just now");
+            None
         }
     }
 }

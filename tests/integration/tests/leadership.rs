@@ -331,3 +331,18 @@ async fn a_ring_of_two_that_start_at_once_comes_to_rest() -> Result<()> {
     ensure!(after.0 - before.0 < 60 && after.1 - before.1 < 60, "from {before:?} to {after:?} in 3 s");
     Ok(())
 }
+
+/// Nothing ends the session: it has to look.
+#[tokio::test]
+async fn a_primary_that_becomes_a_standby_is_noticed_while_streaming() -> Result<()> {
+    let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;
+    link.primary.put("/registry/configmaps/apps/one", "one").await?;
+    let daemon = link.daemon(&[])?;
+    link.await_equal(PATIENCE).await?;
+    link.primary.put("/etcd-sync/other/role", "standby").await?;
+    await_ready(&daemon, 503, "the primary is itself a standby (link other)", PATIENCE).await?;
+    link.primary.put("/registry/configmaps/apps/one", "two").await?;
+    assert!(!link.difference().await?.is_empty(), "it streams on");
+    link.primary.delete("/etcd-sync/other/role").await?;
+    link.await_equal(PATIENCE).await
+}
