@@ -8,6 +8,7 @@ mod metrics;
 mod notes;
 mod progress;
 mod retry;
+mod role;
 mod room;
 mod time;
 mod versions;
@@ -25,9 +26,7 @@ use etcd_sync_core::link::question::Question;
 use etcd_sync_core::link::state::{Phase, StateKeys, cluster_id_text};
 use etcd_sync_core::scope::Scope;
 use etcd_sync_core::session::batch::BatchLimits;
-use etcd_sync_core::session::{
-    BUFFERED_BYTES_MAX, Carried, DeletionGuard, Ended, Refusal, Session, SessionConfig, init_role,
-};
+use etcd_sync_core::session::{BUFFERED_BYTES_MAX, Carried, DeletionGuard, Ended, Refusal, Session, SessionConfig};
 use etcd_sync_kms::{self, Encryption};
 use etcd_sync_operations::api_server::ApiServers;
 use etcd_sync_operations::preflight::{Check, Level, judge, refusal};
@@ -48,7 +47,6 @@ use self::time::clocks;
 use crate::cluster::Cluster;
 use crate::cluster::lease::LeaderLease;
 use crate::facts::preflight::{self, Pair};
-use crate::facts::start::standby_links;
 
 /// How often paused replication checks whether the reason is gone.
 const PAUSED_INTERVAL: Duration = Duration::from_secs(5);
@@ -363,19 +361,10 @@ impl Daemon {
                 passed = self.preflight(&primary, first) => passed?,
             }
         }
-        if never_ran {
-            let made = tokio::select! {
-                () = self.stop.wanted() => return Err(Outcome::Stopped),
-                made = self.standby.txn(init_role(&fence.keys)) => made,
-            };
-            if let Err(failure) = made {
-                return Err(Outcome::Failed(failure.error().clone()));
-            }
-            // Of two that start in a ring at once, each has looked before the other made its role.
-            let links = standby_links(&primary).await.map_err(Outcome::Failed)?;
-            if !links.is_empty() {
-                return Err(Outcome::Ended(Ended::Refused(Refusal::PrimaryIsStandby { links: links.join(", ") })));
-            }
+        tokio::select! {
+            () = stop.wanted() => return Err(Outcome::Stopped),
+            () = leadership.lost() => return Err(Outcome::LeadershipLost),
+            taken = role::take(&primary, &self.standby, fence, &self.scope, never_ran) => taken?,
         }
         Ok((primary, session))
     }
@@ -388,6 +377,7 @@ impl Daemon {
             scope: &self.scope,
             api_servers: &self.api_servers,
             encryption: &self.encryption,
+            keys: &self.keys,
             first,
         };
         let gathered = preflight::facts(pair, self.run.allow_unproved_encryption).await;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use etcd_sync_core::etcd::kv::{KeyRange, prefix_end, successor};
 use etcd_sync_core::etcd::request::{Page, ReadRange};
 use etcd_sync_core::link::fence::Fence;
+use etcd_sync_core::link::overlap::{self, OtherLink, Overlap, ScopeRecord};
 use etcd_sync_core::link::role::{Promotion, Role};
 use etcd_sync_core::link::state::{StateKeys, cluster_id_text};
 use etcd_sync_core::scope::STATE_ROOT;
@@ -97,6 +98,25 @@ pub async fn standby_links(etcd: &Etcd) -> Result<Vec<String>, Error> {
 async fn served_links(etcd: &Etcd) -> Result<Vec<String>, Error> {
     let links = links(etcd).await?.into_iter();
     Ok(links.filter(|(_, role)| !matches!(role, Role::None | Role::Standby)).map(|(link, _)| link).collect())
+}
+
+/// The link of this standby that has the same keys as this one, and came first.
+///
+/// # Errors
+/// Why the standby cannot be read.
+pub async fn overlap(standby: &Etcd, keys: &StateKeys, scope: &Scope) -> Result<Option<Overlap>, Error> {
+    let mut others = Vec::new();
+    for link in standby_links(standby).await? {
+        let other = StateKeys::new(&link);
+        if other.root != keys.root {
+            others.push(OtherLink { link, scope: standby.get(&other.scope).await?.0 });
+        }
+    }
+    if others.is_empty() {
+        return Ok(None);
+    }
+    let (role, recorded) = (standby.get(&keys.role).await?.0, standby.get(&keys.scope).await?.0);
+    Ok(overlap::overlap(&ScopeRecord::of(scope), recorded.as_ref(), role.is_some(), &others))
 }
 
 /// All links that a cluster knows of, with its role.

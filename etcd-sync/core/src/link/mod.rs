@@ -3,6 +3,7 @@
 pub mod fence;
 pub mod history;
 pub mod lag;
+pub mod overlap;
 pub mod provenance;
 pub mod question;
 pub mod rejoining;

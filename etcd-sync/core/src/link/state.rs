@@ -18,6 +18,8 @@ pub const ROLE_PRIMARY: &[u8] = b"primary";
 pub struct StateKeys {
     /// `standby` or `primary`.
     pub role: Bytes,
+    /// Which keys the link takes for its own ([`super::overlap::ScopeRecord`]).
+    pub scope: Bytes,
     /// The [`Checkpoint`].
     pub checkpoint: Bytes,
     /// Written by every transaction of a copy: marks its revision as ours, shows progress to `status`.
@@ -60,6 +62,7 @@ impl StateKeys {
         let name = |suffix: &str| Bytes::from(format!("/etcd-sync/{link}/{suffix}"));
         StateKeys {
             role: name("role"),
+            scope: name("scope"),
             checkpoint: name("checkpoint"),
             copied: name("copied"),
             condition: name("condition"),
