@@ -9,6 +9,7 @@ use etcd_sync_operations::preflight::{Facts, judge, refusal};
 use etcd_sync_store::Etcd;
 
 use super::drive::Outcome;
+use crate::facts::identity;
 use crate::facts::start::{overlap, standby_links};
 
 /// Makes the role of a link that has none yet (`never_ran`), and records its scope when that is new. What was judged before is then
@@ -20,6 +21,7 @@ pub(super) async fn take(
     scope: &Scope,
     never_ran: bool,
 ) -> Result<(), Outcome> {
+    identity::make(standby, fence).await.map_err(Outcome::Failed)?;
     let keys = &fence.keys;
     let value = ScopeRecord::of(scope).encode();
     let recorded = standby.get(&keys.scope).await.map_err(Outcome::Failed)?.0;

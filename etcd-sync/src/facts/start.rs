@@ -7,12 +7,14 @@ use etcd_sync_core::etcd::request::{Page, ReadRange};
 use etcd_sync_core::link::fence::Fence;
 use etcd_sync_core::link::overlap::{self, OtherLink, Overlap, ScopeRecord};
 use etcd_sync_core::link::role::{Promotion, Role};
-use etcd_sync_core::link::state::{StateKeys, cluster_id_text};
+use etcd_sync_core::link::state::{IDENTITY, StateKeys, cluster_id_text};
 use etcd_sync_core::scope::STATE_ROOT;
 use etcd_sync_core::scope::Scope;
 use etcd_sync_core::session::{Carried, Diverged, Now, Start};
 use etcd_sync_store::link::record::{Record, ask_witness, edited_keys, local_keys};
 use etcd_sync_store::{Error, Etcd};
+
+use super::identity;
 
 /// Facts for a session of the leader behind `fence`.
 pub async fn gather(
@@ -54,6 +56,7 @@ pub async fn gather(
         standby_revision,
         standby_cluster: target.cluster_id,
         primary_cluster: source.cluster_id,
+        same_identity: identity::shared(primary, standby).await?,
         primary_revision: source.revision,
         primary_is_empty,
         witness_recognized,
@@ -128,6 +131,10 @@ pub async fn links(etcd: &Etcd) -> Result<BTreeMap<String, Role>, Error> {
         && let Some(first) = kvs.first()
     {
         // One read finds the next link whatever the size of its ledger.
+        if first.key == IDENTITY {
+            range = range.from(successor(&first.key));
+            continue;
+        }
         let name = first.key[STATE_ROOT.len()..].split(|&byte| byte == b'/').next().unwrap_or_default();
         let link = String::from_utf8_lossy(name).into_owned();
         let (role, _) = etcd.get(&StateKeys::new(&link).role).await?;
