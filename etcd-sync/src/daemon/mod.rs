@@ -182,6 +182,8 @@ impl Daemon {
                     info!("stopped");
                     return Ok(());
                 }
+                // Another cluster is not gone on with by a process that knows the old one: the next start judges it from the beginning.
+                Err(_) if let Some(replaced) = self.standby.replaced() => return Err(replaced.into()),
                 Err(error) => {
                     self.health.set_role(Role::Starting);
                     self.health.set_paused(Some(("election", error.to_string())));
@@ -236,6 +238,7 @@ impl Daemon {
             let wait = match outcome {
                 Outcome::Stopped => return Term::Stopped,
                 Outcome::LeadershipLost | Outcome::Ended(Ended::Fenced(Fenced::Epoch)) => return Term::Lost,
+                Outcome::Failed(_) if self.standby.replaced().is_some() => return Term::Lost,
                 Outcome::Ended(Ended::Again { force_copy: force, why }) => {
                     info!(why, "starting again from the checkpoint");
                     force_copy |= force;
