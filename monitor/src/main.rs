@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     etcd_sync_program::start("etcd-sync-monitor", Config::load_monitor(), run)
 }
 
-/// Observes, compares and answers until SIGTERM or SIGINT.
+/// Observes, compares and answers until SIGTERM or SIGINT, or until one of the clusters is another one than before.
 async fn run(config: Config<MonitorConfig>) -> Result<ExitCode> {
     let stop = Stop::on_signals().context("cannot listen for signals")?;
     let pair = config.pair()?;
@@ -34,7 +34,10 @@ async fn run(config: Config<MonitorConfig>) -> Result<ExitCode> {
         members::start(&pair, every, &board);
     }
     let checks = Checks::start(Arc::clone(&config), pair.clone(), Arc::clone(&board));
-    tokio::spawn(observe::run(pair, Arc::clone(&config), Arc::clone(&board)));
-    http::serve(config, board, checks, stop).await?;
+    let observed = tokio::spawn(observe::run(pair, Arc::clone(&config), Arc::clone(&board)));
+    tokio::select! {
+        served = http::serve(config, board, checks, stop) => served?,
+        replaced = observed => return Err(replaced?.into()),
+    }
     Ok(ExitCode::SUCCESS)
 }

@@ -11,7 +11,7 @@ use etcd_sync_program::now_ms;
 use etcd_sync_store::link::headroom;
 use etcd_sync_store::link::pair::Pair;
 use etcd_sync_store::link::record::Record;
-use etcd_sync_store::{Error, Identity};
+use etcd_sync_store::{Error, Identity, Replaced};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::board::Board;
@@ -25,8 +25,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 /// How often the compact revision of the primary is searched.
 const HEADROOM_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Reads the state of both etcds until the process ends.
-pub async fn run(pair: Pair, config: Arc<Config<MonitorConfig>>, board: Arc<Board>) {
+/// Reads the state of both etcds, until one of them turns out to be another cluster than before: only a new process sees that one.
+pub async fn run(pair: Pair, config: Arc<Config<MonitorConfig>>, board: Arc<Board>) -> Replaced {
     let began = Instant::now();
     let mut seen = Seen::default();
     let history = Arc::new(History::default());
@@ -41,6 +41,9 @@ pub async fn run(pair: Pair, config: Arc<Config<MonitorConfig>>, board: Arc<Boar
         });
         // Side by side: an open page considers a monitor lost that is silent for long.
         let (primary, standby) = tokio::join!(answer(pair.primary.identity()), standby);
+        if let Some(replaced) = pair.primary.replaced().or_else(|| pair.standby.replaced()) {
+            return replaced;
+        }
         seen.primary(began.elapsed(), primary);
         seen.standby(standby);
         seen.compacted = history.exchange(seen.streaming);

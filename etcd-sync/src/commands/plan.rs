@@ -8,8 +8,8 @@ use etcd_sync_core::link::role::Role;
 use etcd_sync_core::link::side::Side;
 use etcd_sync_core::link::state::cluster_id_text;
 use etcd_sync_core::scope::content::CRDS;
-use etcd_sync_core::session::role_allows;
 use etcd_sync_core::session::walk::{Walk, WalkOptions};
+use etcd_sync_core::session::{Refusal, role_allows};
 use etcd_sync_operations::preflight::{ApiFact, Level, judge};
 use etcd_sync_operations::{plan_text, status};
 use etcd_sync_program::args::TableOutput;
@@ -17,8 +17,8 @@ use etcd_sync_program::config::{Config, PlanConfig};
 use etcd_sync_store::link::pace::Pace;
 use etcd_sync_store::link::record::{Record, local_keys};
 
-use crate::facts::preflight;
 use crate::facts::start::diverged;
+use crate::facts::{identity, preflight};
 use crate::output::{Outcome, print, print_json};
 
 /// Reads both clusters and prints the plan. Exit code 1: the preflight fails or the role forbids it, so nothing of it would be
@@ -32,6 +32,9 @@ pub async fn run(config: Config, options: PlanConfig) -> Result<Outcome> {
         bail!(
             "primary and standby are the same etcd cluster (id {cluster}): check --primary-endpoints and --standby-endpoints"
         );
+    }
+    if let Some(identity) = identity::shared(&pair.primary, &pair.standby).await? {
+        bail!("{}", Refusal::CopyOfStandby { identity });
     }
     let record = Record::read(&pair.standby, &pair.keys).await?;
     let checkpoint = record.checkpoint()?;

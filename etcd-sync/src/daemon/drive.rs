@@ -2,29 +2,29 @@
 
 use std::time::Duration;
 
-use etcd_sync_core::etcd::kv::{KeyValue, Revision, printable};
+use etcd_sync_core::etcd::kv::{KeyValue, Revision};
 use etcd_sync_core::etcd::request::{Op, Page, Txn, TxnReply};
 use etcd_sync_core::link::fence::is_standby;
 use etcd_sync_core::link::history::RaftReading;
 use etcd_sync_core::link::side::{Side, Sides};
 use etcd_sync_core::link::state::{Phase, PrimaryContact};
-use etcd_sync_core::link::too_large;
-use etcd_sync_core::session::{Carried, Effect, Ended, Input, Note, ReadFailure, RequestId, Session};
+use etcd_sync_core::session::{Carried, Effect, Ended, Input, ReadFailure, Refusal, RequestId, Session};
 use etcd_sync_kms::{Encryption, values};
-use etcd_sync_program::logging::DETAIL;
 use etcd_sync_program::{Stop, now_ms};
 use etcd_sync_store::client::election::Leadership;
 use etcd_sync_store::link::headroom;
 use etcd_sync_store::{Error, Etcd, Identity, Watch, WatchError, WatchMessage, WriteError};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
-use tracing::{debug, error, info, warn};
+use tracing::{debug, warn};
 
 use super::condition::ConditionKey;
 use super::health::Health;
 use super::notes::NoteLimit;
 use super::retry::{Asked, Commits, open, read};
+use super::room::Room;
 use super::time::clocks;
+use crate::facts::start::standby_links;
 
 const TICK: Duration = Duration::from_millis(100);
 const HEAD_INTERVAL: Duration = Duration::from_secs(1);
@@ -32,6 +32,9 @@ const HEADROOM_INTERVAL: Duration = Duration::from_secs(15);
 
 /// How often the raft log of each cluster is read: it shows a cluster that was restored from a backup.
 const RAFT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often the primary is asked whether it is a standby itself: two clusters in a ring would write forever.
+const RING_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How often the last contact with the primary is recorded, for whoever must know what a lost primary took with it:
 /// while it moves, and while it does not.
@@ -62,6 +65,7 @@ pub struct Driver<'a> {
     pub encryption: &'a Encryption,
     pub condition: ConditionKey<'a>,
     pub(super) notes: &'a NoteLimit,
+    pub(super) room: &'a Room,
 }
 
 /// The answer to something the session wanted done, or to a probe.
@@ -76,6 +80,8 @@ enum Answer {
     Head(Result<Identity, Error>),
     Headroom(Option<Revision>),
     Raft(Side, Result<Option<RaftReading>, Error>),
+    /// Something outside of the session forbids to go on, or nothing does.
+    Outside(Option<Outcome>),
     /// The contact with the primary was recorded, or not: the next one will be.
     ContactWritten,
 }
@@ -133,6 +139,7 @@ impl Driver<'_> {
         let mut under_way = false;
         let (mut head_due, mut headroom_due) = (Instant::now(), Instant::now() + HEAD_INTERVAL);
         let mut raft_due = Instant::now() + RAFT_INTERVAL;
+        let (mut room_due, mut ring_due) = (Instant::now(), Instant::now() + RING_INTERVAL);
         loop {
             while let Some(effect) = session.poll() {
                 self.perform(effect, &mut answers, &mut watches);
@@ -180,6 +187,18 @@ impl Driver<'_> {
                             let etcd = self.etcd(side).clone();
                             answers.spawn(async move { Answer::Raft(side, etcd.raft_reading().await) });
                         }
+                    }
+                    if now >= room_due {
+                        room_due = now + self.room.interval(session.checkpoint().phase);
+                        let (room, standby) = (self.room.clone(), self.standby.clone());
+                        answers.spawn(async move {
+                            Answer::Outside(room.look(&standby).await.map(|(label, why)| Outcome::Paused(label, why)))
+                        });
+                    }
+                    if now >= ring_due {
+                        ring_due = now + RING_INTERVAL;
+                        let primary = self.primary.clone();
+                        answers.spawn(async move { Answer::Outside(ring(&primary).await) });
                     }
                     if session.checkpoint().phase == Phase::Streaming
                         && let Some(contact) = watches.contact.due(now)
@@ -231,7 +250,7 @@ impl Driver<'_> {
                 let etcd = self.etcd(side).clone();
                 answers.spawn(async move { Answer::Opened(side, number, open(&etcd, range, from).await) });
             }
-            Effect::Note(note) => self.notes.log(&note, log),
+            Effect::Note(note) => self.notes.log(&note),
         }
     }
 
@@ -353,7 +372,8 @@ impl Driver<'_> {
                 debug!(%side, %error, "the raft log cannot be read just now");
                 return Ok(());
             }
-            Answer::Raft(_, Ok(None)) | Answer::ContactWritten => return Ok(()),
+            Answer::Outside(Some(outcome)) => return Err(outcome),
+            Answer::Raft(_, Ok(None)) | Answer::Outside(None) | Answer::ContactWritten => return Ok(()),
         };
         session.handle(clocks(), input).map_err(Outcome::Ended)
     }
@@ -364,6 +384,18 @@ impl Watches {
         match side {
             Side::Primary => &mut self.primary,
             Side::Standby => &mut self.standby,
+        }
+    }
+}
+
+/// Whether the primary has become a standby itself since the session began.
+async fn ring(primary: &Etcd) -> Option<Outcome> {
+    match standby_links(primary).await {
+        Ok(links) if links.is_empty() => None,
+        Ok(links) => Some(Outcome::Ended(Ended::Refused(Refusal::PrimaryIsStandby { links: links.join(", ") }))),
+        Err(error) => {
+            debug!(%error, "the primary's links cannot be read just now");
+            None
         }
     }
 }
@@ -397,55 +429,4 @@ fn on_message(
         }
     };
     session.handle(clocks(), input).map_err(Outcome::Ended)
-}
-
-/// What the session wants people to know.
-fn log(note: &Note) {
-    match note {
-        Note::LongBacklog { changes, keys } => info!(
-            changes,
-            keys,
-            "a copy is the shorter way: the primary is so many changes ahead, and there are so many keys to compare"
-        ),
-        Note::CopyBegan { first: true } => info!("first sync begins"),
-        Note::CopyBegan { first: false } => info!("resync by difference begins"),
-        Note::Planned { deletions, overwrites, scope } => {
-            info!(deletions, overwrites, scope, "counted what the resync would take away");
-        }
-        Note::Saved { key } => warn!(
-            key = printable(key),
-            "deleted after its value was saved on the standby: nothing proves that the primary has deleted it; see \
-             `etcd-sync status`, `etcd-sync restore --saved`"
-        ),
-        Note::Copied { written, equal } => info!(written, equal, "all values are copied; checking surplus keys"),
-        // Operators look for exactly these words.
-        Note::Streaming { revision } => info!(revision, "Start Sync update"),
-        Note::Wrote { key, deleted, revision } => {
-            let what = if *deleted { "deleted" } else { "put" };
-            info!(target: DETAIL, key = printable(key), revision, "{what}");
-        }
-        Note::TooLarge { key, bytes } => error!(
-            key = printable(key),
-            bytes,
-            "the value does not fit a transaction of the standby: this key is missed; {}",
-            too_large::remedy(*bytes as u64)
-        ),
-        Note::Undecodable { key, why } => warn!(
-            key = printable(key),
-            why, "the value cannot be decoded; it is synchronized as it is, but its owners are not known"
-        ),
-        Note::Replayed { first, keys } => {
-            info!(keys, first = printable(first), "put back what was deleted on the standby");
-        }
-        Note::KeepsVanishing { key, times, cause } => {
-            warn!(key = printable(key), times, cause, "this key keeps vanishing from the standby");
-        }
-        Note::Audited { compared, missed: 0 } => info!(compared, "compared all keys: nothing is missed"),
-        Note::Audited { compared, missed } => info!(compared, missed, "compared all keys; what is missed is put back"),
-        Note::KeptLocal { key } => warn!(key = printable(key), "deleted on the primary, but local here: it stays"),
-        Note::UnknownOrigin { key } => warn!(
-            key = printable(key),
-            "only the standby has it, and its history is compacted: it may be local, so it stays; see `etcd-sync check`"
-        ),
-    }
 }

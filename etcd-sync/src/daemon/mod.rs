@@ -10,7 +10,10 @@ mod notes;
 mod pause;
 mod progress;
 mod retry;
+mod role;
+mod room;
 mod time;
+mod versions;
 
 pub use health::Health;
 
@@ -26,7 +29,7 @@ use etcd_sync_core::link::state::{Phase, StateKeys, cluster_id_text};
 use etcd_sync_core::scope::Scope;
 use etcd_sync_core::session::batch::BatchLimits;
 use etcd_sync_core::session::{
-    BACKLOG_LEAST, BUFFERED_BYTES_MAX, Carried, DeletionGuard, Ended, Refusal, Session, SessionConfig, init_role,
+    BACKLOG_LEAST, BUFFERED_BYTES_MAX, Carried, DeletionGuard, Ended, Refusal, Session, SessionConfig,
 };
 use etcd_sync_kms::{self, Encryption};
 use etcd_sync_operations::api_server::ApiServers;
@@ -35,7 +38,7 @@ use etcd_sync_program::Stop;
 use etcd_sync_program::certificates::Watched;
 use etcd_sync_program::config::{Config, LeaseConfig, RunConfig};
 use etcd_sync_store::client::election::{Leadership, campaign};
-use etcd_sync_store::{Error, Etcd, version_warning};
+use etcd_sync_store::{Error, Etcd};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
 
@@ -44,11 +47,11 @@ use self::drive::{Driver, Outcome};
 use self::health::Role;
 use self::notes::NoteLimit;
 use self::pause::Words;
+use self::room::Room;
 use self::time::clocks;
 use crate::cluster::Cluster;
 use crate::cluster::lease::LeaderLease;
 use crate::facts::preflight::{self, Pair};
-use crate::facts::start::standby_links;
 
 /// Pauses between attempts after failures: doubled from the first to the second.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
@@ -88,6 +91,7 @@ struct Daemon {
     /// Why replication is paused, as the standby has it.
     recorded: Option<String>,
     notes: NoteLimit,
+    room: Room,
 }
 
 /// Why a term of leadership is over.
@@ -139,10 +143,11 @@ fn begin(config: &Config, run: RunConfig, health: Arc<Health>, stop: Stop) -> Re
         brake: run.brake,
         detail: config.log.detail,
     };
+    let room = Room::new(run.standby_quota_reserve);
     // All are made once here so that a bad file or endpoint ends the process at once.
     let (primary, standby) = (config.primary.etcd()?, config.standby.etcd()?);
     // A member that hangs must block neither the start nor the end.
-    tokio::spawn(warn_of_versions(primary.clone(), standby.clone()));
+    tokio::spawn(versions::warn_of(primary.clone(), standby.clone()));
     Ok(Daemon {
         keys: StateKeys::new(&config.link),
         scope: Arc::clone(&config.scope),
@@ -161,29 +166,8 @@ fn begin(config: &Config, run: RunConfig, health: Arc<Health>, stop: Stop) -> Re
         primary_cluster: String::new(),
         recorded: None,
         notes: NoteLimit::default(),
+        room,
     })
-}
-
-async fn warn_of_versions(primary: Etcd, standby: Etcd) {
-    let (primary, standby) = tokio::join!(primary.member_statuses(), standby.member_statuses());
-    for (side, members) in [("primary", primary), ("standby", standby)] {
-        for (endpoint, status) in members {
-            match status {
-                Ok(status) if status.is_learner => {
-                    warn!(
-                        side,
-                        endpoint, "this member is a learner and is not used; promote it, or remove its endpoint"
-                    );
-                }
-                Ok(status) => {
-                    if let Some(warning) = version_warning(&status.version) {
-                        warn!(side, endpoint, "{warning}");
-                    }
-                }
-                Err(error) => warn!(side, endpoint, %error, "this member does not answer"),
-            }
-        }
-    }
 }
 
 impl Daemon {
@@ -201,6 +185,8 @@ impl Daemon {
                     info!("stopped");
                     return Ok(());
                 }
+                // Another cluster is not gone on with by a process that knows the old one: the next start judges it from the beginning.
+                Err(_) if let Some(replaced) = self.standby.replaced() => return Err(replaced.into()),
                 Err(error) => {
                     self.health.set_role(Role::Starting);
                     self.health.set_paused(Some(("election", error.to_string())));
@@ -257,6 +243,7 @@ impl Daemon {
             let wait = match outcome {
                 Outcome::Stopped => return Term::Stopped,
                 Outcome::LeadershipLost | Outcome::Ended(Ended::Fenced(Fenced::Epoch)) => return Term::Lost,
+                Outcome::Failed(_) if self.standby.replaced().is_some() => return Term::Lost,
                 Outcome::Ended(Ended::Again { force_copy: force, why }) => {
                     info!(why, copy = force, "the session begins again");
                     force_copy |= force;
@@ -330,6 +317,7 @@ impl Daemon {
             encryption: &self.encryption,
             condition: ConditionKey { standby: &self.standby, fence, holder: &self.run.holder },
             notes: &self.notes,
+            room: &self.room,
         };
         let (outcome, phase, carried) = driver.run(session, &mut self.stop).await;
         self.carried = carried;
@@ -353,6 +341,9 @@ impl Daemon {
             && let Some(found) = other_role(Some(&role.value))
         {
             return Err(Outcome::Ended(Ended::Refused(Refusal::Promoted { found })));
+        }
+        if let Some((label, why)) = self.room.look(&self.standby).await {
+            return Err(Outcome::Paused(label, why));
         }
         let mut stop = self.stop.clone();
         let gathered = tokio::select! {
@@ -378,19 +369,10 @@ impl Daemon {
                 passed = self.preflight(&primary, first) => passed?,
             }
         }
-        if never_ran {
-            let made = tokio::select! {
-                () = self.stop.wanted() => return Err(Outcome::Stopped),
-                made = self.standby.txn(init_role(&fence.keys)) => made,
-            };
-            if let Err(failure) = made {
-                return Err(Outcome::Failed(failure.error().clone()));
-            }
-            // Of two that start in a ring at once, each has looked before the other made its role.
-            let links = standby_links(&primary).await.map_err(Outcome::Failed)?;
-            if !links.is_empty() {
-                return Err(Outcome::Ended(Ended::Refused(Refusal::PrimaryIsStandby { links: links.join(", ") })));
-            }
+        tokio::select! {
+            () = stop.wanted() => return Err(Outcome::Stopped),
+            () = leadership.lost() => return Err(Outcome::LeadershipLost),
+            taken = role::take(&primary, &self.standby, fence, &self.scope, never_ran) => taken?,
         }
         Ok((primary, session))
     }
@@ -403,6 +385,7 @@ impl Daemon {
             scope: &self.scope,
             api_servers: &self.api_servers,
             encryption: &self.encryption,
+            keys: &self.keys,
             first,
         };
         let gathered = preflight::facts(pair, self.run.allow_unproved_encryption).await;

@@ -1,11 +1,15 @@
-//! How many lines of one kind a session may log: a hundred thousand keys with the same trouble are one trouble.
+//! What a session wants people to know, and how many lines of one kind it may log: a hundred thousand keys with the same trouble are
+//! one trouble.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use etcd_sync_core::etcd::kv::printable;
+use etcd_sync_core::link::too_large;
 use etcd_sync_core::session::Note;
-use tracing::warn;
+use etcd_sync_program::logging::DETAIL;
+use tracing::{error, info, warn};
 
 /// Keys named in the log for each kind of note.
 const NAMED: u64 = 10;
@@ -36,7 +40,7 @@ enum Shown {
 
 impl NoteLimit {
     /// Logs a note, or counts it.
-    pub(super) fn log(&self, note: &Note, log: impl FnOnce(&Note)) {
+    pub(super) fn log(&self, note: &Note) {
         match self.admit(note, Instant::now()) {
             Shown::Whole => log(note),
             Shown::Count(what, count) => {
@@ -71,6 +75,57 @@ fn kind(note: &Note) -> Option<&'static str> {
         Note::KeptLocal { .. } => Some("keys deleted on the primary that are local here"),
         Note::UnknownOrigin { .. } => Some("surplus keys of unknown origin"),
         _ => None,
+    }
+}
+
+/// What the session wants people to know.
+fn log(note: &Note) {
+    match note {
+        Note::LongBacklog { changes, keys } => info!(
+            changes,
+            keys,
+            "a copy is the shorter way: the primary is so many changes ahead, and there are so many keys to compare"
+        ),
+        Note::CopyBegan { first: true } => info!("first sync begins"),
+        Note::CopyBegan { first: false } => info!("resync by difference begins"),
+        Note::Planned { deletions, overwrites, scope } => {
+            info!(deletions, overwrites, scope, "counted what the resync would take away");
+        }
+        Note::Saved { key } => warn!(
+            key = printable(key),
+            "deleted after its value was saved on the standby: nothing proves that the primary has deleted it; see \
+             `etcd-sync status`, `etcd-sync restore --saved`"
+        ),
+        Note::Copied { written, equal } => info!(written, equal, "all values are copied; checking surplus keys"),
+        // Operators look for exactly these words.
+        Note::Streaming { revision } => info!(revision, "Start Sync update"),
+        Note::Wrote { key, deleted, revision } => {
+            let what = if *deleted { "deleted" } else { "put" };
+            info!(target: DETAIL, key = printable(key), revision, "{what}");
+        }
+        Note::TooLarge { key, bytes } => error!(
+            key = printable(key),
+            bytes,
+            "the value does not fit a transaction of the standby: this key is missed; {}",
+            too_large::remedy(*bytes as u64)
+        ),
+        Note::Undecodable { key, why } => warn!(
+            key = printable(key),
+            why, "the value cannot be decoded; it is synchronized as it is, but its owners are not known"
+        ),
+        Note::Replayed { first, keys } => {
+            info!(keys, first = printable(first), "put back what was deleted on the standby");
+        }
+        Note::KeepsVanishing { key, times, cause } => {
+            warn!(key = printable(key), times, cause, "this key keeps vanishing from the standby");
+        }
+        Note::Audited { compared, missed: 0 } => info!(compared, "compared all keys: nothing is missed"),
+        Note::Audited { compared, missed } => info!(compared, missed, "compared all keys; what is missed is put back"),
+        Note::KeptLocal { key } => warn!(key = printable(key), "deleted on the primary, but local here: it stays"),
+        Note::UnknownOrigin { key } => warn!(
+            key = printable(key),
+            "only the standby has it, and its history is compacted: it may be local, so it stays; see `etcd-sync check`"
+        ),
     }
 }
 

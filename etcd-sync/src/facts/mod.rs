@@ -3,5 +3,6 @@
 pub mod apiserver;
 pub mod comparison;
 pub mod history;
+pub mod identity;
 pub mod preflight;
 pub mod start;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use etcd_sync_cluster::Cluster;
 use etcd_sync_core::etcd::kv::{KeyValue, printable};
+use etcd_sync_core::link::state::StateKeys;
 use etcd_sync_core::object::encryption::{EncryptedBy, EncryptionConfig, Keyring, Undecryptable};
 use etcd_sync_core::object::header;
 use etcd_sync_core::object::object_key::ObjectKey;
@@ -17,6 +18,7 @@ use etcd_sync_store::link::pair;
 use etcd_sync_store::{ENCRYPTED, Error, Etcd, Wanted, resource, version_warning};
 
 use crate::facts::apiserver;
+use crate::facts::start::overlap;
 
 /// How long a member may take to tell its state.
 const MEMBER_PATIENCE: Duration = Duration::from_secs(1);
@@ -34,6 +36,8 @@ pub struct Pair<'a> {
     pub api_servers: &'a ApiServers,
     /// What decrypts their values.
     pub encryption: &'a Encryption,
+    /// The link's state keys, in the standby.
+    pub keys: &'a StateKeys,
     /// No synchronizer has ever written into this standby.
     pub first: bool,
 }
@@ -42,7 +46,7 @@ impl<'a> Pair<'a> {
     /// What a command's flags name.
     pub fn new(config: &'a Config, pair: &'a pair::Pair, encryption: &'a Encryption, first: bool) -> Pair<'a> {
         let (scope, api_servers) = (&*config.scope, &config.api_servers);
-        Pair { primary: &pair.primary, standby: &pair.standby, scope, api_servers, encryption, first }
+        Pair { primary: &pair.primary, standby: &pair.standby, scope, api_servers, encryption, keys: &pair.keys, first }
     }
 }
 
@@ -52,7 +56,7 @@ impl<'a> Pair<'a> {
 /// Why one of the etcds cannot be read. An API server or a member that does not answer is a fact, no error.
 pub async fn facts(pair: Pair<'_>, allow_unproved_encryption: bool) -> Result<Facts, Error> {
     let Pair { primary, standby, api_servers, .. } = pair;
-    let etcds = async { tokio::try_join!(samples(pair), prefixes(pair)) };
+    let etcds = async { tokio::try_join!(samples(pair), prefixes(pair), overlap(standby, pair.keys, pair.scope)) };
     let (etcds, primary_api, standby_api, primary_members, standby_members) = tokio::join!(
         etcds,
         apiserver::facts(Cluster::primary(api_servers)),
@@ -60,7 +64,7 @@ pub async fn facts(pair: Pair<'_>, allow_unproved_encryption: bool) -> Result<Fa
         members(primary),
         members(standby),
     );
-    let ((primary_samples, standby_samples), (prefixes, other_prefixes)) = etcds?;
+    let ((primary_samples, standby_samples), (prefixes, other_prefixes), overlap) = etcds?;
     Ok(Facts {
         first: pair.first,
         encryption_config: pair.encryption.config.is_some(),
@@ -69,6 +73,7 @@ pub async fn facts(pair: Pair<'_>, allow_unproved_encryption: bool) -> Result<Fa
         standby_samples,
         prefixes,
         other_prefixes,
+        overlap,
         primary_api,
         standby_api,
         primary_members,

@@ -6,8 +6,9 @@ use std::time::Duration;
 use etcd_sync_core::etcd::kv::{KeyRange, Revision, prefix_end, successor};
 use etcd_sync_core::etcd::request::{Page, ReadRange};
 use etcd_sync_core::link::fence::Fence;
+use etcd_sync_core::link::overlap::{self, OtherLink, Overlap, ScopeRecord};
 use etcd_sync_core::link::role::{Promotion, Role};
-use etcd_sync_core::link::state::{Phase, StateKeys, cluster_id_text};
+use etcd_sync_core::link::state::{IDENTITY, Phase, StateKeys, cluster_id_text};
 use etcd_sync_core::scope::STATE_ROOT;
 use etcd_sync_core::scope::Scope;
 use etcd_sync_core::session::{BACKLOG_LEAST, Carried, CatchUp, Diverged, Now, Start};
@@ -20,6 +21,8 @@ const PROBED_FROM: Revision = 1_000;
 /// So many of the newest revisions are looked at.
 const PROBED: Revision = 8;
 const PROBE_PATIENCE: Duration = Duration::from_secs(3);
+
+use super::identity;
 
 /// Facts for a session of the leader behind `fence`.
 pub async fn gather(
@@ -70,6 +73,7 @@ pub async fn gather(
         standby_revision,
         standby_cluster: target.cluster_id,
         primary_cluster: source.cluster_id,
+        same_identity: identity::shared(primary, standby).await?,
         primary_revision: source.revision,
         standby_keys,
         primary_is_empty,
@@ -153,6 +157,25 @@ async fn served_links(etcd: &Etcd) -> Result<Vec<String>, Error> {
     Ok(links.filter(|(_, role)| !matches!(role, Role::None | Role::Standby)).map(|(link, _)| link).collect())
 }
 
+/// The link of this standby that has the same keys as this one, and came first.
+///
+/// # Errors
+/// Why the standby cannot be read.
+pub async fn overlap(standby: &Etcd, keys: &StateKeys, scope: &Scope) -> Result<Option<Overlap>, Error> {
+    let mut others = Vec::new();
+    for link in standby_links(standby).await? {
+        let other = StateKeys::new(&link);
+        if other.root != keys.root {
+            others.push(OtherLink { link, scope: standby.get(&other.scope).await?.0 });
+        }
+    }
+    if others.is_empty() {
+        return Ok(None);
+    }
+    let (role, recorded) = (standby.get(&keys.role).await?.0, standby.get(&keys.scope).await?.0);
+    Ok(overlap::overlap(&ScopeRecord::of(scope), recorded.as_ref(), role.is_some(), &others))
+}
+
 /// All links that a cluster knows of, with its role.
 pub async fn links(etcd: &Etcd) -> Result<BTreeMap<String, Role>, Error> {
     let mut links = BTreeMap::new();
@@ -162,6 +185,10 @@ pub async fn links(etcd: &Etcd) -> Result<BTreeMap<String, Role>, Error> {
         && let Some(first) = kvs.first()
     {
         // One read finds the next link whatever the size of its ledger.
+        if first.key == IDENTITY {
+            range = range.from(successor(&first.key));
+            continue;
+        }
         let name = first.key[STATE_ROOT.len()..].split(|&byte| byte == b'/').next().unwrap_or_default();
         let link = String::from_utf8_lossy(name).into_owned();
         let (role, _) = etcd.get(&StateKeys::new(&link).role).await?;

@@ -8,8 +8,8 @@ pub mod client;
 pub mod link;
 
 pub use client::{
-    Address, Auth, Error, Etcd, Identity, MAX_ANSWER_BYTES, MemberStatus, Options, TlsFiles, Watch, WatchError,
-    WatchMessage, WriteError, version_warning,
+    Address, Auth, Error, Etcd, Identity, MAX_ANSWER_BYTES, MemberStatus, Options, Replaced, TlsFiles, Watch,
+    WatchError, WatchMessage, WriteError, version_warning,
 };
 pub use etcd_sync_core::link::side::Side;
 pub use link::{ENCRYPTED, Wanted, resource};

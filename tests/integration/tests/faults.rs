@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use etcd_sync_integration::compare::{await_true, await_until};
 use etcd_sync_integration::daemon::Daemon;
@@ -11,11 +11,15 @@ use etcd_sync_integration::etcd::{Cluster, ClusterOptions};
 use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::link::{Link, await_ready, config_keys};
 use etcd_sync_integration::load::{Writer, WriterOptions, load};
+use etcd_sync_integration::tools::EtcdVersion;
 
 /// Longest end of a process that waits for nobody; one that waits for a member that hangs does not end.
 const HANGS: Duration = Duration::from_secs(20);
 
 const KIB: usize = 1024;
+
+/// Streams into etcd's own limit.
+const NO_RESERVE: &[&str] = &["--standby-quota-reserve=0"];
 
 /// Keys below `prefix` that fill `mib` MiB.
 fn junk(prefix: &str, mib: usize) -> Vec<Item> {
@@ -58,7 +62,7 @@ async fn await_nospace(link: &Link, daemon: &Daemon) -> Result<()> {
 #[tokio::test]
 async fn a_full_standby_is_waited_for_while_streaming() -> Result<()> {
     let link = crowded().await?;
-    let daemon = link.daemon(&[])?;
+    let daemon = link.daemon(NO_RESERVE)?;
     link.await_equal(PATIENCE).await?;
     load(&link.primary.client(), junk("/registry/configmaps/team-a/big-", 9), 1).await?;
     await_nospace(&link, &daemon).await?;
@@ -75,15 +79,68 @@ async fn a_full_standby_is_waited_for_while_streaming() -> Result<()> {
     Ok(())
 }
 
+/// The primary grows after the first sync: replication stops before the standby's etcd refuses every write, also those of its API
+/// server, and goes on by itself when there is room.
+#[tokio::test]
+async fn a_standby_keeps_room_for_itself() -> Result<()> {
+    let standby = ClusterOptions { quota_bytes: Some(32 << 20), ..Default::default() };
+    let link = Link::start(ClusterOptions::default(), standby).await?;
+    load(&link.standby.client(), junk("/junk/", 24), 1).await?;
+    link.primary.put(&config_keys(1)[0], "first").await?;
+    let daemon = link.daemon(&[])?;
+    link.await_equal(PATIENCE).await?;
+    let (per_second, value_bytes) = (8.0, 64 * KIB..64 * KIB + 1);
+    let options = WriterOptions { per_second, value_bytes, delete_percent: 0, ..WriterOptions::new(config_keys(100)) };
+    let writer = Writer::start(link.primary.client(), options);
+    let text = "less than 10% of its quota left (--standby-quota-reserve)";
+    await_ready(&daemon, 503, text, PATIENCE).await?;
+    let line = daemon.wait_line(text, PATIENCE).await?;
+    for part in ["ERROR", "reason=\"quota_reserve\"", "etcdctl defrag", "--quota-backend-bytes"] {
+        ensure!(line.contains(part), "{part} is not in {line}");
+    }
+    assert_eq!(daemon.metric("etcd_sync_paused").await, Some(1.0));
+    let status = link.run("status", &["--output=json"]).await?;
+    assert!(status.stdout.contains(text), "{status:?}");
+    // Nor does one that starts now write anything. The standby's API server goes on.
+    assert!(daemon.terminate(PATIENCE).await?.success());
+    let before = link.synchronized_state().await?;
+    let daemon = link.daemon(&[])?;
+    await_ready(&daemon, 503, text, PATIENCE).await?;
+    assert_eq!(link.synchronized_state().await?, before);
+    link.standby.put("/registry/events/own", "written").await?;
+    assert_eq!(link.standby.etcdctl(&["alarm", "list"]).await?.trim(), "");
+    assert_eq!(writer.stop().await?.errors, 0);
+    link.primary.put(&config_keys(101)[100], "has to wait").await?;
+    assert!(!link.difference().await?.is_empty(), "there was room after all");
+
+    make_space(&link.standby).await?;
+    link.await_equal(PATIENCE).await.with_context(|| daemon.tail())?;
+    await_ready(&daemon, 200, "caught up", PATIENCE).await?;
+    assert_eq!(daemon.metric("etcd_sync_paused").await, Some(0.0));
+    let told = daemon.lines().iter().filter(|line| line.contains(text)).count();
+    assert_eq!(told, 1, "told once: {}", daemon.tail());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_standby_that_does_not_tell_its_quota_is_not_judged() -> Result<()> {
+    let standby = ClusterOptions { version: EtcdVersion::V3_5, ..Default::default() };
+    let link = Link::start(ClusterOptions::default(), standby).await?;
+    link.primary.put(&config_keys(1)[0], "first").await?;
+    let daemon = link.daemon(&[])?;
+    daemon.wait_line("does not tell its quota", PATIENCE).await?;
+    link.await_equal(PATIENCE).await
+}
+
 /// In the first sync, and with a daemon that starts while the alarm is on: it cannot even become leader then.
 #[tokio::test]
 async fn a_full_standby_is_waited_for_in_the_first_sync_and_at_the_start() -> Result<()> {
     let link = crowded().await?;
     load(&link.primary.client(), junk("/registry/configmaps/team-a/big-", 9), 1).await?;
-    let daemon = link.daemon(&[])?;
+    let daemon = link.daemon(NO_RESERVE)?;
     await_nospace(&link, &daemon).await?;
     assert!(daemon.terminate(PATIENCE).await?.success());
-    let daemon = link.daemon(&[])?;
+    let daemon = link.daemon(NO_RESERVE)?;
     await_nospace(&link, &daemon).await?;
     make_space(&link.standby).await?;
     link.await_equal(PATIENCE).await?;

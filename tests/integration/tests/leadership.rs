@@ -296,8 +296,9 @@ async fn a_standby_promoted_on_another_link_is_not_written() -> Result<()> {
         let others = history.iter().filter(|event| !event.key().starts_with(STATE_ROOT)).count();
         assert_eq!((others, link.checkpoint().await?), (0, None));
     }
-    // A standby on one link may be one on another, too.
+    // A standby on one link may be one on another, too, with other keys.
     link.standby.put("/etcd-sync/other/role", "standby").await?;
+    link.standby.put("/etcd-sync/other/scope", r#"{"format":1,"prefixes":["/other/"]}"#).await?;
     let _daemon = link.daemon(FLAGS)?;
     link.await_equal(PATIENCE).await
 }
@@ -330,4 +331,101 @@ async fn a_ring_of_two_that_start_at_once_comes_to_rest() -> Result<()> {
     let after = (link.primary.revision().await?, link.standby.revision().await?);
     ensure!(after.0 - before.0 < 60 && after.1 - before.1 < 60, "from {before:?} to {after:?} in 3 s");
     Ok(())
+}
+
+/// Nothing ends the session: it has to look.
+#[tokio::test]
+async fn a_primary_that_becomes_a_standby_is_noticed_while_streaming() -> Result<()> {
+    let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;
+    link.primary.put("/registry/configmaps/apps/one", "one").await?;
+    let daemon = link.daemon(&[])?;
+    link.await_equal(PATIENCE).await?;
+    link.primary.put("/etcd-sync/other/role", "standby").await?;
+    await_ready(&daemon, 503, "the primary is itself a standby (link other)", PATIENCE).await?;
+    link.primary.put("/registry/configmaps/apps/one", "two").await?;
+    assert!(!link.difference().await?.is_empty(), "it streams on");
+    link.primary.delete("/etcd-sync/other/role").await?;
+    link.await_equal(PATIENCE).await
+}
+
+const SECOND: &str = "--link=second";
+
+/// Two links with the same keys would delete each other's: the second is refused, and goes on when the first is gone.
+#[tokio::test]
+async fn of_two_links_with_the_same_keys_the_second_is_refused() -> Result<()> {
+    let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;
+    link.primary.put("/registry/configmaps/apps/one", "one").await?;
+    let first = link.daemon(&[])?;
+    link.await_equal(PATIENCE).await?;
+    let second = link.daemon(&[SECOND, "--prefix=/registry/configmaps/"])?;
+    let refused = "below /registry/configmaps/ by its link default already";
+    await_ready(&second, 503, refused, PATIENCE).await?;
+    let line = second.wait_line(refused, PATIENCE).await?;
+    assert!(line.contains("ERROR") && line.contains("etcdctl del --prefix /etcd-sync/default/"), "{line}");
+    for key in ["role", "scope", "checkpoint"] {
+        assert!(link.standby.get(format!("/etcd-sync/second/{key}")).await?.is_none(), "{key}");
+    }
+    let plan = link.run("plan", &[SECOND]).await?;
+    assert!(plan.stdout.contains("by its link default already"), "{plan:?}");
+    // The first one does not care, not even when it starts again.
+    assert!(first.terminate(PATIENCE).await?.success());
+    let first = link.daemon(&["--exclude-namespace=other"])?;
+    link.primary.put("/registry/configmaps/apps/one", "two").await?;
+    link.await_equal(PATIENCE).await?;
+
+    assert!(first.terminate(PATIENCE).await?.success());
+    link.standby.etcdctl(&["del", "--prefix", "/etcd-sync/default/"]).await?;
+    second.wait_line("Start Sync update", PATIENCE).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn two_links_with_other_keys_run_side_by_side() -> Result<()> {
+    let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;
+    link.primary.put("/registry/configmaps/apps/one", "one").await?;
+    link.primary.put("/other/configmaps/apps/one", "one").await?;
+    let daemons = [link.daemon(&[])?, link.daemon(&[SECOND, "--prefix=/other/"])?];
+    for daemon in &daemons {
+        daemon.wait_line("Start Sync update", PATIENCE).await?;
+    }
+    let [first, second] = daemons;
+    // One that takes the other's keys in later is refused, not the other.
+    assert!(second.terminate(PATIENCE).await?.success());
+    let second = link.daemon(&[SECOND, "--prefix=/other/", "--prefix=/registry/"])?;
+    await_ready(&second, 503, "below /registry/ by its link default already", PATIENCE).await?;
+    assert!(first.terminate(PATIENCE).await?.success());
+    let first = link.daemon(&["--deletion-limit-count=7"])?;
+    first.wait_line("Start Sync update", PATIENCE).await?;
+    Ok(())
+}
+
+/// Each looks before the other has written anything.
+#[tokio::test]
+async fn of_two_links_with_the_same_keys_that_start_at_once_one_goes_on() -> Result<()> {
+    let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;
+    link.primary.put("/registry/configmaps/apps/one", "one").await?;
+    let daemons = [link.daemon(&[])?, link.daemon(&[SECOND])?];
+    await_until("one goes on and one is refused", PATIENCE, || async {
+        let mut bodies = Vec::new();
+        for daemon in &daemons {
+            bodies.push(daemon.http("/readyz").await?.1);
+        }
+        let refused = bodies.iter().filter(|body| body.contains("already: two links")).count();
+        let ready = bodies.iter().filter(|body| body.contains("caught up")).count();
+        Ok(((refused, ready) != (1, 1)).then(|| bodies.join("; ")))
+    })
+    .await
+}
+
+/// A link of an earlier version: nobody knows which keys it has.
+#[tokio::test]
+async fn a_new_link_beside_one_without_a_scope_is_refused() -> Result<()> {
+    let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;
+    link.primary.put("/registry/configmaps/apps/one", "one").await?;
+    link.standby.put("/etcd-sync/other/role", "standby").await?;
+    let daemon = link.daemon(&[])?;
+    await_ready(&daemon, 503, "the standby's link other has no record of its prefixes", PATIENCE).await?;
+    assert!(link.standby.get(&link.keys.role).await?.is_none());
+    link.standby.put("/etcd-sync/other/scope", r#"{"format":1,"prefixes":["/other/"]}"#).await?;
+    link.await_equal(PATIENCE).await
 }

@@ -321,3 +321,94 @@ async fn a_restored_standby_pauses_and_says_from_when_its_record_is() -> Result<
     ensure!(link.difference().await?.missed.len() == 10, "it streamed into it");
     Ok(())
 }
+
+/// What flags make of a cluster at the same endpoints that begins from nothing: etcd's cluster id is a hash of members and token.
+const OTHER_ID: &[&str] = &["--initial-cluster-token=rebuilt"];
+const SAME_ID: &[&str] = &[];
+
+/// A pair in sync with a running daemon, and a snapshot of the standby when it was empty.
+async fn before_a_rebuild() -> Result<(Link, Daemon, TempDir)> {
+    let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;
+    let folder = tempfile::tempdir()?;
+    link.standby.snapshot_save(&folder.path().join("snapshot.db")).await?;
+    fill(&link.primary, 0..30, "first").await?;
+    let daemon = link.daemon(&["--leader-ttl=10s"])?;
+    link.await_equal(PATIENCE).await?;
+    Ok((link, daemon, folder))
+}
+
+/// The process ends with the reason, so that its pod starts again; what starts then judges the new cluster from the beginning.
+async fn await_end(daemon: &Daemon, side: &str) -> Result<()> {
+    let status = daemon.wait(PATIENCE).await.with_context(|| daemon.tail())?;
+    ensure!(status.code() == Some(2), "{status:?}: {}", daemon.tail());
+    let text = format!("the {side}'s endpoints lead to another cluster now");
+    ensure!(daemon.lines().iter().any(|line| line.contains(&text)), "{}", daemon.tail());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_standby_rebuilt_under_the_running_daemon_is_filled_again() -> Result<()> {
+    let (link, daemon, folder) = before_a_rebuild().await?;
+    let waits = link.daemon(&["--leader-ttl=10s"])?;
+    waits.wait_line("waiting behind another leader", PATIENCE).await?;
+    link.standby.restore_in_place_with(&folder.path().join("snapshot.db"), OTHER_ID).await?;
+    await_end(&daemon, "standby").await?;
+    await_end(&waits, "standby").await?;
+    ensure!(link.difference().await?.missed.len() == 30, "it was written by a process that knew the old one");
+    let daemon = link.daemon(&[])?;
+    link.await_equal(PATIENCE).await.with_context(|| daemon.tail())
+}
+
+#[tokio::test]
+async fn a_standby_rebuilt_with_the_same_cluster_id_is_filled_again() -> Result<()> {
+    let (link, daemon, folder) = before_a_rebuild().await?;
+    link.standby.restore_in_place_with(&folder.path().join("snapshot.db"), SAME_ID).await?;
+    link.await_equal(PATIENCE).await.with_context(|| daemon.tail())?;
+    ensure!(daemon.exited()?.is_none());
+    Ok(())
+}
+
+/// Restored with other initial members or another token the standby is the same one: it asks, as with the same cluster id.
+#[tokio::test]
+async fn a_standby_restored_with_another_cluster_id_under_the_running_daemon_asks() -> Result<()> {
+    let (link, daemon, folder) = before_a_rebuild().await?;
+    let snapshot = folder.path().join("later.db");
+    link.standby.snapshot_save(&snapshot).await?;
+    fill(&link.primary, 30..40, "later").await?;
+    link.await_equal(PATIENCE).await?;
+    link.standby.restore_in_place_with(&snapshot, OTHER_ID).await?;
+    await_end(&daemon, "standby").await?;
+    let daemon = link.daemon(&[])?;
+    await_ready(&daemon, 503, "the standby's etcd was restored from a backup", PATIENCE)
+        .await
+        .with_context(|| daemon.tail())?;
+    ensure!(link.difference().await?.missed.len() == 10, "it streamed into it");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_monitor_whose_cluster_is_rebuilt_ends_and_then_sees_the_new_one() -> Result<()> {
+    let (link, daemon, folder) = before_a_rebuild().await?;
+    let monitor = link.monitor(&[])?;
+    await_ready(&monitor, 200, "", PATIENCE).await?;
+    let snapshot = folder.path().join("primary.db");
+    link.primary.snapshot_save(&snapshot).await?;
+    link.primary.restore_in_place_with(&snapshot, OTHER_ID).await?;
+    await_end(&monitor, "primary").await?;
+    // The daemon asks, and goes on with the new primary once it is accepted; so does a monitor that has started meanwhile.
+    await_ready(&daemon, 503, "but this link was made with cluster", PATIENCE).await?;
+    let monitor = link.monitor(&[])?;
+    let file = folder.path().join("saved.jsonl");
+    let output = link.run("accept", &[&format!("--backup={}", file.display()), "--yes"]).await?;
+    ensure!(output.code == Some(0), "{output:?}");
+    link.await_equal(PATIENCE).await?;
+    await_until("the monitor has a verdict", PATIENCE, || async {
+        let (_, body) = monitor.http("/check").await?;
+        Ok((!body.contains("LOCAL ETCD missed keys: 0")).then_some(body))
+    })
+    .await?;
+    ensure!(monitor.exited()?.is_none());
+
+    link.standby.restore_in_place_with(&folder.path().join("snapshot.db"), OTHER_ID).await?;
+    await_end(&monitor, "standby").await
+}

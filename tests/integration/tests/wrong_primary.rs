@@ -317,3 +317,30 @@ async fn a_primary_put_back_that_overtook_the_checkpoint() -> Result<()> {
     }
     Ok(())
 }
+
+/// Somebody restores the standby's backup for a look, with other initial members, frees it from its role, and names it as the primary.
+#[tokio::test]
+async fn a_copy_of_the_standby_itself() -> Result<()> {
+    let mut link = link_with(&config_keys(20)).await?;
+    synchronize(&link).await?;
+    let folder = tempfile::tempdir()?;
+    let snapshot = folder.path().join("standby.db");
+    link.standby.snapshot_save(&snapshot).await?;
+    fill(&link.primary, &config_keys(20), "after the backup").await?;
+    synchronize(&link).await?;
+    let before = link.synchronized_state().await?;
+    link.primary = Cluster::restore(&snapshot, ClusterOptions::default()).await?;
+    link.primary.etcdctl(&["del", "--prefix", "/etcd-sync/default/"]).await?;
+    let daemon = link.daemon(&[])?;
+    let line = await_refusal(&link, &daemon, "copy_of_standby", "the primary is a copy of this standby").await?;
+    assert!(line.contains("--primary-endpoints") && line.contains("/etcd-sync/identity"), "{line}");
+    await_second_look(&daemon, "copy_of_standby").await?;
+    assert!(link.standby.get(&link.keys.question).await?.is_none(), "no answer helps");
+    assert_eq!(link.synchronized_state().await?, before);
+    let plan = link.run("plan", &[]).await?;
+    assert!(plan.code == Some(2) && plan.stderr.contains("a copy of this standby"), "{plan:?}");
+    // The way out, if it is meant: then it is another primary, and that is asked.
+    link.primary.delete("/etcd-sync/identity").await?;
+    await_refusal(&link, &daemon, "other_primary", "but this link was made with cluster").await?;
+    Ok(())
+}

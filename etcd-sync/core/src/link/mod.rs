@@ -4,6 +4,7 @@ pub mod fence;
 pub mod history;
 pub mod lag;
 pub mod members;
+pub mod overlap;
 pub mod provenance;
 pub mod question;
 pub mod rejoining;

@@ -13,11 +13,17 @@ pub const ROLE_STANDBY: &[u8] = b"standby";
 /// `role` of a cluster that serves users: every transaction of every synchronizer is refused.
 pub const ROLE_PRIMARY: &[u8] = b"primary";
 
+/// An id of our own of a cluster that is, or was, a standby: random, made once before its first role. It tells a cluster apart where
+/// etcd's cluster id does not: a restore with other initial members has another cluster id, and the same identity.
+pub const IDENTITY: &[u8] = b"/etcd-sync/identity";
+
 /// The names of one link's state keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateKeys {
     /// `standby` or `primary`.
     pub role: Bytes,
+    /// Which keys the link takes for its own ([`super::overlap::ScopeRecord`]).
+    pub scope: Bytes,
     /// The [`Checkpoint`].
     pub checkpoint: Bytes,
     /// Written by every transaction of a copy: marks its revision as ours, shows progress to `status`.
@@ -61,6 +67,7 @@ impl StateKeys {
         let name = |suffix: &str| Bytes::from(format!("/etcd-sync/{link}/{suffix}"));
         StateKeys {
             role: name("role"),
+            scope: name("scope"),
             checkpoint: name("checkpoint"),
             copied: name("copied"),
             condition: name("condition"),

@@ -69,6 +69,16 @@ pub enum Refusal {
         /// Its id.
         cluster: String,
     },
+    /// The primary was made from this standby's own data.
+    #[error(
+        "the primary is a copy of this standby, or this one of it (both have the identity {identity}, in the key /etcd-sync/identity): one was \
+         restored from the other's backup; check --primary-endpoints and --standby-endpoints. If that is intended, delete the key in the \
+         one that was restored"
+    )]
+    CopyOfStandby {
+        /// The identity of both.
+        identity: String,
+    },
     /// The primary is itself a standby.
     #[error(
         "the primary is itself a standby (link {links}): synchronizing from it would be backwards; check --primary-endpoints. If a synchronizer was installed there by mistake, uninstall it and delete the key /etcd-sync/<link>/role of that link there"
@@ -188,6 +198,7 @@ impl Refusal {
             Refusal::PromotionUnrecorded { .. } => "promotion_unrecorded",
             Refusal::RoleMissing { .. } => "role_missing",
             Refusal::SameCluster { .. } => "same_cluster",
+            Refusal::CopyOfStandby { .. } => "copy_of_standby",
             Refusal::PrimaryIsStandby { .. } => "primary_is_standby",
             Refusal::OtherPrimary { .. } => "other_primary",
             Refusal::OtherHistory { .. } => "other_history",

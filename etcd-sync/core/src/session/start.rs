@@ -117,6 +117,8 @@ pub struct Start {
     pub standby_cluster: u64,
     /// The primary's cluster id.
     pub primary_cluster: u64,
+    /// The identity of our own that both clusters have ([`crate::link::state::IDENTITY`]): one is a copy of the other.
+    pub same_identity: Option<String>,
     /// The primary's newest revision.
     pub primary_revision: Revision,
     /// How many keys the standby has below the synchronized prefixes. Only counted where the primary may be
@@ -222,6 +224,9 @@ pub fn open(start: &Start, scope_fingerprint: &str) -> Result<Beginning, Refusal
     )?;
     if start.role.is_none() && !start.served_links.is_empty() {
         return Err(Refusal::PromotedElsewhere { links: start.served_links.join(", ") });
+    }
+    if let Some(identity) = &start.same_identity {
+        return Err(Refusal::CopyOfStandby { identity: identity.clone() });
     }
     if !start.primary_standby_links.is_empty() {
         return Err(Refusal::PrimaryIsStandby { links: start.primary_standby_links.join(", ") });

@@ -162,6 +162,7 @@ impl Daemon {
             standby_revision: standby.revision,
             standby_cluster: standby.cluster,
             primary_cluster: primary.cluster,
+            same_identity: None,
             primary_revision: primary.revision,
             edited_keys: entries(&self.keys.edited_prefix),
             standby_keys,

@@ -1,9 +1,34 @@
 //! The two etcds.
 
+use etcd_sync_core::link::overlap::Overlap;
+
 use super::{Check, Facts, Finding, Member};
 
 /// What etcd takes when nobody says otherwise.
 const DEFAULT_QUOTA_BYTES: i64 = 2 << 30;
+
+/// Another link writes the same keys into the standby.
+pub fn overlap(overlap: &Overlap) -> Finding {
+    let Overlap { link, prefix } = overlap;
+    let gone = format!(
+        "if that one is not used any more, delete its record in the standby: etcdctl del --prefix /etcd-sync/{link}/"
+    );
+    match prefix {
+        Some(prefix) => Finding::fail(
+            Check::Prefix,
+            format!(
+                "the standby receives keys below {prefix} by its link {link} already: two links with the same keys would delete each \
+                 other's"
+            ),
+            format!("give this one other prefixes, or uninstall one of the two; {gone}"),
+        ),
+        None => Finding::fail(
+            Check::Prefix,
+            format!("the standby's link {link} has no record of its prefixes: it may synchronize the same keys"),
+            format!("start its synchronizer in this version, which records them; {gone}"),
+        ),
+    }
+}
 
 /// Known bugs of the versions.
 pub fn versions(facts: &Facts) -> Vec<Finding> {

@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
+use etcd_sync_core::link::overlap::Overlap;
 use etcd_sync_core::object::encryption::EncryptedBy;
 
 pub use self::text::text;
@@ -38,6 +39,8 @@ pub struct Facts {
     pub primary_api: ApiFact,
     /// The standby's API server.
     pub standby_api: ApiFact,
+    /// Another link of the standby that has the same keys, and came first.
+    pub overlap: Option<Overlap>,
     /// The members of the primary's etcd that answer.
     pub primary_members: Vec<Member>,
     /// The members of the standby's etcd that answer.
@@ -154,7 +157,7 @@ pub enum Check {
     Role,
     /// Whether the standby's API server can decrypt what it gets.
     Encryption,
-    /// Whether both API servers store below the same prefix.
+    /// Whether both API servers store below the same prefix, and no other link of the standby synchronizes it.
     Prefix,
     /// Whether the standby's API server knows the versions that objects are stored in.
     ApiVersions,
@@ -196,6 +199,7 @@ pub enum Level {
 pub fn judge(facts: &Facts) -> Vec<Finding> {
     let mut findings = encryption::judge(facts);
     findings.extend(kubernetes::prefix(facts));
+    findings.extend(facts.overlap.as_ref().map(etcd::overlap));
     findings.extend(kubernetes::versions(facts));
     findings.extend(etcd::versions(facts));
     findings.extend(etcd::quota(facts));

@@ -93,6 +93,15 @@ pub struct RunArgs {
     #[arg(long, switch = true, help_heading = "Guards")]
     pub brake_crd: bool,
 
+    /// Pause before the database of a member of the standby's etcd has less than this part of its quota left, in percent (0 to 50): at
+    /// the quota etcd refuses every write, also those of the standby's API server. 0: do not look. etcd before 3.6 does not tell its
+    /// quota
+    #[arg(
+        long, value_name = "PERCENT", default_value = "10", value_parser = number(0, 50),
+        help_heading = "Guards"
+    )]
+    pub standby_quota_reserve: u64,
+
     /// Continue although it cannot be proved that the standby's API server decrypts what the primary's has encrypted
     #[arg(long, switch = false, help_heading = "Guards")]
     pub allow_unproved_encryption: bool,

@@ -32,6 +32,8 @@ pub struct RunConfig {
     pub deletions: DeletionLimits,
     /// When live updates pause.
     pub brake: BrakeLimits,
+    /// Part of the standby's quota that stays free, in percent; 0: nothing is looked at.
+    pub standby_quota_reserve: u64,
     /// Go on although it is not known whether the standby decrypts the primary's values.
     pub allow_unproved_encryption: bool,
 }
@@ -76,6 +78,7 @@ impl RunConfig {
                 resource_keys: args.brake_resource_keys,
                 crd: args.brake_crd,
             },
+            standby_quota_reserve: args.standby_quota_reserve,
             allow_unproved_encryption: args.allow_unproved_encryption,
         }
     }

@@ -52,6 +52,8 @@ impl Synchronizer {
             ready_lag: Duration::from_secs(30),
             deletions: DeletionLimits { percent: 10, count: 100 },
             brake: BrakeLimits::DEFAULT,
+            // A command that somebody watches goes as far as etcd lets it.
+            standby_quota_reserve: 0,
             allow_unproved_encryption: rejoin.options.allow_unproved_encryption,
         };
         let (switch, stop) = stop.part();

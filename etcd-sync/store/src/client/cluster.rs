@@ -11,7 +11,7 @@ use crate::client::attempts::Attempts;
 use crate::client::auth::Authenticator;
 use crate::client::connection::{Connection, Dialer, Method, Token};
 use crate::client::endpoint::{self, Address};
-use crate::client::error::Error;
+use crate::client::error::{Error, Replaced};
 use crate::client::fault::{At, Fault};
 use crate::client::options::{Options, Side};
 use crate::client::patience::{self, Patience};
@@ -119,6 +119,15 @@ impl Etcd {
         let renewed = Etcd::new(self.inner.options.clone())?;
         renewed.inner.pool.take_over(&self.inner.pool);
         Ok(renewed)
+    }
+
+    /// Why this client is of no more use, once every endpoint that it was given leads to another cluster: that cluster was rebuilt, or
+    /// restored with other members, or replaced. Only a new client finds out what is there now.
+    pub fn replaced(&self) -> Option<Replaced> {
+        match self.inner.pool.replaced()? {
+            Error::ClusterChanged { side, expected: known, got: found, .. } => Some(Replaced { side, known, found }),
+            _ => None,
+        }
     }
 
     /// The client addresses of the members, in the order of the options.

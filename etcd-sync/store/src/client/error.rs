@@ -291,6 +291,21 @@ pub enum Error {
     },
 }
 
+/// All endpoints of a client lead to another cluster than the one that it was made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the {side}'s endpoints lead to another cluster now ({found:x}, it was {known:x}): it was rebuilt, or restored with other members; \
+     this process ends, and the next start judges the new one from the beginning"
+)]
+pub struct Replaced {
+    /// Which cluster.
+    pub side: Side,
+    /// The cluster id that the client began with.
+    pub known: u64,
+    /// The one found now.
+    pub found: u64,
+}
+
 impl Error {
     /// Whether the same request may succeed later, or on another member, without anybody changing a setting, a file,
     /// a permission or the request itself.

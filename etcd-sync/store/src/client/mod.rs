@@ -30,7 +30,7 @@ mod write;
 
 pub use cluster::{Etcd, Identity};
 pub use endpoint::Address;
-pub use error::{Error, WatchError, WriteError};
+pub use error::{Error, Replaced, WatchError, WriteError};
 pub use options::{Auth, Options, TlsFiles};
 pub use status::MemberStatus;
 pub use version::version_warning;

@@ -172,6 +172,13 @@ impl Pool {
     }
 }
 
+impl Pool {
+    /// Why no endpoint that was given is ever used again: all belong to another cluster.
+    pub(crate) fn replaced(&self) -> Option<Error> {
+        self.given.iter().all(|member| member.is_foreign()).then(|| self.foreign()).flatten()
+    }
+}
+
 impl Member {
     pub(crate) fn new(dial: Dial, listed: bool) -> Arc<Self> {
         Arc::new(Member { dial, listed, connection: Mutex::default(), health: Mutex::default() })
