@@ -259,6 +259,10 @@ pub fn open(start: &Start, scope_fingerprint: &str) -> Result<Beginning, Refusal
     let streamed = recorded.as_ref().is_some_and(|recorded| recorded.phase == Phase::Streaming);
     let trust = match accepted(Topic::Unproved) {
         Some(_) => Trust::WHOLE,
+        // What has come into scope was never followed: on the standby it may be of any history.
+        None if !same_scope && known.trust.floor > 0 => {
+            Trust { proved: 0, proved_on_standby: 0, proves_by_value: false, ..known.trust }
+        }
         None => Trust { proves_by_value: known.trust.proves_by_value && same_scope && streamed, ..known.trust },
     };
     let first = recorded.as_ref().is_none_or(|recorded| recorded.phase == Phase::FirstSync);

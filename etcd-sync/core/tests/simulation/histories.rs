@@ -9,7 +9,7 @@ use bytes::Bytes;
 use etcd_sync_core::etcd::kv::{Event, KeyRange, Revision};
 use etcd_sync_core::etcd::request::{Op, Txn};
 use etcd_sync_core::link::fence::is_standby;
-use etcd_sync_core::link::history::RaftMark;
+use etcd_sync_core::link::history::{HistoryRecord, RaftMark};
 use etcd_sync_core::link::question::{Acceptance, Answered, Group, Question, Topic};
 use etcd_sync_core::link::side::Side;
 use etcd_sync_core::link::state::{Checkpoint, Phase, cluster_id_text};
@@ -22,7 +22,7 @@ use crate::model::Model;
 use crate::random::Random;
 use crate::world::Counts;
 
-const NAMES: u64 = 24;
+const NAMES: u64 = 40;
 const STEPS: u64 = 2_500;
 
 /// The primary as it was at a moment, and which life that was.
@@ -89,6 +89,7 @@ pub fn must_have_tried_everything(counts: &Counts) {
         "restored: an older backup after a restore",
         "restored: nothing proves it",
         "restored: overtaken",
+        "restored: overtaken by the keys on record",
         "restored while away",
         "restored: from a member that lagged",
         "standby restored",
@@ -422,9 +423,10 @@ impl Histories {
         self.drop_session();
         self.beat();
         if is_same_log {
-            match self.random.below(4) {
+            match self.random.below(5) {
                 0 => self.leave_no_proof(head),
                 1 | 2 => self.overtake(head),
+                3 => self.write_recorded_keys(head),
                 _ => {}
             }
         }
@@ -443,6 +445,25 @@ impl Histories {
         model.revision = model.revision.max(head) + 1;
         model.applied_index += 200;
         self.beat();
+        let revision = self.primary().revision;
+        self.primary().compact(revision);
+    }
+
+    /// Overtaken and compacted, and the keys that are changed most were made again: only the others tell.
+    fn write_recorded_keys(&mut self, head: Revision) {
+        self.counts.hit("restored: overtaken by the keys on record");
+        let record = self.standby.get(&self.daemon.keys.history).map(|kv| HistoryRecord::decode(&kv.value));
+        let record = record.and_then(Result::ok);
+        let keys: Vec<Bytes> =
+            record.iter().flat_map(|record| record.keys()).map(|key| key.to_owned().into()).collect();
+        let model = self.primary();
+        model.revision = model.revision.max(head) + 1;
+        model.applied_index += 200;
+        for key in keys {
+            let value = self.value();
+            self.write(vec![Op::Delete { key: key.clone() }]);
+            self.write(vec![Op::Put { key, value, lease: 0 }]);
+        }
         let revision = self.primary().revision;
         self.primary().compact(revision);
     }
