@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use etcd_sync_core::etcd::request::{Op, Txn};
-use etcd_sync_integration::etcd::Cluster;
+use etcd_sync_integration::etcd::{Cluster, ClusterOptions};
 use etcd_sync_integration::link::{Link, config_keys};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
@@ -19,6 +19,8 @@ const KEYS: usize = 500;
 /// Values as small objects have them.
 const VALUE_BYTES: usize = 300;
 const WRITERS: usize = 64;
+/// Room for a history that nobody compacts.
+const QUOTA_BYTES: u64 = 16 << 30;
 /// Operations in a transaction that etcd takes.
 const MANY_AT_ONCE: usize = 125;
 
@@ -34,7 +36,8 @@ pub async fn measure(args: &Args) -> Result<()> {
 }
 
 async fn shape(args: &Args, name: &str, at_once: usize) -> Result<[String; 5]> {
-    let link = Link::start(real(), real()).await?;
+    let primary = ClusterOptions { quota_bytes: Some(QUOTA_BYTES), ..real() };
+    let link = Link::start(primary, real()).await?;
     link.primary.put(&config_keys(1)[0], "first").await?;
     let flags: Vec<&str> = args.run_flags.split_whitespace().collect();
     let daemon = link.daemon(&flags)?;
