@@ -42,7 +42,7 @@ soak: etcd toxiproxy require-rust require-protoc ## The long forms: tens of thou
 	SIM_SEEDS=50000 cargo test --locked --release -p etcd-sync-core --test simulation
 	PROPTEST_CASES=20000 cargo test --locked --release -p etcd-sync-core -p etcd-sync-operations --lib
 	cargo build --locked --workspace --bins --tests
-	cargo test --locked --workspace --test kill --test check --test monitor --test prune --test slow -- --nocapture
+	cargo test --locked --workspace --test kill --test check --test monitor --test prune --test slow --test fault_rounds -- --nocapture
 
 .PHONY: bench
 bench: etcd toxiproxy require-rust require-protoc ## Measure against etcdctl make-mirror

@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use etcd_sync_core::scope::{Scope, ScopeConfig};
-use etcd_sync_integration::compare::dump;
+use etcd_sync_integration::compare::{await_true, dump};
 use etcd_sync_integration::data;
 use etcd_sync_integration::exact::{PATIENCE, delete_all, put_all, single};
 use etcd_sync_integration::link::{Link, await_ready, registry};
@@ -219,4 +219,33 @@ async fn load_keys(link: &Link, count: usize) -> Result<Vec<Bytes>> {
 /// Names of keys in scope that only the standby has.
 fn own(when: &str, count: usize) -> Vec<String> {
     (0..count).map(|i| format!("/registry/configmaps/standby-team/{when}-{i}")).collect()
+}
+
+/// What comes into scope was never followed: the standby's own value of the same name is kept when the primary's goes over it.
+#[tokio::test]
+async fn what_comes_into_scope_is_saved_before_it_is_overwritten() -> Result<()> {
+    let link = Link::start(single(EtcdVersion::V3_6), single(EtcdVersion::V3_6)).await?;
+    let (joining, edited) = ("/registry/configmaps/kube-system/joining", "/registry/configmaps/apps/edited");
+    for key in [joining, edited] {
+        link.primary.put(key, "of the primary").await?;
+    }
+    link.standby.put(joining, "of the standby").await?;
+    let daemon = link.daemon(&[])?;
+    link.await_equal(PATIENCE).await?;
+    // A controller of the standby, which may do this at any time.
+    link.standby.put(edited, "edited on the standby").await?;
+    let on_record = link.keys.edited_entry(edited.as_bytes());
+    await_true("the edit is on record", PATIENCE, || async { Ok(link.standby.get(&on_record).await?.is_some()) }).await?;
+    ensure!(daemon.terminate(PATIENCE).await?.success());
+    let daemon = link.daemon(&[&format!("--include-key={joining}")])?;
+    daemon.wait_line(SYNCED, PATIENCE).await?;
+    for key in [joining, edited] {
+        let found = link.standby.get(key).await?.context("it is gone")?;
+        assert_eq!(found.value, "of the primary", "{key}");
+    }
+    let saved = link.standby.get(link.keys.saved_entry(joining.as_bytes())).await?.context("it was not saved")?;
+    assert_eq!(saved.value, "of the standby");
+    let saved = link.standby.get(link.keys.saved_entry(edited.as_bytes())).await?;
+    ensure!(saved.is_none(), "what was in scope before is healed as always");
+    Ok(())
 }

@@ -64,15 +64,23 @@ pub struct Trust {
     pub proved_on_standby: Revision,
     /// Whether an untouched copy that differs from the primary's older value proves another history.
     pub proves_by_value: bool,
+    /// Other keys are in scope than when that was proved. Only those on record as changed by others were in scope then for sure.
+    pub other_scope: bool,
 }
 
 impl Trust {
     /// Everything is proved, or accepted by the operator, or there is nothing to lose.
-    pub const WHOLE: Trust =
-        Trust { floor: 0, proved: Revision::MAX, proved_on_standby: Revision::MAX, proves_by_value: false };
+    pub const WHOLE: Trust = Trust {
+        floor: 0,
+        proved: Revision::MAX,
+        proved_on_standby: Revision::MAX,
+        proves_by_value: false,
+        other_scope: false,
+    };
 
     /// Nothing is proved, and no revision of the primary can be compared with what was mirrored.
-    pub const NOTHING: Trust = Trust { floor: Revision::MAX, proved: 0, proved_on_standby: 0, proves_by_value: false };
+    pub const NOTHING: Trust =
+        Trust { floor: Revision::MAX, proved: 0, proved_on_standby: 0, proves_by_value: false, other_scope: false };
 
     /// Whether the loss of a key that was changed on the standby at `mod_revision` is proved to be right.
     pub fn covers(&self, mod_revision: Revision) -> bool {

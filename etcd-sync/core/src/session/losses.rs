@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::shared::Shared;
 use super::{Ended, Refusal};
-use crate::etcd::kv::{KeyValue, printable};
+use crate::etcd::kv::{KeyValue, Revision, printable};
 use crate::etcd::request::Op;
 use crate::link::question::Losses;
 
@@ -97,9 +97,14 @@ impl Shared {
         Ok(())
     }
 
+    /// Whether it is proved that the loss of what was last changed on the standby at `mod_revision` is right.
+    pub(super) fn is_loss_proved(&self, key: &Bytes, mod_revision: Revision) -> bool {
+        self.trust.covers(mod_revision) && !(self.trust.other_scope && self.edited.is_untouched(key))
+    }
+
     /// Whether the loss of what the standby has under a key must be saved first.
     pub(super) fn must_save(&self, standby: &KeyValue) -> bool {
-        !self.trust.covers(standby.mod_revision) && !self.is_covered(&standby.key)
+        !self.is_loss_proved(&standby.key, standby.mod_revision) && !self.is_covered(&standby.key)
     }
 
     /// Notes a value to be saved in the transaction that overwrites it.

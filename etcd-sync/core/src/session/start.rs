@@ -256,12 +256,15 @@ pub fn open(start: &Start, scope_fingerprint: &str) -> Result<Beginning, Refusal
         return Err(Refusal::EmptyPrimary);
     }
     let same_scope = recorded.as_ref().is_some_and(|recorded| recorded.scope == scope_fingerprint);
+    // A copy under another scope begins with nothing seen, and may be interrupted.
+    let is_widened = !same_scope
+        || recorded.as_ref().is_some_and(|recorded| recorded.phase == Phase::Resync && recorded.seen == 0);
     let streamed = recorded.as_ref().is_some_and(|recorded| recorded.phase == Phase::Streaming);
     let trust = match accepted(Topic::Unproved) {
         Some(_) => Trust::WHOLE,
         // What has come into scope was never followed: on the standby it may be of any history.
-        None if !same_scope && known.trust.floor > 0 => {
-            Trust { proved: 0, proved_on_standby: 0, proves_by_value: false, ..known.trust }
+        None if is_widened && known.trust.floor > 0 => {
+            Trust { proved: 0, proves_by_value: false, other_scope: true, ..known.trust }
         }
         None => Trust { proves_by_value: known.trust.proves_by_value && same_scope && streamed, ..known.trust },
     };
@@ -359,12 +362,14 @@ fn judge_history(start: &Start, recorded: &Checkpoint, cluster: &str) -> Result<
         }
         _ if floor <= 0 => Trust::NOTHING,
         Verdict::Same { standby_revision: Revision::MAX, .. } => Trust { floor, ..Trust::WHOLE },
-        Verdict::Same { revision, standby_revision } => {
-            Trust { floor, proved: revision, proved_on_standby: standby_revision, proves_by_value: true }
-        }
-        Verdict::Neither | Verdict::Another(_) => {
-            Trust { floor, proved: 0, proved_on_standby: 0, proves_by_value: true }
-        }
+        Verdict::Same { revision, standby_revision } => Trust {
+            floor,
+            proved: revision,
+            proved_on_standby: standby_revision,
+            proves_by_value: true,
+            ..Trust::NOTHING
+        },
+        Verdict::Neither | Verdict::Another(_) => Trust { floor, proves_by_value: true, ..Trust::NOTHING },
     };
     Ok(Known { history: true, trust })
 }

@@ -262,7 +262,7 @@ impl Sweeping {
 
     /// A mirrored key that goes, with or without its value saved first.
     fn doom(&mut self, shared: &Shared, key: Bytes, create_revision: Revision, mod_revision: Revision) {
-        if shared.trust.covers(mod_revision) || shared.is_covered(&key) {
+        if shared.is_loss_proved(&key, mod_revision) || shared.is_covered(&key) {
             self.deletes.insert(key, create_revision);
         } else {
             self.unproved.insert(key, Saving::Wanted);

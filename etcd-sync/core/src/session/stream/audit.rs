@@ -115,6 +115,10 @@ impl Streaming {
         if self.audits.wanted && self.audit.is_none() && self.audits.began_ms.is_none_or(is_late) {
             self.begin_audit(shared);
         }
+        // Of what others did before the session it is not known yet what was lost and what is local.
+        if self.tracker.seen() < self.known_from {
+            return;
+        }
         while let Some(audit) = &mut self.audit {
             if audit.walk.finished() {
                 let Audit { compared, missed, .. } = *audit;
