@@ -11,6 +11,7 @@ use etcd_sync_core::link::fence::{Fence, other_role};
 use etcd_sync_core::link::state::Phase;
 use etcd_sync_core::session::{Encrypted, Refusal};
 use etcd_sync_kms::EncryptionError;
+use etcd_sync_store::Error;
 use etcd_sync_store::client::election::Leadership;
 use tokio::time::sleep;
 use tracing::info;
@@ -65,7 +66,11 @@ impl Daemon {
         }
         // A stream comes to this very value again, a copy reads what is there now.
         let revision = if phase == Some(Phase::Streaming) { encrypted.revision } else { 0 };
-        let read = self.primary.read(ReadRange::single(encrypted.key.clone(), false, revision)).await;
+        let mut read = self.primary.read(ReadRange::single(encrypted.key.clone(), false, revision)).await;
+        // The key is put back on the standby with what is there now.
+        if let Err(Error::Compacted { .. }) = read {
+            read = self.primary.read(ReadRange::single(encrypted.key.clone(), false, 0)).await;
+        }
         let Ok(page) = read else { return Ok(Tried::GoOn) };
         self.encryption.unwrap_keys(&page.kvs).await;
         let undecryptable = |kv: &KeyValue| self.encryption.keyring.decrypt(&kv.key, &kv.value).is_err();

@@ -3,6 +3,7 @@
 use etcd_sync_core::etcd::request::{Op, Txn};
 use etcd_sync_core::link::fence::{Fence, is_standby};
 use etcd_sync_core::link::overlap::ScopeRecord;
+use etcd_sync_core::link::state::StateKeys;
 use etcd_sync_core::scope::Scope;
 use etcd_sync_core::session::{Ended, Refusal, init_role};
 use etcd_sync_operations::preflight::{Facts, judge, refusal};
@@ -23,6 +24,8 @@ pub(super) async fn take(
 ) -> Result<(), Outcome> {
     identity::make(standby, fence).await.map_err(Outcome::Failed)?;
     let keys = &fence.keys;
+    // One that is refused leaves no record: it would stand in the way of the other.
+    refuse_overlap(standby, keys, scope).await?;
     let value = ScopeRecord::of(scope).encode();
     let recorded = standby.get(&keys.scope).await.map_err(Outcome::Failed)?.0;
     let is_new = recorded.is_none_or(|kv| kv.value != value);
@@ -43,6 +46,10 @@ pub(super) async fn take(
             return Err(Outcome::Ended(Ended::Refused(Refusal::PrimaryIsStandby { links: links.join(", ") })));
         }
     }
+    refuse_overlap(standby, keys, scope).await
+}
+
+async fn refuse_overlap(standby: &Etcd, keys: &StateKeys, scope: &Scope) -> Result<(), Outcome> {
     let overlap = overlap(standby, keys, scope).await.map_err(Outcome::Failed)?;
     match refusal(&judge(&Facts { overlap, ..Facts::default() })) {
         Some(why) => Err(Outcome::Paused("preflight", why)),

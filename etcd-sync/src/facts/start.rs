@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use etcd_sync_core::etcd::kv::{KeyRange, Revision, prefix_end, successor};
+use etcd_sync_core::etcd::kv::{Event, KeyRange, Revision, prefix_end, successor};
 use etcd_sync_core::etcd::request::{Page, ReadRange};
 use etcd_sync_core::link::fence::Fence;
 use etcd_sync_core::link::overlap::{self, OtherLink, Overlap, ScopeRecord};
@@ -19,7 +19,7 @@ use tokio::time::timeout;
 /// With fewer revisions to follow nobody asks how many changes they hold.
 const PROBED_FROM: Revision = 1_000;
 /// So many of the newest revisions are looked at.
-const PROBED: Revision = 8;
+const PROBED: Revision = 16;
 const PROBE_PATIENCE: Duration = Duration::from_secs(3);
 
 use super::identity;
@@ -108,22 +108,25 @@ async fn expect_changes(primary: &Etcd, scope: &Scope, head: Revision, behind: R
     let from = head - PROBED + 1;
     let count = async {
         let Ok(mut watch) = primary.watch(scope.covering_range(), from).await else { return 0 };
-        let mut changes = 0;
+        let mut changes: BTreeMap<Revision, u64> = BTreeMap::new();
         loop {
             match watch.next().await {
                 Ok(WatchMessage::Events { events, .. }) => {
-                    changes += events.iter().filter(|event| event.revision() <= head).count() as u64;
+                    let revisions = events.iter().map(Event::revision).filter(|&revision| revision <= head);
+                    revisions.for_each(|revision| *changes.entry(revision).or_default() += 1);
                     if events.last().is_some_and(|event| event.revision() >= head) {
-                        return changes;
+                        break;
                     }
                 }
                 Ok(WatchMessage::Progress { revision }) if revision < head => {}
-                Ok(WatchMessage::Progress { .. }) | Err(_) => return changes,
+                Ok(WatchMessage::Progress { .. }) | Err(_) => break,
             }
         }
+        // A lease that ends deletes many keys in one revision, and says nothing about the others.
+        changes.values().sum::<u64>() - changes.values().max().copied().unwrap_or(0)
     };
     // Without an answer every change is followed, and what it comes to is noticed on the way.
-    timeout(PROBE_PATIENCE, count).await.map_or(known, |changes| known.after(PROBED, changes))
+    timeout(PROBE_PATIENCE, count).await.map_or(known, |changes| known.after(PROBED - 1, changes))
 }
 
 /// How many keys a cluster has below the synchronized prefixes.

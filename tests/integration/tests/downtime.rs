@@ -235,7 +235,8 @@ async fn what_comes_into_scope_is_saved_before_it_is_overwritten() -> Result<()>
     // A controller of the standby, which may do this at any time.
     link.standby.put(edited, "edited on the standby").await?;
     let on_record = link.keys.edited_entry(edited.as_bytes());
-    await_true("the edit is on record", PATIENCE, || async { Ok(link.standby.get(&on_record).await?.is_some()) }).await?;
+    await_true("the edit is on record", PATIENCE, || async { Ok(link.standby.get(&on_record).await?.is_some()) })
+        .await?;
     ensure!(daemon.terminate(PATIENCE).await?.success());
     let daemon = link.daemon(&[&format!("--include-key={joining}")])?;
     daemon.wait_line(SYNCED, PATIENCE).await?;

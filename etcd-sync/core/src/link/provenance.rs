@@ -293,6 +293,14 @@ impl Ledger {
         }
     }
 
+    /// Takes all keys off the record that are not wanted on it any more.
+    pub fn retain(&mut self, is_wanted: impl Fn(&Bytes) -> bool) {
+        let mut gone: Vec<Bytes> =
+            self.local.iter().filter(|key| !key.is_empty() && !is_wanted(key)).cloned().collect();
+        gone.sort_unstable();
+        gone.into_iter().for_each(|key| self.remove(key, 0));
+    }
+
     /// Takes a key off the record because we write it; the caller removes its entry in the same transaction.
     /// `revision` is that of our write: what was learnt of a later one stands.
     pub fn overwrite(&mut self, key: &Bytes, revision: Revision) {

@@ -8,6 +8,9 @@ use crate::etcd::kv::Revision;
 /// Fewer changes than this are always followed.
 pub const BACKLOG_LEAST: u64 = 100_000;
 
+/// And fewer revisions than this also where watches break: that is the network's fault.
+const FRUITLESS_FROM: Revision = 1_000;
+
 /// A watch that broke so often before the first change of a backlog came is not tried once more.
 const FRUITLESS_MOST: u32 = 2;
 
@@ -41,7 +44,8 @@ impl CatchUp {
     /// Whether a copy is the cheaper way over so many revisions, or the only one. `keys`: how many keys a copy compares, if they were
     /// counted.
     pub(super) fn prefers_copy(&self, revisions: Revision, keys: Option<u64>) -> bool {
-        revisions > 0 && (self.fruitless >= FRUITLESS_MOST || keys.is_some_and(|keys| self.changes(revisions) >= keys))
+        let is_fruitless = self.fruitless >= FRUITLESS_MOST && revisions >= FRUITLESS_FROM;
+        revisions > 0 && (is_fruitless || keys.is_some_and(|keys| self.changes(revisions) >= keys))
     }
 }
 
@@ -77,7 +81,8 @@ impl Backlog {
 
     /// The watch broke.
     pub(super) fn on_watch_broke(&mut self, received: Revision) {
-        self.known.fruitless = if received <= self.from { self.known.fruitless + 1 } else { 0 };
+        let brought_nothing = received <= self.from && self.until > self.from;
+        self.known.fruitless = if brought_nothing { self.known.fruitless + 1 } else { 0 };
     }
 
     /// What the next session should know.
@@ -126,15 +131,27 @@ mod tests {
     fn the_third_watch_is_not_opened_if_two_brought_nothing() {
         let mut known = CatchUp::default();
         for broken in 1..=2 {
-            assert!(!known.prefers_copy(10, None), "after {} watches", broken - 1);
-            let mut backlog = Backlog::new(known, 1_000, 1_010, 1_000, false);
+            assert!(!known.prefers_copy(5_000, None), "after {} watches", broken - 1);
+            let mut backlog = Backlog::new(known, 1_000, 6_000, 1_000, false);
             backlog.on_watch_broke(1_000);
             known = backlog.known();
         }
-        assert!(known.prefers_copy(10, None));
-        let mut backlog = Backlog::new(known, 1_000, 1_010, 1_000, false);
+        assert!(known.prefers_copy(5_000, None));
+        assert!(!known.prefers_copy(999, None), "it is short");
+        let mut backlog = Backlog::new(known, 1_000, 6_000, 1_000, false);
         assert_eq!(backlog.on_received(1, 1_001), Ok(()));
         backlog.on_watch_broke(1_001);
-        assert!(!backlog.known().prefers_copy(10, None));
+        assert!(!backlog.known().prefers_copy(5_000, None));
+    }
+
+    #[test]
+    fn a_watch_that_had_nothing_to_bring_says_nothing() {
+        let mut known = CatchUp::default();
+        for _ in 0..5 {
+            let mut backlog = Backlog::new(known, 1_000, 1_000, 1_000, false);
+            backlog.on_watch_broke(1_000);
+            known = backlog.known();
+        }
+        assert!(!known.prefers_copy(5_000, None));
     }
 }

@@ -59,7 +59,9 @@ impl Session {
         };
         let copied_revision = start.copied_revision;
         let (keys, catch_up) = (start.standby_keys, start.carried.catch_up);
-        let mut shared = Shared::new(config, scope, start, checkpoint, trust);
+        let mut shared = Shared::new(config, Arc::clone(&scope), start, checkpoint, trust);
+        // What is edited while it is out of scope is nobody's matter, and nobody knows of it when it comes back.
+        shared.edited.retain(|key| scope.in_scope(key));
         let stage = match beginning {
             Beginning::Resume(_) => {
                 let mut streaming = Streaming::resume(&mut shared, witness_recognized, counted, keys.is_some());

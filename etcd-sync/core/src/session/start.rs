@@ -257,8 +257,8 @@ pub fn open(start: &Start, scope_fingerprint: &str) -> Result<Beginning, Refusal
     }
     let same_scope = recorded.as_ref().is_some_and(|recorded| recorded.scope == scope_fingerprint);
     // A copy under another scope begins with nothing seen, and may be interrupted.
-    let is_widened = !same_scope
-        || recorded.as_ref().is_some_and(|recorded| recorded.phase == Phase::Resync && recorded.seen == 0);
+    let is_widened =
+        !same_scope || recorded.as_ref().is_some_and(|recorded| recorded.phase == Phase::Resync && recorded.seen == 0);
     let streamed = recorded.as_ref().is_some_and(|recorded| recorded.phase == Phase::Streaming);
     let trust = match accepted(Topic::Unproved) {
         Some(_) => Trust::WHOLE,
