@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use aws_lc_rs::cipher::{AES_256, DecryptionContext, PaddedBlockEncryptingKey, UnboundCipherKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use etcd_sync_integration::compare::await_until;
+use etcd_sync_integration::compare::{await_true, await_until};
 use etcd_sync_integration::daemon::Daemon;
 use etcd_sync_integration::etcd::ClusterOptions;
 use etcd_sync_integration::exact::PATIENCE;
@@ -136,4 +136,35 @@ async fn a_first_sync_waits_likewise_also_for_a_value_that_goes_away() -> Result
     link.await_equal(PATIENCE).await?;
     ensure!(pauses(&daemon) == 1, "{}", daemon.tail());
     Ok(())
+}
+
+/// The old key left the file before everything was written again with the new one, and the primary keeps no history of the value.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_is_to_be_put_back_waits_for_its_key_likewise() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("encryption-provider.conf");
+    let flag = format!("--encryption-config={}", file.display());
+    write_config(&file, &[1])?;
+    let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;
+    link.primary.put(name("old"), encrypted(1, "old")?).await?;
+    let flags = ["--checkpoint-interval=100ms", &flag];
+    let daemon = link.daemon(&flags)?;
+    daemon.wait_line("Start Sync update", PATIENCE).await?;
+    link.primary.put(&config_keys(1)[0], "later").await?;
+    link.await_equal(PATIENCE).await?;
+    ensure!(daemon.terminate(PATIENCE).await?.success());
+    link.primary.compact(link.primary.revision().await?).await?;
+    write_config(&file, &[2])?;
+    let daemon = link.daemon(&flags)?;
+    await_ready(&daemon, 200, "", PATIENCE).await?;
+    link.standby.delete(name("old")).await?;
+    await_ready(&daemon, 503, LOCKED, PATIENCE).await?;
+    let lines = daemon.mark();
+    if let Ok(line) = daemon.wait_line_from(lines, "Start Sync update", SEVERAL_TRIES).await {
+        anyhow::bail!("it began again: {line}");
+    }
+    ensure!(pauses(&daemon) == 1, "{}", daemon.tail());
+    write_config(&file, &[2, 1])?;
+    await_true("it is put back", PATIENCE, || async { Ok(link.difference().await?.is_empty()) }).await?;
+    await_ready(&daemon, 200, "", PATIENCE).await
 }
