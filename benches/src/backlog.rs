@@ -1,4 +1,4 @@
-//! A daemon that was away while few keys were changed very often: how long until it is in step, and what that costs the primary's
+//! A daemon that was away while few keys were changed very often: how long until it has caught up, and what that costs the primary's
 //! etcd in memory.
 
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ const MANY_AT_ONCE: usize = 125;
 
 /// Runs both shapes of a backlog and prints their table.
 pub async fn measure(args: &Args) -> Result<()> {
-    let heads = ["Backlog of 501 keys", "changes", "revisions", "in step after", "the primary's memory grew by"];
+    let heads = ["Backlog of 501 keys", "changes", "revisions", "caught up after", "the primary's memory grew by"];
     let mut rows = vec![heads.map(String::from)];
     for (name, at_once) in [("one change a revision, as API servers make them", 1), ("125 a revision", MANY_AT_ONCE)] {
         rows.push(shape(args, name, at_once).await?);

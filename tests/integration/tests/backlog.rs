@@ -70,7 +70,7 @@ async fn watched_events(cluster: &Cluster) -> Result<f64> {
     Ok(value.context("etcd counts the changes that it sends")?.parse()?)
 }
 
-/// A link that is stopped in step while few keys of its primary are changed very often.
+/// A link that has caught up and is stopped while few keys of its primary are changed very often.
 async fn fall_behind(changes: usize, at_once: usize) -> Result<Link> {
     let link = Link::start(ClusterOptions::default(), ClusterOptions::default()).await?;
     for key in config_keys(50) {
