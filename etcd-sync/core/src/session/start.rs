@@ -257,14 +257,14 @@ pub fn open(start: &Start, scope_fingerprint: &str) -> Result<Beginning, Refusal
     }
     let same_scope = recorded.as_ref().is_some_and(|recorded| recorded.scope == scope_fingerprint);
     // A copy under another scope begins with nothing seen, and may be interrupted.
-    let is_widened =
+    let other_scope =
         !same_scope || recorded.as_ref().is_some_and(|recorded| recorded.phase == Phase::Resync && recorded.seen == 0);
     let streamed = recorded.as_ref().is_some_and(|recorded| recorded.phase == Phase::Streaming);
     let trust = match accepted(Topic::Unproved) {
         Some(_) => Trust::WHOLE,
         // What has come into scope was never followed: on the standby it may be of any history.
-        None if is_widened && known.trust.floor > 0 => {
-            Trust { proved: 0, proves_by_value: false, other_scope: true, ..known.trust }
+        None if other_scope && known.trust.floor > 0 => {
+            Trust { proved: 0, proves_by_value: false, other_scope, ..known.trust }
         }
         None => Trust { proves_by_value: known.trust.proves_by_value && same_scope && streamed, ..known.trust },
     };
