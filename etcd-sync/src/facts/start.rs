@@ -16,13 +16,13 @@ use etcd_sync_store::link::record::{Record, ask_witness, edited_keys, local_keys
 use etcd_sync_store::{Error, Etcd, WatchMessage};
 use tokio::time::timeout;
 
+use super::identity;
+
 /// With fewer revisions to follow nobody asks how many changes they hold.
 const PROBED_FROM: Revision = 1_000;
 /// So many of the newest revisions are looked at.
 const PROBED: Revision = 16;
 const PROBE_PATIENCE: Duration = Duration::from_secs(3);
-
-use super::identity;
 
 /// Facts for a session of the leader behind `fence`.
 pub async fn gather(

@@ -85,16 +85,13 @@ impl Round {
         if !found.is_newest(side, revision) {
             return Ok(());
         }
-        // Unless it may be put back after all, the primary has nothing of it.
-        let found = (found.values.get_mut(side), kv);
-        match (side, found) {
-            (Side::Standby, (known, kv)) => *known = kv,
-            (Side::Primary, (known, kv)) => {
-                *known = None;
-                kv.map_or(Ok(()), |kv| self.on_primary_value(shared, key, kv))?;
-            }
+        if side == Side::Standby {
+            found.values.standby = kv;
+            return Ok(());
         }
-        Ok(())
+        // Until it is known that it may be put back.
+        found.values.primary = None;
+        kv.map_or(Ok(()), |kv| self.on_primary_value(shared, key, kv))
     }
 
     /// The primary's value has come, with the owners it names.
