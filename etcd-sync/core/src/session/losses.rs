@@ -48,7 +48,7 @@ impl Shared {
         let Some(standby) = standby.filter(|_| self.is_older(primary)) else { return Ok(()) };
         self.judge_older(primary, standby)?;
         self.guard_overwrite(standby)?;
-        if self.must_save(standby) {
+        if self.must_save(&standby.key, standby.mod_revision) {
             self.save_with_write(standby)?;
         }
         Ok(())
@@ -97,14 +97,11 @@ impl Shared {
         Ok(())
     }
 
-    /// Whether it is proved that the loss of what was last changed on the standby at `mod_revision` is right.
-    pub(super) fn is_loss_proved(&self, key: &Bytes, mod_revision: Revision) -> bool {
-        self.trust.covers(mod_revision) && !(self.trust.other_scope && self.edited.is_untouched(key))
-    }
-
-    /// Whether the loss of what the standby has under a key must be saved first.
-    pub(super) fn must_save(&self, standby: &KeyValue) -> bool {
-        !self.is_loss_proved(&standby.key, standby.mod_revision) && !self.is_covered(&standby.key)
+    /// Whether what the standby has under a key, changed last at `mod_revision`, must be saved before it goes.
+    pub(super) fn must_save(&self, key: &Bytes, mod_revision: Revision) -> bool {
+        let came_into_scope = self.trust.other_scope && self.edited.is_untouched(key);
+        let is_proved = self.trust.covers(mod_revision) && !came_into_scope;
+        !is_proved && !self.is_covered(key)
     }
 
     /// Notes a value to be saved in the transaction that overwrites it.

@@ -68,7 +68,7 @@ impl Planning {
                     if !shared.is_covered(&kv.key) {
                         self.losses.add_deletion(&shared.scope, &kv.key);
                     }
-                    if shared.must_save(&kv) {
+                    if shared.must_save(&kv.key, kv.mod_revision) {
                         self.add_to_save(&kv);
                     }
                 }
@@ -88,7 +88,7 @@ impl Planning {
         if shared.loses_when_overwritten(standby) {
             self.losses.add_overwrite(&shared.scope, &standby.key);
         }
-        if shared.must_save(standby) {
+        if shared.must_save(&standby.key, standby.mod_revision) {
             self.add_to_save(standby);
         }
         Ok(())

@@ -262,10 +262,10 @@ impl Sweeping {
 
     /// A mirrored key that goes, with or without its value saved first.
     fn doom(&mut self, shared: &Shared, key: Bytes, create_revision: Revision, mod_revision: Revision) {
-        if shared.is_loss_proved(&key, mod_revision) || shared.is_covered(&key) {
-            self.deletes.insert(key, create_revision);
-        } else {
+        if shared.must_save(&key, mod_revision) {
             self.unproved.insert(key, Saving::Wanted);
+        } else {
+            self.deletes.insert(key, create_revision);
         }
     }
 
