@@ -252,11 +252,7 @@ impl Rounds {
         })
         .await?;
         load.stop().await?;
-        standby.etcdctl(&["del", "--prefix", "/junk/"]).await?;
-        standby.compact(standby.revision().await?).await?;
-        standby.etcdctl(&["defrag"]).await?;
-        standby.etcdctl(&["alarm", "disarm"]).await?;
-        Ok(())
+        standby.make_space("/junk/").await
     }
 
     /// With load running: the topic of the question that stands, or `None` when the link goes on.

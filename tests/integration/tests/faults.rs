@@ -7,7 +7,7 @@ use bytes::Bytes;
 use etcd_sync_integration::compare::{await_true, await_until};
 use etcd_sync_integration::daemon::Daemon;
 use etcd_sync_integration::data::Item;
-use etcd_sync_integration::etcd::{Cluster, ClusterOptions};
+use etcd_sync_integration::etcd::ClusterOptions;
 use etcd_sync_integration::exact::PATIENCE;
 use etcd_sync_integration::link::{Link, await_ready, config_keys};
 use etcd_sync_integration::load::{Writer, WriterOptions, load};
@@ -24,15 +24,6 @@ const NO_RESERVE: &[&str] = &["--standby-quota-reserve=0"];
 /// Keys below `prefix` that fill `mib` MiB.
 fn junk(prefix: &str, mib: usize) -> Vec<Item> {
     (0..mib * 16).map(|i| (format!("{prefix}{i:04}").into_bytes(), vec![b'x'; 64 * KIB])).collect()
-}
-
-/// What the message tells the operator to do.
-async fn make_space(standby: &Cluster) -> Result<()> {
-    standby.etcdctl(&["del", "--prefix", "/junk/"]).await?;
-    standby.compact(standby.revision().await?).await?;
-    standby.etcdctl(&["defrag"]).await?;
-    standby.etcdctl(&["alarm", "disarm"]).await?;
-    Ok(())
 }
 
 /// A standby whose quota is nearly used up by something else, and a primary with more than there is room for.
@@ -72,7 +63,7 @@ async fn a_full_standby_is_waited_for_while_streaming() -> Result<()> {
     link.primary.put(&config_keys(2)[1], "has to wait").await?;
     assert!(!link.difference().await?.is_empty(), "there was room after all");
 
-    make_space(&link.standby).await?;
+    link.standby.make_space("/junk/").await?;
     link.await_equal(PATIENCE).await?;
     await_ready(&daemon, 200, "caught up", PATIENCE).await?;
     assert_eq!(daemon.metric("etcd_sync_paused").await, Some(0.0));
@@ -113,7 +104,7 @@ async fn a_standby_keeps_room_for_itself() -> Result<()> {
     link.primary.put(&config_keys(101)[100], "has to wait").await?;
     assert!(!link.difference().await?.is_empty(), "there was room after all");
 
-    make_space(&link.standby).await?;
+    link.standby.make_space("/junk/").await?;
     link.await_equal(PATIENCE).await.with_context(|| daemon.tail())?;
     await_ready(&daemon, 200, "caught up", PATIENCE).await?;
     assert_eq!(daemon.metric("etcd_sync_paused").await, Some(0.0));
@@ -142,7 +133,7 @@ async fn a_full_standby_is_waited_for_in_the_first_sync_and_at_the_start() -> Re
     assert!(daemon.terminate(PATIENCE).await?.success());
     let daemon = link.daemon(NO_RESERVE)?;
     await_nospace(&link, &daemon).await?;
-    make_space(&link.standby).await?;
+    link.standby.make_space("/junk/").await?;
     link.await_equal(PATIENCE).await?;
     assert_eq!(daemon.metric("etcd_sync_paused").await, Some(0.0));
     Ok(())

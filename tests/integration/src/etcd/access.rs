@@ -112,6 +112,14 @@ impl Cluster {
         self.plan.folder.join("password")
     }
 
+    /// What an operator does when it is full: deletes everything below a prefix, compacts, defragments and disarms the alarm.
+    pub async fn make_space(&self, prefix: &str) -> Result<()> {
+        self.etcdctl(&["del", "--prefix", prefix]).await?;
+        self.compact(self.revision().await?).await?;
+        self.etcdctl(&["defrag"]).await?;
+        self.etcdctl(&["alarm", "disarm"]).await.map(drop)
+    }
+
     /// Compacts the history up to and including `revision`, and waits until it is physically gone.
     pub async fn compact(&self, revision: Revision) -> Result<()> {
         match self.etcdctl(&["compaction", "--physical=true", &revision.to_string()]).await {
